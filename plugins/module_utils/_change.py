@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""Both families' rulesets changed as one: a transaction of plans, each loaded in one step."""
+
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, same_ids
+
+
+def apply_plans(iptables, plans, replan):
+    """Load the change of every Plan that has one, and read back that it is there.
+
+    Before anything is changed all matches are probed and all texts tested. If a later family fails, the
+    earlier ones are undone.
+
+    :param iptables: an Iptables.
+    :param replan: function (family, text of iptables-save) to the Plan for that ruleset.
+    :returns: family to the Plan for the ruleset as it is afterwards, for the families that were changed.
+    :raises HostError: with what failed; then the ruleset is as it was.
+    """
+    changing = [plan for plan in plans if plan.change]
+    for plan in changing:
+        if plan.now == ABSENT:
+            iptables.probe(plan.family, plan.then.chains)
+        iptables.restore(plan.family, plan.change, test=True)
+    done, after = [], {}
+    try:
+        for plan in changing:
+            iptables.restore(plan.family, plan.change)
+            done.append(plan)
+            after[plan.family] = _read_back(iptables, plan, replan)
+    except HostError as error:
+        raise HostError("{0} {1}".format(error, undo_plans(iptables, done)))
+    return after
+
+
+def undo_plans(iptables, plans):
+    """Undo loaded plans, the last one first, and say in a sentence what came of it."""
+    failed = []
+    for plan in reversed(plans):
+        try:
+            iptables.restore(plan.family, plan.undo)
+        except HostError as error:
+            failed.append("{0}: {1}".format(plan.family, error))
+    if failed:
+        return "Undoing what was loaded before failed too, look at it by hand now: {0}".format("; ".join(failed))
+    return "What had been loaded before it was undone." if plans else "Nothing was changed."
+
+
+def _read_back(iptables, plan, replan):
+    """Return the Plan for the ruleset as it is now; others may have changed it since, so it is planned anew."""
+    again = replan(plan.family, iptables.save(plan.family))
+    if not same_ids(again.now, again.then):
+        raise HostError(
+            "the {0} ruleset does not read back as it was loaded: something else changed it at the same time. "
+            "Run this again.".format(plan.family)
+        )
+    return again
+
+
+__all__ = ("apply_plans", "undo_plans")

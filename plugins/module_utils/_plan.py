@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""The plan for one family: from the ruleset as it is and the Spec to the text that changes it. Pure.
+
+Reading downwards is reading the data's way: text of iptables-save, Table, State now, State wanted, and the
+texts for iptables-restore that lead there and back.
+"""
+
+import difflib
+import re
+from typing import NamedTuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._findings import masked, ruleset_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._place import Ground, wanted_state
+from ansible_collections.sesame.portknock.plugins.module_utils._rules import CHAIN, DOORS, SECRET_CHAIN, own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._save import parse
+from ansible_collections.sesame.portknock.plugins.module_utils._state import (
+    foreign_rules,
+    is_ours,
+    read_state,
+    references,
+    transition,
+)
+
+Plan = NamedTuple(
+    "Plan",
+    [
+        ("family", str),
+        ("now", object),
+        ("then", object),
+        ("change", str),
+        ("undo", str),
+        ("before", str),
+        ("after", str),
+        ("findings", list),
+        ("document", object),
+    ],
+)
+"""now, then: States; change, undo: input for ``iptables-restore --noflush``, '' where nothing is to do;
+before, after: what a person reads in a diff, with no knock port in it."""
+
+
+def plan_family(save, spec, family):
+    """Plan one family.
+
+    :param save: what iptables-save (or ip6tables-save) printed.
+    :param spec: a Spec, or None to take all of ours out.
+    :param family: ``ipv4`` or ``ipv6``.
+    :raises HostError: if the ruleset cannot be followed or uses our names.
+    """
+    document = parse(save, "the live {0} ruleset".format(family))
+    table = document.table("filter")
+    now = read_state(table)
+    foreign = foreign_rules(table)
+    kept = [name for name in now.chains if table and references(table, name)]
+    findings = []
+    if spec is None:
+        then = wanted_state(None, None, now)
+    else:
+        ground = Ground(table, spec)
+        then = wanted_state(own_rules(spec, family), ground, now)
+        place = next(hook.place for hook in then.hooks if hook.text.endswith("-j " + DOORS))
+        findings = ruleset_findings(document, spec, family, ground, place)
+    texts = [rule.text.rstrip() for rule in foreign]
+    return Plan(
+        family=family,
+        now=now,
+        then=then,
+        change=transition(now, then, len(foreign), kept),
+        undo=transition(then, now, len(foreign)),
+        before=readable(now, texts),
+        after=readable(then, texts),
+        findings=findings,
+        document=document,
+    )
+
+
+_DETAILS = re.compile(r" --mask (?:255\.){3}255| --mask (?:ffff:){7}ffff| --rsource")
+_ID = re.compile(r'"portknock:[0-9a-f]{8} ')
+
+
+def readable_rule(chain, text):
+    """Return one line for a person: our ids are left out, and in chains of knocks the ports."""
+    if SECRET_CHAIN.match(chain) or (chain == DOORS and "-g PORTKNOCK_K" in text) or (chain == DOORS and "wrong protocol" in text):
+        text = masked(text)
+    return "-A {0} {1}\n".format(chain, _DETAILS.sub("", _ID.sub('"', text)))
+
+
+def readable(state, foreign):
+    """Return INPUT and our chains as a person reads them, in order, with no knock port."""
+    lines, hooks = [], list(state.hooks)
+    for place, text in enumerate(list(foreign) + [None]):
+        while hooks and hooks[0].place == place:
+            lines.append(readable_rule("INPUT", hooks.pop(0).text))
+        if text is not None:
+            lines.append("-A INPUT {0}\n".format(text))
+    for name in sorted(state.chains):
+        lines += [readable_rule(name, text) for text in state.chains[name]]
+    return "".join(lines)
+
+
+def readable_file(text):
+    """Return a rules file as a person reads it, with no knock port of ours."""
+    shown = []
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+        found = re.match(r"^(?:-A|-I) (\S+) (.*)\n?$", line, re.S)
+        if found and CHAIN.match(found.group(1)):
+            line = readable_rule(found.group(1), found.group(2).rstrip("\n"))
+        elif found and is_ours(found.group(1), found.group(2)):
+            line = _ID.sub('"', line)
+        shown.append(line)
+    return "".join(shown)
+
+
+def shortened(before, after, context=3):
+    """Return both texts with the stretches that do not change, but for some context, replaced by a line.
+
+    A diff of a ruleset with thousands of foreign rules then stays readable.
+    """
+    one, other = before.splitlines(True), after.splitlines(True)
+    short_one, short_other = [], []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        if tag == "equal" and i2 - i1 > 2 * context + 1:
+            gap = ["# ... {0} lines that stay\n".format(i2 - i1 - 2 * context)]
+            same = one[i1:i1 + context] + gap + one[i2 - context:i2]
+            short_one += same
+            short_other += same
+        else:
+            short_one += one[i1:i2]
+            short_other += other[j1:j2]
+    return "".join(short_one), "".join(short_other)
+
+
+__all__ = ("Plan", "plan_family", "readable", "readable_file", "readable_rule", "shortened")

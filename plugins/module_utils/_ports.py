@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""Ports, ranges of ports, and quick look-ups in many of them. Pure."""
+
+import bisect
+from typing import NamedTuple
+
+Ports = NamedTuple("Ports", [("first", int), ("last", int), ("protocol", str)])
+
+MULTIPORT = 15
+"""Entries that one ``-m multiport`` takes; a range counts as two (iptables-extensions(8))."""
+
+
+class Ranges:
+    """Merged ranges of numbers, ends included."""
+
+    def __init__(self, ranges):
+        """Take pairs of (first, last) in any order."""
+        self._starts, self._ends = [], []
+        for first, last in sorted(ranges):
+            if self._starts and first <= self._ends[-1] + 1:
+                self._ends[-1] = max(self._ends[-1], last)
+            else:
+                self._starts.append(first)
+                self._ends.append(last)
+
+    def overlaps(self, first, last):
+        """Tell whether any number from first to last is in one of the ranges."""
+        index = bisect.bisect_right(self._starts, last) - 1
+        return index >= 0 and self._ends[index] >= first
+
+    def first_outside(self, low, high):
+        """Return the first number from low to high that is in none of the ranges, or None."""
+        index = bisect.bisect_right(self._starts, low) - 1
+        port = low
+        if index >= 0 and self._ends[index] >= low:
+            port = self._ends[index] + 1
+        return port if port <= high else None
+
+
+class PortIndex:
+    """Which of many ports, each with a value, a port falls on."""
+
+    def __init__(self, pairs):
+        """Take pairs of (Ports, value)."""
+        self._pairs = tuple(pairs)
+        self._ranges = {
+            protocol: Ranges((ports.first, ports.last) for ports, _value in self._pairs if ports.protocol == protocol)
+            for protocol in ("tcp", "udp")
+        }
+
+    def find(self, ports):
+        """Return the value of the first that overlaps, or None."""
+        if not self._ranges[ports.protocol].overlaps(ports.first, ports.last):
+            return None
+        return next(
+            value
+            for other, value in self._pairs
+            if other.protocol == ports.protocol and other.first <= ports.last and ports.first <= other.last
+        )
+
+
+def multiport_groups(ports):
+    """Split Ports of one protocol, sorted, into groups that fit one multiport match each."""
+    groups, room = [], 0
+    for item in sorted(set(ports)):
+        weight = 1 if item.first == item.last else 2
+        if weight > room:
+            groups.append([])
+            room = MULTIPORT
+        groups[-1].append(item)
+        room -= weight
+    return groups
+
+
+def multiport_text(ports):
+    """Return the value of ``--dports`` for Ports, as iptables-save prints it."""
+    return ",".join(port_text(item) for item in ports)
+
+
+def port_text(ports):
+    """Return one port or ``first:last``, as iptables-save prints it."""
+    return str(ports.first) if ports.first == ports.last else "{0}:{1}".format(ports.first, ports.last)
+
+
+def port_samples(ports):
+    """Return every port of a range, up to a thousand; of a wider one a thousandth part and both ends."""
+    width = ports.last - ports.first
+    return set(range(ports.first, ports.last + 1, max(1, width // 1000))) | {ports.last}
+
+
+__all__ = ("MULTIPORT", "PortIndex", "Ports", "Ranges", "multiport_groups", "multiport_text", "port_samples", "port_text")

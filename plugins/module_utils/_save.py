@@ -1,0 +1,165 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""The text that iptables-save prints and iptables-restore reads, parsed without losing a byte. Pure.
+
+One parser serves the live ruleset and the distribution's rules file. A file may be written by hand: blank
+lines, comments, ``-I`` lines and long options are understood; what cannot be followed is refused.
+"""
+
+import re
+from typing import NamedTuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+
+BUILT_IN = ("INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING")
+
+Rule = NamedTuple("Rule", [("text", str), ("line", int), ("counters", str)])
+"""text: the rule without ``-A CHAIN``; line: index into Document.lines; counters: ``[1:2]`` or ''."""
+
+_COMMAND = re.compile(r"^(\[\d+:\d+\])?\s*(-\S+)\s+(\S+)\s*(.*)$", re.S)
+_APPEND, _INSERT, _NEW = ("-A", "--append"), ("-I", "--insert"), ("-N", "--new-chain")
+_POLICY = ("-P", "--policy")
+
+
+class Table:
+    """One table: its chains with their rules in the order in which the kernel will hold them."""
+
+    def __init__(self, name, header):
+        """Take the table's name and the line of its header."""
+        self.name = name
+        self.header = header
+        self.commit = None
+        self.declared = header
+        self.chains = {}
+        self.policies = {}
+        self.inserts = False
+
+    def rules(self, chain):
+        """Return the rules of a chain, an empty list where it does not exist."""
+        return self.chains.get(chain, [])
+
+    def policy(self, chain):
+        """Return ACCEPT or DROP for a built-in chain; one that is not named accepts."""
+        return self.policies.get(chain, "ACCEPT")
+
+
+class Document:
+    """A whole save: its lines, ends of line included, and its tables by name.
+
+    A file may hold a table twice; each load of it empties the one before, so the last one counts.
+    """
+
+    def __init__(self, lines, tables):
+        """Take the physical lines and the tables in their order."""
+        self.lines = lines
+        self.tables = tables
+
+    def table(self, name):
+        """Return the table of that name that counts, or None."""
+        found = [table for table in self.tables if table.name == name]
+        return found[-1] if found else None
+
+
+def parse(text, name="iptables-save"):
+    """Read a save.
+
+    :param text: the whole text; bytes that are no UTF-8 as surrogate escapes.
+    :param name: where it came from, for messages.
+    :raises HostError: for a line that cannot be followed, with its number.
+    """
+    lines = _logical_lines(text)
+    tables, current = [], None
+    for number, line in enumerate(lines):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        if stripped.startswith("*"):
+            current = Table(stripped[1:].strip(), number)
+            tables.append(current)
+        elif current is None or current.commit is not None:
+            raise _lost(name, number, "stands outside of a table")
+        elif stripped == "COMMIT":
+            current.commit = number
+        elif stripped.startswith(":"):
+            _declare(current, stripped, number)
+        else:
+            _command(current, stripped, number, name)
+    if current is not None and current.commit is None:
+        raise _lost(name, current.header, "begins a table that no COMMIT ends")
+    return Document(lines, tables)
+
+
+def _logical_lines(text):
+    """Split into lines; a quoted comment may hold a newline, and then the lines belong together."""
+    joined, open_quote = [], False
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+        if open_quote:
+            joined[-1] += line
+        else:
+            joined.append(line)
+        if '"' in line and (open_quote or line.lstrip()[:1] in ("-", "[")):
+            open_quote ^= len(re.findall(r'"', re.sub(r"\\.", "", line, flags=re.S))) % 2 == 1
+    return joined
+
+
+def _lost(name, number, what):
+    return HostError(
+        "{0}, line {1}: {2}, so it cannot be merged with the knock rules. Write the file in the form that "
+        "iptables-save prints.".format(name, number + 1, what)
+    )
+
+
+def _declare(table, text, number):
+    words = text[1:].split()
+    table.chains.setdefault(words[0], [])
+    if len(words) > 1 and words[1] != "-":
+        table.policies[words[0]] = words[1]
+    table.declared = number
+
+
+def _command(table, text, number, name):
+    found = _COMMAND.match(text)
+    if not found:
+        raise _lost(name, number, "is no rule")
+    counters, command, chain, rest = found.groups()
+    rules = table.chains.setdefault(chain, [])
+    if command in _APPEND:
+        rules.append(Rule(rest, number, counters or ""))
+    elif command in _INSERT:
+        table.inserts = True
+        place = re.match(r"^(\d+)(?:\s+|$)", rest)
+        index = int(place.group(1)) - 1 if place else 0
+        rules.insert(index, Rule(rest[place.end():] if place else rest, number, counters or ""))
+    elif command in _POLICY:
+        table.policies[chain] = rest.strip()
+    elif command not in _NEW:
+        raise _lost(name, number, "has the command {0}".format(command))
+
+
+def split_words(text):
+    """Split a rule into words as iptables-restore does: blanks part them, double quotes hold them together."""
+    if '"' not in text:
+        return text.split()
+    words, word, quoted, begun, escaped = [], [], False, False, False
+    for char in text:
+        if escaped:
+            word.append(char)
+            escaped = False
+        elif char == "\\" and quoted:
+            escaped = True
+        elif char == '"':
+            quoted, begun = not quoted, True
+        elif char.isspace() and not quoted:
+            if word or begun:
+                words.append("".join(word))
+            word, begun = [], False
+        else:
+            word.append(char)
+    return words + ["".join(word)] if word or begun else words
+
+
+__all__ = ("BUILT_IN", "Document", "Rule", "Table", "parse", "split_words")

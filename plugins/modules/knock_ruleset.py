@@ -1,0 +1,288 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+DOCUMENTATION = r"""
+module: knock_ruleset
+short_description: Keep services closed until somebody knocks, with iptables
+version_added: 1.0.0
+description:
+  - Writes a port-knocking ruleset for iptables and ip6tables in the right order and keeps it over a reboot.
+  - All rules live in chains of their own with three hooks in C(INPUT). No rule or chain of anybody else is changed, moved or
+    deleted; the hooks are put where the doors hold whatever the other rules say.
+  - The whole ruleset of a family is loaded in one step; sources that have knocked stay known when it is loaded again.
+  - The role P(sesame.portknock.portknock#role) installs what this module needs and calls it once.
+author:
+  - sesame.portknock contributors (@sesame)
+options:
+  doors:
+    description:
+      - The doors - each one a knock, the ports that it opens, and for how long.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - The door's name - a letter, then letters, digits or C(_), at most 16.
+        type: str
+        required: true
+      knock:
+        description:
+          - The steps in their order, 1 to 8 of C(PORT), C(PORT/tcp) or C(PORT/udp).
+          - Steps are secrets. They show in no result, diff or log.
+          - Any port scan opens a door of one step. Steps that a linear scan would hit in order are refused.
+        type: list
+        elements: str
+        required: true
+      opens:
+        description:
+          - The ports that the knock opens, C(PORT), C(PORT/udp) or ranges C(FIRST-LAST).
+        type: list
+        elements: str
+        required: true
+      window:
+        description:
+          - Seconds after the last step in which new connections are let in. Connections that run live on.
+        type: int
+        default: 15
+      step_timeout:
+        description:
+          - The longest pause between two steps, in seconds.
+        type: int
+        default: 5
+      sources:
+        description:
+          - Addresses or networks that may knock. Empty means everyone.
+        type: list
+        elements: str
+        default: []
+      close:
+        description:
+          - An optional knock that shuts the door again for its source, in the same form as O(doors[].knock).
+        type: list
+        elements: str
+        default: []
+      once:
+        description:
+          - Let in one new connection a knock.
+        type: bool
+        default: false
+  policy:
+    description:
+      - V(reject) refuses everything but what is let in.
+      - V(accept) refuses only new connections to the doors' ports.
+    type: str
+    choices: [reject, accept]
+    default: reject
+  reject_with:
+    description:
+      - How packets are refused. V(tcp-reset) is for TCP, the rest then gets port-unreachable.
+      - Translated for IPv6.
+    type: str
+    choices: [icmp-port-unreachable, tcp-reset, icmp-admin-prohibited, drop]
+    default: icmp-port-unreachable
+  allow:
+    description:
+      - Ports that are open without a knock. They never count as a wrong knock.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port:
+        description:
+          - A port, or a range C(FIRST-LAST).
+        type: str
+        required: true
+      protocol:
+        description:
+          - The protocol. C(tcp) if neither this nor the port says it.
+        type: str
+        choices: [tcp, udp]
+      sources:
+        description:
+          - Addresses or networks that are let in. Empty means everyone.
+        type: list
+        elements: str
+        default: []
+      comment:
+        description:
+          - A note that shows in C(iptables -L).
+        type: str
+        default: ""
+  trusted_sources:
+    description:
+      - Addresses and networks that never need a knock. Name one as break-glass.
+    type: list
+    elements: str
+    default: []
+  trusted_interfaces:
+    description:
+      - Interfaces whose packets never need a knock. The loopback interface is always one of them.
+    type: list
+    elements: str
+    default: [lo]
+  icmp:
+    description:
+      - Answer ping. The ICMPv6 that IPv6 needs to live is always let in.
+    type: bool
+    default: true
+  ip_versions:
+    description:
+      - The families to manage. IPv6 is left out on a host that does not speak it.
+      - Rules of ours in a family that is not named are taken out.
+    type: list
+    elements: str
+    choices: [ipv4, ipv6]
+    default: [ipv4, ipv6]
+  ipv6_prefix:
+    description:
+      - How many leading bits of an IPv6 source must match its knock, 64 to 128.
+    type: int
+    default: 128
+  engine:
+    description:
+      - Who recognises the knock. V(iptables) is the kernel's recent match.
+    type: str
+    choices: [iptables]
+    default: iptables
+  list_size:
+    description:
+      - Sources remembered per door and stage. The kernel's own default of 100 lets a hundred forged packets push a real knock out.
+      - Takes effect where xt_recent is a module, at once if it is not loaded yet, else from the next boot. What is really in force
+        is read from the kernel and returned as a finding when it is less.
+    type: int
+    default: 4096
+  log:
+    description:
+      - Log who comes in (C(portknock opened:)) and who is refused at a door (C(portknock refused:)), ten lines a minute at most.
+      - The lines never hold a knock port.
+    type: bool
+    default: false
+  persist:
+    description:
+      - Keep the ruleset over a reboot, in the distribution's own rules files, with a unit that closes the doors and fails if
+        those did not load.
+      - Set it to V(false) and what was kept before is taken out.
+    type: bool
+    default: true
+  state:
+    description:
+      - V(absent) takes all of ours out of the kernel and the files and leaves everything else as it was found.
+    type: str
+    choices: [present, absent]
+    default: present
+attributes:
+  check_mode:
+    description: Writes nothing, loads nothing, leaves no file. Works also where iptables is not installed yet.
+    support: full
+  diff_mode:
+    description: Shows rules and files before and after. Knock ports are left out.
+    support: full
+  idempotent:
+    description: An unchanged ruleset is no change. What was changed by hand is mended.
+    support: full
+  platform:
+    description: Linux with iptables 1.8.4 or later, nft or legacy.
+    support: full
+    platforms: linux
+requirements:
+  - Python 3.6 or later on the host
+  - iptables 1.8.4 or later
+notes:
+  - With O(policy=reject) over ssh, a ruleset that would let the connection's own port in to nobody is refused.
+seealso:
+  - module: sesame.portknock.knock_ruleset_info
+"""
+
+EXAMPLES = r"""
+- name: Keep ssh closed until somebody knocks
+  sesame.portknock.knock_ruleset:
+    doors:
+      - name: ssh
+        knock: "{{ vault_knock }}" # such as ["7144", "2791/udp", "9318"]
+        opens: ["22"]
+    allow:
+      - port: 443
+        comment: the web shop
+    trusted_sources:
+      - 192.0.2.10
+
+- name: Close only the doors' ports, leave the rest as it is
+  sesame.portknock.knock_ruleset:
+    policy: accept
+    doors:
+      - name: admin
+        knock: "{{ vault_knock }}"
+        opens: [8443, 9000-9010]
+        window: 30
+        sources: [198.51.100.0/24]
+
+- name: Take it all out again
+  sesame.portknock.knock_ruleset:
+    state: absent
+"""
+
+RETURN = r"""
+backend:
+  description: The backend that the iptables commands of the host use.
+  returned: success
+  type: str
+  sample: nft
+findings:
+  description: What an operator should know - rules of others that lost their effect, ports that cannot be guarded, limits.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: One of V(lost_effect), V(unguarded), V(single_step), V(list_size).
+      type: str
+    ip_version:
+      description: V(ipv4), V(ipv6), or empty where it concerns both.
+      type: str
+    rule:
+      description: The rule it is about, or empty.
+      type: str
+    message:
+      description: What it is, and what to do now.
+      type: str
+  sample:
+    - kind: lost_effect
+      ip_version: ipv4
+      rule: -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+      message: lets everyone in to ports of door ssh; the doors now decide before it, so it lets nobody in there.
+ip_versions:
+  description: The families that are managed on this host.
+  returned: success
+  type: list
+  elements: str
+  sample: [ipv4, ipv6]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._job import Job
+from ansible_collections.sesame.portknock.plugins.module_utils._options import argument_spec, without_steps
+
+
+def main():
+    """Read, plan, apply."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    # The journal has been written with the steps masked. What is returned holds none by construction, and
+    # masking every text that looks like a step would spoil the result: a step may be a number as short as 7.
+    module.no_log_values = set()
+    invocation = {"module_args": without_steps(module.params)}
+    try:
+        job = Job(module.params, Host(module), may_lack_iptables=module.check_mode)
+        if job.changed and not module.check_mode:
+            job.apply()
+        module.exit_json(invocation=invocation, **job.result())
+    except PortknockError as error:
+        module.fail_json(msg=str(error), invocation=invocation)
+
+
+if __name__ == "__main__":
+    main()
