@@ -43,12 +43,12 @@ class Iptables:
         _code, out, _err = self._run([self._find(COMMANDS[family]), "-V"], "")
         return NFT if "nf_tables" in out else LEGACY
 
-    def save(self, family):
-        """Return what iptables-save prints of all tables that exist; makes and loads none.
+    def save(self, family, counters=False):
+        """Return what iptables-save prints of all tables that exist, with packet counters or not; makes and loads none.
 
         :raises HostError: if the command fails.
         """
-        code, out, err = self._run([self._find(COMMANDS[family] + "-save")], "")
+        code, out, err = self._run([self._find(COMMANDS[family] + "-save")] + (["-c"] if counters else []), "")
         if code:
             raise HostError("{0}-save failed: {1}. Run it by hand to see why.".format(COMMANDS[family], err.strip()))
         return out

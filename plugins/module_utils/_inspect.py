@@ -1,0 +1,88 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""What knock_ruleset_info tells: reads the host and puts together what the pure parts say of it."""
+
+from ansible_collections.sesame.portknock.plugins.module_utils._findings import Finding, ruleset_findings, spec_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables import Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._keep import COMMANDS, DIRECTORY
+from ansible_collections.sesame.portknock.plugins.module_utils._place import Ground
+from ansible_collections.sesame.portknock.plugins.module_utils._ports import port_text
+from ansible_collections.sesame.portknock.plugins.module_utils._recent import guess_hertz, read_list, seconds_left
+from ansible_collections.sesame.portknock.plugins.module_utils._recover import counters, drift, expected_own, recover_spec
+from ansible_collections.sesame.portknock.plugins.module_utils._rules import DOORS
+from ansible_collections.sesame.portknock.plugins.module_utils._save import parse
+from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4
+from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, read_state
+
+
+def inspect(host):
+    """Return the result of knock_ruleset_info as a dictionary.
+
+    :param host: a Host.
+    :raises HostError: if the ruleset cannot be read.
+    """
+    iptables = Iptables(host.run, host.find, host.read)
+    families = [family for family in host.families() if iptables.installed(family)]
+    backend = iptables.backend(families[0]) if families else ""
+    lists = {name: read_list(text) for name, text in host.lists().items()}
+    hertz = guess_hertz([entry for entries in lists.values() for entry in entries], host.uptime())
+    result = dict(backend=backend, doors=[], drift=[], findings=[], ip_versions=[])
+    for family in families:
+        _inspect_family(family, iptables, host, lists, hertz, result)
+        other = iptables.other_backend_rules(family, backend)
+        if other:
+            result["findings"].append(_other_backend(family, other))
+    return result
+
+
+def _other_backend(family, other):
+    message = "the other backend of iptables holds rules as well, and a packet must pass both. Remove them or switch the alternative."
+    return Finding("other_backend", family, other, message)._asdict()
+
+
+def _inspect_family(family, iptables, host, lists, hertz, result):
+    document = parse(iptables.save(family, counters=True), "the live {0} ruleset".format(family))
+    table = document.table("filter")
+    live = read_state(table)
+    own = expected_own(host.read("{0}/{1}.rules".format(DIRECTORY, COMMANDS[family])), live)
+    if own is None and live == ABSENT:
+        return
+    spec = recover_spec(own.chains if own else live.chains, family)
+    result["ip_versions"].append(family)
+    result["drift"] += ["{0}: {1}".format(family, line) for line in drift(table, own, spec, family)]
+    result["doors"] += _doors(recover_spec(live.chains, family), family, table, lists, hertz, host.uptime())
+    place = next((hook.place for hook in live.hooks if hook.text.endswith("-j " + DOORS)), 0)
+    found = ruleset_findings(document, spec, family, Ground(table, spec), place)
+    found += spec_findings(spec) if family == IPV4 else []
+    result["findings"] += [finding._asdict() for finding in found]
+
+
+def _doors(spec, family, table, lists, hertz, uptime):
+    counted = counters(table)
+    doors = []
+    for door in spec.doors:
+        entries = [entry for name, entries in lists.items() if _is_list_of(name, door, family) for entry in entries]
+        doors.append(
+            dict(
+                name=door.name,
+                ip_version=family,
+                opens=["{0}/{1}".format(port_text(ports).replace(":", "-"), ports.protocol) for ports in door.opens],
+                steps=len(door.knock),
+                window=door.window,
+                open_for=seconds_left(entries, door.window, uptime, hertz) if hertz else {},
+                **counted.get(door.name, dict(let_in=0, knocked=0))
+            )
+        )
+    return doors
+
+
+def _is_list_of(name, door, family):
+    prefix, _underscore, rest = name.partition("_")
+    return rest == door.name and prefix.startswith("pk4" if family == IPV4 else "pk6")
+
+
+__all__ = ("inspect",)

@@ -1,0 +1,125 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+DOCUMENTATION = r"""
+module: knock_ruleset_info
+short_description: Tell which doors a host has and who has them open
+version_added: 1.0.0
+description:
+  - Reads the knock ruleset that M(sesame.portknock.knock_ruleset) wrote - doors, who has knocked and for how many more seconds the
+    door stays open to them, packet counters, drift, and findings.
+  - Never writes. Steps of a knock are never returned.
+author:
+  - sesame.portknock contributors (@sesame)
+attributes:
+  check_mode:
+    description: Reads only.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is no diff.
+    support: none
+  idempotent:
+    description: Reads only.
+    support: full
+  platform:
+    description: Linux with iptables 1.8.4 or later, nft or legacy.
+    support: full
+    platforms: linux
+requirements:
+  - Python 3.6 or later on the host
+seealso:
+  - module: sesame.portknock.knock_ruleset
+"""
+
+EXAMPLES = r"""
+- name: Look at the doors
+  sesame.portknock.knock_ruleset_info:
+  register: knocks
+
+- name: Fail if somebody changed the rules by hand
+  ansible.builtin.assert:
+    that: knocks.drift == []
+"""
+
+RETURN = r"""
+backend:
+  description: The backend that the iptables commands of the host use, empty where they are not installed.
+  returned: success
+  type: str
+  sample: nft
+doors:
+  description: The doors found, one entry a door and family.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The door's name.
+      type: str
+    ip_version:
+      description: V(ipv4) or V(ipv6).
+      type: str
+    opens:
+      description: The ports that it opens.
+      type: list
+      elements: str
+    steps:
+      description: How many steps its knock has.
+      type: int
+    window:
+      description: Seconds for which a knock opens it.
+      type: int
+    open_for:
+      description: Sources that it is open to, and for how many more seconds.
+      type: dict
+    let_in:
+      description: Packets that were let in, new connections, since the rules were loaded.
+      type: int
+    knocked:
+      description: Packets that completed the knock since the rules were loaded.
+      type: int
+  sample:
+    - name: ssh
+      ip_version: ipv4
+      opens: ["22/tcp"]
+      steps: 3
+      window: 15
+      open_for: {"192.0.2.7": 9}
+      let_in: 4
+      knocked: 5
+drift:
+  description: How the rules in the kernel differ from what was written, one line each.
+  returned: success
+  type: list
+  elements: str
+findings:
+  description: As M(sesame.portknock.knock_ruleset) returns them.
+  returned: success
+  type: list
+  elements: dict
+ip_versions:
+  description: The families in which there are rules of ours.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._inspect import inspect
+
+
+def main():
+    """Read and tell."""
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    try:
+        module.exit_json(changed=False, **inspect(Host(module)))
+    except PortknockError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
