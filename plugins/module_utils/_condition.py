@@ -205,11 +205,11 @@ def _ports(state, value, _values, negated):
         state.perhaps()
 
 
-_SERVICES = {"ssh": 22, "http": 80, "https": 443, "domain": 53, "smtp": 25, "telnet": 23, "ftp": 21, "imaps": 993}
+SERVICES = {"ssh": 22, "http": 80, "https": 443, "domain": 53, "smtp": 25, "telnet": 23, "ftp": 21, "imaps": 993}
 
 
 def _port(text):
-    return int(text) if text.isdigit() else _SERVICES.get(text)
+    return int(text) if text.isdigit() else SERVICES.get(text)
 
 
 def _either_port(state, value, values, negated):
@@ -323,4 +323,4 @@ _HANDLERS = {
     "--pkt-type": _packet_type,
 }
 
-__all__ = ("BROAD_PREFIX", "Condition", "options", "read_condition")
+__all__ = ("BROAD_PREFIX", "Condition", "SERVICES", "options", "read_condition")

@@ -27,7 +27,7 @@ def merged_file(text, own, spec, name):
     document = parse(text, name)
     table = document.table("filter")
     now = read_state(table)
-    then = ABSENT if own is None else wanted_state(own, Ground(table, spec), now)
+    then = ABSENT if own is None else wanted_state(own, Ground(document, spec), now)
     if same_state(now, then):
         return text
     if own is None:

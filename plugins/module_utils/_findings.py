@@ -9,7 +9,7 @@
 import re
 from typing import NamedTuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._ports import port_samples
+from ansible_collections.sesame.portknock.plugins.module_utils._ports import WIDE, PortIndex, Ports, port_samples
 from ansible_collections.sesame.portknock.plugins.module_utils._reach import ACCEPT, MAYBE, REFUSE, Walker, packets_of
 
 Finding = NamedTuple("Finding", [("kind", str), ("ip_version", str), ("rule", str), ("message", str)])
@@ -28,23 +28,34 @@ class Names:
 
     def __init__(self, spec):
         """Read the names from a Spec."""
-        self._opened, self._knocked, self._allowed = {}, {}, set()
-        for door in spec.doors:
-            for ports in door.opens:
-                for port in port_samples(ports):
-                    self._opened.setdefault((port, ports.protocol), door.name)
-            for step in door.knock + door.close:
-                self._knocked.setdefault((step.port, step.protocol), door.name)
-        for allow in spec.allow:
-            self._allowed |= {(port, allow.ports.protocol) for port in port_samples(allow.ports)}
+        self._opened = _Labels((ports, door.name) for door in spec.doors for ports in door.opens)
+        self._allowed = _Labels((allow.ports, "") for allow in spec.allow)
+        self._knocked = {(step.port, step.protocol): door.name for door in spec.doors for step in door.knock + door.close}
 
     def split(self, packets):
         """Return (doors that are opened there, doors that are knocked there, allowed ports) for Packets."""
         keys = [(port, "tcp") for port in packets.tcp] + [(port, "udp") for port in packets.udp]
-        opened = sorted({self._opened[key] for key in keys if key in self._opened})
-        knocked = sorted({self._knocked[key] for key in keys if key in self._knocked})
-        allowed = sorted("{0}/{1}".format(*key) for key in keys if key in self._allowed and key not in self._opened)
-        return opened, knocked, allowed
+        opened = {self._opened.find(*key) for key in keys} - {None}
+        knocked = {self._knocked.get(key) for key in keys} - {None}
+        allowed = ["{0}/{1}".format(*key) for key in keys if self._allowed.find(*key) is not None and self._opened.find(*key) is None]
+        return sorted(opened), sorted(knocked), sorted(allowed)
+
+
+class _Labels:
+    """A label for each of many ports; wide ranges are searched, the rest is looked up."""
+
+    def __init__(self, pairs):
+        self._single, wide = {}, []
+        for ports, label in pairs:
+            if ports.last - ports.first >= WIDE:
+                wide.append((ports, label))
+            else:
+                self._single.update({(port, ports.protocol): label for port in port_samples(ports)})
+        self._wide = PortIndex(wide)
+
+    def find(self, port, protocol):
+        found = self._single.get((port, protocol))
+        return self._wide.find(Ports(port, port, protocol)) if found is None else found
 
 
 def spec_findings(spec):

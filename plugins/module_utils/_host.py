@@ -6,7 +6,9 @@
 
 """This host, behind seams that a test can replace: commands, files, who is connected, systemd."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -20,6 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4
 
 _LISTS = "/proc/net/xt_recent"
 _WANTED = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
+_LOCK = "/run/portknock.lock"
 _SBIN = ["/usr/sbin", "/sbin", "/usr/local/sbin"]
 
 
@@ -54,6 +57,24 @@ class Host:
             return stat.S_IMODE(os.stat(path).st_mode)
         except OSError:
             return None
+
+    @contextlib.contextmanager
+    def lock(self, seconds=60):
+        """Hold the lock that keeps two runs on one host apart.
+
+        :raises HostError: if another run holds it for longer than that.
+        """
+        with open(_LOCK, "a") as handle:
+            os.chmod(_LOCK, 0o600)
+            for _attempt in range(seconds * 10):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except (IOError, OSError):
+                    time.sleep(0.1)
+            else:
+                raise HostError("another run of knock_ruleset has held {0} for {1} s. Wait for it, or end it.".format(_LOCK, seconds))
+            yield
 
     def families(self):
         """Return the families that the kernel of this host speaks."""

@@ -53,10 +53,10 @@ def _inspect_family(family, iptables, host, lists, hertz, result):
         return
     spec = recover_spec(own.chains if own else live.chains, family)
     result["ip_versions"].append(family)
-    result["drift"] += ["{0}: {1}".format(family, line) for line in drift(table, own, spec, family)]
+    result["drift"] += ["{0}: {1}".format(family, line) for line in drift(document, own, spec, family)]
     result["doors"] += _doors(recover_spec(live.chains, family), family, table, lists, hertz, host.uptime())
     place = next((hook.place for hook in live.hooks if hook.text.endswith("-j " + DOORS)), 0)
-    found = ruleset_findings(document, spec, family, Ground(table, spec), place)
+    found = ruleset_findings(document, spec, family, Ground(document, spec), place)
     found += spec_findings(spec) if family == IPV4 else []
     result["findings"] += [finding._asdict() for finding in found]
 

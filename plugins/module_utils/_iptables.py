@@ -6,6 +6,7 @@
 
 """The commands of iptables on this host, behind one small seam: a function that runs a command."""
 
+import os
 import re
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
@@ -57,6 +58,8 @@ class Iptables:
         """Return the first rule that the other backend holds in a family, or ''."""
         if backend == NFT and not self._read(_LEGACY_TABLES[family]).strip():
             return ""
+        if backend == LEGACY and not self._kernel_has_nft():
+            return ""
         other = "{0}-{1}-save".format(COMMANDS[family], LEGACY if backend == NFT else NFT)
         path = self._find(other)
         if not path:
@@ -64,6 +67,12 @@ class Iptables:
         code, out, _err = self._run([path], "")
         found = re.search(r"^-A .*$", out, re.M) if code == 0 else None
         return "{0} shows: {1}".format(other, found.group(0)) if found else ""
+
+    def _kernel_has_nft(self):
+        """Tell whether nf_tables is in the kernel already: asking for its rules would load it."""
+        loaded = self._read("/proc/modules")
+        built_in = self._read("/lib/modules/{0}/modules.builtin".format(os.uname().release))
+        return not loaded or "nf_tables " in loaded or "/nf_tables.ko" in built_in
 
     def restore(self, family, text, test=False):
         """Load a text with ``iptables-restore --noflush`` in one step, or only test it.

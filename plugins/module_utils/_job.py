@@ -32,12 +32,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._state import sam
 class Job:
     """One run: everything is planned in the constructor, and only apply() changes anything."""
 
-    def __init__(self, options, host, may_lack_iptables=False):
+    def __init__(self, options, host, may_lack_iptables=False, with_diff=True):
         """Read the host and plan.
 
         :param options: the module's options.
         :param host: a Host.
         :param may_lack_iptables: plan for a bare host where the commands are not installed yet (check mode).
+        :param with_diff: whether somebody will read the diff; it takes as long as the plan.
         :raises PortknockError: if the options or the host do not allow it; nothing was changed.
         """
         self._host = host
@@ -55,7 +56,7 @@ class Job:
         self._check_connection()
         self.files = self._changed_files()
         self.unit_due = self.keeps and (bool(self.files) or not host.unit_ready())
-        self._diff = self._read_diff()
+        self._diff = self._read_diff() if with_diff else []
         self.changed = any(plan.change for plan in self.plans) or bool(self.files) or self.unit_due
 
     # Reading and planning
@@ -90,7 +91,7 @@ class Job:
     def _known_spelling(self, plan):
         """Leave out a change that is only in how this version of iptables-save spells our rules."""
         if plan.change and same_ids(plan.now, plan.then) and self._state.get("spelling", {}).get(plan.family) == _digest(plan):
-            return plan._replace(change="", undo="", after=plan.before)
+            return plan._replace(change="", undo="")
         return plan
 
     def _check_connection(self):
@@ -189,6 +190,7 @@ class Job:
         if self.absent:
             return []
         found = spec_findings(self.spec) + [finding for plan in self.plans for finding in plan.findings]
+        found += [_open_family(family) for family in self._host.families() if family not in self.families]
         size = self._host.list_size()
         if size is not None and size < self.spec.list_size:
             found.append(
@@ -210,7 +212,7 @@ class Job:
         parts = []
         for plan in self.plans:
             if plan.change:
-                before, after = shortened(plan.before, plan.after)
+                before, after = shortened(plan.before(), plan.after())
                 header = "{0} ruleset in the kernel".format(plan.family)
                 parts.append(dict(before_header=header, after_header=header, before=before, after=after))
         for path, (text, mode) in sorted(self.files.items()):
@@ -235,6 +237,13 @@ def _managed(spec, present):
     if not families:
         raise SpecError("ip_versions", "names only {0}, which this host does not speak.".format(", ".join(spec.ip_versions)))
     return families
+
+
+def _open_family(family):
+    message = "ip_versions: this host speaks {0} too, and there the doors' ports are as open as before. Add {1}.".format(
+        "IPv4" if family == IPV4 else "IPv6", family
+    )
+    return Finding("family_open", family, "", message)
 
 
 def _digest(plan):

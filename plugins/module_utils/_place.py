@@ -11,9 +11,11 @@ knock for everyone, and behind those that only refuse particular sources. The ta
 foreign exception, in front of a foreign catch-all. A hook that already stands right is left where it is.
 """
 
+import re
 from typing import NamedTuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._ports import port_samples
+from ansible_collections.sesame.portknock.plugins.module_utils._condition import SERVICES
+from ansible_collections.sesame.portknock.plugins.module_utils._ports import WIDE, port_samples
 from ansible_collections.sesame.portknock.plugins.module_utils._reach import (
     ACCEPT,
     ANY_STATE,
@@ -30,15 +32,17 @@ Interest = NamedTuple("Interest", [("doors", object), ("allowed", object), ("ope
 """Packets that our doors' chain must see first, those it must let in, and those to the doors' own ports."""
 
 
-def interest_of(spec):
+def interest_of(spec, borders=()):
     """Return the Interest of a Spec.
 
     For a knock whose steps only rise or fall one port between two steps belongs to it: a foreign rule that
     took that port first would let a linear scan through without a reset.
+
+    :param borders: ports that any foreign rule names, see port_samples.
     """
-    opened = {(port, ports.protocol) for door in spec.doors for ports in door.opens for port in port_samples(ports)}
+    opened = {(port, ports.protocol) for door in spec.doors for ports in door.opens for port in port_samples(ports, borders)}
     knocked = {(step.port, step.protocol) for door in spec.doors for step in door.knock + door.close}
-    allowed = {(port, allow.ports.protocol) for allow in spec.allow for port in port_samples(allow.ports)}
+    allowed = {(port, allow.ports.protocol) for allow in spec.allow for port in port_samples(allow.ports, borders)}
     silent = SilentPorts(spec)
     guards = set()
     for door in spec.doors:
@@ -48,13 +52,26 @@ def interest_of(spec):
     return Interest(packets_of(opened | knocked | guards), packets_of(allowed), packets_of(opened))
 
 
+_NUMBER = re.compile(r"\b\d{1,5}\b")
+
+
+def _borders(spec, document):
+    """Return the ports that rules name, looked for only where the Spec has a wide range."""
+    ranges = [ports for door in spec.doors for ports in door.opens] + [allow.ports for allow in spec.allow]
+    if all(ports.last - ports.first < WIDE for ports in ranges):
+        return set()
+    texts = [rule.text for table in document.tables for rules in table.chains.values() for rule in rules if "port" in rule.text]
+    return {int(number) for text in texts for number in _NUMBER.findall(text)} | set(SERVICES.values())
+
+
 class Ground:
     """The foreign rules of INPUT, each with what it may do to our packets."""
 
-    def __init__(self, table, spec):
-        """Take a Table or None, and the Spec."""
+    def __init__(self, document, spec):
+        """Take the Document of a ruleset, and the Spec."""
+        table = document.table("filter")
         self.rules = foreign_rules(table)
-        self.interest = interest_of(spec)
+        self.interest = interest_of(spec, _borders(spec, document))
         self._effects = []
         if table is None or not self.rules:
             return

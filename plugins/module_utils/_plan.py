@@ -26,22 +26,33 @@ from ansible_collections.sesame.portknock.plugins.module_utils._state import (
     transition,
 )
 
-Plan = NamedTuple(
-    "Plan",
-    [
-        ("family", str),
-        ("now", object),
-        ("then", object),
-        ("change", str),
-        ("undo", str),
-        ("before", str),
-        ("after", str),
-        ("findings", list),
-        ("document", object),
-    ],
-)
-"""now, then: States; change, undo: input for ``iptables-restore --noflush``, '' where nothing is to do;
-before, after: what a person reads in a diff, with no knock port in it."""
+class Plan(
+    NamedTuple(
+        "Plan",
+        [
+            ("family", str),
+            ("now", object),
+            ("then", object),
+            ("change", str),
+            ("undo", str),
+            ("foreign", tuple),
+            ("findings", list),
+            ("document", object),
+        ],
+    )
+):
+    """now, then: States; change, undo: input for ``iptables-restore --noflush``, '' where nothing is to do;
+    foreign: the texts of the foreign rules of INPUT."""
+
+    __slots__ = ()
+
+    def before(self):
+        """Return what a person reads of the ruleset as it is, with no knock port in it."""
+        return readable(self.now, self.foreign)
+
+    def after(self):
+        """Return what a person reads of the ruleset as it will be, with no knock port in it."""
+        return readable(self.then, self.foreign)
 
 
 def plan_family(save, spec, family):
@@ -61,19 +72,17 @@ def plan_family(save, spec, family):
     if spec is None:
         then = wanted_state(None, None, now)
     else:
-        ground = Ground(table, spec)
+        ground = Ground(document, spec)
         then = wanted_state(own_rules(spec, family), ground, now)
         place = next(hook.place for hook in then.hooks if hook.text.endswith("-j " + DOORS))
         findings = ruleset_findings(document, spec, family, ground, place)
-    texts = [rule.text.rstrip() for rule in foreign]
     return Plan(
         family=family,
         now=now,
         then=then,
         change=transition(now, then, len(foreign), kept),
         undo=transition(then, now, len(foreign)),
-        before=readable(now, texts),
-        after=readable(then, texts),
+        foreign=tuple(rule.text.rstrip() for rule in foreign),
         findings=findings,
         document=document,
     )

@@ -87,10 +87,20 @@ def port_text(ports):
     return str(ports.first) if ports.first == ports.last else "{0}:{1}".format(ports.first, ports.last)
 
 
-def port_samples(ports):
-    """Return every port of a range, up to a thousand; of a wider one a thousandth part and both ends."""
-    width = ports.last - ports.first
-    return set(range(ports.first, ports.last + 1, max(1, width // 1000))) | {ports.last}
+WIDE = 1000
+"""A range of more ports than this is looked at through samples."""
 
 
-__all__ = ("MULTIPORT", "PortIndex", "Ports", "Ranges", "multiport_groups", "multiport_text", "port_samples", "port_text")
+def port_samples(ports, borders=()):
+    """Return every port of a range; of a wide one its ends and what lies at the borders inside it.
+
+    :param borders: ports that any rule names. Between two of them all ports meet the same rules, so with these
+        the samples decide as the whole range would.
+    """
+    if ports.last - ports.first < WIDE:
+        return set(range(ports.first, ports.last + 1))
+    near = {port for border in borders for port in (border - 1, border, border + 1)}
+    return {ports.first, ports.last} | {port for port in near if ports.first < port < ports.last}
+
+
+__all__ = ("MULTIPORT", "PortIndex", "Ports", "Ranges", "WIDE", "multiport_groups", "multiport_text", "port_samples", "port_text")

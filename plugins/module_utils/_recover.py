@@ -6,6 +6,7 @@
 
 """Our own rules read back: what doors there are, how often they were used, and how they drifted. Pure."""
 
+import difflib
 import ipaddress
 import re
 
@@ -137,22 +138,20 @@ def expected_own(fallback, live):
     return Own(state.chains, hooks[HEAD], hooks[DOORS], hooks.get(TAIL, ""))
 
 
-def drift(table, own, spec, family):
-    """Return lines that say how the live rules differ from what they should be, as in a diff; [] for not at all.
+def drift(document, own, spec, family):
+    """Return lines of a diff from the live rules to what they should be, [] where they are that.
 
     :param own: see expected_own; None where there are no rules of ours.
     """
+    table = document.table("filter")
     now = read_state(table)
     if own is None:
-        return ["hooks of ours are missing in INPUT"] if now != ABSENT else []
-    wanted = wanted_state(own, Ground(table, spec), now)
+        return ["- chains of ours without their hooks in INPUT"] if now != ABSENT else []
+    wanted = wanted_state(own, Ground(document, spec), now)
     texts = [rule.text for rule in foreign_rules(table)]
     before, after = readable(now, texts).splitlines(), readable(wanted, texts).splitlines()
-    lines = ["missing or moved: " + line for line in after if line not in before]
-    lines += ["not ours, or moved: " + line for line in before if line not in after]
-    if not lines and before != after:
-        lines.append("rules stand in another order")
-    return lines + _edited(now, family)
+    changes = [line for line in difflib.ndiff(before, after) if line[:2] in ("- ", "+ ")]
+    return changes + _edited(now, family)
 
 
 def _edited(state, family):

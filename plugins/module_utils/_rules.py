@@ -198,10 +198,11 @@ def _doors(spec, family, lists):
     """Return the rules of the doors' chain, and the chains it sends packets to."""
     chains = {}
     rules = [rule for allow in spec.allow for rule in _allow(allow, family)]
-    for number, (protocol, group) in enumerate(_grouped(_opened(spec)), 1):
+    entrances = _entrances(spec, family, lists)
+    for number, (protocol, group) in enumerate(_grouped(entrances), 1):
         name = "PORTKNOCK_D{0}".format(number)
         rules.append((_multiport(protocol, group), "ports of doors", "-g " + name))
-        chains[name] = _door_group(spec, family, lists, protocol, group)
+        chains[name] = _door_group(spec, group, entrances)
     by_port = knock_rules(spec, family, lists)
     for number, (protocol, group) in enumerate(_grouped(_knocked(spec)), 1):
         name = "PORTKNOCK_K{0}".format(number)
@@ -217,10 +218,6 @@ def _allow(allow, family):
     ports = "-p {0} -m {0} --dport {1}".format(allow.ports.protocol, port_text(allow.ports))
     what = "allowed: " + (allow.comment or "port {0}/{1}".format(port_text(allow.ports), allow.ports.protocol))
     return [(_joined(_from(network), ports), what, "-j ACCEPT") for network in sources] or [(ports, what, "-j ACCEPT")]
-
-
-def _opened(spec):
-    return {ports for door in spec.doors for ports in door.opens}
 
 
 def _knocked(spec):
@@ -241,16 +238,20 @@ def _multiport(protocol, group, new=False):
     return "-p {0} {1}-m multiport --dports {2}".format(protocol, syn, multiport_text(group))
 
 
-def _door_group(spec, family, lists, protocol, group):
-    members = set(group)
-    rules = []
-    for door in spec.doors:
-        opened = [ports for ports in door.opens if ports in members and ports.protocol == protocol]
-        for ports in sorted(opened):
-            rules += _entrance(spec, door, family, lists, ports)
+def _door_group(spec, group, entrances):
+    rules = [rule for ports in group for rule in entrances.get(ports, ())]
     if spec.log:
         rules.append((LOG_LIMIT, "log who is refused", '-j LOG --log-prefix "{0}"'.format(REFUSED_PREFIX)))
     return rules + [("", "who has not knocked is refused", "-g " + REFUSE)]
+
+
+def _entrances(spec, family, lists):
+    """Return Ports to the rules that let in who has knocked for them."""
+    by_ports = {}
+    for door in spec.doors:
+        for ports in door.opens:
+            by_ports.setdefault(ports, []).extend(_entrance(spec, door, family, lists, ports))
+    return by_ports
 
 
 def _entrance(spec, door, family, lists, ports):

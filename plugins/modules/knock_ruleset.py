@@ -237,7 +237,7 @@ findings:
   elements: dict
   contains:
     kind:
-      description: One of V(lost_effect), V(unguarded), V(single_step), V(list_size).
+      description: One of V(lost_effect), V(unguarded), V(single_step), V(family_open), V(list_size).
       type: str
     ip_version:
       description: V(ipv4), V(ipv6), or empty where it concerns both.
@@ -275,10 +275,15 @@ def main():
     # masking every text that looks like a step would spoil the result: a step may be a number as short as 7.
     module.no_log_values = set()
     invocation = {"module_args": without_steps(module.params)}
+    host = Host(module)
     try:
-        job = Job(module.params, Host(module), may_lack_iptables=module.check_mode)
-        if job.changed and not module.check_mode:
-            job.apply()
+        if module.check_mode:
+            job = Job(module.params, host, may_lack_iptables=True, with_diff=module._diff)
+        else:
+            with host.lock():
+                job = Job(module.params, host, with_diff=module._diff)
+                if job.changed:
+                    job.apply()
         module.exit_json(invocation=invocation, **job.result())
     except PortknockError as error:
         module.fail_json(msg=str(error), invocation=invocation)

@@ -90,7 +90,10 @@ doors:
       let_in: 4
       knocked: 5
 drift:
-  description: How the rules in the kernel differ from what was written, one line each.
+  description:
+    - How the rules in the kernel differ from what was written, as lines of a diff - V(-) for what is there and should not be,
+      V(+) for what is missing.
+    - Where nothing is kept over a reboot, only rules that were edited, added or moved are seen, not those that were removed.
   returned: success
   type: list
   elements: str
