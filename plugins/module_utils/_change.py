@@ -33,7 +33,7 @@ def apply_plans(iptables, plans, replan):
             done.append(plan)
             after[plan.family] = _read_back(iptables, plan, replan)
     except HostError as error:
-        raise HostError("{0} {1}".format(error, undo_plans(iptables, done)))
+        raise HostError("{0} {1}".format(error, undo_plans(iptables, done))) from error
     return after
 
 

@@ -168,7 +168,9 @@ def _inside(network, trusted):
     )
 
 
-_NOT_UNICAST = [ipaddress.ip_network(text) for text in ("127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::1/128", "ff00::/8")]
+_NOT_UNICAST = [
+    ipaddress.ip_network(text) for text in ("127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::1/128", "ff00::/8")
+]
 
 
 def _destination(state, value, _values, negated):
@@ -323,4 +325,4 @@ _HANDLERS = {
     "--pkt-type": _packet_type,
 }
 
-__all__ = ("BROAD_PREFIX", "Condition", "SERVICES", "options", "read_condition")
+__all__ = ("BROAD_PREFIX", "SERVICES", "Condition", "options", "read_condition")

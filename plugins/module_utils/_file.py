@@ -44,7 +44,13 @@ def _our_lines(table):
 
 def _is_declaration(line):
     words = line.split()
-    name = words[0][1:] if words and words[0].startswith(":") else words[1] if words[:1] in (["-N"], ["--new-chain"]) else ""
+    name = (
+        words[0][1:]
+        if words and words[0].startswith(":")
+        else words[1]
+        if words[:1] in (["-N"], ["--new-chain"])
+        else ""
+    )
     return bool(name) and is_ours(name, "")
 
 
@@ -59,10 +65,10 @@ def _kept_lines(document, table):
 
 def _without_ours(document, table):
     lines = _kept_lines(document, table)
-    inside = [line for line in lines[table.header:table.commit] if line]
+    inside = [line for line in lines[table.header : table.commit] if line]
     made_here = table.header > 0 and document.lines[table.header - 1] == MADE_HERE
     if made_here and inside == list(_FRAME):
-        lines[table.header - 1:table.commit + 1] = []
+        lines[table.header - 1 : table.commit + 1] = []
     return lines
 
 

@@ -10,12 +10,14 @@ import re
 from typing import NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._ports import WIDE, PortIndex, Ports, port_samples
-from ansible_collections.sesame.portknock.plugins.module_utils._reach import ACCEPT, MAYBE, REFUSE, Walker, packets_of
+from ansible_collections.sesame.portknock.plugins.module_utils._reach import ACCEPT, MAYBE, REFUSE, Walker
 
 Finding = NamedTuple("Finding", [("kind", str), ("ip_version", str), ("rule", str), ("message", str)])
 
 MOST_OF_A_KIND = 20
-_NUMBERS = re.compile(r"(--(?:dports?|sports?|ports|to-ports?|to-destination)|--destination-ports?|--source-ports?)(\s+)(\S+)")
+_NUMBERS = re.compile(
+    r"(--(?:dports?|sports?|ports|to-ports?|to-destination)|--destination-ports?|--source-ports?)(\s+)(\S+)"
+)
 
 
 def masked(text):
@@ -30,14 +32,20 @@ class Names:
         """Read the names from a Spec."""
         self._opened = _Labels((ports, door.name) for door in spec.doors for ports in door.opens)
         self._allowed = _Labels((allow.ports, "") for allow in spec.allow)
-        self._knocked = {(step.port, step.protocol): door.name for door in spec.doors for step in door.knock + door.close}
+        self._knocked = {
+            (step.port, step.protocol): door.name for door in spec.doors for step in door.knock + door.close
+        }
 
     def split(self, packets):
         """Return (doors that are opened there, doors that are knocked there, allowed ports) for Packets."""
         keys = [(port, "tcp") for port in packets.tcp] + [(port, "udp") for port in packets.udp]
         opened = {self._opened.find(*key) for key in keys} - {None}
         knocked = {self._knocked.get(key) for key in keys} - {None}
-        allowed = ["{0}/{1}".format(*key) for key in keys if self._allowed.find(*key) is not None and self._opened.find(*key) is None]
+        allowed = [
+            "{0}/{1}".format(*key)
+            for key in keys
+            if self._allowed.find(*key) is not None and self._opened.find(*key) is None
+        ]
         return sorted(opened), sorted(knocked), sorted(allowed)
 
 
@@ -153,8 +161,15 @@ def _before(decision, table_name, names, family):
     opened, knocked, allowed = names.split(decision.packets)
     if not opened and not knocked and not allowed:
         return None
-    whose = [text for text in (_doors(opened) if opened else "", "knocks of " + _doors(knocked) if knocked else "",
-                               "allowed ports " + ", ".join(allowed) if allowed else "") if text]
+    whose = [
+        text
+        for text in (
+            _doors(opened) if opened else "",
+            "knocks of " + _doors(knocked) if knocked else "",
+            "allowed ports " + ", ".join(allowed) if allowed else "",
+        )
+        if text
+    ]
     verb = "refuses" if decision.verdict == REFUSE else "sends elsewhere"
     text = (
         "table {0} {1} packets to {2} before INPUT sees them, so the doors cannot guard or count them. "

@@ -35,7 +35,9 @@ class Host:
 
     def run(self, words, data):
         """Run a command without a shell, in the C locale; return (exit code, output, errors)."""
-        return self._module.run_command(words, data=data or None, binary_data=True, environ_update={"LC_ALL": "C", "LANG": "C"})
+        return self._module.run_command(
+            words, data=data or None, binary_data=True, environ_update={"LC_ALL": "C", "LANG": "C"}
+        )
 
     def find(self, name):
         """Return the path of a command, or None."""
@@ -46,10 +48,10 @@ class Host:
         try:
             with open(path, encoding="utf-8", errors="surrogateescape", newline="") as handle:
                 return handle.read()
-        except (IOError, OSError) as error:
+        except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return ""
-            raise HostError("{0} cannot be read: {1}.".format(path, error.strerror))
+            raise HostError("{0} cannot be read: {1}.".format(path, error.strerror)) from error
 
     def mode(self, path):
         """Return the permission bits of a file, or None where there is none."""
@@ -70,10 +72,14 @@ class Host:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
-                except (IOError, OSError):
+                except OSError:
                     time.sleep(0.1)
             else:
-                raise HostError("another run of knock_ruleset has held {0} for {1} s. Wait for it, or end it.".format(_LOCK, seconds))
+                raise HostError(
+                    "another run of knock_ruleset has held {0} for {1} s. Wait for it, or end it.".format(
+                        _LOCK, seconds
+                    )
+                )
             yield
 
     def families(self):
@@ -92,7 +98,9 @@ class Host:
 
     def _environment(self, pid):
         try:
-            return dict(item.split("=", 1) for item in self.read("/proc/{0}/environ".format(pid)).split("\0") if "=" in item)
+            return dict(
+                item.split("=", 1) for item in self.read("/proc/{0}/environ".format(pid)).split("\0") if "=" in item
+            )
         except HostError:
             return {}
 
@@ -111,10 +119,10 @@ class Host:
             for path, (text, mode) in sorted(files.items()):
                 if text is not None:
                     staged.append((self._stage(path, text, mode), path, mode))
-        except (IOError, OSError) as error:
+        except OSError as error:
             for temporary, _path, _mode in staged:
                 os.unlink(temporary)
-            raise HostError("{0} cannot be written: {1}. Nothing was kept.".format(path, error.strerror))
+            raise HostError("{0} cannot be written: {1}. Nothing was kept.".format(path, error.strerror)) from error
         for temporary, path, _mode in staged:
             self._move(temporary, path)
         for path in sorted(path for path, (text, _mode) in files.items() if text is None):
@@ -124,7 +132,7 @@ class Host:
         try:
             os.rename(temporary, os.path.realpath(path))
         except OSError as error:
-            raise HostError("{0} cannot be replaced: {1}.".format(path, error.strerror))
+            raise HostError("{0} cannot be replaced: {1}.".format(path, error.strerror)) from error
         self._module.set_default_selinux_context(path, False)
 
     def _stage(self, path, text, mode):
@@ -138,7 +146,7 @@ class Host:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(temporary, mode)
-        except (IOError, OSError):
+        except OSError:
             os.unlink(temporary)
             raise
         return temporary
@@ -148,7 +156,7 @@ class Host:
             os.unlink(path)
         except OSError as error:
             if error.errno != errno.ENOENT:
-                raise HostError("{0} cannot be removed: {1}.".format(path, error.strerror))
+                raise HostError("{0} cannot be removed: {1}.".format(path, error.strerror)) from error
 
     def remove_directory(self, path):
         """Remove a directory of ours and what is left in it."""
@@ -190,7 +198,10 @@ class Host:
         """Tell whether our unit is enabled and, where systemd runs, was started and is well."""
         if not os.path.islink(_WANTED):
             return False
-        return not self._systemd_runs() or self.run([self.find("systemctl"), "is-active", "--quiet", UNIT_NAME], "")[0] == 0
+        return (
+            not self._systemd_runs()
+            or self.run([self.find("systemctl"), "is-active", "--quiet", UNIT_NAME], "")[0] == 0
+        )
 
     def enable_unit(self):
         """Enable our unit and, where systemd runs, run it."""

@@ -12,7 +12,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._keep import COMM
 from ansible_collections.sesame.portknock.plugins.module_utils._place import Ground
 from ansible_collections.sesame.portknock.plugins.module_utils._ports import port_text
 from ansible_collections.sesame.portknock.plugins.module_utils._recent import guess_hertz, read_list, seconds_left
-from ansible_collections.sesame.portknock.plugins.module_utils._recover import counters, drift, expected_own, recover_spec
+from ansible_collections.sesame.portknock.plugins.module_utils._recover import (
+    counters,
+    drift,
+    expected_own,
+    recover_spec,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._rules import DOORS
 from ansible_collections.sesame.portknock.plugins.module_utils._save import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4
@@ -74,7 +79,7 @@ def _doors(spec, family, table, lists, hertz, uptime):
                 steps=len(door.knock),
                 window=door.window,
                 open_for=seconds_left(entries, door.window, uptime, hertz) if hertz else {},
-                **counted.get(door.name, dict(let_in=0, knocked=0))
+                **counted.get(door.name, dict(let_in=0, knocked=0)),
             )
         )
     return doors

@@ -83,7 +83,11 @@ class Iptables:
         words = [self._find(command), "-w", str(LOCK_SECONDS), "--noflush"] + (["--test"] if test else [])
         code, _out, err = self._run(words, text)
         if code:
-            raise HostError("{0} refused the ruleset, and changed nothing: {1}{2}".format(command, err.strip(), _failing_line(err, text)))
+            raise HostError(
+                "{0} refused the ruleset, and changed nothing: {1}{2}".format(
+                    command, err.strip(), _failing_line(err, text)
+                )
+            )
 
     def probe(self, family, chains):
         """Load every match and target that our rules use into a chain that nothing jumps to, and drop it.
@@ -146,4 +150,4 @@ def _failing_line(err, text):
     return " (line {0}: {1})".format(found.group(1), line)
 
 
-__all__ = ("Iptables", "LEGACY", "LOCK_SECONDS", "NFT")
+__all__ = ("LEGACY", "LOCK_SECONDS", "NFT", "Iptables")

@@ -24,7 +24,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._keep import (
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._place import lets_in
 from ansible_collections.sesame.portknock.plugins.module_utils._plan import plan_family, readable_file, shortened
-from ansible_collections.sesame.portknock.plugins.module_utils._rules import DOORS, TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._rules import TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import FAMILIES, IPV4, family_of, spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._state import same_ids
 
@@ -49,7 +49,9 @@ class Job:
         self.families = _managed(self.spec, host.families())
         self.installed = self._iptables.installed(IPV4)
         if not self.installed and not may_lack_iptables and not self.absent:
-            raise HostError("iptables is not installed on this host. Install it first, the role does that: tag portknock_install.")
+            raise HostError(
+                "iptables is not installed on this host. Install it first, the role does that: tag portknock_install."
+            )
         self.backend = self._backend()
         self._state = json.loads(host.read(STATE_FILE) or "{}")
         self.plans = [self._known_spelling(self._plan(family, self._save(family))) for family in self._present()]
@@ -90,7 +92,11 @@ class Job:
 
     def _known_spelling(self, plan):
         """Leave out a change that is only in how this version of iptables-save spells our rules."""
-        if plan.change and same_ids(plan.now, plan.then) and self._state.get("spelling", {}).get(plan.family) == _digest(plan):
+        if (
+            plan.change
+            and same_ids(plan.now, plan.then)
+            and self._state.get("spelling", {}).get(plan.family) == _digest(plan)
+        ):
             return plan._replace(change="", undo="")
         return plan
 
@@ -105,7 +111,7 @@ class Job:
 
     def _check_lets_in(self, plan, port, source):
         places = {hook.text.rsplit(" ", 1)[1]: hook.place for hook in plan.then.hooks}
-        if not lets_in(plan.document.table("filter"), self.spec, places[DOORS], places.get(TAIL), port, source):
+        if not lets_in(plan.document.table("filter"), self.spec, places.get(TAIL), port, source):
             raise SpecError(
                 "doors" if not self.spec.doors else "policy",
                 "policy reject would shut out this connection: nothing would let {0} in to port {1} again. Open the port with a "
@@ -151,7 +157,9 @@ class Job:
         try:
             self._keep({path: self.files[path] for path in self.files if path not in first}, after)
         except HostError as error:
-            raise HostError("{0} {1}".format(error, undo_plans(self._iptables, [plan for plan in self.plans if plan.change])))
+            raise HostError(
+                "{0} {1}".format(error, undo_plans(self._iptables, [plan for plan in self.plans if plan.change]))
+            ) from error
         if not self.absent:
             self._host.hide_lists()
 
@@ -205,7 +213,9 @@ class Job:
     def _size_advice(self):
         if self._host.recent_is_module():
             return "It will take effect when the module is loaded next, at the latest with the next boot."
-        return "xt_recent is built into this kernel: put xt_recent.ip_list_tot={0} on its command line.".format(self.spec.list_size)
+        return "xt_recent is built into this kernel: put xt_recent.ip_list_tot={0} on its command line.".format(
+            self.spec.list_size
+        )
 
     def _read_diff(self):
         """Return what a person reads: rules and files before and after, without knock ports."""
@@ -235,19 +245,25 @@ class Job:
 def _managed(spec, present):
     families = tuple(family for family in FAMILIES if family in spec.ip_versions and family in present)
     if not families:
-        raise SpecError("ip_versions", "names only {0}, which this host does not speak.".format(", ".join(spec.ip_versions)))
+        raise SpecError(
+            "ip_versions", "names only {0}, which this host does not speak.".format(", ".join(spec.ip_versions))
+        )
     return families
 
 
 def _open_family(family):
-    message = "ip_versions: this host speaks {0} too, and there the doors' ports are as open as before. Add {1}.".format(
-        "IPv4" if family == IPV4 else "IPv6", family
+    message = (
+        "ip_versions: this host speaks {0} too, and there the doors' ports are as open as before. Add {1}.".format(
+            "IPv4" if family == IPV4 else "IPv6", family
+        )
     )
     return Finding("family_open", family, "", message)
 
 
 def _digest(plan):
-    texts = [text for name in sorted(plan.now.chains) for text in plan.now.chains[name]] + [hook.text for hook in plan.now.hooks]
+    texts = [text for name in sorted(plan.now.chains) for text in plan.now.chains[name]] + [
+        hook.text for hook in plan.now.hooks
+    ]
     return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -40,7 +40,9 @@ def interest_of(spec, borders=()):
 
     :param borders: ports that any foreign rule names, see port_samples.
     """
-    opened = {(port, ports.protocol) for door in spec.doors for ports in door.opens for port in port_samples(ports, borders)}
+    opened = {
+        (port, ports.protocol) for door in spec.doors for ports in door.opens for port in port_samples(ports, borders)
+    }
     knocked = {(step.port, step.protocol) for door in spec.doors for step in door.knock + door.close}
     allowed = {(port, allow.ports.protocol) for allow in spec.allow for port in port_samples(allow.ports, borders)}
     silent = SilentPorts(spec)
@@ -60,7 +62,13 @@ def _borders(spec, document):
     ranges = [ports for door in spec.doors for ports in door.opens] + [allow.ports for allow in spec.allow]
     if all(ports.last - ports.first < WIDE for ports in ranges):
         return set()
-    texts = [rule.text for table in document.tables for rules in table.chains.values() for rule in rules if "port" in rule.text]
+    texts = [
+        rule.text
+        for table in document.tables
+        for rules in table.chains.values()
+        for rule in rules
+        if "port" in rule.text
+    ]
     return {int(number) for text in texts for number in _NUMBER.findall(text)} | set(SERVICES.values())
 
 
@@ -149,11 +157,10 @@ def _kept(places, least, most, otherwise=None):
     return most if otherwise is None else otherwise
 
 
-def lets_in(table, spec, place, tail, port, source):
+def lets_in(table, spec, tail, port, source):
     """Tell whether a new TCP connection from a source to a port may get in, once the hooks stand.
 
-    :param place: of the doors' hook; foreign rules before it are looked at as well.
-    :param tail: whether the final reject is there.
+    :param tail: the place of the final reject, or None where there is none.
     :param source: an ``ipaddress`` address.
     """
     if any(source in network for network in spec.trusted_sources) or set(spec.trusted_interfaces) - {"lo"}:
@@ -165,7 +172,7 @@ def lets_in(table, spec, place, tail, port, source):
         return any(_from_one(door.sources, source) for door in openers)
     packets = packets_of([(port, "tcp")])
     walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources) if table else None
-    rules = foreign_rules(table)[: tail if tail is not None else None]
+    rules = foreign_rules(table)[:tail]
     for rule in rules:
         effect = walker.rule_effect("INPUT", rule.text, packets)
         if effect.accepts:
@@ -183,4 +190,4 @@ def _from_one(sources, source):
     return not sources or any(source in network for network in sources)
 
 
-__all__ = ("ACCEPT", "Ground", "Interest", "NOTHING", "interest_of", "lets_in", "wanted_state")
+__all__ = ("ACCEPT", "NOTHING", "Ground", "Interest", "interest_of", "lets_in", "wanted_state")

@@ -26,6 +26,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._state import (
     transition,
 )
 
+
 class Plan(
     NamedTuple(
         "Plan",
@@ -94,7 +95,11 @@ _ID = re.compile(r'"portknock:[0-9a-f]{8} ')
 
 def readable_rule(chain, text):
     """Return one line for a person: our ids are left out, and in chains of knocks the ports."""
-    if SECRET_CHAIN.match(chain) or (chain == DOORS and "-g PORTKNOCK_K" in text) or (chain == DOORS and "wrong protocol" in text):
+    if (
+        SECRET_CHAIN.match(chain)
+        or (chain == DOORS and "-g PORTKNOCK_K" in text)
+        or (chain == DOORS and "wrong protocol" in text)
+    ):
         text = masked(text)
     return "-A {0} {1}\n".format(chain, _DETAILS.sub("", _ID.sub('"', text)))
 
@@ -135,7 +140,7 @@ def shortened(before, after, context=3):
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
         if tag == "equal" and i2 - i1 > 2 * context + 1:
             gap = ["# ... {0} lines that stay\n".format(i2 - i1 - 2 * context)]
-            same = one[i1:i1 + context] + gap + one[i2 - context:i2]
+            same = one[i1 : i1 + context] + gap + one[i2 - context : i2]
             short_one += same
             short_other += same
         else:

@@ -103,4 +103,14 @@ def port_samples(ports, borders=()):
     return {ports.first, ports.last} | {port for port in near if ports.first < port < ports.last}
 
 
-__all__ = ("MULTIPORT", "PortIndex", "Ports", "Ranges", "WIDE", "multiport_groups", "multiport_text", "port_samples", "port_text")
+__all__ = (
+    "MULTIPORT",
+    "WIDE",
+    "PortIndex",
+    "Ports",
+    "Ranges",
+    "multiport_groups",
+    "multiport_text",
+    "port_samples",
+    "port_text",
+)

@@ -35,7 +35,9 @@ EVERYTHING = Packets((0, 1, 65535), (0, 1, 65535), True)
 
 NOTHING = Packets((), (), False)
 
-Decision = NamedTuple("Decision", [("chain", str), ("text", str), ("verdict", str), ("particular", bool), ("packets", Packets)])
+Decision = NamedTuple(
+    "Decision", [("chain", str), ("text", str), ("verdict", str), ("particular", bool), ("packets", Packets)]
+)
 
 
 class Effect:
@@ -166,7 +168,7 @@ def _select(condition, packets):
 def _within(ports, condition):
     inside = []
     for first, last in condition.ports:
-        inside.extend(ports[bisect_left(ports, first):bisect_right(ports, last)])
+        inside.extend(ports[bisect_left(ports, first) : bisect_right(ports, last)])
     if condition.but_ports:
         inside = set(ports) - set(inside)
     return tuple(sorted(set(inside)))
@@ -187,16 +189,16 @@ __all__ = (
     "ACCEPT",
     "ANY_STATE",
     "DIVERT",
-    "Decision",
     "EVERYTHING",
-    "Effect",
     "GOES_ON",
     "MAYBE",
     "NEW",
     "NOTHING",
-    "Packets",
     "REFUSE",
     "VERDICTS",
+    "Decision",
+    "Effect",
+    "Packets",
     "Walker",
     "packets_of",
 )

@@ -14,7 +14,15 @@ from ansible_collections.sesame.portknock.plugins.module_utils._condition import
 from ansible_collections.sesame.portknock.plugins.module_utils._place import Ground, wanted_state
 from ansible_collections.sesame.portknock.plugins.module_utils._plan import readable
 from ansible_collections.sesame.portknock.plugins.module_utils._ports import Ports
-from ansible_collections.sesame.portknock.plugins.module_utils._rules import COMMENT, DOORS, HEAD, OPEN, TAIL, Own, rule_id
+from ansible_collections.sesame.portknock.plugins.module_utils._rules import (
+    COMMENT,
+    DOORS,
+    HEAD,
+    OPEN,
+    TAIL,
+    Own,
+    rule_id,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._save import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS, Allow, Door, Spec, Step
 from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, foreign_rules, read_state
@@ -59,7 +67,9 @@ def recover_spec(chains, family):
         policy="reject" if TAIL in rules else "accept",
         reject_with=DEFAULTS["reject_with"],
         allow=tuple(_allow(rule) for rule in rules.get(DOORS, []) if rule.comment.startswith("allowed: ")),
-        trusted_sources=tuple(ipaddress.ip_network(rule.source) for rule in head if rule.comment == "trusted source" and rule.source),
+        trusted_sources=tuple(
+            ipaddress.ip_network(rule.source) for rule in head if rule.comment == "trusted source" and rule.source
+        ),
         trusted_interfaces=tuple(rule.value("-i") for rule in head if rule.value("-i")),
         icmp=any(rule.comment.startswith("ping") for rule in head),
         ip_versions=(family,),
@@ -157,7 +167,9 @@ def drift(document, own, spec, family):
 def _edited(state, family):
     rules = [(name, text) for name, texts in state.chains.items() for text in texts]
     rules += [("INPUT", hook.text) for hook in state.hooks]
-    return ["edited by hand: a rule in chain {0}".format(name) for name, text in rules if _is_edited(name, text, family)]
+    return [
+        "edited by hand: a rule in chain {0}".format(name) for name, text in rules if _is_edited(name, text, family)
+    ]
 
 
 def _is_edited(chain, text, family):

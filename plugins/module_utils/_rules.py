@@ -175,7 +175,11 @@ def _icmp(spec):
 
 
 def _icmpv6(spec):
-    dhcp = ("-s fe80::/10 -d fe80::/10 -p udp -m udp --sport 547 --dport 546", "DHCPv6, answers come from another address", "-j ACCEPT")
+    dhcp = (
+        "-s fe80::/10 -d fe80::/10 -p udp -m udp --sport 547 --dport 546",
+        "DHCPv6, answers come from another address",
+        "-j ACCEPT",
+    )
     if spec.icmp:
         return [("-p ipv6-icmp", "ping and other ICMPv6", "-j ACCEPT"), dhcp]
     needed = [
@@ -304,8 +308,15 @@ def _sequence(door, steps, closing, sources, lists):
             yield step, [(_joined(_to(step), *(known + done)), what, "")]
         else:
             stale = [
-                (_joined(_to(step), lists.seen(lists.progress, door.step_timeout, True), lists.forget(lists.stage(door, stage, closing))),
-                 "door {0}: a new start forgets old steps".format(door.name), "")
+                (
+                    _joined(
+                        _to(step),
+                        lists.seen(lists.progress, door.step_timeout, True),
+                        lists.forget(lists.stage(door, stage, closing)),
+                    ),
+                    "door {0}: a new start forgets old steps".format(door.name),
+                    "",
+                )
                 for stage in range(2, last)
             ]
             yield step, stale + [(_joined(source, _to(step), *done), what, "") for source in sources]
@@ -349,12 +360,12 @@ __all__ = (
     "COMMENT",
     "DOORS",
     "HEAD",
-    "Lists",
     "OPEN",
-    "Own",
     "REFUSE",
     "SECRET_CHAIN",
     "TAIL",
+    "Lists",
+    "Own",
     "own_rules",
     "rule_id",
     "with_comment",

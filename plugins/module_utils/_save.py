@@ -133,7 +133,7 @@ def _command(table, text, number, name):
         table.inserts = True
         place = re.match(r"^(\d+)(?:\s+|$)", rest)
         index = int(place.group(1)) - 1 if place else 0
-        rules.insert(index, Rule(rest[place.end():] if place else rest, number, counters or ""))
+        rules.insert(index, Rule(rest[place.end() :] if place else rest, number, counters or ""))
     elif command in _POLICY:
         table.policies[chain] = rest.strip()
     elif command not in _NEW:

@@ -128,7 +128,7 @@ def _check_clashes(doors, path):
     for number, (_index, _key, steps) in enumerate(sequences):
         for step in set(steps):
             by_step.setdefault(step, []).append(number)
-    for number, (index, key, steps) in enumerate(sequences):
+    for number, (_index, key, steps) in enumerate(sequences):
         for other in by_step[steps[0]]:
             if other == number or (key == "close" and sequences[other][1] == "close"):
                 continue

@@ -169,7 +169,7 @@ def _flag(value, path):
     try:
         return words[str(value).lower()]
     except KeyError:
-        raise SpecError(path, "must be true or false.")
+        raise SpecError(path, "must be true or false.") from None
 
 
 def _number(value, path, least, most):
@@ -230,7 +230,7 @@ def _network(value, path, versions):
         raise SpecError(
             path,
             "{0!r} is no address and no network. Write an address or a CIDR such as 192.0.2.0/24.".format(str(value)),
-        )
+        ) from None
     if "/" in str(value) and ipaddress.ip_address(str(value).split("/")[0]) != network.network_address:
         raise SpecError(path, "{0!r} has bits behind its prefix. Did you mean {1}?".format(str(value), network))
     if family_of(network) not in versions:
@@ -249,7 +249,9 @@ def _networks(value, path, versions):
 
 def _interface(value, path):
     if not _INTERFACE.match(str(value)):
-        raise SpecError(path, "{0!r} is no interface name. Write one such as wg0, or wg+ for all that begin so.".format(str(value)))
+        raise SpecError(
+            path, "{0!r} is no interface name. Write one such as wg0, or wg+ for all that begin so.".format(str(value))
+        )
     return str(value)
 
 
@@ -300,9 +302,9 @@ def _allow(item, path, versions):
     comment = str(item.get("comment") or "")
     if not _COMMENT.match(comment):
         raise SpecError(path + ".comment", "must be at most 80 letters, digits, blanks and , . : ; / _ ( ) @ + # = -")
-    return Allow(_ports(item["port"], path + ".port"), _networks(item.get("sources"), path + ".sources", versions), comment)._replace(
-        ports=_ports(text, path + ".port", str(protocol or written))
-    )
+    return Allow(
+        _ports(item["port"], path + ".port"), _networks(item.get("sources"), path + ".sources", versions), comment
+    )._replace(ports=_ports(text, path + ".port", str(protocol or written)))
 
 
 def _check_names(spec, path):
@@ -311,7 +313,9 @@ def _check_names(spec, path):
         if door.name in seen:
             raise SpecError(
                 "{0}[{1}].name".format(path, index),
-                "{0!r} is already the name of {1}[{2}]. Give each door a name of its own.".format(door.name, path, seen[door.name]),
+                "{0!r} is already the name of {1}[{2}]. Give each door a name of its own.".format(
+                    door.name, path, seen[door.name]
+                ),
             )
         seen[door.name] = index
 
@@ -345,24 +349,26 @@ def _check_step(path, ports, opened, allowed, prefix):
         if found is not None:
             raise SpecError(
                 path,
-                "is a port that {0}{1} {2}. A knock port must stay shut: choose another.".format(prefix, option.format(found), verb),
+                "is a port that {0}{1} {2}. A knock port must stay shut: choose another.".format(
+                    prefix, option.format(found), verb
+                ),
             )
 
 
 __all__ = (
     "ALLOW_KEYS",
-    "Allow",
     "DEFAULTS",
     "DOOR_KEYS",
-    "Door",
     "ENGINES",
     "FAMILIES",
     "IPV4",
     "IPV6",
     "POLICIES",
     "PROTOCOLS",
-    "Ports",
     "REJECT_WITH",
+    "Allow",
+    "Door",
+    "Ports",
     "Spec",
     "Step",
     "family_of",

@@ -32,7 +32,9 @@ def is_ours(chain, text):
 def _hooks(text):
     if "PORTKNOCK" not in text and "portknock:" not in text:
         return False
-    return any(option in ("-j", "-g") and values and CHAIN.match(values[0]) for option, values, _negated in options(text))
+    return any(
+        option in ("-j", "-g") and values and CHAIN.match(values[0]) for option, values, _negated in options(text)
+    )
 
 
 def foreign_rules(table):
@@ -47,7 +49,9 @@ def read_state(table):
     """
     if table is None:
         return ABSENT
-    chains = {name: tuple(rule.text.rstrip() for rule in rules) for name, rules in table.chains.items() if CHAIN.match(name)}
+    chains = {
+        name: tuple(rule.text.rstrip() for rule in rules) for name, rules in table.chains.items() if CHAIN.match(name)
+    }
     hooks, place = [], 0
     for rule in table.rules("INPUT"):
         if is_ours("INPUT", rule.text):
@@ -90,8 +94,11 @@ def _spelling(text):
     return [
         (option, values, negated)
         for option, values, negated in options(text)
-        if (option, values) not in (("-m", ["tcp"]), ("-m", ["udp"])) and option not in ("--rsource", "--comment")
-        and not (option == "--mask" and values[:1] in (["255.255.255.255"], ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]))
+        if (option, values) not in (("-m", ["tcp"]), ("-m", ["udp"]))
+        and option not in ("--rsource", "--comment")
+        and not (
+            option == "--mask" and values[:1] in (["255.255.255.255"], ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"])
+        )
     ] + [COMMENT.findall(text)]
 
 
@@ -128,7 +135,9 @@ def transition(now, then, foreign_count, kept=()):
     """
     if same_state(now, then):
         return ""
-    changed = [name for name, rules in then.chains.items() if name not in now.chains or not same_rules(rules, now.chains[name])]
+    changed = [
+        name for name, rules in then.chains.items() if name not in now.chains or not same_rules(rules, now.chains[name])
+    ]
     gone = [name for name in now.chains if name not in then.chains]
     lines = ["*filter"]
     lines += [":{0} - [0:0]".format(name) for name in changed + gone]
