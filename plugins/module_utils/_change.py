@@ -6,6 +6,8 @@
 
 """Both families' rulesets changed as one: a transaction of plans, each loaded in one step."""
 
+import re
+
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, same_ids
 
@@ -13,8 +15,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._state import ABS
 def apply_plans(iptables, plans, replan):
     """Load the change of every Plan that has one, and read back that it is there.
 
-    Before anything is changed all matches are probed and all texts tested. If a later family fails, the
-    earlier ones are undone.
+    Each load is one step that is taken whole or not at all. Before the first one all matches are probed, and
+    where both families change both texts are tested. If the second fails all the same, the first is undone.
 
     :param iptables: an Iptables.
     :param replan: function (family, text of iptables-save) to the Plan for that ruleset.
@@ -25,7 +27,8 @@ def apply_plans(iptables, plans, replan):
     for plan in changing:
         if plan.now == ABSENT:
             iptables.probe(plan.family, plan.then.chains)
-        iptables.restore(plan.family, plan.change, test=True)
+        if len(changing) > 1:
+            iptables.restore(plan.family, plan.change, test=True)
     done, after = [], {}
     try:
         for plan in changing:
@@ -51,14 +54,40 @@ def undo_plans(iptables, plans):
 
 
 def _read_back(iptables, plan, replan):
-    """Return the Plan for the ruleset as it is now; others may have changed it since, so it is planned anew."""
-    again = replan(plan.family, iptables.save(plan.family))
+    """Return the Plan for the ruleset as it is now.
+
+    Where our rules read back as they were written, that is the Plan itself with nothing left to do. Others may
+    have changed the ruleset meanwhile, or this iptables spells differently, so else it is planned anew.
+    """
+    text = iptables.save(plan.family)
+    if _reads_as(text, plan.then):
+        return plan._replace(now=plan.then, change="", undo="")
+    again = replan(plan.family, text)
     if not same_ids(again.now, again.then):
         raise HostError(
             "the {0} ruleset does not read back as it was loaded: something else changed it at the same time. "
             "Run this again.".format(plan.family)
         )
     return again
+
+
+_INPUT = re.compile(r"^-A INPUT (.*?) *$", re.M)
+_OURS = re.compile(r"^-A (PORTKNOCK\w*) (.*?) *$", re.M)
+
+
+def _reads_as(text, state):
+    """Tell whether a save holds just the rules of a State, spelled alike, with its hooks in their places."""
+    text = text.partition("*filter\n")[2].partition("\nCOMMIT")[0]
+    found = {}
+    for name, rule in _OURS.findall(text):
+        found.setdefault(name, []).append(rule)
+    wanted = {name: list(rules) for name, rules in state.chains.items() if rules}
+    rules = _INPUT.findall(text)
+    indexes = [hook.place + before for before, hook in enumerate(state.hooks)]
+    in_place = sum("PORTKNOCK" in rule for rule in rules) == len(indexes) and all(
+        index < len(rules) and rules[index] == hook.text for index, hook in zip(indexes, state.hooks)
+    )
+    return found == wanted and in_place
 
 
 __all__ = ("apply_plans", "undo_plans")

@@ -32,7 +32,7 @@ def inspect(host):
     """
     iptables = Iptables(host.run, host.find, host.read)
     families = [family for family in host.families() if iptables.installed(family)]
-    backend = iptables.backend(families[0]) if families else ""
+    backend = iptables.backend(family=families[0]) if families else ""
     lists = {name: read_list(text) for name, text in host.lists().items()}
     hertz = guess_hertz([entry for entries in lists.values() for entry in entries], host.uptime())
     result = dict(backend=backend, doors=[], drift=[], findings=[], ip_versions=[])

@@ -24,7 +24,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._keep import (
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._place import lets_in
 from ansible_collections.sesame.portknock.plugins.module_utils._plan import plan_family, readable_file, shortened
-from ansible_collections.sesame.portknock.plugins.module_utils._rules import TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._rules import TAIL, own_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import FAMILIES, IPV4, family_of, spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._state import same_ids
 
@@ -52,9 +52,11 @@ class Job:
             raise HostError(
                 "iptables is not installed on this host. Install it first, the role does that: tag portknock_install."
             )
+        self._owns = {} if self.absent else {family: own_rules(self.spec, family) for family in self.families}
+        self._saves = {family: self._save(family) for family in self._present()}
         self.backend = self._backend()
         self._state = json.loads(host.read(STATE_FILE) or "{}")
-        self.plans = [self._known_spelling(self._plan(family, self._save(family))) for family in self._present()]
+        self.plans = [self._known_spelling(self._plan(family, save)) for family, save in self._saves.items()]
         self._check_connection()
         self.files = self._changed_files()
         self.unit_due = self.keeps and (bool(self.files) or not host.unit_ready())
@@ -73,14 +75,14 @@ class Job:
         return self.spec if family in self.families and not self.absent else None
 
     def _plan(self, family, text):
-        return plan_family(text, self._wanted_spec(family), family)
+        return plan_family(text, self._wanted_spec(family), family, self._owns.get(family))
 
     def _backend(self):
         if not self.installed:
             return NFT
-        backend = self._iptables.backend()
+        backend = self._iptables.backend(self._saves[IPV4])
         if not self.absent:
-            for family in self._present():
+            for family in self._saves:
                 found = self._iptables.other_backend_rules(family, backend)
                 if found:
                     raise HostError(
@@ -136,7 +138,7 @@ class Job:
                 raise
             return {}
         spec = self.spec if self.keeps else None
-        files = wanted_files(spec, self.families, layout, self._host.read)
+        files = wanted_files(spec, self._owns if spec else {}, layout, self._host.read)
         if spec is None or self._host.recent_is_module():
             files[MODPROBE] = (modprobe_text(spec) if spec else None, 0o644)
         if spec is None:

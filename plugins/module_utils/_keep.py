@@ -17,7 +17,6 @@ from typing import NamedTuple
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._file import merged_file
 from ansible_collections.sesame.portknock.plugins.module_utils._ports import port_text
-from ansible_collections.sesame.portknock.plugins.module_utils._rules import own_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4, IPV6, family_of
 
 Layout = NamedTuple("Layout", [("name", str), ("rules", dict)])
@@ -55,23 +54,23 @@ def layout_of(os_release):
     )
 
 
-def wanted_files(spec, families, layout, read):
+def wanted_files(spec, owns, layout, read):
     """Return path to (text, mode) of every file that is to be kept; text None where it is to go.
 
     :param spec: a Spec, or None where all of ours is to go.
-    :param families: those that are managed; in the files of the others nothing of ours stays.
+    :param owns: family to Own for those that are managed; in the files of the others nothing of ours stays.
     :param read: function from a path to the file's text, '' where there is none.
     """
     files = {}
     for family, path in sorted(layout.rules.items()):
-        managed = spec is not None and family in families
+        own = owns.get(family)
         before = read(path)
-        after = merged_file(before, own_rules(spec, family) if managed else None, spec, path)
-        if after != before or managed:
+        after = merged_file(before, own, spec, path)
+        if after != before or own:
             files[path] = (after if after.strip() else None, 0o600)
         command = COMMANDS[family]
-        for name, text in (("rules", fallback_text), ("closed", closed_text)):
-            files["{0}/{1}.{2}".format(DIRECTORY, command, name)] = (text(spec, family) if managed else None, 0o600)
+        files["{0}/{1}.rules".format(DIRECTORY, command)] = (fallback_text(own) if own else None, 0o600)
+        files["{0}/{1}.closed".format(DIRECTORY, command)] = (closed_text(spec, family) if own else None, 0o600)
     files[SCRIPT] = (BOOT_SCRIPT if spec else None, 0o755)
     files[UNIT] = (BOOT_UNIT if spec else None, 0o644)
     return files
@@ -85,9 +84,8 @@ def modprobe_text(spec):
     )
 
 
-def fallback_text(spec, family):
-    """Return input for ``iptables-restore --noflush`` that puts our rules into any ruleset, doors first."""
-    own = own_rules(spec, family)
+def fallback_text(own):
+    """Return input for ``iptables-restore --noflush`` that puts the rules of an Own into any ruleset, doors first."""
     lines = ["*filter"] + [":{0} - [0:0]".format(name) for name in own.chains]
     lines += ["-A {0} {1}".format(name, text) for name, rules in own.chains.items() for text in rules]
     lines += ["-I INPUT 1 " + own.doors, "-I INPUT 1 " + own.head]

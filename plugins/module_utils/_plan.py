@@ -21,8 +21,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._save import pars
 from ansible_collections.sesame.portknock.plugins.module_utils._state import (
     foreign_rules,
     is_ours,
+    named_by_foreign,
     read_state,
-    references,
     transition,
 )
 
@@ -56,32 +56,35 @@ class Plan(
         return readable(self.then, self.foreign)
 
 
-def plan_family(save, spec, family):
+def plan_family(save, spec, family, own=None):
     """Plan one family.
 
     :param save: what iptables-save (or ip6tables-save) printed.
     :param spec: a Spec, or None to take all of ours out.
     :param family: ``ipv4`` or ``ipv6``.
+    :param own: the Own of the Spec, where it has been made already.
     :raises HostError: if the ruleset cannot be followed or uses our names.
     """
     document = parse(save, "the live {0} ruleset".format(family))
     table = document.table("filter")
     now = read_state(table)
     foreign = foreign_rules(table)
-    kept = [name for name in now.chains if table and references(table, name)]
+    # A chain that a foreign rule names cannot go. It stays, and where it is not ours any more it is empty.
+    kept = {name: () for name in (named_by_foreign(table) if table else ()) if name in now.chains}
     findings = []
     if spec is None:
         then = wanted_state(None, None, now)
     else:
         ground = Ground(document, spec)
-        then = wanted_state(own_rules(spec, family), ground, now)
+        then = wanted_state(own or own_rules(spec, family), ground, now)
         place = next(hook.place for hook in then.hooks if hook.text.endswith("-j " + DOORS))
         findings = ruleset_findings(document, spec, family, ground, place)
+    then = then._replace(chains=dict(kept, **then.chains))
     return Plan(
         family=family,
         now=now,
         then=then,
-        change=transition(now, then, len(foreign), kept),
+        change=transition(now, then, len(foreign)),
         undo=transition(then, now, len(foreign)),
         foreign=tuple(rule.text.rstrip() for rule in foreign),
         findings=findings,
@@ -89,17 +92,14 @@ def plan_family(save, spec, family):
     )
 
 
+_SECRET_TARGET = re.compile(r" -g PORTKNOCK_(?:[KR][1-9]|FORGET)")
 _DETAILS = re.compile(r" --mask (?:255\.){3}255| --mask (?:ffff:){7}ffff| --rsource")
 _ID = re.compile(r'"portknock:[0-9a-f]{8} ')
 
 
 def readable_rule(chain, text):
     """Return one line for a person: our ids are left out, and in chains of knocks the ports."""
-    if (
-        SECRET_CHAIN.match(chain)
-        or (chain == DOORS and "-g PORTKNOCK_K" in text)
-        or (chain == DOORS and "wrong protocol" in text)
-    ):
+    if SECRET_CHAIN.match(chain) or _SECRET_TARGET.search(text):
         text = masked(text)
     return "-A {0} {1}\n".format(chain, _DETAILS.sub("", _ID.sub('"', text)))
 
@@ -113,6 +113,7 @@ def readable(state, foreign):
         if text is not None:
             lines.append("-A INPUT {0}\n".format(text))
     for name in sorted(state.chains):
+        lines += [] if state.chains[name] else ["-N {0}\n".format(name)]
         lines += [readable_rule(name, text) for text in state.chains[name]]
     return "".join(lines)
 

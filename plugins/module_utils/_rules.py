@@ -9,7 +9,8 @@
 The layout is "dispatch by port": find the port first, then the one list that matters, because a lookup in
 xt_recent walks all lists that were made before it. In a chain of knock ports each step of a door is one rule
 that asks for the stage before, forgets it and enters the next; the last step stands first, so that a packet
-moves a source by one stage at the most. Any port that is nobody's forgets the source in one shared list.
+moves a source by one stage at the most. Any port that is nobody's asks one shared list whether the source is
+on its way through a knock, and only then forgets its stages in all doors.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ import re
 from typing import NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._ports import (
+    MULTIPORT,
     Ports,
     multiport_groups,
     multiport_text,
@@ -26,9 +28,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._ports import (
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4, IPV6, family_of
 
 HEAD, DOORS, TAIL = "PORTKNOCK_HEAD", "PORTKNOCK", "PORTKNOCK_TAIL"
-REFUSE, OPEN = "PORTKNOCK_REFUSE", "PORTKNOCK_OPEN"
+REFUSE, OPEN, FORGET = "PORTKNOCK_REFUSE", "PORTKNOCK_OPEN", "PORTKNOCK_FORGET"
 OPEN_PREFIX, REFUSED_PREFIX = "portknock opened: ", "portknock refused: "
-CHAIN = re.compile(r"^PORTKNOCK(_(HEAD|TAIL|REFUSE|OPEN|PROBE|[DK][1-9][0-9]*))?$")
+CHAIN = re.compile(r"^PORTKNOCK(_(HEAD|TAIL|REFUSE|OPEN|FORGET|PROBE|[DKR][1-9][0-9]*))?$")
 SECRET_CHAIN = re.compile(r"^PORTKNOCK_K[1-9][0-9]*$")
 COMMENT = re.compile(r'-m comment --comment "portknock:([0-9a-f]{8}) ([^"]*)"')
 
@@ -73,7 +75,7 @@ def own_rules(spec, family):
         chains[TAIL] = [("", "everything else is refused", "-j " + REFUSE)]
     written = {name: tuple(_written(family, name, rule) for rule in rules) for name, rules in chains.items()}
     return Own(
-        chains={name: rules for name, rules in written.items() if rules or name in (HEAD, DOORS)},
+        chains=written,
         head=_hook(family, "sessions that run, trusted sources, ICMP", HEAD),
         doors=_hook(family, "doors, knocks and allowed ports", DOORS),
         tail=_hook(family, "refuse the rest, keep this last", TAIL) if tail else "",
@@ -114,9 +116,13 @@ class Lists:
         """Match if the source was on the list, and take it off."""
         return self._match("--remove", name)
 
-    def seen(self, name, seconds, negated=False):
+    def seen(self, name, seconds):
         """Match if the source was put on the list in the last seconds."""
-        return self._match("{0}--rcheck --seconds {1}".format("! " if negated else "", seconds), name)
+        return self._match("--rcheck --seconds {0}".format(seconds), name)
+
+    def known(self, name):
+        """Match if the source is on the list."""
+        return self._match("--rcheck", name)
 
     def _match(self, what, name):
         return "-m recent {0} --name {1} --mask {2} --rsource".format(what, name, self.mask)
@@ -200,19 +206,113 @@ def _refuse(spec, family):
 
 def _doors(spec, family, lists):
     """Return the rules of the doors' chain, and the chains it sends packets to."""
-    chains = {}
     rules = [rule for allow in spec.allow for rule in _allow(allow, family)]
-    entrances = _entrances(spec, family, lists)
-    for number, (protocol, group) in enumerate(_grouped(entrances), 1):
-        name = "PORTKNOCK_D{0}".format(number)
-        rules.append((_multiport(protocol, group), "ports of doors", "-g " + name))
-        chains[name] = _door_group(spec, group, entrances)
-    by_port = knock_rules(spec, family, lists)
-    for number, (protocol, group) in enumerate(_grouped(_knocked(spec)), 1):
-        name = "PORTKNOCK_K{0}".format(number)
-        rules.append((_multiport(protocol, group, new=True), "knocks", "-g " + name))
-        chains[name] = [rule for ports in group for rule in by_port.get((ports.first, protocol), ())]
-    return rules + _resets(spec, lists), chains
+    dispatch = _Dispatch(spec, family, lists)
+    for protocol in ("tcp", "udp"):
+        rules += dispatch.rules(protocol)
+    forget = _forget(spec, lists)
+    if forget:
+        dispatch.chains[FORGET] = forget
+    return rules, dispatch.chains
+
+
+DOOR, KNOCK, WRONG = "door", "knock", "wrong"
+FEW, MANY = 3, 6
+"""Up to FEW multiport rules stand in one row; more are parted into ranges of ports with MANY rules each, so that a
+packet to a port that is nobody's passes tens of rules and not hundreds."""
+
+
+class _Dispatch:
+    """Finds the port first: rules that send a packet to the chain of its port, and those chains."""
+
+    def __init__(self, spec, family, lists):
+        self.chains = {}
+        self._lists = lists
+        self._log = spec.log
+        self._entrances = _entrances(spec, family, lists)
+        self._knocks = knock_rules(spec, family, lists)
+        self._knocked = {
+            Ports(step.port, step.port, step.protocol) for door in spec.doors for step in door.knock + door.close
+        }
+        self._staged = {step for _door, steps, _closing in _sequences(spec) for step in steps}
+        self._used = {step.protocol for step in self._staged}
+        self._counts = {"D": 0, "K": 0, "R": 0}
+
+    def rules(self, protocol):
+        """Return the rules for one protocol, for the doors' chain."""
+        entries = sorted(self._entries(protocol))
+        reset = self._reset(protocol)
+        if len(entries) <= FEW * MULTIPORT:
+            return self._row(protocol, entries) + reset
+        rules = []
+        for block in _blocks(entries, MANY * MULTIPORT):
+            name = self._name("R")
+            last = max(ports.last for ports, _kind in block)
+            match = "-p {0} -m {0} --dport {1}".format(protocol, port_text(Ports(block[0][0].first, last, protocol)))
+            rules.append((match, "ports of this range", "-g " + name))
+            self.chains[name] = self._row(protocol, block) + reset
+        return rules + reset
+
+    def _name(self, letter):
+        self._counts[letter] += 1
+        return "PORTKNOCK_{0}{1}".format(letter, self._counts[letter])
+
+    def _entries(self, protocol):
+        entries = {(ports, DOOR) for ports in self._entrances if ports.protocol == protocol}
+        entries |= {(ports, KNOCK) for ports in self._knocked if ports.protocol == protocol}
+        if self._used and protocol not in self._used:
+            wrong = {Ports(step.port, step.port, protocol) for step in self._staged} - self._knocked
+            entries |= {(ports, WRONG) for ports in wrong}
+        return entries
+
+    def _row(self, protocol, entries):
+        rules = []
+        for kind, put in ((DOOR, self._door_rule), (KNOCK, self._knock_rule), (WRONG, self._wrong_rule)):
+            for group in multiport_groups(ports for ports, its in entries if its == kind):
+                rules.append(put(protocol, group))
+        return rules
+
+    def _door_rule(self, protocol, group):
+        name = self._name("D")
+        self.chains[name] = [rule for ports in group for rule in self._entrances[ports]]
+        if self._log:
+            self.chains[name].append(
+                (LOG_LIMIT, "log who is refused", '-j LOG --log-prefix "{0}"'.format(REFUSED_PREFIX))
+            )
+        self.chains[name].append(("", "who has not knocked is refused", "-g " + REFUSE))
+        return _multiport(protocol, group), "ports of doors", "-g " + name
+
+    def _knock_rule(self, protocol, group):
+        name = self._name("K")
+        self.chains[name] = [rule for ports in group for rule in self._knocks.get((ports.first, protocol), ())]
+        return _multiport(protocol, group, new=True), "knocks", "-g " + name
+
+    def _wrong_rule(self, protocol, group):
+        match = _joined(_multiport(protocol, group, new=True), self._lists.known(self._lists.progress))
+        return match, "wrong protocol: start again", "-g " + FORGET
+
+    def _reset(self, protocol):
+        """Return the rule that makes a wrong packet forget the source's progress in every door.
+
+        A protocol that some sequence uses is watched on all ports; on the other one only the right port over
+        the wrong protocol counts, so that a client's ordinary chatter does not break its knock. Broadcasts
+        never count.
+        """
+        if protocol not in self._used:
+            return []
+        match = "-p tcp -m tcp " + SYN if protocol == "tcp" else "-p udp -m pkttype --pkt-type unicast"
+        return [(_joined(match, self._lists.known(self._lists.progress)), "wrong port: start again", "-g " + FORGET)]
+
+
+def _blocks(entries, size):
+    """Split sorted entries into blocks of about that size whose ranges of ports do not overlap."""
+    blocks, last = [], 0
+    for entry in entries:
+        if not blocks or (len(blocks[-1]) >= size and entry[0].first > last):
+            blocks.append([])
+        blocks[-1].append(entry)
+        last = max(last, entry[0].last)
+    return blocks
 
 
 def _allow(allow, family):
@@ -224,29 +324,9 @@ def _allow(allow, family):
     return [(_joined(_from(network), ports), what, "-j ACCEPT") for network in sources] or [(ports, what, "-j ACCEPT")]
 
 
-def _knocked(spec):
-    return {Ports(step.port, step.port, step.protocol) for door in spec.doors for step in door.knock + door.close}
-
-
-def _grouped(ports):
-    """Return (protocol, group) pairs; a group fits one multiport match."""
-    return [
-        (protocol, group)
-        for protocol in ("tcp", "udp")
-        for group in multiport_groups(item for item in ports if item.protocol == protocol)
-    ]
-
-
 def _multiport(protocol, group, new=False):
     syn = "-m tcp {0} ".format(SYN) if new and protocol == "tcp" else ""
     return "-p {0} {1}-m multiport --dports {2}".format(protocol, syn, multiport_text(group))
-
-
-def _door_group(spec, group, entrances):
-    rules = [rule for ports in group for rule in entrances.get(ports, ())]
-    if spec.log:
-        rules.append((LOG_LIMIT, "log who is refused", '-j LOG --log-prefix "{0}"'.format(REFUSED_PREFIX)))
-    return rules + [("", "who has not knocked is refused", "-g " + REFUSE)]
 
 
 def _entrances(spec, family, lists):
@@ -307,19 +387,7 @@ def _sequence(door, steps, closing, sources, lists):
             ]
             yield step, [(_joined(_to(step), *(known + done)), what, "")]
         else:
-            stale = [
-                (
-                    _joined(
-                        _to(step),
-                        lists.seen(lists.progress, door.step_timeout, True),
-                        lists.forget(lists.stage(door, stage, closing)),
-                    ),
-                    "door {0}: a new start forgets old steps".format(door.name),
-                    "",
-                )
-                for stage in range(2, last)
-            ]
-            yield step, stale + [(_joined(source, _to(step), *done), what, "") for source in sources]
+            yield step, [(_joined(source, _to(step), *done), what, "") for source in sources]
 
 
 def _to(step):
@@ -333,26 +401,27 @@ def _arrival(door, number, last, closing, lists):
     return [lists.forget(lists.door(door)) if closing else lists.put(lists.door(door))]
 
 
-def _resets(spec, lists):
-    """Return the rules that make a wrong packet forget the source's progress in every door.
+def _sequences(spec):
+    """Yield (door, steps, closing) for every sequence of more than one step: those that have stages."""
+    for door in spec.doors:
+        for steps, closing in ((door.knock, False), (door.close, True)):
+            if len(steps) > 1:
+                yield door, steps, closing
 
-    A protocol that some sequence uses is watched on all ports; on the other one only the right port over
-    the wrong protocol counts, so that a client's ordinary chatter does not break its knock. Broadcasts
-    never count.
+
+def _forget(spec, lists):
+    """Return the rules that forget every stage of a source.
+
+    All of them, for a stage that was left would count again as soon as any door's first step is hit. They
+    cost a lookup each, but only a source that has done a step comes here.
     """
-    sequences = [steps for door in spec.doors for steps in (door.knock, door.close) if len(steps) > 1]
-    used = {step.protocol for steps in sequences for step in steps}
-    rules = []
-    for protocol in ("tcp", "udp") if used else ():
-        if protocol in used:
-            match = "-p tcp -m tcp " + SYN if protocol == "tcp" else "-p udp -m pkttype --pkt-type unicast"
-            rules.append((_joined(match, lists.forget(lists.progress)), "wrong port: start again", ""))
-            continue
-        wrong = {Ports(step.port, step.port, protocol) for steps in sequences for step in steps}
-        for group in multiport_groups(wrong):
-            match = _joined(_multiport(protocol, group, new=True), lists.forget(lists.progress))
-            rules.append((match, "wrong protocol: start again", ""))
-    return rules
+    names = [
+        (door.name, lists.stage(door, number, closing))
+        for door, steps, closing in _sequences(spec)
+        for number in range(1, len(steps))
+    ]
+    rules = [(lists.forget(name), "door {0}: forget a step".format(door), "") for door, name in names]
+    return rules + [(lists.forget(lists.progress), "no longer on its way", "")] if rules else []
 
 
 __all__ = (

@@ -27,10 +27,10 @@ ENGINES = ("iptables",)
 MAX_STEPS = 8
 DAY = 86400
 
-_PORT = re.compile(r"^(0|[1-9][0-9]*)$")
-_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,15}$")
-_INTERFACE = re.compile(r"^[A-Za-z0-9_.:@-]{1,15}$|^[A-Za-z0-9_.:@-]{1,14}\+$")
-_COMMENT = re.compile(r"^[A-Za-z0-9 ,.:;/_()@+#=-]{0,80}$")
+_PORT = re.compile(r"^(0|[1-9][0-9]*)\Z")
+_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,15}\Z")
+_INTERFACE = re.compile(r"^[A-Za-z0-9_.:@-]{1,15}\Z|^[A-Za-z0-9_.:@-]{1,14}\+\Z")
+_COMMENT = re.compile(r"^[A-Za-z0-9 ,.:;/_()@+#=-]{0,80}\Z")
 
 Step = NamedTuple("Step", [("port", int), ("protocol", str)])
 Door = NamedTuple(

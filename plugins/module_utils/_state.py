@@ -71,15 +71,17 @@ def _check_owner(chains, hooks):
         )
 
 
-def references(table, chain):
-    """Tell whether a foreign rule sends packets to the chain."""
-    return any(
-        option in ("-j", "-g") and values[:1] == [chain]
+def named_by_foreign(table):
+    """Return the names of our chains that foreign rules send packets to."""
+    return {
+        values[0]
         for name, rules in table.chains.items()
+        if not CHAIN.match(name)
         for rule in rules
-        if chain in rule.text and not is_ours(name, rule.text)
+        if "PORTKNOCK" in rule.text and not is_ours(name, rule.text)
         for option, values, _negated in options(rule.text)
-    )
+        if option in ("-j", "-g") and values and CHAIN.match(values[0])
+    }
 
 
 def spelled_alike(one, other):
@@ -127,11 +129,10 @@ def _ids(state):
     return chains, [(hook.place, COMMENT.findall(hook.text)) for hook in state.hooks]
 
 
-def transition(now, then, foreign_count, kept=()):
+def transition(now, then, foreign_count):
     """Return the text for ``iptables-restore --noflush`` that leads from one State to another, '' for none.
 
     :param foreign_count: how many foreign rules INPUT holds.
-    :param kept: chains that must stay, though empty, because a foreign rule names them.
     """
     if same_state(now, then):
         return ""
@@ -143,7 +144,7 @@ def transition(now, then, foreign_count, kept=()):
     lines += [":{0} - [0:0]".format(name) for name in changed + gone]
     lines += ["-A {0} {1}".format(name, text) for name in changed for text in then.chains[name]]
     lines += _hook_lines(now.hooks, then.hooks, foreign_count)
-    lines += ["-X " + name for name in gone if name not in kept]
+    lines += ["-X " + name for name in gone]
     return "\n".join(lines + ["COMMIT", ""])
 
 
@@ -165,8 +166,8 @@ __all__ = (
     "State",
     "foreign_rules",
     "is_ours",
+    "named_by_foreign",
     "read_state",
-    "references",
     "same_ids",
     "same_state",
     "spelled_alike",
