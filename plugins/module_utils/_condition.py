@@ -84,13 +84,14 @@ def _is_option(word):
     return word[:1] == "-" and len(word) > 1 and not word[1].isdigit()
 
 
-def read_condition(text, trusted_interfaces, trusted_sources):
+def read_condition(text, trusted_interfaces, trusted_sources, source=None):
     """Return the Condition of a rule's text.
 
     :param trusted_interfaces: names whose packets our head lets in before any of this; ``lo`` is always one.
     :param trusted_sources: ``ipaddress`` networks whose packets it lets in.
+    :param source: an ``ipaddress`` address if the packets in question come from this one alone.
     """
-    state = _Reading(frozenset(trusted_interfaces) | {"lo"}, trusted_sources)
+    state = _Reading(frozenset(trusted_interfaces) | {"lo"}, trusted_sources, source)
     for option, values, negated in options(text):
         value = values[0] if values else ""
         handler = _HANDLERS.get(option)
@@ -104,8 +105,8 @@ def read_condition(text, trusted_interfaces, trusted_sources):
 class _Reading:
     """What has been read of a rule so far."""
 
-    def __init__(self, interfaces, sources):
-        self.interfaces, self.sources = interfaces, sources
+    def __init__(self, interfaces, sources, source):
+        self.interfaces, self.sources, self.source = interfaces, sources, source
         self.never, self.sure, self.particular = False, True, False
         self.protocols = self.ports = self.states = None
         self.but_ports, self.target, self.goto = False, "", False
@@ -142,7 +143,9 @@ def _protocol(state, value, _values, negated):
 
 def _source(state, value, _values, negated):
     networks = [_network(item) for item in value.split(",")]
-    if negated:
+    if state.source is not None and None not in networks:
+        state.fits(any(state.source in network for network in networks) != negated)
+    elif negated:
         state.perhaps()
     elif any(network is None for network in networks):
         state.only(True)

@@ -28,7 +28,7 @@ def merged_file(text, own, spec, name):
     table = document.table("filter")
     now = read_state(table)
     then = ABSENT if own is None else wanted_state(own, Ground(document, spec), now)
-    if same_state(now, then):
+    if same_state(now, then) and not _is_untidy(document, table):
         return text
     if own is None:
         return "".join(_without_ours(document, table))
@@ -38,8 +38,22 @@ def merged_file(text, own, spec, name):
     return "".join(_with_ours(document, table, then))
 
 
+def _filter_tables(document):
+    """Return every filter table of a file; only the last one counts, but ours must not be left in the others."""
+    return [table for table in document.tables if table.name == "filter"]
+
+
 def _our_lines(table):
     return {rule.line for chain, rules in table.chains.items() for rule in rules if is_ours(chain, rule.text)}
+
+
+def _is_untidy(document, table):
+    """Tell whether a chain of ours is used but not declared, so that the file cannot load, or ours stand in a table that
+    does not count."""
+    return any(is_ours(chain, "") and chain not in table.declared for chain in (table.chains if table else ())) or any(
+        _our_lines(other) or any(is_ours(chain, "") for chain in other.chains)
+        for other in _filter_tables(document)[:-1]
+    )
 
 
 def _is_declaration(line):
@@ -54,17 +68,19 @@ def _is_declaration(line):
     return bool(name) and is_ours(name, "")
 
 
-def _kept_lines(document, table):
+def _kept_lines(document):
     """Return the document's lines by number, ours emptied."""
-    ours = _our_lines(table)
-    return [
-        "" if number in ours or (table.header < number < table.commit and _is_declaration(line)) else line
-        for number, line in enumerate(document.lines)
-    ]
+    lines = list(document.lines)
+    for table in _filter_tables(document):
+        ours = _our_lines(table)
+        for number in range(table.header + 1, table.commit):
+            if number in ours or _is_declaration(lines[number]):
+                lines[number] = ""
+    return lines
 
 
 def _without_ours(document, table):
-    lines = _kept_lines(document, table)
+    lines = _kept_lines(document)
     inside = [line for line in lines[table.header : table.commit] if line]
     made_here = table.header > 0 and document.lines[table.header - 1] == MADE_HERE
     if made_here and inside == list(_FRAME):
@@ -73,14 +89,14 @@ def _without_ours(document, table):
 
 
 def _with_ours(document, table, then):
-    lines = _kept_lines(document, table)
+    lines = _kept_lines(document)
     before = {}
 
     def put(number, text):
         before.setdefault(number, []).append(text + "\n")
 
     foreign = [rule for rule in table.rules("INPUT") if not is_ours("INPUT", rule.text)]
-    declared = max([number for number in range(table.header, table.commit) if lines[number].lstrip()[:1] in ("*", ":")])
+    declared = _end_of_declarations(table, lines)
     for name in then.chains:
         put(declared + 1, ":{0} - [0:0]".format(name))
     appended = _place_hooks(put, table, then.hooks, foreign)
@@ -90,6 +106,18 @@ def _with_ours(document, table, then):
     for text in appended:
         put(table.commit, text)
     return [part for number, line in enumerate(lines) for part in before.get(number, []) + [line]]
+
+
+def _end_of_declarations(table, lines):
+    """Return the number of the line behind which our chains are declared: before any rule can name them."""
+    declared = table.header
+    for number in range(table.header + 1, table.commit):
+        start = lines[number].lstrip()[:1]
+        if start == ":":
+            declared = number
+        elif start in ("-", "["):
+            break
+    return declared
 
 
 def _place_hooks(put, table, hooks, foreign):

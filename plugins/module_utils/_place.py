@@ -171,7 +171,7 @@ def lets_in(table, spec, tail, port, source):
     if openers:
         return any(_from_one(door.sources, source) for door in openers)
     packets = packets_of([(port, "tcp")])
-    walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources) if table else None
+    walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources, source=source) if table else None
     rules = foreign_rules(table)[:tail]
     for rule in rules:
         effect = walker.rule_effect("INPUT", rule.text, packets)

@@ -81,10 +81,10 @@ def packets_of(ports):
 class Walker:
     """Walks one table for packets that come in anywhere but through a trusted interface or source."""
 
-    def __init__(self, table, trusted_interfaces=(), trusted_sources=(), states=NEW):
-        """Take a Table (see _save) and the conntrack states that the packets may have."""
+    def __init__(self, table, trusted_interfaces=(), trusted_sources=(), states=NEW, source=None):
+        """Take a Table (see _save), the conntrack states that the packets may have, and their source if it is one."""
         self._table = table
-        self._trusted = (tuple(trusted_interfaces), tuple(trusted_sources))
+        self._trusted = (tuple(trusted_interfaces), tuple(trusted_sources), source)
         self._states = states
         self._conditions = {}
         self._effects = {}

@@ -33,7 +33,7 @@ class Table:
         self.name = name
         self.header = header
         self.commit = None
-        self.declared = header
+        self.declared = set()
         self.chains = {}
         self.policies = {}
         self.inserts = False
@@ -85,7 +85,7 @@ def parse(text, name="iptables-save"):
         elif stripped == "COMMIT":
             current.commit = number
         elif stripped.startswith(":"):
-            _declare(current, stripped, number)
+            _declare(current, stripped)
         else:
             _command(current, stripped, number, name)
     if current is not None and current.commit is None:
@@ -113,12 +113,12 @@ def _lost(name, number, what):
     )
 
 
-def _declare(table, text, number):
+def _declare(table, text):
     words = text[1:].split()
     table.chains.setdefault(words[0], [])
     if len(words) > 1 and words[1] != "-":
         table.policies[words[0]] = words[1]
-    table.declared = number
+    table.declared.add(words[0])
 
 
 def _command(table, text, number, name):
@@ -136,7 +136,9 @@ def _command(table, text, number, name):
         rules.insert(index, Rule(rest[place.end() :] if place else rest, number, counters or ""))
     elif command in _POLICY:
         table.policies[chain] = rest.strip()
-    elif command not in _NEW:
+    elif command in _NEW:
+        table.declared.add(chain)
+    else:
         raise _lost(name, number, "has the command {0}".format(command))
 
 
