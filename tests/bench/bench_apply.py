@@ -1,0 +1,63 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Loading 500 doors of 4 steps: the module's way (probe, test, load, read back) against one iptables-restore."""
+
+import subprocess
+import time
+
+from bench_lan import BACKENDS, Backend, BenchError, Lan, inside
+from bench_ruleset import EMPTY, Core, door_options
+from bench_series import alternate, ratios, rounds
+
+GOAL = 1.2
+DOORS = 500
+
+
+def run_seam(words, text):
+    """Run a command as the module's Host does."""
+    done = subprocess.run(words, input=text or None, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+class Loads:
+    """Loads the same plan in both ways and measures only that."""
+
+    def __init__(self, core, backend):
+        """Plan for an empty host."""
+        self._core, self._backend = core, backend
+        self._spec = core.spec_from_options(door_options(DOORS))
+        self._plan = core.plan_family(EMPTY, self._spec, "ipv4")
+        self._iptables = core.Iptables(run_seam, backend.find, lambda _path: "")
+
+    def _measured(self, load):
+        start = time.perf_counter()
+        load()
+        seconds = time.perf_counter() - start
+        if self._backend.save().count("\n-A PORTKNOCK") < DOORS * 5:
+            raise BenchError("the rules are not there after loading them with {0}.".format(self._backend.name))
+        self._backend.restore(self._plan.undo)
+        return seconds
+
+    def _replan(self, family, text):
+        return self._core.plan_family(text, self._spec, family)
+
+    def ours(self):
+        """Measure the module's way."""
+        return self._measured(lambda: self._core.apply_plans(self._iptables, [self._plan], self._replan))
+
+    def plain(self):
+        """Measure one iptables-restore of the same text."""
+        return self._measured(lambda: self._backend.restore(self._plan.change))
+
+
+def measure(table, full):
+    """Add the rows."""
+    core = Core()
+    for name in BACKENDS:
+        with Lan("host") as lan, inside(lan.namespace("host")):
+            loads = Loads(core, Backend(name))
+            loads.plain()
+            ours, plain = alternate(rounds(full, 9, 31), loads.ours, loads.plain)
+        table.add("apply {0} doors / plain iptables-restore, {1}".format(DOORS, name), ratios(ours, plain), GOAL)

@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Series of alternating runs, and the table of what came out."""
+
+import statistics
+
+
+def rounds(full, few, many):
+    """Return how many runs to make; never fewer than seven."""
+    return max(7, many if full else few)
+
+
+def alternate(count, *measures):
+    """Call all measures once per round, each round in another order; return one list of results a measure.
+
+    What the machine does meanwhile then falls on all of them alike.
+    """
+    results = [[] for _measure in measures]
+    for number in range(count):
+        for step in range(len(measures)):
+            index = (number + step) % len(measures)
+            results[index].append(measures[index]())
+    return results
+
+
+def ratios(ours, theirs):
+    """Return the ratio of every round."""
+    return [one / other for one, other in zip(ours, theirs, strict=True)]
+
+
+def low_quartile(values):
+    """Return a cost that interruptions by other work do not reach."""
+    return statistics.quantiles(values, n=4)[0]
+
+
+class Table:
+    """Collects figures and prints them beside their goals."""
+
+    _HEADER = ("what", "figure", "goal", "", "runs", "middle half")
+
+    def __init__(self):
+        """Begin empty."""
+        self._rows = []
+
+    def add(self, what, values, goal=None, least=False, unit="", note=""):
+        """Add a row: the median of the values; the goal is the most that is wanted, or the least."""
+        figure = statistics.median(values)
+        met = goal is None or (figure >= goal if least else figure <= goal)
+        low, _middle, high = statistics.quantiles(values, n=4)
+        self._rows.append(
+            (
+                what,
+                _number(figure, unit) + note,
+                "" if goal is None else "{0} {1}".format(">=" if least else "<=", _number(goal, unit)),
+                "" if goal is None else "met" if met else "MISSED",
+                str(len(values)),
+                "{0} - {1}".format(_number(low, unit).split()[0], _number(high, unit)),
+            )
+        )
+
+    def text(self):
+        """Return the table for a person."""
+        lines = [self._HEADER, *self._rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self._HEADER))]
+        shown = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        ]
+        return "\n".join([shown[0], "-" * len(shown[0]), *shown[1:]])
+
+
+def _number(value, unit):
+    if unit:
+        return "{0:.0f} {1}".format(value, unit)
+    return "{0:.0f}".format(value) if value >= 100 else "{0:.3f}".format(value)

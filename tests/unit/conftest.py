@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the collection importable without installing it, and sets how long the properties are hunted."""
+
+import errno
+import os
+import sys
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+
+
+def _make_importable():
+    namespace = os.path.join(ROOT, ".build", "ansible_collections", "sesame")
+    try:
+        os.makedirs(namespace)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+    link = os.path.join(namespace, "portknock")
+    if not os.path.islink(link):
+        os.symlink(os.path.join("..", "..", ".."), link)
+    # In front of the rest: a collection that is installed on this machine is not the one under test.
+    sys.path[:0] = [os.path.join(ROOT, ".build"), HERE]
+
+
+_make_importable()
+
+_COMMON = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], print_blob=True)
+settings.register_profile("default", max_examples=100, **_COMMON)
+settings.register_profile("slow", max_examples=5000, **_COMMON)
+settings.load_profile("default")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="look at thousands of examples of each property")
+
+
+def pytest_configure(config):
+    if config.getoption("--slow"):
+        settings.load_profile("slow")
+
+
+@pytest.fixture
+def golden():
+    """Compare a text with a file in golden/; what was got is left beside it where they differ."""
+
+    def compare(name, text):
+        path = os.path.join(HERE, "golden", name)
+        expected = ""
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", newline="") as stream:
+                expected = stream.read()
+        if text != expected:
+            with open(path + ".actual", "w", encoding="utf-8", newline="") as stream:
+                stream.write(text)
+        elif os.path.exists(path + ".actual"):
+            os.unlink(path + ".actual")
+        assert text == expected
+
+    return compare
