@@ -53,8 +53,7 @@ def tables(text):
         elif line and line != "COMMIT" and not line.startswith("#") and not ENGINE.search(line):
             found.setdefault(table, []).append(line)
     return {
-        name: lines for name, lines in found.items()
-        if not all(re.match(r":[A-Z]+ ACCEPT$", line) for line in lines)
+        name: lines for name, lines in found.items() if not all(re.match(r":[A-Z]+ ACCEPT$", line) for line in lines)
     }
 
 
@@ -76,8 +75,12 @@ RULES_FILES = {
     "ip6tables": ("/etc/iptables/rules.v6", "/etc/sysconfig/ip6tables"),
 }
 
-print(json.dumps({
-    "live": {command: live(command) for command in RULES_FILES},
-    "stored": {command: {path: stored(path) for path in paths} for command, paths in RULES_FILES.items()},
-    "files": files(),
-}))
+print(
+    json.dumps(
+        {
+            "live": {command: live(command) for command in RULES_FILES},
+            "stored": {command: {path: stored(path) for path in paths} for command, paths in RULES_FILES.items()},
+            "files": files(),
+        }
+    )
+)

@@ -88,7 +88,7 @@ class Job:
                     raise HostError(
                         "both backends of iptables hold rules, and a packet must pass both: the commands here use {0}, but {1}. "
                         "Remove those rules ({2} -F after a look at them) or switch the alternative, then run this again. "
-                        "Nothing was changed.".format(backend, found, found.split(" ")[0].replace("-save", ""))
+                        "Nothing was changed.".format(backend, found, found.split(" ", 1)[0].replace("-save", ""))
                     )
         return backend
 
@@ -106,7 +106,7 @@ class Job:
         words = self._host.ssh_connection()
         if self.absent or self.spec.policy != "reject" or not words or len(words) != 4:
             return
-        source = ipaddress.ip_address(words[0].split("%")[0])
+        source = ipaddress.ip_address(words[0].split("%", 1)[0])
         for plan in self.plans:
             if plan.family == family_of(source) and plan.family in self.families:
                 self._check_lets_in(plan, int(words[3]), source)

@@ -231,7 +231,7 @@ def _network(value, path, versions):
             path,
             "{0!r} is no address and no network. Write an address or a CIDR such as 192.0.2.0/24.".format(str(value)),
         ) from None
-    if "/" in str(value) and ipaddress.ip_address(str(value).split("/")[0]) != network.network_address:
+    if "/" in str(value) and ipaddress.ip_address(str(value).split("/", 1)[0]) != network.network_address:
         raise SpecError(path, "{0!r} has bits behind its prefix. Did you mean {1}?".format(str(value), network))
     if family_of(network) not in versions:
         raise SpecError(

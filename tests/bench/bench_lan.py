@@ -39,7 +39,7 @@ def run(words, text=None):
 
     :raises BenchError: if it fails.
     """
-    done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         raise BenchError(
             "{0}: exit code {1}: {2}".format(" ".join(words), done.returncode, done.stderr.strip()[-2000:])
@@ -126,7 +126,9 @@ class Lan:
 def _end_all(namespace):
     for sign in (signal.SIGTERM, signal.SIGKILL):
         for _attempt in range(20):
-            pids = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True).stdout.split()
+            pids = subprocess.run(
+                ["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False
+            ).stdout.split()
             if not pids:
                 return
             for pid in pids:

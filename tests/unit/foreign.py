@@ -69,7 +69,7 @@ def _some_ports(rng):
 
 
 def _many_ports(rng):
-    return ",".join(_some_ports(rng) for _ in range(rng.randint(1, 5)))
+    return ",".join(_some_ports(rng) for _turn in range(rng.randint(1, 5)))
 
 
 def _tcp(rng):

@@ -184,7 +184,7 @@ def boot(tmp_path, rules, loads):
         ["sh", str(path)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
     )
     _out, err = done.communicate()
-    return done.returncode, err, [line.split("/")[-1].split(" ")[0] for line in log.read_text().splitlines()]
+    return done.returncode, err, [line.split("/")[-1].split(" ", 1)[0] for line in log.read_text().splitlines()]
 
 
 RIGHT = """-P INPUT ACCEPT

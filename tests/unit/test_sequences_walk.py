@@ -113,7 +113,7 @@ def test_lengths(length, family):
         assert Host(options, family).flow(" ".join(left_out) + " shut:22") == []
     if length > 1:
         assert Host(options, family).flow(" ".join(reversed(steps)) + " shut:22") == []
-        doubled = [step for step in steps for _ in (0, 1)]
+        doubled = [step for step in steps for _turn in (0, 1)]
         assert Host(options, family).flow(" ".join(doubled) + " open:22") == []
         broken = " 81 ".join(steps)
         assert Host(options, family).flow(broken + " shut:22") == []
@@ -255,7 +255,7 @@ def test_log(family):
 
 def test_log_is_limited():
     host = Host(dict(THREE, log=True))
-    assert sum(len(host.send("22").logged) for _ in range(200)) < 12
+    assert sum(len(host.send("22").logged) for _turn in range(200)) < 12
 
 
 def test_ipv6_prefix_leaves_ipv4_alone():
@@ -331,7 +331,7 @@ def opened(host, options):
 def test_no_linear_scan_opens_a_door_of_more_steps(options, down, passes):
     host = Host(options)
     ports = everywhere("tcp")
-    for _ in range(passes):
+    for _turn in range(passes):
         for port in reversed(ports) if down else ports:
             host.send(port)
             assert not opened(host, options), port
@@ -354,7 +354,7 @@ def test_a_knock_opens_its_door_and_no_other(options, repeats):
     for door in options["doors"]:
         host = Host(options)
         for step in door["knock"]:
-            for _ in range(repeats):
+            for _turn in range(repeats):
                 host.send(step)
         now_open = [other["name"] for other in options["doors"] if host.send(other["opens"][0]).action == "ACCEPT"]
         assert now_open == [door["name"]]

@@ -356,7 +356,7 @@ def test_many_doors_are_read_quickly():
             for n in range(count)
         ]
         best = []
-        for _ in range(3):
+        for _turn in range(3):
             start = perf_counter()
             spec_from_options({"doors": items})
             best.append(perf_counter() - start)

@@ -137,9 +137,9 @@ def test_log_and_mark_go_on():
 
 def test_limit_is_a_bucket():
     walker = ruleset("-m limit --limit 6/min --limit-burst 2 -j ACCEPT", policy="DROP")
-    assert [walker.send(Packet(ME)).action for _ in range(3)] == ["ACCEPT", "ACCEPT", "DROP"]
+    assert [walker.send(Packet(ME)).action for _turn in range(3)] == ["ACCEPT", "ACCEPT", "DROP"]
     walker.later(10)
-    assert [walker.send(Packet(ME)).action for _ in range(2)] == ["ACCEPT", "DROP"]
+    assert [walker.send(Packet(ME)).action for _turn in range(2)] == ["ACCEPT", "DROP"]
 
 
 KNOCK = "-p tcp -m tcp --dport 1000 -m recent --set --name K --mask 255.255.255.255 --rsource"
@@ -173,7 +173,7 @@ def test_recent_update_extends_and_rcheck_does_not():
 def test_recent_remove_matches_once():
     walker = ruleset(KNOCK, asked("--remove"), policy="DROP")
     walker.send(Packet(ME, 1000))
-    assert [walker.send(Packet(ME, 22)).action for _ in range(2)] == ["ACCEPT", "DROP"]
+    assert [walker.send(Packet(ME, 22)).action for _turn in range(2)] == ["ACCEPT", "DROP"]
 
 
 def test_recent_negated():
@@ -190,12 +190,12 @@ def test_recent_hitcount_within_the_seconds():
         asked("--set").replace(" -j ACCEPT", ""), asked("--rcheck --seconds 10 --hitcount 3"), policy="DROP"
     )
     answers = []
-    for _ in range(3):
+    for _turn in range(3):
         answers.append(walker.send(Packet(ME, 22)).action)
         walker.later(6)
     assert answers == ["DROP", "DROP", "DROP"]
     walker.later(60)
-    assert [walker.send(Packet(ME, 22)).action for _ in range(3)] == ["DROP", "DROP", "ACCEPT"]
+    assert [walker.send(Packet(ME, 22)).action for _turn in range(3)] == ["DROP", "DROP", "ACCEPT"]
 
 
 def test_recent_side_effects_stop_at_the_first_that_does_not_match():

@@ -17,7 +17,21 @@ from rig_packets import IPV4, IPV6
 from rig_peer import Peer
 from rig_target import Target
 
-NEEDED = ("unshare", "nsenter", "ip", "iptables-nft", "iptables-legacy", "nmap", "telnet", "nc", "knock", "curl", "ssh", "sshd", "flock")
+NEEDED = (
+    "unshare",
+    "nsenter",
+    "ip",
+    "iptables-nft",
+    "iptables-legacy",
+    "nmap",
+    "telnet",
+    "nc",
+    "knock",
+    "curl",
+    "ssh",
+    "sshd",
+    "flock",
+)
 BACKENDS = ("nft", "legacy")
 
 
@@ -62,7 +76,9 @@ def pytest_collection_modifyitems(config, items):
 def pytest_generate_tests(metafunc):
     """Run each test on both backends, and where it asks for a family, on both of those."""
     if "rig" in metafunc.fixturenames:
-        metafunc.parametrize("network", metafunc.config.getoption("--backend") or BACKENDS, indirect=True, scope="session")
+        metafunc.parametrize(
+            "network", metafunc.config.getoption("--backend") or BACKENDS, indirect=True, scope="session"
+        )
     if "family" in metafunc.fixturenames:
         metafunc.parametrize("family", (IPV4, IPV6))
 

@@ -144,7 +144,11 @@ class Lan:
         lines += [f"route add {route} dev eth0" for route in ROUTES[name]]
         host.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
         # A kernel that answers only so many refusals a second would make a probe look as if it were dropped.
-        host.run("sh", "-c", "cd /proc/sys/net; echo 0 >ipv4/icmp_ratemask; echo >ipv6/icmp/ratemask; echo 0 >ipv6/icmp/ratelimit")
+        host.run(
+            "sh",
+            "-c",
+            "cd /proc/sys/net; echo 0 >ipv4/icmp_ratemask; echo >ipv6/icmp/ratemask; echo 0 >ipv6/icmp/ratelimit",
+        )
         host.mac = _mac(host)
         return host
 

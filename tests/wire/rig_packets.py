@@ -133,7 +133,7 @@ def _read_ip(data, version):
         return None
     sport, dport = struct.unpack_from("!HH", body)
     flags = body[13] if protocol == TCP and len(body) > 13 else 0
-    payload = body[8:] if protocol == UDP else body[(body[12] >> 4) * 4:]
+    payload = body[8:] if protocol == UDP else body[(body[12] >> 4) * 4 :]
     return Seen(protocol, names[0], names[1], sport, dport, flags, (), payload)
 
 

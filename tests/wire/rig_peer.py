@@ -59,7 +59,9 @@ class Peer:
     def call_everyone(self, port, family=IPV4):
         """Send a datagram as a client's chatter does: a broadcast, or for IPv6 a multicast to all nodes."""
         source, target = self.addresses[family], {IPV4: "255.255.255.255", IPV6: "ff02::1"}[family]
-        self.send(packets.ip(source, target, packets.UDP, packets.udp(source, target, self.fresh_port(), port)), everyone=True)
+        self.send(
+            packets.ip(source, target, packets.UDP, packets.udp(source, target, self.fresh_port(), port)), everyone=True
+        )
 
     def knock(self, *steps, family=IPV4, source=None, pause=0.0, sport=None):
         """Send one packet to each step in turn."""
@@ -98,7 +100,9 @@ class Peer:
         """Try a port with one packet and return how it answers: open, reset, silent, or icmp TYPE/CODE."""
         sport = sport or self.fresh_port()
         protocol, data = packets.segment_to(self.source(family, source), TARGET[family], step, sport, flags)
-        return self.ask(packets.ip(self.source(family, source), TARGET[family], protocol, data), family, sport, step, patience)
+        return self.ask(
+            packets.ip(self.source(family, source), TARGET[family], protocol, data), family, sport, step, patience
+        )
 
     def ask(self, data, family, sport, step, patience=PATIENCE):
         """Send IP packets (or a list of them) and return the answer to what they carry from sport to step."""
@@ -116,7 +120,10 @@ class Peer:
         self.send(packets.ip(source, TARGET[family], *packets.echo(source, TARGET[family], number)))
         kind = (0, 0) if family == IPV4 else (129, 0)
         mark = number.to_bytes(2, "big")
-        return next(self.answers(family, lambda seen: seen.icmp == kind and seen.payload[:2] == mark, patience), None) is not None
+        return (
+            next(self.answers(family, lambda seen: seen.icmp == kind and seen.payload[:2] == mark, patience), None)
+            is not None
+        )
 
     def connect(self, port, family=IPV4, timeout=2.0):
         """Return a connected TCP socket of the kernel's own making, or the OSError that came of it."""

@@ -48,7 +48,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec import spec
 
 def door(*knock, name="ssh", opens=("22",), window=30, **more):
     """Return a door's options; the window is long unless a test is about it."""
-    return dict(name=name, knock=[str(step) for step in knock], opens=[str(port) for port in opens], window=window, **more)
+    return dict(
+        name=name, knock=[str(step) for step in knock], opens=[str(port) for port in opens], window=window, **more
+    )
 
 
 class Target:
@@ -89,8 +91,14 @@ class Target:
         """Load foreign rules: lines as iptables-save writes them, without the table's frame."""
         lines = rules.strip().splitlines()
         chains = [line for line in lines if line.startswith(":")]
-        names = [f":{name} ACCEPT [0:0]" for name in BUILT_IN["filter"] if not any(line.startswith(f":{name} ") for line in chains)]
-        text = "\n".join(["*filter", *names, *chains, *[line for line in lines if not line.startswith(":")], "COMMIT", ""])
+        names = [
+            f":{name} ACCEPT [0:0]"
+            for name in BUILT_IN["filter"]
+            if not any(line.startswith(f":{name} ") for line in chains)
+        ]
+        text = "\n".join(
+            ["*filter", *names, *chains, *[line for line in lines if not line.startswith(":")], "COMMIT", ""]
+        )
         for each in [family] if family else FAMILIES:
             self.restore(each, text)
 
@@ -150,7 +158,9 @@ class Target:
         # A locked account gets no login, with a key neither; the file is the target's own copy.
         self.namespace.run("sed", "-i", "s/^root:!*:/root:*:/; s/^root:![^:]*:/root:*:/", "/etc/shadow")
         log = open(self.folder / "sshd.log", "wb")  # noqa: SIM115 - sshd keeps it
-        self._sshd = self.namespace.start("/usr/sbin/sshd", "-D", "-e", "-f", config, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self._sshd = self.namespace.start(
+            "/usr/sbin/sshd", "-D", "-e", "-f", config, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
         log.close()
         self._wait_for_port(22)
         return self.folder / "id"

@@ -24,7 +24,9 @@ def ssh(rig, family, key, *words):
 
 def gets_in(rig, family, key):
     """Tell whether a new ssh login works."""
-    done = subprocess.run(ssh(rig, family, key, "echo", "i-am-in"), capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        ssh(rig, family, key, "echo", "i-am-in"), capture_output=True, text=True, timeout=30, check=False
+    )
     return done.stdout == "i-am-in\n"
 
 
@@ -34,7 +36,11 @@ class Session:
     def __init__(self, rig, family, key):
         """Log in and start cat."""
         self._ssh = subprocess.Popen(
-            ssh(rig, family, key, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ssh(rig, family, key, "cat"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def lives(self, text):
@@ -134,7 +140,17 @@ def test_ping_switched_off(rig, family):
     rig.target.apply(door(1000), icmp=False)
     assert not rig.client.ping(family, patience=0.5)
     rig.client.knock(1000, family=family)
-    neighbour = ["ip", "neighbour", "replace", OWN["client"][family], "dev", "eth0", "lladdr", rig.client.namespace.mac, "nud"]
+    neighbour = [
+        "ip",
+        "neighbour",
+        "replace",
+        OWN["client"][family],
+        "dev",
+        "eth0",
+        "lladdr",
+        rig.client.namespace.mac,
+        "nud",
+    ]
     rig.target.namespace.run(*neighbour, "stale")
     try:
         rig.target.start_sshd()

@@ -90,14 +90,18 @@ def test_odd_flags_and_then_a_syn(closed):
 def test_ack_then_syn_many_times(closed):
     for _turn in range(50):
         sport = closed.client.fresh_port()
-        burst = [closed.ip(TCP, closed.tcp(ACK, sport, ack=1)) for _again in range(3)] + [closed.ip(TCP, closed.tcp(SYN, sport))]
+        burst = [closed.ip(TCP, closed.tcp(ACK, sport, ack=1)) for _again in range(3)] + [
+            closed.ip(TCP, closed.tcp(SYN, sport))
+        ]
         assert not closed.gets_in(burst, patience=0.01)
     assert not closed.gets_in([])
 
 
 def test_a_segment_of_a_session_that_never_was(closed):
     sport = closed.client.fresh_port()
-    assert not closed.gets_in([closed.ip(TCP, closed.tcp(PSH | ACK, sport, seq=n, ack=n, payload=b"let me in")) for n in range(1, 20)])
+    assert not closed.gets_in(
+        [closed.ip(TCP, closed.tcp(PSH | ACK, sport, seq=n, ack=n, payload=b"let me in")) for n in range(1, 20)]
+    )
 
 
 def test_source_ports(closed):
@@ -119,11 +123,13 @@ def fragments(attack, protocol, data, size, overlap=False):
     pieces = []
     for start in range(0, len(data), size):
         more = start + size < len(data)
-        part = data[start:start + size]
+        part = data[start : start + size]
         if attack.family == IPV4:
             pieces.append(attack.ip(protocol, part, fragment=start // 8, more=more, ident=ident))
         else:
-            pieces.append(attack.ip(packets.FRAGMENT, packets.fragment_header(protocol, start // 8, more, ident) + part))
+            pieces.append(
+                attack.ip(packets.FRAGMENT, packets.fragment_header(protocol, start // 8, more, ident) + part)
+            )
     return pieces * 2 if overlap else pieces
 
 
@@ -146,7 +152,10 @@ def test_a_first_fragment_for_an_allowed_port(closed):
         if closed.family == IPV4:
             sent = [closed.ip(TCP, part, fragment=offset, more=more, ident=ident) for offset, more, part in parts]
         else:
-            sent = [closed.ip(packets.FRAGMENT, packets.fragment_header(TCP, offset, more, ident) + part) for offset, more, part in parts]
+            sent = [
+                closed.ip(packets.FRAGMENT, packets.fragment_header(TCP, offset, more, ident) + part)
+                for offset, more, part in parts
+            ]
         assert not closed.gets_in(sent)
         ident += 1
 
@@ -161,7 +170,9 @@ def test_datagrams_that_look_like_answers(closed):
 
 def test_errors_about_packets_that_never_were(closed):
     """An ICMP error is only related to what is tracked; it opens nothing."""
-    inner = packets.ip(closed.target, closed.source, TCP, packets.tcp(closed.target, closed.source, PORT, 4000, SYN | ACK))
+    inner = packets.ip(
+        closed.target, closed.source, TCP, packets.tcp(closed.target, closed.source, PORT, 4000, SYN | ACK)
+    )
     if closed.family == IPV4:
         body = b"\x03\x03\0\0\0\0\0\0" + inner[:48]
         error = closed.ip(packets.ICMP, body[:2] + packets.checksum(body).to_bytes(2, "big") + body[4:])
@@ -214,7 +225,11 @@ def _extended(attack, data, protocol=TCP):
     """Return the segment behind all sorts of extension headers."""
     hop, destination = packets.extension(protocol), packets.extension(protocol)
     atomic = packets.fragment_header(protocol, 0, False, 99)
-    chain = packets.extension(packets.DESTINATION) + packets.extension(packets.FRAGMENT) + packets.fragment_header(protocol, 0, False, 98)
+    chain = (
+        packets.extension(packets.DESTINATION)
+        + packets.extension(packets.FRAGMENT)
+        + packets.fragment_header(protocol, 0, False, 98)
+    )
     many = packets.extension(packets.DESTINATION) * 7 + packets.extension(protocol)
     routing = bytes((protocol, 0, 4, 0, 0, 0, 0, 0))
     return [

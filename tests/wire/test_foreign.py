@@ -91,18 +91,26 @@ def load(rig, text, family):
     """Load a foreign ruleset with its counters."""
     lines = text.strip().splitlines()
     chains = [line for line in lines if line.startswith(":")]
-    built_in = [f":{name} ACCEPT [0:0]" for name in ("INPUT", "FORWARD", "OUTPUT") if not text.startswith((f":{name}", f"\n:{name}"))]
+    built_in = [
+        f":{name} ACCEPT [0:0]"
+        for name in ("INPUT", "FORWARD", "OUTPUT")
+        if not text.startswith((f":{name}", f"\n:{name}"))
+    ]
     rules = [line for line in lines if not line.startswith(":")]
     rig.target.restore(family, "\n".join(["*filter", *built_in, *chains, *rules, "COMMIT", ""]), "-c")
 
 
 def foreign_lines(save):
     """Return the lines of a save that are not ours nor built-in chains or comments, which count on their own."""
-    return [line for line in save.splitlines() if "PORTKNOCK" not in line.replace('"PORTKNOCK"', "") and line[0] not in ":#"]
+    return [
+        line for line in save.splitlines() if "PORTKNOCK" not in line.replace('"PORTKNOCK"', "") and line[0] not in ":#"
+    ]
 
 
 def chains_of(save):
-    return sorted(line.split(" [")[0] for line in save.splitlines() if line.startswith(":") and not line.startswith(":PORTKNOCK"))
+    return sorted(
+        line.split(" [")[0] for line in save.splitlines() if line.startswith(":") and not line.startswith(":PORTKNOCK")
+    )
 
 
 def apply_beside(rig, text, family, **options):
@@ -190,7 +198,9 @@ def ban(rig, family):
 REJECTED = {IPV4: "icmp-admin-prohibited", "ipv6": "icmp6-adm-prohibited"}
 
 
-@pytest.mark.parametrize("rest", ["", "[1:60] -A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT", "[1:60] -A INPUT -j DROP"])
+@pytest.mark.parametrize(
+    "rest", ["", "[1:60] -A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT", "[1:60] -A INPUT -j DROP"]
+)
 def test_a_ban_stays_in_force(rig, family, rest):
     """As fail2ban does it: the banned source is refused by its rule, knock or no knock."""
     apply_beside(rig, ban(rig, family) + rest, family)
@@ -205,8 +215,12 @@ def test_a_ban_that_comes_later_is_no_drift(rig, family):
     command = {IPV4: "iptables", "ipv6": "ip6tables"}[family]
     address = rig.other.addresses[family]
     rig.target.namespace.run(command, "-N", "f2b-sshd")
-    rig.target.namespace.run(command, "-A", "f2b-sshd", "-s", address, "-j", "REJECT", "--reject-with", REJECTED[family])
-    rig.target.namespace.run(command, "-I", "INPUT", "-p", "tcp", "-m", "multiport", "--dports", "2222", "-j", "f2b-sshd")
+    rig.target.namespace.run(
+        command, "-A", "f2b-sshd", "-s", address, "-j", "REJECT", "--reject-with", REJECTED[family]
+    )
+    rig.target.namespace.run(
+        command, "-I", "INPUT", "-p", "tcp", "-m", "multiport", "--dports", "2222", "-j", "f2b-sshd"
+    )
     assert rig.target.plan(family, doors=[DOOR]).change == ""
     rig.other.knock(*KNOCK, family=family)
     assert rig.other.probe(2222, family) == PROHIBITED[family]

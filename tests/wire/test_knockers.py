@@ -43,7 +43,10 @@ def run(rig, family, knocker, steps):
     """Run a knocker from the client; a closed port makes most of them fail, so only the doors tell."""
     host = TARGET[family]
     line = KNOCKERS[knocker].format(
-        host=host, url=host if family == IPV4 else f"[{host}]", six="" if family == IPV4 else "-6", steps=" ".join(map(str, steps))
+        host=host,
+        url=host if family == IPV4 else f"[{host}]",
+        six="" if family == IPV4 else "-6",
+        steps=" ".join(map(str, steps)),
     )
     done = rig.client.namespace.run("bash", "-c", line, check=False, timeout=60)
     assert done.returncode not in (126, 127), done.stderr
@@ -114,5 +117,7 @@ def test_as_the_article_types_it(rig, family):
         f"timeout 5 telnet {TARGET[family]} 1000 </dev/null; ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=no "
         f"-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i {key} root@{TARGET[family]} echo like a boss"
     )
-    done = subprocess.run(rig.client.namespace.words("bash", "-c", line), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        rig.client.namespace.words("bash", "-c", line), capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout.endswith("like a boss\n"), done.stdout + done.stderr

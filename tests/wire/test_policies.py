@@ -15,7 +15,15 @@ DOOR = door(*KNOCK, opens=("2222", "3333-3335", "514/udp"))
 DOOR_STEPS = (2222, 3333, 3334, "514/udp")
 OTHERS = (22, 80, 443, 2221, 2223, 3332, 3336, 9999, 514, "2222/udp", "515/udp", "5353/udp", "9999/udp")
 WAYS = ("icmp-port-unreachable", "tcp-reset", "icmp-admin-prohibited", "drop")
-FLAGS = (packets.SYN, packets.ACK, packets.FIN, 0, packets.SYN | packets.ECE | packets.CWR, packets.SYN | packets.FIN, packets.RST)
+FLAGS = (
+    packets.SYN,
+    packets.ACK,
+    packets.FIN,
+    0,
+    packets.SYN | packets.ECE | packets.CWR,
+    packets.SYN | packets.FIN,
+    packets.RST,
+)
 
 
 def refusal(way, family, step):
@@ -81,7 +89,9 @@ def test_sessions_that_ran_before_live_on(rig, family, policy):
         assert rig.client.probe(2222, family) == REFUSED[family]
 
 
-@pytest.mark.xfail(reason="a session that was idle on a host which tracked none hangs until the host's side sends something")
+@pytest.mark.xfail(
+    reason="a session that was idle on a host which tracked none hangs until the host's side sends something"
+)
 @pytest.mark.parametrize("policy", ["reject", "accept"])
 def test_sessions_that_were_not_tracked_live_on(rig, family, policy):
     handle = rig.client.connect(2222, family)
@@ -107,7 +117,9 @@ def fingerprint(rig, family, port, protocol, flags):
 
 @pytest.mark.parametrize(("policy", "way"), [("accept", WAYS[0])] + [("reject", way) for way in WAYS])
 def test_knock_ports_look_like_any_closed_port(rig, family, policy, way):
-    rig.target.apply(DOOR, door(7500, 9500, name="two", opens=(8000,), close=["6500", "8500"]), policy=policy, reject_with=way)
+    rig.target.apply(
+        DOOR, door(7500, 9500, name="two", opens=(8000,), close=["6500", "8500"]), policy=policy, reject_with=way
+    )
     for protocol, knocks in (("tcp", (7000, 3100, 7500, 9500, 6500, 9100)), ("udp", (9100, 7000))):
         for flags in FLAGS if protocol == "tcp" else (0,):
             closed = fingerprint(rig, family, 12345, protocol, flags)
@@ -120,7 +132,9 @@ def test_knock_ports_look_like_any_closed_port(rig, family, policy, way):
 
 def test_allowed_ports(rig, family):
     mine = rig.client.addresses[family]
-    rig.target.apply(DOOR, allow=[{"port": "443"}, {"port": "5353/udp"}, {"port": "8000", "sources": [mine]}, {"port": "80-81"}])
+    rig.target.apply(
+        DOOR, allow=[{"port": "443"}, {"port": "5353/udp"}, {"port": "8000", "sources": [mine]}, {"port": "80-81"}]
+    )
     for step in (443, "5353/udp", 80):
         assert rig.other.probe(step, family) == OPEN
     assert rig.client.probe(81, family) == RESET

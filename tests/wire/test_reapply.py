@@ -16,7 +16,11 @@ from rig_target import FAMILIES, HERE, ROOT, clean_environment, door
 KNOCK = (7000, "9100/udp", 3100)
 DOOR = door(*KNOCK, opens=("2222", "22"), window=600, step_timeout=60)
 ONE = {"doors": [DOOR], "allow": [{"port": "443"}], "persist": False}
-TWO = {"doors": [DOOR, door(7500, 9500, name="two", opens=("8000",))], "allow": [{"port": "443"}, {"port": "80"}], "persist": False}
+TWO = {
+    "doors": [DOOR, door(7500, 9500, name="two", opens=("8000",))],
+    "allow": [{"port": "443"}, {"port": "80"}],
+    "persist": False,
+}
 
 
 @pytest.mark.parametrize("policy", ["reject", "accept"])
@@ -76,7 +80,13 @@ class Probes:
                 "shut": self._rig.client.probe(9999, family),
                 "session": self._speaks(family),
             }
-            right = {"allowed": OPEN, "knocked": OPEN, "not knocked": REFUSED[family], "shut": REFUSED[family], "session": True}
+            right = {
+                "allowed": OPEN,
+                "knocked": OPEN,
+                "not knocked": REFUSED[family],
+                "shut": REFUSED[family],
+                "session": True,
+            }
             self.wrong += [(self.rounds, family, name, seen[name]) for name in right if seen[name] != right[name]]
 
     def _speaks(self, family):
@@ -130,12 +140,12 @@ def test_not_one_wrong_answer_in_200_reapplies(rig):
 def test_not_one_wrong_answer_in_200_runs_of_the_module(rig):
     """The same with one process a run, as Ansible does it."""
     script = (
-        'import json, subprocess, sys; times, path = int(sys.argv[1]), sys.argv[2]; sets = json.load(open(path)); changed = 0\n'
-        'for turn in range(times):\n'
+        "import json, subprocess, sys; times, path = int(sys.argv[1]), sys.argv[2]; sets = json.load(open(path)); changed = 0\n"
+        "for turn in range(times):\n"
         '    open(path + ".now", "w").write(json.dumps({"ANSIBLE_MODULE_ARGS": sets[turn % 2]}))\n'
         f'    done = subprocess.run([sys.executable, {str(HERE / "rig_module.py")!r}, path + ".now"], stdout=subprocess.PIPE, check=True)\n'
         '    changed += json.loads(done.stdout)["changed"]\n'
-        'print(changed)'
+        "print(changed)"
     )
     assert _under_probes(rig, [sys.executable, "-c", script], 200) == "200\n"
 

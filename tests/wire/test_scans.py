@@ -106,7 +106,9 @@ def test_sweeps_of_all_ports(rig, family, order, protocol):
 def nmap(rig, family, *words):
     """Run nmap from the client and return what it prints."""
     six = ["-6"] if family != IPV4 else []
-    return rig.client.namespace.run("nmap", "-n", "-Pn", "-T5", "--max-retries", "1", *six, *words, TARGET[family], timeout=100).stdout
+    return rig.client.namespace.run(
+        "nmap", "-n", "-Pn", "-T5", "--max-retries", "1", *six, *words, TARGET[family], timeout=100
+    ).stdout
 
 
 NMAP = {

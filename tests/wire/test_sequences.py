@@ -78,8 +78,8 @@ def test_each_step_left_out_or_swapped(rig, family, length):
     steps = SIX[:length]
     prepare(rig, *steps)
     wrong = [steps[::-1]]
-    wrong += [steps[:number] + steps[number + 1:] for number in range(length)]
-    wrong += [(*steps[:n], steps[n + 1], steps[n], *steps[n + 2:]) for n in range(length - 1)]
+    wrong += [steps[:number] + steps[number + 1 :] for number in range(length)]
+    wrong += [(*steps[:n], steps[n + 1], steps[n], *steps[n + 2 :]) for n in range(length - 1)]
     wrong += [steps[:number] + (WRONG,) + steps[number:] for number in range(1, length)]
     wrong += [steps[:number] + (WRONG_UDP,) + steps[number:] for number in range(1, length)]
     for knock in wrong:

@@ -54,7 +54,12 @@ class Broken:
         self._text = WRAPPER.replace("{what}", WHATS[what]).replace("{real}", self._real)
 
     def __enter__(self):
-        self._run("sh", "-c", f"cat >{WRAPPER_PATH}; chmod +x {WRAPPER_PATH}; ln -sfn {WRAPPER_PATH} {self._link}", stdin=self._text)
+        self._run(
+            "sh",
+            "-c",
+            f"cat >{WRAPPER_PATH}; chmod +x {WRAPPER_PATH}; ln -sfn {WRAPPER_PATH} {self._link}",
+            stdin=self._text,
+        )
 
     def __exit__(self, *_error):
         self._run("ln", "-sfn", self._real, self._link)
@@ -63,7 +68,9 @@ class Broken:
 def state(rig, counters=False):
     """Return both rulesets without the lines that carry the time."""
     saves = {family: rig.target.save(family, counters) for family in FAMILIES}
-    return {family: [line.split(" [")[0] for line in text.splitlines() if line[0] != "#"] for family, text in saves.items()}
+    return {
+        family: [line.split(" [")[0] for line in text.splitlines() if line[0] != "#"] for family, text in saves.items()
+    }
 
 
 @pytest.mark.parametrize("broken", FAMILIES)
@@ -121,12 +128,16 @@ def test_a_held_lock_is_waited_for(rig):
 def test_check_mode_changes_nothing(rig):
     rig.target.load(FOREIGN)
     before = state(rig)
-    files = rig.target.namespace.run("find", "/etc", "/usr/local/sbin", "-newer", rig.target.folder / "arguments.json").stdout
+    files = rig.target.namespace.run(
+        "find", "/etc", "/usr/local/sbin", "-newer", rig.target.folder / "arguments.json"
+    ).stdout
     result = rig.target.module(**dict(ONE, persist=True), check=True)
     assert result["changed"]
     assert any("PORTKNOCK" in part["after"] for part in result["diff"])
     assert state(rig) == before
-    after = rig.target.namespace.run("find", "/etc", "/usr/local/sbin", "-newer", rig.target.folder / "arguments.json").stdout
+    after = rig.target.namespace.run(
+        "find", "/etc", "/usr/local/sbin", "-newer", rig.target.folder / "arguments.json"
+    ).stdout
     assert after in (files, "")
     assert not rig.target.namespace.read_proc("xt_recent/pk4_ssh")
 
@@ -135,7 +146,10 @@ def test_check_mode_changes_nothing(rig):
 def test_absent_gives_back_what_was_there(rig, foreign):
     rig.target.load(foreign)
     before = state(rig)
-    saves = {family: [line for line in rig.target.save(family, True).splitlines() if line.startswith("[")] for family in FAMILIES}
+    saves = {
+        family: [line for line in rig.target.save(family, True).splitlines() if line.startswith("[")]
+        for family in FAMILIES
+    }
     assert rig.target.module(**TWO)["changed"]
     result = rig.target.module(state="absent", doors=[], persist=False)
     assert result["changed"]

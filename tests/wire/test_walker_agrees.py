@@ -30,7 +30,10 @@ SPECS = {
         ],
         allow=ALLOW,
     ),
-    "sources": dict(doors=[door(7000, 9100, opens=(2222,), window=2, step_timeout=2, sources=["10.77.0.2", "fd77::2"])], policy="accept"),
+    "sources": dict(
+        doors=[door(7000, 9100, opens=(2222,), window=2, step_timeout=2, sources=["10.77.0.2", "fd77::2"])],
+        policy="accept",
+    ),
     "prefix": dict(doors=[door(7000, 9100, 3100, opens=(2222,), window=2, step_timeout=2)], ipv6_prefix=64),
     "trusted": dict(doors=[door(7000, 9100, opens=(2222,))], trusted_sources=["10.77.0.3", "fd77::3"], allow=ALLOW),
 }

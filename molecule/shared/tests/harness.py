@@ -40,7 +40,10 @@ def snapshot():
     """What snapshot.py sees on the host now."""
     done = subprocess.run(
         ["docker", "exec", "-i", NAME, "python3", "-"],
-        input=(SHARED / "snapshot.py").read_text(), check=True, capture_output=True, text=True,
+        input=(SHARED / "snapshot.py").read_text(),
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return json.loads(done.stdout)
 
@@ -58,7 +61,7 @@ def foreign(tables):
 
 def knock_ports():
     steps = [step for door in DOORS.values() for step in door["knock"] + door.get("close", [])]
-    return sorted({str(step).split("/")[0] for step in steps})
+    return sorted({str(step).split("/", 1)[0] for step in steps})
 
 
 def secret_pattern():
@@ -114,7 +117,8 @@ class Neighbour:
         script = f"exec 3<>/dev/tcp/{self.address}/{port}"
         done = subprocess.run(
             ["docker", "exec", f"{NAME}-neighbour", "timeout", "1", "bash", "-c", script],
-            check=False, capture_output=True,
+            check=False,
+            capture_output=True,
         )
         return done.returncode == 0
 
@@ -122,13 +126,30 @@ class Neighbour:
 @contextlib.contextmanager
 def neighbour():
     image = subprocess.run(
-        ["docker", "inspect", "--format", "{{.Config.Image}}", NAME], check=True, capture_output=True, text=True,
+        ["docker", "inspect", "--format", "{{.Config.Image}}", NAME],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.strip()
     container = f"{NAME}-neighbour"
     subprocess.run(["docker", "rm", "--force", container], check=False, capture_output=True)
     subprocess.run(
-        ["docker", "run", "--detach", "--rm", "--name", container, "--network", NAME, "--entrypoint", "sleep",
-         image, "600"], check=True, capture_output=True,
+        [
+            "docker",
+            "run",
+            "--detach",
+            "--rm",
+            "--name",
+            container,
+            "--network",
+            NAME,
+            "--entrypoint",
+            "sleep",
+            image,
+            "600",
+        ],
+        check=True,
+        capture_output=True,
     )
     try:
         yield container

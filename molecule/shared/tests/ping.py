@@ -32,7 +32,7 @@ with socket.socket(family, socket.SOCK_RAW, protocol) as sock:
     sock.sendto(request(identity), (address, 0))
     for _packet in range(20):
         data, sender = sock.recvfrom(2048)
-        message = data if IPV6 else data[(data[0] & 15) * 4:]
+        message = data if IPV6 else data[(data[0] & 15) * 4 :]
         kind, _code, _sum, number = struct.unpack("!BBHH", message[:6])
         if sender[0] == address and kind == REPLY and number == identity:
             sys.exit(0)

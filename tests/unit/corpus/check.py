@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -6,6 +5,7 @@
 
 Sends a real SYN to port 22 from another namespace. Usage (as root): check.py [ID...]
 """
+
 import json
 import os
 import subprocess
@@ -45,7 +45,7 @@ else:
 
 
 def run(text, **options):
-    return subprocess.run(text, capture_output=True, text=True, **options)
+    return subprocess.run(text, capture_output=True, text=True, check=False, **options)
 
 
 def clean():
@@ -88,8 +88,11 @@ def check(entry):
         return ["no network: " + result.stderr]
     result = load(entry)
     if (result.returncode == 0) != entry["loads"]:
-        return ["loads: index.json says {}, restore says {} {}".format(
-            entry["loads"], result.returncode, result.stderr.strip())]
+        return [
+            "loads: index.json says {}, restore says {} {}".format(
+                entry["loads"], result.returncode, result.stderr.strip()
+            )
+        ]
     if entry["loads"] and entry["judged"] == "packet":
         seen = judge(entry)
         if seen.split(":")[0] != entry["decides_ssh"]:

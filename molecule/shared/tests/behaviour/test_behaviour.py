@@ -22,7 +22,10 @@ def test_ping_is_answered(visitor, stranger):
     script = (SHARED / "tests" / "ping.py").read_text()
     done = subprocess.run(
         ["docker", "exec", "-i", f"{NAME}-neighbour", "python3", "-", stranger.address],
-        input=script, check=False, capture_output=True, text=True,
+        input=script,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert stranger.address == visitor.address
@@ -68,7 +71,7 @@ def test_other_knock_shuts_the_door_before_its_time(visitor):
 
 @pytest.mark.parametrize(
     "steps",
-    [KNOCK[:-1], KNOCK[::-1], KNOCK[:1] + [WRONG_PORT] + KNOCK[1:], [str(step).split("/")[0] for step in KNOCK]],
+    [KNOCK[:-1], KNOCK[::-1], KNOCK[:1] + [WRONG_PORT] + KNOCK[1:], [str(step).split("/", 1)[0] for step in KNOCK]],
     ids=["incomplete", "backwards", "wrong-port-between", "wrong-protocol"],
 )
 def test_wrong_knock_opens_nothing(visitor, steps):

@@ -44,9 +44,7 @@ def test_every_new_file_is_a_package_s(host):
     now = snapshot()["files"]
     # A link that enables a unit is a package's if the unit is.
     origin = {path: now[path][1] if now[path][0] == "link" else path for path in now if path not in before()["files"]}
-    assert [
-        path for path in origin if not REGISTERS.match(path) and not belongs_to_a_package(host, origin[path])
-    ] == []
+    assert [path for path in origin if not REGISTERS.match(path) and not belongs_to_a_package(host, origin[path])] == []
 
 
 def test_nothing_is_left_in_the_kernel(host):
