@@ -49,8 +49,10 @@ FILES = {
     "only a comment": "# nothing here yet\n",
     "bare": BARE + "COMMIT\n",
     "no newline at the end": BARE + "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT",
-    "the stock EL file": BARE + "-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n"
-                         "-A INPUT -j REJECT --reject-with icmp-host-prohibited\n-A FORWARD -j REJECT\nCOMMIT\n",
+    "the stock EL file": (
+        BARE + "-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n"
+        "-A INPUT -j REJECT --reject-with icmp-host-prohibited\n-A FORWARD -j REJECT\nCOMMIT\n"
+    ),
     "comments and blank lines": "# mine\n\n*filter\n# policy\n:INPUT DROP [0:0]\n\n# web\n-A INPUT -p tcp -m tcp --dport 80 -j ACCEPT\n\n"
                                 "# ssh\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n\n# end\nCOMMIT\n# the end\n\n",
     "indented rules": "*filter\n:INPUT DROP [0:0]\n\t-A  INPUT  -p tcp\t-m tcp --dport 22 -j ACCEPT\n  -A INPUT -j DROP\nCOMMIT\n",
