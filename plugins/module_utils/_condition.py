@@ -54,8 +54,8 @@ _TARGET_OPTIONS = frozenset(
     "--on-port --on-ip --tproxy-mark".split()
 )
 _HASHLIMIT = frozenset(
-    "--hashlimit-name --hashlimit-burst --hashlimit-srcmask --hashlimit-htable-expire --hashlimit-htable-size "
-    "--hashlimit-htable-max --hashlimit-htable-gcinterval --connlimit-saddr --connlimit-mask".split()
+    "--hashlimit-name --hashlimit-burst --hashlimit-htable-expire --hashlimit-htable-size "
+    "--hashlimit-htable-max --hashlimit-htable-gcinterval --connlimit-saddr".split()
 )
 
 
@@ -84,14 +84,15 @@ def _is_option(word):
     return word[:1] == "-" and len(word) > 1 and not word[1].isdigit()
 
 
-def read_condition(text, trusted_interfaces, trusted_sources, source=None):
+def read_condition(text, trusted_interfaces, trusted_sources, source=None, first=True):
     """Return the Condition of a rule's text.
 
     :param trusted_interfaces: names whose packets our head lets in before any of this; ``lo`` is always one.
     :param trusted_sources: ``ipaddress`` networks whose packets it lets in.
+    :param first: whether only first packets of connections are in question, so that their TCP flags are known.
     :param source: an ``ipaddress`` address if the packets in question come from this one alone.
     """
-    state = _Reading(frozenset(trusted_interfaces) | {"lo"}, trusted_sources, source)
+    state = _Reading(frozenset(trusted_interfaces) | {"lo"}, trusted_sources, source, first)
     for option, values, negated in options(text):
         value = values[0] if values else ""
         handler = _HANDLERS.get(option)
@@ -105,13 +106,16 @@ def read_condition(text, trusted_interfaces, trusted_sources, source=None):
 class _Reading:
     """What has been read of a rule so far."""
 
-    def __init__(self, interfaces, sources, source):
-        self.interfaces, self.sources, self.source = interfaces, sources, source
+    def __init__(self, interfaces, sources, source, first):
+        self.interfaces, self.sources, self.source, self.first = interfaces, sources, source, first
         self.never, self.sure, self.particular = False, True, False
         self.protocols = self.ports = self.states = None
         self.but_ports, self.target, self.goto = False, "", False
+        # A limit counted per source refuses those that go above it; counted for many at once, or under it, everyone.
+        self.per_source = self.above = self.counts_many = False
 
     def result(self):
+        self.particular = self.particular or (self.per_source and self.above and not self.counts_many)
         return Condition(
             self.never, self.sure and not self.particular, self.particular, self.protocols, self.ports,
             self.but_ports, self.states, self.target, self.goto,
@@ -148,7 +152,8 @@ def _source(state, value, _values, negated):
     elif negated:
         state.perhaps()
     elif any(network is None for network in networks):
-        state.only(True)
+        # A name is one host; a mask with holes in it may be anybody.
+        state.only("/" not in value)
     elif all(_inside(network, state.sources) for network in networks):
         state.never = True
     elif not all(network.prefixlen == 0 for network in networks):
@@ -224,19 +229,27 @@ def _either_port(state, value, values, negated):
 
 
 def _syn(state, _value, _values, negated):
-    state.fits(not negated)
-    _only_tcp(state)
+    _tcp_flags(state, "", ["FIN,SYN,RST,ACK", "SYN"], negated)
+
+
+_KNOWN_FLAGS = frozenset(("SYN", "ACK", "FIN", "RST"))
+_FLAGS = _KNOWN_FLAGS | {"PSH", "URG"}
 
 
 def _tcp_flags(state, _value, values, negated):
+    """A first packet has SYN and none of ACK, FIN and RST; of PSH and URG nothing is known, it opens with them too."""
     _only_tcp(state)
-    if len(values) != 2:
+    if len(values) != 2 or not state.first:
         state.perhaps()
         return
-    mask, wanted = ({flag for flag in item.split(",") if flag != "NONE"} for item in values)
-    if "ALL" in mask:
-        mask = {"SYN", "ACK", "FIN", "RST", "URG", "PSH"}
-    state.fits((wanted == ({"SYN"} & mask)) != negated)
+    mask, wanted = (_FLAGS if "ALL" in item.split(",") else set(item.split(",")) - {"NONE"} for item in values)
+    fits = wanted & _KNOWN_FLAGS == {"SYN"} & mask
+    if not fits:
+        state.fits(negated)
+    elif mask - _KNOWN_FLAGS:
+        state.perhaps()
+    else:
+        state.fits(not negated)
 
 
 def _only_tcp(state):
@@ -280,7 +293,29 @@ def _some_sources(state, _value, _values, negated):
 
 
 def _hashlimit_mode(state, value, _values, _negated):
-    state.only("srcip" in value.split(","))
+    state.per_source = "srcip" in value.split(",")
+    state.perhaps()
+
+
+def _hashlimit_above(state, _value, _values, negated):
+    state.above = not negated
+    state.perhaps()
+
+
+def _counted_mask(state, value, _values, _negated):
+    """Take note of a limit that counts many sources as one, such as a mask of 0."""
+    state.counts_many = not value.isdigit() or int(value) < min(BROAD_PREFIX.values())
+    state.perhaps()
+
+
+def _connlimit(state, _value, _values, negated):
+    state.per_source, state.above = True, not negated
+    state.perhaps()
+
+
+def _counts_many(state, _value, _values, _negated):
+    state.counts_many = True
+    state.perhaps()
 
 
 def _destination_type(state, value, _values, negated):
@@ -322,8 +357,12 @@ _HANDLERS = {
     "--src-range": _source_range,
     "--mac-source": _some_sources,
     "--src-cc": _some_sources,
-    "--connlimit-above": _some_sources,
+    "--connlimit-above": _connlimit,
+    "--connlimit-mask": _counted_mask,
+    "--connlimit-daddr": _counts_many,
     "--hashlimit-mode": _hashlimit_mode,
+    "--hashlimit-above": _hashlimit_above,
+    "--hashlimit-srcmask": _counted_mask,
     "--dst-type": _destination_type,
     "--pkt-type": _packet_type,
 }

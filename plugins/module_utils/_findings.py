@@ -25,6 +25,11 @@ def masked(text):
     return _NUMBERS.sub(r"\1\2****", text)
 
 
+def ports_named(text):
+    """Return the numbers of the ports that a rule's text names, as texts."""
+    return {number for found in _NUMBERS.finditer(text) for number in re.findall(r"\d+", found.group(3))}
+
+
 class Names:
     """Which door or allowed port a port belongs to, in an operator's words; a knock's port stays unnamed."""
 
@@ -179,4 +184,4 @@ def _before(decision, table_name, names, family):
     return Finding("unguarded", family, rule, text.format(table_name, verb, " and ".join(whose)))
 
 
-__all__ = ("Finding", "Names", "masked", "ruleset_findings", "spec_findings")
+__all__ = ("Finding", "Names", "masked", "ports_named", "ruleset_findings", "spec_findings")

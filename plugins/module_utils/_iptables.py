@@ -10,8 +10,9 @@ import os
 import re
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._findings import ports_named
 from ansible_collections.sesame.portknock.plugins.module_utils._keep import COMMANDS
-from ansible_collections.sesame.portknock.plugins.module_utils._plan import readable_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._plan import is_secret, readable_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._rules import CHAIN
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4, IPV6
 
@@ -91,7 +92,7 @@ class Iptables:
         if code:
             raise HostError(
                 "{0} refused the ruleset, and changed nothing: {1}{2}".format(
-                    command, err.strip(), _failing_line(err, text)
+                    command, _without_steps(err.strip(), text), _failing_line(err, text)
                 )
             )
 
@@ -142,6 +143,19 @@ def _samples(chains):
         if any(mark in text for text in texts):
             samples[name] = sample
     return samples
+
+
+def _without_steps(err, text):
+    """Return an error of iptables-restore with the ports of knocks in it left out."""
+    steps = set()
+    for line in text.splitlines():
+        words = line.split(" ", 2)
+        if line.startswith("-") and len(words) == 3 and is_secret(words[1], words[2]):
+            steps |= ports_named(words[2])
+    if not steps:
+        return err
+    number = re.compile(r"(line:? )?\b({0})\b".format("|".join(sorted(steps))))
+    return number.sub(lambda found: found.group(0) if found.group(1) else "****", err)
 
 
 def _failing_line(err, text):

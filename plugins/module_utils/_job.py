@@ -153,17 +153,26 @@ class Job:
 
         :raises HostError: with what failed; the ruleset is then as it was.
         """
-        first = {path: self.files[path] for path in self.files if path == MODPROBE}
-        self._host.replace_files(first)
-        after = apply_plans(self._iptables, self.plans, self._plan)
+        before = {path: (self._host.read(path) or None, self._host.mode(path)) for path in self.files}
+        self._host.replace_files({path: self.files[path] for path in self.files if path == MODPROBE})
+        loaded = []
         try:
-            self._keep({path: self.files[path] for path in self.files if path not in first}, after)
+            after = apply_plans(self._iptables, self.plans, self._plan)
+            loaded = [plan for plan in self.plans if plan.change]
+            self._keep({path: self.files[path] for path in self.files if path != MODPROBE}, after)
         except HostError as error:
-            raise HostError(
-                "{0} {1}".format(error, undo_plans(self._iptables, [plan for plan in self.plans if plan.change]))
-            ) from error
+            said = undo_plans(self._iptables, loaded) if loaded else ""
+            raise HostError(" ".join((str(error), said, self._put_back(before))).strip()) from error
         if not self.absent:
             self._host.hide_lists()
+
+    def _put_back(self, before):
+        """Put the files back as they were, and say if that cannot be done."""
+        try:
+            self._host.replace_files(before)
+        except HostError as error:
+            return "Putting the files back failed too: {0}".format(error)
+        return ""
 
     def _keep(self, files, after):
         if not self.keeps:

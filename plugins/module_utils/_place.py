@@ -15,7 +15,7 @@ import re
 from typing import NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._condition import SERVICES
-from ansible_collections.sesame.portknock.plugins.module_utils._ports import WIDE, port_samples
+from ansible_collections.sesame.portknock.plugins.module_utils._ports import port_samples
 from ansible_collections.sesame.portknock.plugins.module_utils._reach import (
     ACCEPT,
     ANY_STATE,
@@ -57,11 +57,8 @@ def interest_of(spec, borders=()):
 _NUMBER = re.compile(r"\b\d{1,5}\b")
 
 
-def _borders(spec, document):
-    """Return the ports that rules name, looked for only where the Spec has a wide range."""
-    ranges = [ports for door in spec.doors for ports in door.opens] + [allow.ports for allow in spec.allow]
-    if all(ports.last - ports.first < WIDE for ports in ranges):
-        return set()
+def _borders(document):
+    """Return the ports that rules name."""
     texts = [
         rule.text
         for table in document.tables
@@ -79,13 +76,16 @@ class Ground:
         """Take the Document of a ruleset, and the Spec."""
         table = document.table("filter")
         self.rules = foreign_rules(table)
-        self.interest = interest_of(spec, _borders(spec, document))
+        borders = _borders(document)
+        self.interest = interest_of(spec, borders)
         self._effects = []
         if table is None or not self.rules:
             return
         walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources)
         running = Walker(table, spec.trusted_interfaces, spec.trusted_sources, ANY_STATE)
-        self._effects = [_RuleEffects(walker, running, rule.text, self.interest) for rule in self.rules]
+        sessions = packets_of((port, protocol) for port in borders | set(EVERYTHING.tcp) for protocol in ("tcp", "udp"))
+        sessions = sessions._replace(other=True)
+        self._effects = [_RuleEffects(walker, running, rule.text, self.interest, sessions) for rule in self.rules]
 
     def first_decisive(self):
         """Return the place of the first rule that could decide a door's or knock's packets for everyone."""
@@ -118,14 +118,14 @@ class Ground:
 class _RuleEffects:
     """What one foreign rule of INPUT may do, as plain answers."""
 
-    def __init__(self, walker, running, text, interest):
+    def __init__(self, walker, running, text, interest, sessions):
         condition = walker.condition(text)
         doors = walker.rule_effect("INPUT", text, interest.doors)
         allowed = walker.rule_effect("INPUT", text, interest.allowed)
         self.decisive = doors.accepts or doors.refuses_everyone or allowed.refuses_everyone
         self.blocks = not self.decisive and (doors.refuses_some or allowed.refuses_some)
         self.decisions = doors.decisions + [item for item in allowed.decisions if item.verdict == REFUSE]
-        self.harms_sessions = running.rule_effect("INPUT", text, interest.doors).refuses_everyone
+        self.harms_sessions = running.rule_effect("INPUT", text, sessions).refuses_everyone
         self.catch_all = condition.sure and walker.rule_effect("INPUT", text, EVERYTHING).terminal
         self.acts = not condition.never and bool(condition.target) and condition.target not in ("LOG", "NFLOG", "ULOG")
 

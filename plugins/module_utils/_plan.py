@@ -97,9 +97,14 @@ _DETAILS = re.compile(r" --mask (?:255\.){3}255| --mask (?:ffff:){7}ffff| --rsou
 _ID = re.compile(r'"portknock:[0-9a-f]{8} ')
 
 
+def is_secret(chain, text):
+    """Tell whether a rule of ours names ports of knocks."""
+    return bool(SECRET_CHAIN.match(chain) or _SECRET_TARGET.search(text))
+
+
 def readable_rule(chain, text):
-    """Return one line for a person: our ids are left out, and in chains of knocks the ports."""
-    if SECRET_CHAIN.match(chain) or _SECRET_TARGET.search(text):
+    """Return one line for a person: our ids are left out, and ports of knocks."""
+    if is_secret(chain, text):
         text = masked(text)
     return "-A {0} {1}\n".format(chain, _DETAILS.sub("", _ID.sub('"', text)))
 
@@ -150,4 +155,4 @@ def shortened(before, after, context=3):
     return "".join(short_one), "".join(short_other)
 
 
-__all__ = ("Plan", "plan_family", "readable", "readable_file", "readable_rule", "shortened")
+__all__ = ("Plan", "is_secret", "plan_family", "readable", "readable_file", "readable_rule", "shortened")

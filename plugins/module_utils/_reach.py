@@ -84,7 +84,7 @@ class Walker:
     def __init__(self, table, trusted_interfaces=(), trusted_sources=(), states=NEW, source=None):
         """Take a Table (see _save), the conntrack states that the packets may have, and their source if it is one."""
         self._table = table
-        self._trusted = (tuple(trusted_interfaces), tuple(trusted_sources), source)
+        self._trusted = (tuple(trusted_interfaces), tuple(trusted_sources), source, states == NEW)
         self._states = states
         self._conditions = {}
         self._effects = {}
