@@ -1,0 +1,157 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What knock_ruleset_info tells of a host in memory: doors, who has them open, drift, findings, and never a step."""
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._inspect import inspect
+from ansible_collections.sesame.portknock.plugins.module_utils._recover import recover_spec
+from ansible_collections.sesame.portknock.plugins.module_utils._rules import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS, spec_from_options
+from fake_host import FakeHost
+from test_job import DOOR, run
+
+UPTIME, HERTZ = 5000.0, 250
+WEB = {
+    "name": "web",
+    "knock": ["20100", "20300/udp"],
+    "opens": ["443", "8000-8010", "53/udp"],
+    "close": ["20500"],
+    "window": 60,
+    "once": True,
+    "sources": ["192.0.2.0/24"],
+}
+
+
+def jiffies(seconds_ago):
+    return int((UPTIME - seconds_ago - 300) * HERTZ) % 2**32
+
+
+def entry(source, seconds_ago):
+    return "src={0} ttl: 64 last_seen: {1} oldest_pkt: 1 {1}\n".format(source, jiffies(seconds_ago))
+
+
+class Host(FakeHost):
+    """A fake host that also has lists and a clock; it fails on any change once it is looked at."""
+
+    recent = {}  # noqa: RUF012
+
+    def lists(self):
+        return self.recent
+
+    def uptime(self):
+        return UPTIME
+
+
+def looked_at(host):
+    host.frozen = True
+    try:
+        return inspect(host)
+    finally:
+        host.frozen = False
+
+
+def test_a_bare_host():
+    told = looked_at(Host())
+    assert (told["doors"], told["drift"], told["findings"], told["ip_versions"]) == ([], [], [], [])
+
+
+def test_doors_and_who_has_them_open():
+    host = Host()
+    run(host, doors=[DOOR, WEB])
+    host.recent = {
+        "pk4_ssh": entry("198.51.100.7", 5) + entry("198.51.100.8", 14.5) + entry("198.51.100.9", 16),
+        "pk4_web": entry("192.0.2.1", 20),
+        "pk4_ssh.1": entry("198.51.100.1", 1),
+        "pk6_ssh": entry("2001:db8::1", 0),
+    }
+    told = looked_at(host)
+    assert told["drift"] == []
+    assert told["ip_versions"] == ["ipv4", "ipv6"]
+    doors = {(door["name"], door["ip_version"]): door for door in told["doors"]}
+    assert doors["ssh", "ipv4"]["open_for"] == {"198.51.100.7": 10, "198.51.100.8": 1}
+    assert doors["ssh", "ipv6"]["open_for"] == {"2001:db8::1": 15}
+    assert doors["web", "ipv4"]["open_for"] == {"192.0.2.1": 40}
+    assert doors["web", "ipv4"]["opens"] == ["53/udp", "443/tcp", "8000-8010/tcp"]
+    assert (doors["web", "ipv4"]["steps"], doors["web", "ipv4"]["window"]) == (2, 60)
+    # Its only sources are IPv4.
+    assert ("web", "ipv6") not in doors
+
+
+def test_no_step_is_told():
+    host = Host(v4="*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 17005 -j ACCEPT\nCOMMIT\n")
+    run(host, doors=[DOOR, WEB])
+    host.rules["iptables"].restore("*filter\n:PORTKNOCK_K1 - [0:0]\nCOMMIT\n")
+    told = looked_at(host)
+    assert told["drift"]
+    for step in ("17005", "19100", "18300", "20100", "20300", "20500"):
+        assert step not in repr([told["doors"], told["drift"]])
+
+
+DRIFTS = [
+    ("-D PORTKNOCK_D1 2", "+ "),
+    ("-D INPUT 1", "+ "),
+    ("-A PORTKNOCK_D1 -j ACCEPT", "- "),
+    ("-I INPUT 1 -p tcp -m tcp --dport 22 -j ACCEPT", "- "),
+    ("-I PORTKNOCK_HEAD 1 -p tcp -j ACCEPT", "- "),
+]
+
+
+@pytest.mark.parametrize(("command", "sign"), DRIFTS)
+def test_drift_is_told_and_mended(command, sign):
+    host = Host()
+    run(host)
+    rules = host.rules["iptables"].tables["filter"].chains
+    words = command.split(" ", 2)
+    if words[0] == "-D":
+        del rules[words[1]][int(words[2]) - 1]
+    elif words[0] == "-A":
+        rules[words[1]].append(words[2])
+    else:
+        rules[words[1]].insert(0, words[2].split(" ", 1)[1])
+    drift = looked_at(host)["drift"]
+    assert any(line.startswith("ipv4: " + sign) for line in drift)
+    assert not any(line.startswith("ipv6") for line in drift)
+    run(host)
+    assert looked_at(host)["drift"] == []
+
+
+def test_an_edited_rule_is_told_though_nothing_is_kept():
+    host = Host()
+    run(host, persist=False)
+    assert looked_at(host)["drift"] == []
+    rules = host.rules["iptables"].tables["filter"].chains["PORTKNOCK_D1"]
+    rules[0] = rules[0].replace("--seconds 15", "--seconds 1500")
+    assert looked_at(host)["drift"] == ["ipv4: edited by hand: a rule in chain PORTKNOCK_D1"]
+
+
+def test_rules_in_the_other_backend_are_a_finding():
+    host = Host()
+    run(host)
+    host.files["/proc/net/ip_tables_names"] = ("filter\n", 0o444)
+    host.tools.add("iptables-legacy-save")
+    host.other_backend["iptables-legacy-save"] = "*filter\n-A INPUT -j DROP\nCOMMIT\n"
+    found = [finding for finding in looked_at(host)["findings"] if finding["kind"] == "other_backend"]
+    assert [finding["rule"] for finding in found] == ["iptables-legacy-save shows: -A INPUT -j DROP"]
+
+
+def test_a_spec_comes_back_from_its_rules():
+    asked = dict(
+        DEFAULTS,
+        doors=[DOOR, WEB],
+        policy="accept",
+        allow=[{"port": "25", "sources": ["192.0.2.9"], "comment": "mail"}],
+        trusted_sources=["203.0.113.0/24"],
+        trusted_interfaces=["wg0"],
+        icmp=False,
+        log=True,
+        ip_versions=["ipv4"],
+    )
+    spec = spec_from_options(dict(asked, doors=[DOOR, dict(WEB, opens=["53/udp", "443", "8000-8010"])]))
+    back = recover_spec(own_rules(spec, "ipv4").chains, "ipv4")
+    assert back._replace(trusted_interfaces=spec.trusted_interfaces, doors=()) == spec._replace(doors=())
+    doors = {door.name: door for door in back.doors}
+    assert {name: (door.knock, door.close, door.window, door.once, door.sources) for name, door in doors.items()} == {
+        door.name: (door.knock, door.close, door.window, door.once, door.sources) for door in spec.doors
+    }
+    assert sorted(doors["web"].opens) == sorted(spec.doors[1].opens)
