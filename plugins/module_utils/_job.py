@@ -104,7 +104,7 @@ class Job:
 
     def _check_connection(self):
         words = self._host.ssh_connection()
-        if self.absent or self.spec.policy != "reject" or not words or len(words) != 4:
+        if self.absent or not words or len(words) != 4:
             return
         source = ipaddress.ip_address(words[0].split("%", 1)[0])
         for plan in self.plans:
@@ -116,9 +116,9 @@ class Job:
         if not lets_in(plan.document.table("filter"), self.spec, places.get(TAIL), port, source):
             raise SpecError(
                 "doors" if not self.spec.doors else "policy",
-                "policy reject would shut out this connection: nothing would let {0} in to port {1} again. Open the port with a "
+                "policy {0} would shut out this connection: nothing would let {1} in to port {2} again. Open the port with a "
                 "door (if there is one, look at its sources), name it in allow, or name the address in "
-                "trusted_sources.".format(source, port),
+                "trusted_sources.".format(self.spec.policy, source, port),
             )
 
     def _changed_files(self):

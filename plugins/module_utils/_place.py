@@ -170,16 +170,17 @@ def lets_in(table, spec, tail, port, source):
     openers = [door for door in spec.doors if any(_covers(ports, port) for ports in door.opens)]
     if openers:
         return any(_from_one(door.sources, source) for door in openers)
+    if tail is None:
+        # Without a final reject only the doors' own ports are touched.
+        return True
     packets = packets_of([(port, "tcp")])
     walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources, source=source) if table else None
     rules = foreign_rules(table)[:tail]
     for rule in rules:
         effect = walker.rule_effect("INPUT", rule.text, packets)
-        if effect.accepts:
-            return True
-        if effect.terminal:
-            return False
-    return tail is None and (table is None or table.policy("INPUT") == "ACCEPT")
+        if effect.accepts or effect.terminal:
+            return effect.accepts
+    return False
 
 
 def _covers(ports, port):

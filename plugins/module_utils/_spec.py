@@ -106,7 +106,7 @@ def spec_from_options(options, prefix=""):
         policy=reader.choice("policy", POLICIES),
         reject_with=reader.choice("reject_with", REJECT_WITH),
         allow=tuple(_allow(item, path, versions) for item, path in reader.items("allow")),
-        trusted_sources=tuple(_network(item, path, versions) for item, path in reader.items("trusted_sources")),
+        trusted_sources=tuple(_trusted(item, path, versions) for item, path in reader.items("trusted_sources")),
         trusted_interfaces=tuple(_interface(item, path) for item, path in reader.items("trusted_interfaces")),
         icmp=reader.flag("icmp"),
         ip_versions=versions,
@@ -243,6 +243,15 @@ def _network(value, path, versions):
     return network
 
 
+def _trusted(value, path, versions):
+    network = _network(value, path, versions)
+    if network.prefixlen == 0:
+        raise SpecError(
+            path, "{0} is everybody, so no door would need a knock. Name the addresses that are yours.".format(network)
+        )
+    return network
+
+
 def _networks(value, path, versions):
     return tuple(_network(item, where, versions) for item, where in _items(value or [], path))
 
@@ -334,7 +343,8 @@ def _check_ports(spec, prefix):
                 path = "{0}doors[{1}].{2}[{3}]".format(prefix, index, key, number)
                 _check_step(path, Ports(step.port, step.port, step.protocol), opened, allowed, prefix)
     for number, allow in enumerate(spec.allow):
-        found = None if allow.sources else opened.find(allow.ports)
+        to_everyone = not allow.sources or any(network.prefixlen == 0 for network in allow.sources)
+        found = opened.find(allow.ports) if to_everyone else None
         if found is not None:
             raise SpecError(
                 "{0}allow[{1}].port".format(prefix, number),

@@ -209,6 +209,15 @@ REFUSED = [
     ({"icmp": "perhaps"}, "icmp: must be true or false."),
     ({"log": 2}, "log: must be true or false."),
     ({"persist": "never"}, "persist: must be true or false."),
+    (
+        {"trusted_sources": ["192.0.2.1", "0.0.0.0/0"]},
+        "trusted_sources[1]: 0.0.0.0/0 is everybody, so no door would need a knock. Name the addresses that are yours.",
+    ),
+    (
+        dict(one(), allow=[{"port": 22, "sources": ["::/0"]}]),
+        "allow[0].port: is open to everyone here, but door 'ssh' is to open it: the door would be void. "
+        "Name the sources that need no knock, or take one of the two out.",
+    ),
 ]  # fmt: skip
 
 
@@ -243,7 +252,7 @@ TAKEN = [
     one(name="a23456789012345_"),
     one(window=86400, step_timeout=86400),
     {"trusted_interfaces": ["wg+", "eth0.100", "br-lan", "x" * 15, "y" * 14 + "+"]},
-    {"trusted_sources": ["192.0.2.0/24", "2001:db8::/32", "0.0.0.0/0", "::/0"]},
+    {"trusted_sources": ["192.0.2.0/24", "2001:db8::/32", "0.0.0.0/1", "fc00::/7"]},
     {"ipv6_prefix": "64", "list_size": "100", "log": "yes", "icmp": "no"},
     {"doors": None, "allow": None},
 ]
