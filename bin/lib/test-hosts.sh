@@ -87,8 +87,7 @@ stage_molecule() {
     bash "$ROOT/bin/lib/hosts.sh" collection_link >/dev/null
     check molecule "set-up: docker" acquire_docker
     for file in "$ROOT"/molecule/*/molecule.yml; do
-        # shared/ holds what the scenarios link to; it is none itself.
-        [[ -e $file && $file != */shared/molecule.yml ]] || continue
+        [[ -e $file ]] || continue
         found=1
         file=${file%/molecule.yml}
         SCENARIO=${file##*/}
