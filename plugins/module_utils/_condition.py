@@ -367,4 +367,4 @@ _HANDLERS = {
     "--pkt-type": _packet_type,
 }
 
-__all__ = ("BROAD_PREFIX", "SERVICES", "Condition", "options", "read_condition")
+__all__ = ("SERVICES", "Condition", "options", "read_condition")

@@ -170,4 +170,4 @@ def _failing_line(err, text):
     return " (line {0}: {1})".format(found.group(1), line)
 
 
-__all__ = ("LEGACY", "LOCK_SECONDS", "NFT", "Iptables")
+__all__ = ("NFT", "Iptables")

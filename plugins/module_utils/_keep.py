@@ -170,7 +170,6 @@ WantedBy=multi-user.target
 __all__ = (
     "COMMANDS",
     "DIRECTORY",
-    "LAYOUTS",
     "MODPROBE",
     "SCRIPT",
     "STATE_FILE",

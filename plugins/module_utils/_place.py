@@ -17,10 +17,8 @@ from typing import NamedTuple
 from ansible_collections.sesame.portknock.plugins.module_utils._condition import SERVICES
 from ansible_collections.sesame.portknock.plugins.module_utils._ports import port_samples
 from ansible_collections.sesame.portknock.plugins.module_utils._reach import (
-    ACCEPT,
     ANY_STATE,
     EVERYTHING,
-    NOTHING,
     REFUSE,
     Walker,
     packets_of,
@@ -191,4 +189,4 @@ def _from_one(sources, source):
     return not sources or any(source in network for network in sources)
 
 
-__all__ = ("ACCEPT", "NOTHING", "Ground", "Interest", "interest_of", "lets_in", "wanted_state")
+__all__ = ("Ground", "lets_in", "wanted_state")

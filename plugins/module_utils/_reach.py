@@ -185,20 +185,4 @@ def _without(packets, gone):
     )
 
 
-__all__ = (
-    "ACCEPT",
-    "ANY_STATE",
-    "DIVERT",
-    "EVERYTHING",
-    "GOES_ON",
-    "MAYBE",
-    "NEW",
-    "NOTHING",
-    "REFUSE",
-    "VERDICTS",
-    "Decision",
-    "Effect",
-    "Packets",
-    "Walker",
-    "packets_of",
-)
+__all__ = ("ACCEPT", "ANY_STATE", "EVERYTHING", "MAYBE", "NEW", "NOTHING", "REFUSE", "Packets", "Walker", "packets_of")

@@ -54,4 +54,4 @@ def seconds_left(entries, window, uptime, hertz):
     return left
 
 
-__all__ = ("Entry", "guess_hertz", "read_list", "seconds_left")
+__all__ = ("guess_hertz", "read_list", "seconds_left")

@@ -424,18 +424,4 @@ def _forget(spec, lists):
     return rules + [(lists.forget(lists.progress), "no longer on its way", "")] if rules else []
 
 
-__all__ = (
-    "CHAIN",
-    "COMMENT",
-    "DOORS",
-    "HEAD",
-    "OPEN",
-    "REFUSE",
-    "SECRET_CHAIN",
-    "TAIL",
-    "Lists",
-    "Own",
-    "own_rules",
-    "rule_id",
-    "with_comment",
-)
+__all__ = ("CHAIN", "COMMENT", "DOORS", "HEAD", "OPEN", "REFUSE", "SECRET_CHAIN", "TAIL", "Own", "own_rules", "rule_id")

@@ -164,4 +164,4 @@ def split_words(text):
     return words + ["".join(word)] if word or begun else words
 
 
-__all__ = ("BUILT_IN", "Document", "Rule", "Table", "parse", "split_words")
+__all__ = ("BUILT_IN", "Document", "Table", "parse", "split_words")

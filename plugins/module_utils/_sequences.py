@@ -145,4 +145,4 @@ def _refuse_clash(path, short, long, doors):
     )
 
 
-__all__ = ("SilentPorts", "check_sequences", "guard_port", "is_subsequence", "scan_opens")
+__all__ = ("SilentPorts", "check_sequences", "guard_port")

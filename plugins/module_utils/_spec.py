@@ -329,10 +329,6 @@ def _check_names(spec, path):
         seen[door.name] = index
 
 
-def _overlap(one, other):
-    return one.protocol == other.protocol and one.first <= other.last and other.first <= one.last
-
-
 def _check_ports(spec, prefix):
     """Refuse a knock on a port that is opened or allowed, and an allowed port that makes a door void."""
     opened = PortIndex((ports, index) for index, door in enumerate(spec.doors) for ports in door.opens)
@@ -366,7 +362,6 @@ def _check_step(path, ports, opened, allowed, prefix):
 
 
 __all__ = (
-    "ALLOW_KEYS",
     "DEFAULTS",
     "DOOR_KEYS",
     "ENGINES",

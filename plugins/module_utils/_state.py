@@ -170,6 +170,5 @@ __all__ = (
     "read_state",
     "same_ids",
     "same_state",
-    "spelled_alike",
     "transition",
 )
