@@ -6,8 +6,6 @@
 
 """Both families' rulesets changed as one: a transaction of plans, each loaded in one step."""
 
-import re
-
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, same_ids
 
@@ -71,23 +69,19 @@ def _read_back(iptables, plan, replan):
     return again
 
 
-_INPUT = re.compile(r"^-A INPUT (.*?) *$", re.M)
-_OURS = re.compile(r"^-A (PORTKNOCK\w*) (.*?) *$", re.M)
-
-
 def _reads_as(text, state):
     """Tell whether a save holds just the rules of a State, spelled alike, with its hooks in their places."""
-    text = text.partition("*filter\n")[2].partition("\nCOMMIT")[0]
     found = {}
-    for name, rule in _OURS.findall(text):
-        found.setdefault(name, []).append(rule)
-    wanted = {name: list(rules) for name, rules in state.chains.items() if rules}
-    rules = _INPUT.findall(text)
+    for line in text.partition("*filter\n")[2].partition("\nCOMMIT")[0].split("\n"):
+        if line.startswith(("-A INPUT ", "-A PORTKNOCK")):
+            chain, _blank, rule = line[3:].partition(" ")
+            found.setdefault(chain, []).append(rule.rstrip())
+    rules = found.pop("INPUT", [])
     indexes = [hook.place + before for before, hook in enumerate(state.hooks)]
     in_place = sum("PORTKNOCK" in rule for rule in rules) == len(indexes) and all(
         index < len(rules) and rules[index] == hook.text for index, hook in zip(indexes, state.hooks)
     )
-    return found == wanted and in_place
+    return in_place and found == {name: list(chain) for name, chain in state.chains.items() if chain}
 
 
 __all__ = ("apply_plans", "undo_plans")
