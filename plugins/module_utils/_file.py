@@ -6,9 +6,17 @@
 
 """The same plan on the distribution's rules file: our lines come and go, every other byte stays. Pure."""
 
+import re
+
 from ansible_collections.sesame.portknock.plugins.module_utils._place import Ground, wanted_state
 from ansible_collections.sesame.portknock.plugins.module_utils._save import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, is_ours, read_state, same_state
+from ansible_collections.sesame.portknock.plugins.module_utils._state import (
+    ABSENT,
+    foreign_rules,
+    is_ours,
+    read_state,
+    same_state,
+)
 
 MADE_HERE = "# This table was added by sesame.portknock and goes with its rules.\n"
 _FRAME = ("*filter\n", ":INPUT ACCEPT [0:0]\n", ":FORWARD ACCEPT [0:0]\n", ":OUTPUT ACCEPT [0:0]\n")
@@ -56,16 +64,12 @@ def _is_untidy(document, table):
     )
 
 
+_DECLARATION = re.compile(r"\s*(?::|(?:-N|--new-chain)\s+)(\S+)")
+
+
 def _is_declaration(line):
-    words = line.split()
-    name = (
-        words[0][1:]
-        if words and words[0].startswith(":")
-        else words[1]
-        if words[:1] in (["-N"], ["--new-chain"])
-        else ""
-    )
-    return bool(name) and is_ours(name, "")
+    found = _DECLARATION.match(line)
+    return bool(found) and is_ours(found.group(1), "")
 
 
 def _kept_lines(document):
@@ -95,7 +99,7 @@ def _with_ours(document, table, then):
     def put(number, text):
         before.setdefault(number, []).append(text + "\n")
 
-    foreign = [rule for rule in table.rules("INPUT") if not is_ours("INPUT", rule.text)]
+    foreign = foreign_rules(table)
     declared = _end_of_declarations(table, lines)
     for name in then.chains:
         put(declared + 1, ":{0} - [0:0]".format(name))
