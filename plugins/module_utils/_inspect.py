@@ -21,7 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._recover import (
 from ansible_collections.sesame.portknock.plugins.module_utils._rules import DOORS
 from ansible_collections.sesame.portknock.plugins.module_utils._save import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4
-from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, read_state
+from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, place_of, read_state
 
 
 def inspect(host):
@@ -60,7 +60,7 @@ def _inspect_family(family, iptables, host, lists, hertz, result):
     result["ip_versions"].append(family)
     result["drift"] += ["{0}: {1}".format(family, line) for line in drift(document, own, spec, family)]
     result["doors"] += _doors(recover_spec(live.chains, family), family, table, lists, hertz, host.uptime())
-    place = next((hook.place for hook in live.hooks if hook.text.endswith("-j " + DOORS)), 0)
+    place = place_of(live, DOORS) or 0
     found = ruleset_findings(document, spec, family, Ground(document, spec), place)
     found += spec_findings(spec) if family == IPV4 else []
     result["findings"] += [finding._asdict() for finding in found]

@@ -26,7 +26,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._place import let
 from ansible_collections.sesame.portknock.plugins.module_utils._plan import plan_family, readable_file, shortened
 from ansible_collections.sesame.portknock.plugins.module_utils._rules import TAIL, own_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import FAMILIES, IPV4, family_of, spec_from_options
-from ansible_collections.sesame.portknock.plugins.module_utils._state import same_ids
+from ansible_collections.sesame.portknock.plugins.module_utils._state import place_of, same_ids
 
 
 class Job:
@@ -112,8 +112,7 @@ class Job:
                 self._check_lets_in(plan, int(words[3]), source)
 
     def _check_lets_in(self, plan, port, source):
-        places = {hook.text.rsplit(" ", 1)[1]: hook.place for hook in plan.then.hooks}
-        if not lets_in(plan.document.table("filter"), self.spec, places.get(TAIL), port, source):
+        if not lets_in(plan.document.table("filter"), self.spec, place_of(plan.then, TAIL), port, source):
             raise SpecError(
                 "doors" if not self.spec.doors else "policy",
                 "policy {0} would shut out this connection: nothing would let {1} in to port {2} again. Open the port with a "

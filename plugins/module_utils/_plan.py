@@ -22,6 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._state import (
     foreign_rules,
     is_ours,
     named_by_foreign,
+    place_of,
     read_state,
     transition,
 )
@@ -77,7 +78,7 @@ def plan_family(save, spec, family, own=None):
     else:
         ground = Ground(document, spec)
         then = wanted_state(own or own_rules(spec, family), ground, now)
-        place = next(hook.place for hook in then.hooks if hook.text.endswith("-j " + DOORS))
+        place = place_of(then, DOORS)
         findings = ruleset_findings(document, spec, family, ground, place)
     then = then._replace(chains=dict(kept, **then.chains))
     return Plan(

@@ -71,6 +71,11 @@ def _check_owner(chains, hooks):
         )
 
 
+def place_of(state, chain):
+    """Return how many foreign rules stand before the hook of a chain, or None where it has no hook."""
+    return next((hook.place for hook in state.hooks if hook.text.endswith("-j " + chain)), None)
+
+
 def named_by_foreign(table):
     """Return the names of our chains that foreign rules send packets to."""
     return {
@@ -167,6 +172,7 @@ __all__ = (
     "foreign_rules",
     "is_ours",
     "named_by_foreign",
+    "place_of",
     "read_state",
     "same_ids",
     "same_state",
