@@ -6,8 +6,13 @@
 
 """Both families' rulesets changed as one: a transaction of plans, each loaded in one step."""
 
+from typing import NamedTuple
+
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, same_ids
+
+Loaded = NamedTuple("Loaded", [("plan", object), ("save", str)])
+"""plan: the Plan for the ruleset as it is afterwards; save: what iptables-save prints then."""
 
 
 def apply_plans(iptables, plans, replan):
@@ -18,7 +23,7 @@ def apply_plans(iptables, plans, replan):
 
     :param iptables: an Iptables.
     :param replan: function (family, text of iptables-save) to the Plan for that ruleset.
-    :returns: family to the Plan for the ruleset as it is afterwards, for the families that were changed.
+    :returns: family to Loaded, for the families that were changed.
     :raises HostError: with what failed; then the ruleset is as it was.
     """
     changing = [plan for plan in plans if plan.change]
@@ -52,21 +57,21 @@ def undo_plans(iptables, plans):
 
 
 def _read_back(iptables, plan, replan):
-    """Return the Plan for the ruleset as it is now.
+    """Return Loaded for the ruleset as it is now.
 
     Where our rules read back as they were written, that is the Plan itself with nothing left to do. Others may
     have changed the ruleset meanwhile, or this iptables spells differently, so else it is planned anew.
     """
     text = iptables.save(plan.family)
     if _reads_as(text, plan.then):
-        return plan._replace(now=plan.then, change="", undo="")
+        return Loaded(plan._replace(now=plan.then, change="", undo=""), text)
     again = replan(plan.family, text)
     if not same_ids(again.now, again.then):
         raise HostError(
             "the {0} ruleset does not read back as it was loaded: something else changed it at the same time. "
             "Run this again.".format(plan.family)
         )
-    return again
+    return Loaded(again, text)
 
 
 def _reads_as(text, state):
@@ -84,4 +89,4 @@ def _reads_as(text, state):
     return in_place and found == {name: list(chain) for name, chain in state.chains.items() if chain}
 
 
-__all__ = ("apply_plans", "undo_plans")
+__all__ = ("Loaded", "apply_plans", "undo_plans")

@@ -9,6 +9,7 @@
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import re
 import shutil
@@ -20,9 +21,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Ho
 from ansible_collections.sesame.portknock.plugins.module_utils._keep import UNIT_NAME
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4, IPV6
 
+STAGED = ".portknock-"
+"""How the names of staged files begin."""
 _LISTS = "/proc/net/xt_recent"
 _WANTED = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
 _LOCK = "/run/portknock.lock"
+_CLOCK_BOOTTIME = 7
+"""CLOCK_BOOTTIME of clock_gettime(2); Python has no name for it before 3.7."""
 _SBIN = ["/usr/sbin", "/sbin", "/usr/local/sbin"]
 
 
@@ -64,23 +69,46 @@ class Host:
     def lock(self, seconds=60):
         """Hold the lock that keeps two runs on one host apart.
 
-        :raises HostError: if another run holds it for longer than that.
+        :param seconds: how long to wait for another run that holds it.
+        :raises HostError: if it is held for longer than that, or cannot be taken at all.
         """
-        with open(_LOCK, "a") as handle:
-            os.chmod(_LOCK, 0o600)
-            for _attempt in range(seconds * 10):
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            else:
-                raise HostError(
-                    "another run of knock_ruleset has held {0} for {1} s. Wait for it, or end it.".format(
-                        _LOCK, seconds
-                    )
-                )
+        with self._lock_file() as handle:
+            self._take(handle, time.monotonic() + seconds, seconds)
             yield
+
+    def _lock_file(self):
+        try:
+            handle = open(_LOCK, "a")  # noqa: SIM115 - a lock is held as long as it is open
+        except OSError as error:
+            raise HostError(
+                "{0} cannot be written: {1}. A change without a lock could meet another one, so nothing was changed. "
+                "Make /run writable.".format(_LOCK, error.strerror)
+            ) from error
+        os.chmod(_LOCK, 0o600)
+        return handle
+
+    def lock_is_held(self):
+        """Tell whether somebody holds the lock now."""
+        with self._lock_file() as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+    def _take(self, handle, end, seconds):
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if time.monotonic() >= end:
+                    raise HostError(
+                        "another run of knock_ruleset has held {0} for {1} s. Wait for it, or end it.".format(
+                            _LOCK, seconds
+                        )
+                    ) from None
+            time.sleep(0.05)
 
     def families(self):
         """Return the families that the kernel of this host speaks."""
@@ -88,13 +116,42 @@ class Host:
 
     def ssh_connection(self):
         """Return the words of SSH_CONNECTION of the session this runs in, through sudo and su, or None."""
-        pid, seen = os.getpid(), 0
-        while pid > 1 and seen < 32:
-            environment = self._environment(pid)
-            if environment.get("SSH_CONNECTION"):
-                return environment["SSH_CONNECTION"].split()
-            pid, seen = self._parent(pid), seen + 1
-        return None
+        return self.session()[0]
+
+    def session(self):
+        """Return the ssh session this runs in, through sudo and su.
+
+        :returns: the words of SSH_CONNECTION (client address, its port, server address, its port) or None, and when
+            the process that serves the connection began, in seconds since boot, or None.
+        """
+        pid, words, server = os.getpid(), None, 0
+        for _generation in range(32):
+            if pid <= 1:
+                break
+            found, parent = self._environment(pid).get("SSH_CONNECTION", "").split(), self._parent(pid)
+            # An sshd that was started by hand has the SSH_CONNECTION of whoever did that: the nearest one counts.
+            if words and found != words:
+                break
+            if found:
+                words, server = found, parent
+            pid = parent
+        return (words, self.process_start(server)) if words else (None, None)
+
+    def process_start(self, pid):
+        """Return when a process began, in seconds since boot (field 22 of /proc/PID/stat), or None if there is none."""
+        try:
+            fields = self.read("/proc/{0}/stat".format(pid)).rpartition(")")[2].split()
+        except HostError:
+            return None
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK") if len(fields) > 19 else None
+
+    def since_boot(self):
+        """Return the seconds since boot, suspend included, the clock that process_start uses."""
+        return time.clock_gettime(_CLOCK_BOOTTIME)
+
+    def boot(self):
+        """Return what tells this boot from others, of a container's own as well as of the machine's."""
+        return "{0} {1}".format(self.read("/proc/sys/kernel/random/boot_id").strip(), self.process_start(1))
 
     def _environment(self, pid):
         try:
@@ -114,19 +171,58 @@ class Host:
         :param files: path to (text or None, mode).
         :raises HostError: if one cannot be staged (then none was touched) or moved.
         """
+        self.settle(self.stage(files), [path for path, (text, _mode) in files.items() if text is None])
+
+    def stage(self, files):
+        """Write and sync files beside the places where they belong.
+
+        :param files: path to (text or None, mode).
+        :returns: list of [temporary path, path].
+        :raises HostError: if one cannot be written; then none is left.
+        """
         staged = []
         try:
             for path, (text, mode) in sorted(files.items()):
                 if text is not None:
-                    staged.append((self._stage(path, text, mode), path, mode))
+                    staged.append([self._stage(path, text, mode), path])
         except OSError as error:
-            for temporary, _path, _mode in staged:
-                os.unlink(temporary)
+            self.discard(staged)
             raise HostError("{0} cannot be written: {1}. Nothing was kept.".format(path, error.strerror)) from error
-        for temporary, path, _mode in staged:
-            self._move(temporary, path)
-        for path in sorted(path for path, (text, _mode) in files.items() if text is None):
+        return staged
+
+    def settle(self, staged, gone=()):
+        """Move staged files into their places, and remove those that are to go; what was done already is passed over.
+
+        :raises HostError: if that cannot be done.
+        """
+        for temporary, path in staged:
+            if os.path.lexists(temporary):
+                self._move(temporary, path)
+        for path in sorted(gone):
             self._remove(path)
+        for directory in {
+            os.path.dirname(os.path.realpath(path)) for path in [path for _t, path in staged] + list(gone)
+        }:
+            self._sync(directory)
+
+    def discard(self, staged):
+        """Remove staged files that were not moved."""
+        for temporary, _path in staged:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+    def tidy(self, directories):
+        """Remove staged files that a run which died left behind; nothing may be pending."""
+        for directory in directories:
+            for path in glob.glob(os.path.join(os.path.realpath(directory), STAGED + "*")):
+                self.discard([[path, ""]])
+
+    def replace_bytes(self, path, data):
+        """Write a file of bytes, for root alone."""
+        try:
+            self._move(self._stage(path, data, 0o600), path)
+        except OSError as error:
+            raise HostError("{0} cannot be written: {1}.".format(path, error.strerror)) from error
 
     def _move(self, temporary, path):
         try:
@@ -135,14 +231,23 @@ class Host:
             raise HostError("{0} cannot be replaced: {1}.".format(path, error.strerror)) from error
         self._module.set_default_selinux_context(path, False)
 
+    def _sync(self, directory):
+        """Make renames last: they are only in memory until their directory is synced."""
+        with contextlib.suppress(OSError):
+            handle = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
     def _stage(self, path, text, mode):
         directory = os.path.dirname(os.path.realpath(path))
         if not os.path.isdir(directory):
-            os.makedirs(directory, 0o700 if directory.endswith("/portknock") else 0o755)
-        handle, temporary = tempfile.mkstemp(prefix=".portknock-", dir=directory)
+            os.makedirs(directory, 0o700 if "/portknock" in directory else 0o755)
+        handle, temporary = tempfile.mkstemp(prefix=STAGED, dir=directory)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(text.encode("utf-8", "surrogateescape"))
+                stream.write(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(temporary, mode)
@@ -175,6 +280,11 @@ class Host:
             return {}
         return {name: self.read(os.path.join(_LISTS, name)) for name in names}
 
+    def forget(self, name, address):
+        """Take an address off one of our lists, if it is on it."""
+        with contextlib.suppress(OSError), open(os.path.join(_LISTS, name), "w", encoding="ascii") as stream:
+            stream.write("-{0}\n".format(address))
+
     def hide_lists(self):
         """Make the proc files of our lists readable for root alone: they say who has knocked."""
         for name in self.lists():
@@ -190,6 +300,10 @@ class Host:
         modules = "/lib/modules/{0}".format(os.uname().release)
         return os.path.isdir(modules + "/kernel") and "/xt_recent.ko" not in self.read(modules + "/modules.builtin")
 
+    def monotonic(self):
+        """Return CLOCK_MONOTONIC, in seconds: nobody can set it, and all processes of a boot share it."""
+        return time.monotonic()
+
     def uptime(self):
         """Return the seconds since boot, as the kernel's tick counter counts them."""
         return time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -199,9 +313,12 @@ class Host:
         if not os.path.islink(_WANTED):
             return False
         return (
-            not self._systemd_runs()
-            or self.run([self.find("systemctl"), "is-active", "--quiet", UNIT_NAME], "")[0] == 0
+            not self.systemd_runs() or self.run([self.find("systemctl"), "is-active", "--quiet", UNIT_NAME], "")[0] == 0
         )
+
+    def unit_enabled(self):
+        """Tell whether our unit is enabled."""
+        return os.path.lexists(_WANTED)
 
     def enable_unit(self):
         """Enable our unit and, where systemd runs, run it."""
@@ -220,11 +337,16 @@ class Host:
         """Make systemd forget a unit whose file went."""
         self._systemctl("daemon-reload", running=True)
 
-    def _systemd_runs(self):
+    def systemd_runs(self):
+        """Tell whether systemd is what runs services here."""
         return os.path.isdir("/run/systemd/system") and bool(self.find("systemctl"))
 
+    def systemctl(self, verb, *units):
+        """Run systemctl and return its exit code; what it says is of no interest."""
+        return self.run([self.find("systemctl"), verb] + list(units), "")[0]
+
     def _systemctl(self, verb, *units, **kwargs):
-        if not self.find("systemctl") or (kwargs.get("running") and not self._systemd_runs()):
+        if not self.find("systemctl") or (kwargs.get("running") and not self.systemd_runs()):
             return
         code, _out, err = self.run([self.find("systemctl"), verb] + list(units), "")
         if code and kwargs.get("must", True):

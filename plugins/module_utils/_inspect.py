@@ -22,6 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._rules import DOO
 from ansible_collections.sesame.portknock.plugins.module_utils._save import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4
 from ansible_collections.sesame.portknock.plugins.module_utils._state import ABSENT, place_of, read_state
+from ansible_collections.sesame.portknock.plugins.module_utils._transaction import Store
 
 
 def inspect(host):
@@ -35,13 +36,22 @@ def inspect(host):
     backend = iptables.backend(family=families[0]) if families else ""
     lists = {name: read_list(text) for name, text in host.lists().items()}
     hertz = guess_hertz([entry for entries in lists.values() for entry in entries], host.uptime())
-    result = dict(backend=backend, doors=[], drift=[], findings=[], ip_versions=[])
+    result = dict(backend=backend, doors=[], drift=[], findings=[], ip_versions=[], pending=_pending(host))
     for family in families:
         _inspect_family(family, iptables, host, lists, hertz, result)
         other = iptables.other_backend_rules(family, backend)
         if other:
             result["findings"].append(_other_backend(family, other))
     return result
+
+
+def _pending(host):
+    """Return the change that waits to be confirmed, as a dictionary, empty where there is none."""
+    record = Store(host).read()
+    if record is None or record.boot != host.boot():
+        return {}
+    left = max(0, int(record.deadline - host.monotonic()))
+    return dict(id=record.id, owner=record.owner, seconds_left=left)
 
 
 def _other_backend(family, other):

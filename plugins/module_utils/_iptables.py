@@ -81,13 +81,15 @@ class Iptables:
         built_in = self._read("/lib/modules/{0}/modules.builtin".format(os.uname().release))
         return not loaded or "nf_tables " in loaded or "/nf_tables.ko" in built_in
 
-    def restore(self, family, text, test=False):
+    def restore(self, family, text, test=False, flush=False):
         """Load a text with ``iptables-restore --noflush`` in one step, or only test it.
 
+        :param flush: put the tables that the text names in the place of those that are there.
         :raises HostError: with the line that was not taken, its knock ports left out.
         """
         command = COMMANDS[family] + "-restore"
-        words = [self._find(command), "-w", str(LOCK_SECONDS), "--noflush"] + (["--test"] if test else [])
+        words = [self._find(command), "-w", str(LOCK_SECONDS)]
+        words += ([] if flush else ["--noflush"]) + (["--test"] if test else [])
         code, _out, err = self._run(words, text)
         if code:
             raise HostError(
@@ -123,6 +125,12 @@ class Iptables:
             return err.strip() or "exit code {0}".format(code)
         self._run(words, "*filter\n:{0} - [0:0]\n-X {0}\nCOMMIT\n".format(PROBE))
         return ""
+
+
+def own_lines(save):
+    """Return the lines of a save that are ours, as one text: to see whether they are still what they were."""
+    table = save.partition("*filter\n")[2].partition("\nCOMMIT")[0]
+    return "\n".join(line for line in table.split("\n") if "PORTKNOCK" in line and line[:1] == "-")
 
 
 def _samples(chains):
@@ -170,4 +178,4 @@ def _failing_line(err, text):
     return " (line {0}: {1})".format(found.group(1), line)
 
 
-__all__ = ("NFT", "Iptables")
+__all__ = ("NFT", "Iptables", "own_lines")

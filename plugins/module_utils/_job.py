@@ -9,22 +9,24 @@
 import hashlib
 import ipaddress
 import json
+import re
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import apply_plans, undo_plans
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._findings import Finding, spec_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import NFT, Iptables
 from ansible_collections.sesame.portknock.plugins.module_utils._keep import (
-    DIRECTORY,
     MODPROBE,
+    SERVICE_CONFIGS,
     STATE_FILE,
     layout_of,
     modprobe_text,
     wanted_files,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._place import lets_in
+from ansible_collections.sesame.portknock.plugins.module_utils._keeping import DISABLE, ENABLE, Keeping, finish, stage
+from ansible_collections.sesame.portknock.plugins.module_utils._place import door_for, lets_in
 from ansible_collections.sesame.portknock.plugins.module_utils._plan import plan_family, readable_file, shortened
-from ansible_collections.sesame.portknock.plugins.module_utils._rules import TAIL, own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._rules import TAIL, Lists, own_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import FAMILIES, IPV4, family_of, spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._state import place_of, same_ids
 
@@ -53,15 +55,16 @@ class Job:
                 "iptables is not installed on this host. Install it first, the role does that: tag portknock_install."
             )
         self._owns = {} if self.absent else {family: own_rules(self.spec, family) for family in self.families}
-        self._saves = {family: self._save(family) for family in self._present()}
+        self.saves = {family: self._save(family) for family in self._present()}
         self.backend = self._backend()
         self._state = json.loads(host.read(STATE_FILE) or "{}")
-        self.plans = [self._known_spelling(self._plan(family, save)) for family, save in self._saves.items()]
-        self._check_connection()
+        self.plans = [self._known_spelling(self._plan(family, save)) for family, save in self.saves.items()]
+        self.door = self._check_connection()
         self.files = self._changed_files()
         self.unit_due = self.keeps and (bool(self.files) or not host.unit_ready())
         self._diff = self._read_diff() if with_diff else []
-        self.changed = any(plan.change for plan in self.plans) or bool(self.files) or self.unit_due
+        self.loads = any(plan.change for plan in self.plans)
+        self.changed = self.loads or bool(self.files) or self.unit_due
 
     # Reading and planning
 
@@ -80,9 +83,9 @@ class Job:
     def _backend(self):
         if not self.installed:
             return NFT
-        backend = self._iptables.backend(self._saves[IPV4])
+        backend = self._iptables.backend(self.saves[IPV4])
         if not self.absent:
-            for family in self._saves:
+            for family in self.saves:
                 found = self._iptables.other_backend_rules(family, backend)
                 if found:
                     raise HostError(
@@ -103,13 +106,16 @@ class Job:
         return plan
 
     def _check_connection(self):
+        """Return the name of the door that a new connection like the one this runs in must knock at, or ''."""
         words = self._host.ssh_connection()
         if self.absent or not words or len(words) != 4:
-            return
+            return ""
         source = ipaddress.ip_address(words[0].split("%", 1)[0])
         for plan in self.plans:
             if plan.family == family_of(source) and plan.family in self.families:
                 self._check_lets_in(plan, int(words[3]), source)
+                return door_for(self.spec, int(words[3]), source)
+        return ""
 
     def _check_lets_in(self, plan, port, source):
         if not lets_in(plan.document.table("filter"), self.spec, place_of(plan.then, TAIL), port, source):
@@ -130,12 +136,14 @@ class Job:
         }
 
     def _wanted_files(self):
+        self._rules_files = ()
         try:
             layout = layout_of(self._host.read("/etc/os-release"))
         except HostError:
             if self.keeps:
                 raise
             return {}
+        self._rules_files = tuple(layout.rules.values())
         spec = self.spec if self.keeps else None
         files = wanted_files(spec, self._owns if spec else {}, layout, self._host.read)
         if spec is None or self._host.recent_is_module():
@@ -147,46 +155,78 @@ class Job:
 
     # Changing
 
-    def apply(self):
-        """Do what was planned: modprobe options, then the ruleset, then what is kept over a reboot.
+    def forget_connection(self):
+        """Take whoever runs this off the list of its door.
 
+        It may be there from a knock with the steps before, and then a new connection would get in without the new
+        knock, and prove nothing about it. Sessions that run live on.
+        """
+        words = self._host.ssh_connection()
+        if self.door and words:
+            source = ipaddress.ip_address(words[0].split("%", 1)[0])
+            lists = Lists(family_of(source), self.spec.ipv6_prefix)
+            door = next(door for door in self.spec.doors if door.name == self.door)
+            bits = 32 if source.version == 4 else self.spec.ipv6_prefix
+            network = ipaddress.ip_network("{0}/{1}".format(source, bits), strict=False)
+            self._host.forget(lists.door(door), network.network_address)
+
+    def before(self):
+        """Return path to (text or None, mode) of the files that this run may change, as they are now."""
+        paths = set(self.files) | {STATE_FILE}
+        return {path: (self._host.read(path) or None, self._host.mode(path)) for path in paths}
+
+    def load(self):
+        """Load the ruleset; the module's options come first, because they count when the module is loaded.
+
+        :returns: family to Loaded, for the families that were changed.
         :raises HostError: with what failed; the ruleset is then as it was.
         """
-        before = {path: (self._host.read(path) or None, self._host.mode(path)) for path in self.files}
         self._host.replace_files({path: self.files[path] for path in self.files if path == MODPROBE})
-        loaded = []
-        try:
-            after = apply_plans(self._iptables, self.plans, self._plan)
-            loaded = [plan for plan in self.plans if plan.change]
-            self._keep({path: self.files[path] for path in self.files if path != MODPROBE}, after)
-        except HostError as error:
-            said = undo_plans(self._iptables, loaded) if loaded else ""
-            raise HostError(" ".join((str(error), said, self._put_back(before))).strip()) from error
+        loaded = apply_plans(self._iptables, self.plans, self._plan)
         if not self.absent:
             self._host.hide_lists()
+        return loaded
+
+    def keeping(self, loaded):
+        """Return the Keeping: what is left to do once the ruleset is to stay.
+
+        :param loaded: what load() returned.
+        """
+        files = {path: self.files[path] for path in self.files if path != MODPROBE}
+        previous = tuple(path for path in files if self.keeps and path in self._rules_files)
+        state = self._next_state(files, {family: one.plan for family, one in loaded.items()})
+        if state != self._state and not self.absent:
+            files[STATE_FILE] = (json.dumps(state, sort_keys=True) + "\n" if state else None, 0o600)
+        unit = DISABLE if not self.keeps else ENABLE if self.unit_due else ""
+        return Keeping(files, previous, unit, self.absent)
+
+    def apply(self):
+        """Do what was planned, without a guard.
+
+        :raises HostError: with what failed; ruleset and files are then as they were.
+        """
+        before = self.before()
+        loaded = {}
+        try:
+            loaded = self.load()
+            finish(self._host, stage(self._host, self.keeping(loaded)))
+        except HostError as error:
+            undone = [plan for plan in self.plans if plan.family in loaded]
+            said = undo_plans(self._iptables, undone) if undone else ""
+            raise HostError(" ".join((str(error), said, self._put_back(before))).strip()) from error
 
     def _put_back(self, before):
         """Put the files back as they were, and say if that cannot be done."""
+        changed = {
+            path: kept
+            for path, kept in before.items()
+            if ((self._host.read(path) or None), self._host.mode(path)) != kept
+        }
         try:
-            self._host.replace_files(before)
+            self._host.replace_files(changed)
         except HostError as error:
             return "Putting the files back failed too: {0}".format(error)
         return ""
-
-    def _keep(self, files, after):
-        if not self.keeps:
-            self._host.disable_unit()
-        state = self._next_state(files, after)
-        if state != self._state and not self.absent:
-            files = dict(files)
-            files[STATE_FILE] = (json.dumps(state, sort_keys=True) + "\n" if state else None, 0o600)
-        self._host.replace_files(files)
-        if self.unit_due:
-            self._host.enable_unit()
-        elif not self.keeps and files:
-            self._host.reload_units()
-        if self.absent:
-            self._host.remove_directory(DIRECTORY)
 
     def _next_state(self, files, after):
         """Return what is to be remembered: spellings that are not ours, and modes of files before we came."""
@@ -209,6 +249,7 @@ class Job:
             return []
         found = spec_findings(self.spec) + [finding for plan in self.plans for finding in plan.findings]
         found += [_open_family(family) for family in self._host.families() if family not in self.families]
+        found += [_saves_by_itself(path, name) for path, name in self._saving_services()]
         size = self._host.list_size()
         if size is not None and size < self.spec.list_size:
             found.append(
@@ -219,6 +260,16 @@ class Job:
                 )
             )  # fmt: skip
         return [finding._asdict() for finding in found]
+
+    def _saving_services(self):
+        """Return path and setting of what makes the distribution's service dump the kernel's rules to its file."""
+        return [
+            (path, name)
+            for path in SERVICE_CONFIGS
+            for name in re.findall(
+                r"^\s*(IP6?TABLES_SAVE_ON_(?:STOP|RESTART))=[\"']?yes\b", self._host.read(path), re.M
+            )
+        ]
 
     def _size_advice(self):
         if self._host.recent_is_module():
@@ -268,6 +319,14 @@ def _open_family(family):
         )
     )
     return Finding("family_open", family, "", message)
+
+
+def _saves_by_itself(path, name):
+    message = (
+        "{0} in {1}: stopping or restarting the service writes whatever is in the kernel to the rules file, a change that nobody "
+        "has confirmed yet as well, and rules of programs that come and go. Set it to no."
+    )
+    return Finding("saves_on_stop", "", "", message.format(name, path))
 
 
 def _digest(plan):

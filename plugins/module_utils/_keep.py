@@ -30,6 +30,9 @@ _LIKE = {
     "rhel": "el", "fedora": "el", "centos": "el", "rocky": "el", "almalinux": "el", "ol": "el", "amzn": "el",
 }  # fmt: skip
 
+SERVICE_CONFIGS = ("/etc/sysconfig/iptables-config", "/etc/sysconfig/ip6tables-config")
+"""Settings of iptables-services."""
+
 COMMANDS = {IPV4: "iptables", IPV6: "ip6tables"}
 DIRECTORY = "/etc/portknock"
 STATE_FILE = DIRECTORY + "/state.json"
@@ -172,6 +175,7 @@ __all__ = (
     "DIRECTORY",
     "MODPROBE",
     "SCRIPT",
+    "SERVICE_CONFIGS",
     "STATE_FILE",
     "UNIT",
     "UNIT_NAME",

@@ -52,6 +52,10 @@ def argument_spec():
         list_size=dict(type="int", default=DEFAULTS["list_size"]),
         log=dict(type="bool", default=DEFAULTS["log"]),
         persist=dict(type="bool", default=DEFAULTS["persist"]),
+        guard=dict(type="bool", default=DEFAULTS["guard"]),
+        guard_timeout=dict(type="int", default=DEFAULTS["guard_timeout"]),
+        guard_id=dict(type="str", default=""),
+        guard_owner=dict(type="str", default=""),
         state=dict(type="str", choices=["present", "absent"], default=DEFAULTS["state"]),
     )
 

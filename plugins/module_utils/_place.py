@@ -165,7 +165,7 @@ def lets_in(table, spec, tail, port, source):
         return True
     if any(_covers(allow.ports, port) and _from_one(allow.sources, source) for allow in spec.allow):
         return True
-    openers = [door for door in spec.doors if any(_covers(ports, port) for ports in door.opens)]
+    openers = _openers(spec, port)
     if openers:
         return any(_from_one(door.sources, source) for door in openers)
     if tail is None:
@@ -181,6 +181,22 @@ def lets_in(table, spec, tail, port, source):
     return False
 
 
+def door_for(spec, port, source):
+    """Return the name of the door that a source must knock at before it connects to a TCP port, '' for none.
+
+    An interface that is trusted may be the one it comes through; a knock does no harm then.
+    """
+    if any(source in network for network in spec.trusted_sources):
+        return ""
+    if any(_covers(allow.ports, port) and _from_one(allow.sources, source) for allow in spec.allow):
+        return ""
+    return next((door.name for door in _openers(spec, port) if _from_one(door.sources, source)), "")
+
+
+def _openers(spec, port):
+    return [door for door in spec.doors if any(_covers(ports, port) for ports in door.opens)]
+
+
 def _covers(ports, port):
     return ports.protocol == "tcp" and ports.first <= port <= ports.last
 
@@ -189,4 +205,4 @@ def _from_one(sources, source):
     return not sources or any(source in network for network in sources)
 
 
-__all__ = ("Ground", "lets_in", "wanted_state")
+__all__ = ("Ground", "door_for", "lets_in", "wanted_state")

@@ -26,6 +26,7 @@ REJECT_WITH = ("icmp-port-unreachable", "tcp-reset", "icmp-admin-prohibited", "d
 ENGINES = ("iptables",)
 MAX_STEPS = 8
 DAY = 86400
+GUARD_TIMEOUT = (5, 600)
 
 _PORT = re.compile(r"^(0|[1-9][0-9]*)\Z")
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,15}\Z")
@@ -78,6 +79,8 @@ DEFAULTS = {
     "list_size": 4096,
     "log": False,
     "persist": True,
+    "guard": True,
+    "guard_timeout": 30,
     "state": "present",
 }
 DOOR_KEYS = ("name", "knock", "opens", "window", "step_timeout", "sources", "close", "once")
@@ -100,6 +103,8 @@ def spec_from_options(options, prefix=""):
     reader.choice("engine", ENGINES)
     reader.choice("state", ("present", "absent"))
     reader.flag("persist")
+    reader.flag("guard")
+    reader.number("guard_timeout", *GUARD_TIMEOUT)
     versions = reader.ip_versions()
     spec = Spec(
         doors=tuple(_door(item, path, versions) for item, path in reader.items("doors")),

@@ -9,6 +9,9 @@ short_description: Keep services closed until somebody knocks, with iptables
 version_added: 1.0.0
 description:
   - Writes a port-knocking ruleset for iptables and ip6tables in the right order and keeps it over a reboot.
+  - Every change of the rules is a transaction that only a new connection can confirm. What is not confirmed within
+    O(guard_timeout) seconds is undone on the host, by a timer or process that no end of the play, the session or the controller
+    stops. Nothing is kept over a reboot before it is confirmed.
   - All rules live in chains of their own with three hooks in C(INPUT). No rule or chain of anybody else is changed, moved or
     deleted; the hooks are put where the doors hold whatever the other rules say.
   - The whole ruleset of a family is loaded in one step; sources that have knocked stay known when it is loaded again.
@@ -167,6 +170,29 @@ options:
       - Set it to V(false) and what was kept before is taken out.
     type: bool
     default: true
+  guard:
+    description:
+      - Undo a change of the rules by itself unless a new connection from the controller confirms it.
+      - Over a connection without a network, such as C(local) or C(docker), the confirmation proves nothing; the result says so.
+      - V(false) applies at once and for good, with a warning.
+    type: bool
+    default: true
+  guard_timeout:
+    description:
+      - Seconds, 5 to 600, that a change may go unconfirmed. Measured on the host, from just before the rules are loaded.
+      - All tries of the controller fit in it, so it must be longer than the knock and two connects.
+    type: int
+    default: 30
+  guard_id:
+    description:
+      - Names the change. The action plugin sets it.
+    type: str
+    default: ""
+  guard_owner:
+    description:
+      - Who makes the change, for those who find it pending. The action plugin sets it.
+    type: str
+    default: ""
   state:
     description:
       - V(absent) takes all of ours out of the kernel and the files and leaves everything else as it was found.
@@ -191,6 +217,10 @@ requirements:
   - Python 3.6 or later on the host
   - iptables 1.8.4 or later
 notes:
+  - On the host, C(sh /run/portknock/status) tells what is pending, C(sh /run/portknock/confirm) keeps it and
+    C(sh /run/portknock/rollback) undoes it.
+  - To confirm, the action plugin knocks with the steps of O(doors) where the connection's port is behind one. Seconds between two
+    steps are in the variable C(ansible_knock_pause).
   - With O(policy=reject) over ssh, a ruleset that would let the connection's own port in to nobody is refused.
 seealso:
   - module: sesame.portknock.knock_ruleset_info
@@ -237,7 +267,7 @@ findings:
   elements: dict
   contains:
     kind:
-      description: One of V(lost_effect), V(unguarded), V(single_step), V(family_open), V(list_size).
+      description: One of V(lost_effect), V(unguarded), V(single_step), V(family_open), V(list_size), V(saves_on_stop).
       type: str
     ip_version:
       description: V(ipv4), V(ipv6), or empty where it concerns both.
@@ -253,23 +283,97 @@ findings:
       ip_version: ipv4
       rule: -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
       message: lets everyone in to ports of door ssh; the doors now decide before it, so it lets nobody in there.
+guard:
+  description: How the change was confirmed, or why not.
+  returned: when not in check mode
+  type: dict
+  contains:
+    state:
+      description:
+        - V(confirmed) and kept; V(unproved), kept as well, over a connection that proves nothing; V(rolled_back).
+        - V(not_needed) where no rule in the kernel had to change; V(off) with O(guard=false).
+        - V(unknown) where the host could not be reached any more; it rolls back by itself.
+      type: str
+    proof:
+      description: The new connection that confirmed the change.
+      type: str
+    seconds:
+      description: From the answer of the module to the end.
+      type: float
+    tries:
+      description: How many new connections were tried.
+      type: int
+    knocked:
+      description: The door that was knocked at before each, or empty.
+      type: str
+    agent:
+      description: Who would have rolled back on the host - V(systemd), a transient timer, or V(process), a detached process.
+      type: str
+    undo:
+      description:
+        - V(exact) where only what the change had touched was put back, V(snapshot) where that could not be loaded any more and
+          the whole filter table was. Empty where nothing was undone.
+      type: str
+  sample:
+    state: confirmed
+    proof: a new connection from 192.0.2.7 port 50122 to port 22
+    seconds: 0.912
+    tries: 1
+    knocked: ssh
+    agent: systemd
+    undo: ""
 ip_versions:
   description: The families that are managed on this host.
   returned: success
   type: list
   elements: str
   sample: [ipv4, ipv6]
+pending:
+  description: The change of somebody else that waits to be confirmed, and because of which nothing was done.
+  returned: when there is one
+  type: dict
+  contains:
+    id:
+      description: Its name.
+      type: str
+    owner:
+      description: Who makes it.
+      type: str
+    seconds_left:
+      description: Until it is undone, if it is not confirmed.
+      type: int
+rolled_back:
+  description: Whether the change was made and undone again.
+  returned: when not in check mode
+  type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sesame.portknock.plugins.module_utils._agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._guard import AppliedError, Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._host import Host
 from ansible_collections.sesame.portknock.plugins.module_utils._job import Job
 from ansible_collections.sesame.portknock.plugins.module_utils._options import argument_spec, without_steps
+from ansible_collections.sesame.portknock.plugins.module_utils._transaction import PendingError
+
+
+def changed(options, host, with_diff):
+    """Read, plan and apply; return the module's result."""
+    with host.lock():
+        guard = Guard(host, Agent(host))
+        note = guard.clear_way()
+        job = Job(options, host, with_diff=with_diff)
+        told = dict(state="not_needed" if options["guard"] else "off")
+        if job.loads and options["guard"]:
+            told = guard.answer(guard.apply(job, options), job.door)
+        elif job.changed:
+            job.apply()
+    return dict(job.result(), guard=told, rolled_back=False, **(dict(warnings=[note]) if note else {}))
 
 
 def main():
-    """Read, plan, apply."""
+    """Plan, and unless it is check mode, change."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     # The journal has been written with the steps masked. What is returned holds none by construction, and
     # masking every text that looks like a step would spoil the result: a step may be a number as short as 7.
@@ -278,13 +382,15 @@ def main():
     host = Host(module)
     try:
         if module.check_mode:
-            job = Job(module.params, host, may_lack_iptables=True, with_diff=module._diff)
+            result = Job(module.params, host, may_lack_iptables=True, with_diff=module._diff).result()
         else:
-            with host.lock():
-                job = Job(module.params, host, with_diff=module._diff)
-                if job.changed:
-                    job.apply()
-        module.exit_json(invocation=invocation, **job.result())
+            result = changed(module.params, host, module._diff)
+        module.exit_json(invocation=invocation, **result)
+    except PendingError as error:
+        module.fail_json(msg=str(error), pending=error.pending, invocation=invocation)
+    except AppliedError as error:
+        told = dict(state="rolled_back", undo=error.undo)
+        module.fail_json(msg=str(error), rolled_back=True, guard=told, invocation=invocation)
     except PortknockError as error:
         module.fail_json(msg=str(error), invocation=invocation)
 

@@ -107,6 +107,20 @@ ip_versions:
   returned: success
   type: list
   elements: str
+pending:
+  description: The change that waits to be confirmed, empty where there is none.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its name.
+      type: str
+    owner:
+      description: Who makes it.
+      type: str
+    seconds_left:
+      description: Until it is undone, if it is not confirmed.
+      type: int
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A host in memory, with the methods of _host.Host: two rulesets, some files, systemd that remembers."""
 
+import contextlib
 import copy
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
@@ -11,6 +12,10 @@ from fake_iptables import FakeIptables, Refused
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 EL = 'NAME="Rocky Linux"\nVERSION="9.4 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n'
 TOOLS = tuple(family + tail for family in ("iptables", "ip6tables") for tail in ("", "-save", "-restore"))
+
+
+class Killed(BaseException):
+    """The process that used the host is no more: nothing it would still do has any effect."""
 
 
 class FakeHost:
@@ -27,8 +32,39 @@ class FakeHost:
         self.ssh, self.size, self.module = None, 4096, False
         self.unit, self.unit_refuses, self.disk_full = False, False, None
         self.frozen, self.done, self.commands = False, [], []
+        self.staged, self.settle_refuses = {}, None
+        self.now, self.booted, self.processes = 1000.0, "one", {}
+        self.forgotten = []
+        self.systemd, self.failing_commands = False, {}
+        self.dies_at, self.dead, self.steps = None, False, 0
+
+    def _step(self):
+        """Count what leaves a trace on the host; the process dies in front of the step ``dies_at``."""
+        self._alive()
+        if self.dies_at is not None and self.steps >= self.dies_at:
+            self.dead = True
+            raise Killed
+        self.steps += 1
+
+    def _alive(self):
+        if self.dead:
+            raise Killed
+
+    def next_process(self, dies_at=None):
+        """Go on as another process, which may die as well."""
+        self.dead, self.steps, self.dies_at = False, 0, dies_at
+
+    def reboot(self):
+        """Start anew: /run is empty, and the rules are those of the files, as their service loads them."""
+        self.next_process()
+        self.booted, self.now = self.booted + "+", self.now + 60
+        self.files = {path: value for path, value in self.files.items() if not path.startswith("/run/")}
+        self.staged = {path: value for path, value in self.staged.items() if not path.startswith("/run/")}
+        for family, path in (("iptables", "/etc/iptables/rules.v4"), ("ip6tables", "/etc/iptables/rules.v6")):
+            self.rules[family] = FakeIptables(self.read(path))
 
     def _change(self, *what):
+        self._step()
         assert not self.frozen, "changed what was not to be changed: {0}".format(what)
         self.done.append(what)
 
@@ -42,9 +78,12 @@ class FakeHost:
         return "/usr/sbin/" + name if name in self.tools else None
 
     def run(self, words, data):
+        self._alive()
         self.commands.append(tuple(words))
         command = words[0].rsplit("/", 1)[1]
         assert command in self.tools, command
+        if command in ("systemctl", "systemd-run"):
+            return self._systemd(command)
         if words[1:] == ["-V"]:
             return 0, self.version, ""
         if command in self.other_backend:
@@ -55,7 +94,8 @@ class FakeHost:
         return self._restore(command, words[1:], data)
 
     def _restore(self, command, words, data):
-        assert words[:3] == ["-w", "30", "--noflush"], words
+        assert words[:2] == ["-w", "30"], words
+        noflush = "--noflush" in words
         if self.refuse:
             answer = self.refuse(command, words, data)
             if answer:
@@ -64,12 +104,20 @@ class FakeHost:
         if not test and "PORTKNOCK_PROBE" not in data:
             self._change("restore", command)
         try:
-            self.rules[command[:-8]].restore(data, test=test)
+            self.rules[command[:-8]].restore(data, noflush=noflush, test=test)
         except Refused as error:
             return 2, "", str(error) + "\n"
         return 0, "", ""
 
+    def _systemd(self, command):
+        """Fail as often as ``failing_commands`` says, then work."""
+        self._step()
+        left = self.failing_commands.get(command, 0)
+        self.failing_commands[command] = max(0, left - 1)
+        return (1, "", command + " failed") if left else (0, "", "")
+
     def read(self, path):
+        self._alive()
         text = self.files.get(path, ("", None))[0]
         if isinstance(text, Exception):
             raise text
@@ -86,15 +134,59 @@ class FakeHost:
     def ssh_connection(self):
         return self.ssh.split() if self.ssh else None
 
+    def session(self):
+        return (self.ssh_connection(), self.now) if self.ssh else (None, None)
+
+    def process_start(self, pid):
+        return self.processes.get(pid)
+
+    def monotonic(self):
+        return self.now
+
+    def since_boot(self):
+        return self.now
+
+    def boot(self):
+        return self.booted
+
     def replace_files(self, files):
-        if self.disk_full and self.disk_full in files:
+        self.settle(self.stage(files), [path for path, (text, _mode) in files.items() if text is None])
+
+    def replace_bytes(self, path, data):
+        self.replace_files({path: (repr(data), 0o600)})
+
+    def stage(self, files):
+        if files.get(self.disk_full, (None, 0))[0] is not None:
             raise HostError("{0} cannot be written: No space left on device. Nothing was kept.".format(self.disk_full))
-        for path, (text, mode) in files.items():
-            self._change("write" if text is not None else "remove", path)
-            if text is None:
-                self.files.pop(path, None)
-            else:
-                self.files[path] = (text, mode)
+        staged = []
+        for path, (text, mode) in sorted(files.items()):
+            if text is not None:
+                self._step()
+                temporary = "{0}/.portknock-{1}".format(path.rpartition("/")[0], path.rpartition("/")[2])
+                self.staged[temporary] = (text, mode)
+                staged.append([temporary, path])
+        return staged
+
+    def settle(self, staged, gone=()):
+        for temporary, path in staged:
+            if self.settle_refuses == path:
+                raise HostError("{0} cannot be replaced: No space left on device.".format(path))
+            if temporary in self.staged:
+                self._change("write", path)
+                self.files[path] = self.staged.pop(temporary)
+        for path in gone:
+            self._change("remove", path)
+            self.files.pop(path, None)
+
+    def discard(self, staged):
+        self._alive()
+        for temporary, _path in staged:
+            self.staged.pop(temporary, None)
+
+    def tidy(self, directories):
+        for temporary in list(self.staged):
+            if temporary.rpartition("/")[0] in directories:
+                del self.staged[temporary]
 
     def remove_directory(self, path):
         self._change("rmdir", path)
@@ -110,6 +202,10 @@ class FakeHost:
     def hide_lists(self):
         self._change("hide_lists")
 
+    def forget(self, name, address):
+        self._alive()
+        self.forgotten.append((name, str(address)))
+
     def list_size(self):
         return self.size
 
@@ -118,6 +214,9 @@ class FakeHost:
 
     def uptime(self):
         return 5000.0
+
+    def unit_enabled(self):
+        return self.unit
 
     def unit_ready(self):
         return self.unit
@@ -135,3 +234,16 @@ class FakeHost:
 
     def reload_units(self):
         self._change("reload_units")
+
+    def systemd_runs(self):
+        return self.systemd
+
+    def systemctl(self, verb, *units):
+        return self.run(["/usr/bin/systemctl", verb] + list(units), "")[0]
+
+    @contextlib.contextmanager
+    def lock(self, seconds=60):
+        yield
+
+    def lock_is_held(self):
+        return False

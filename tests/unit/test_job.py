@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PortknockError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._job import Job
 from ansible_collections.sesame.portknock.plugins.module_utils._keep import MODPROBE, SCRIPT, STATE_FILE, UNIT
+from ansible_collections.sesame.portknock.plugins.module_utils._keeping import PREVIOUS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS
 from fake_host import EL, FakeHost
 from hypothesis import given, reject
@@ -118,7 +119,8 @@ def test_one_family_is_taken_back():
     result = settled(host, ip_versions=["ipv4"])
     assert result["changed"] is True
     assert "PORTKNOCK" not in host.rules["ip6tables"].save()
-    assert not [path for path in host.files if "ip6tables" in path or path.endswith(".v6")]
+    left = [path for path in host.files if "ip6tables" in path or path.endswith(".v6")]
+    assert left == [PREVIOUS + "/rules.v6"], "the version before is kept"
     assert [finding["kind"] for finding in result["findings"]] == ["family_open"]
 
 
