@@ -1,0 +1,245 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The action plugin of knock_ruleset: runs the module, then confirms its change over a new connection."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import os
+import re
+import secrets
+import socket
+import time
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE
+from ansible_collections.sesame.portknock.plugins.plugin_utils import guard_client
+from ansible_collections.sesame.portknock.plugins.plugin_utils.guard_client import Attempt, Client, LineError, Outcome
+from ansible_collections.sesame.portknock.plugins.plugin_utils.line import Line, bounded
+
+MODULE = "sesame.portknock.knock_ruleset"
+_TIMEOUT = 30
+# Waiting for another run's lock, planning, and waiting for the lock of iptables, before the deadline counts.
+_MODULE_SECONDS = 180
+_OWNER = re.compile(r"^.* process (\d+) \(([0-9a-f]{8})\)$")
+# ssh never got as far as running anything.
+_NEVER_RAN = re.compile(
+    r"ssh: connect to host|Could not resolve hostname|Permission denied|Host key verification failed|"
+    r"kex_exchange_identification|Too many authentication failures|UNPROTECTED PRIVATE KEY",
+)
+
+
+class ActionModule(ActionBase):
+    """Runs knock_ruleset under guard."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Return the result of the task; no change of the ruleset stays that a new connection could not confirm."""
+        result = super().run(tmp, task_vars)
+        del tmp
+        task_vars = task_vars or {}
+        # A copy: until, retries and loops come back to the task's own.
+        args = dict(self._task.args)
+        try:
+            guarded = boolean(args.get("guard", True))
+        except TypeError:
+            guarded = True
+        if self._task.check_mode or not guarded:
+            result.update(self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars))
+            return _with_warning(result) if not guarded else result
+        return {**result, **self._guarded(args, task_vars)}
+
+    def _guarded(self, args, task_vars):
+        line = Line(self, self._pause(task_vars))
+        refusal = self._refusal(args, line)
+        if refusal:
+            return {"failed": True, "changed": False, "msg": refusal}
+        begun = time.monotonic()
+        result, lost = self._run_module(args, task_vars)
+        owner = (result.get("pending") or {}).get("owner", "")
+        if owner and _is_dead(owner):
+            self._undo_of_the_dead(line, result["pending"]["id"])
+            result, lost = self._run_module(args, task_vars)
+        return self._settle(line, args, result, lost, begun)
+
+    def _pause(self, task_vars):
+        pause = task_vars.get("ansible_knock_pause", PAUSE)
+        return float(self._templar.template(pause))
+
+    def _refusal(self, args, line):
+        """Return why the guard could never confirm, or ''. What of it the host knows, the module says."""
+        timeout = _timeout_of(args)
+        doors = _doors_of(args)
+        slowest = max([len(_listed(door, "knock")) for door in doors] or [0])
+        if not line.is_ssh or not guard_client.too_short(timeout, slowest, line._pause):
+            return ""
+        port = line.path.port
+        steps = max([len(_listed(door, "knock")) for door in doors if _opens(door, port)] or [0])
+        needed = guard_client.too_short(timeout, steps, line._pause)
+        if not needed:
+            return ""
+        return (
+            f"guard_timeout: {timeout} s is too short: the knock for port {port} and two connects need {needed:.0f} s. "
+            f"Set guard_timeout to {int(needed) + 5} or more. Nothing was changed."
+        )
+
+    # The host's half
+
+    def _run_module(self, args, task_vars):
+        """Run the module; return its result, and the error where the connection got lost on the way."""
+        ident = secrets.token_hex(8)
+        args = {**args, "guard_id": ident, "guard_owner": _owner()}
+        lost = None
+        try:
+            with bounded(_timeout_of(args) + _MODULE_SECONDS):
+                result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)
+        except (AnsibleConnectionFailure, LineError) as error:
+            if _NEVER_RAN.search(str(error)):
+                raise
+            lost, result = error, {}
+        return {**result, "guard_id": ident}, lost
+
+    def _undo_of_the_dead(self, line, ident):
+        """Roll back what a run of this very machine began that is no more."""
+        with contextlib.suppress(LineError):
+            line.usual(guard_client.command("rollback", ident), guard_client.TRY_SECONDS)
+
+    # The controller's half
+
+    def _settle(self, line, args, result, lost, begun):
+        ident = result.pop("guard_id")
+        told = result.get("guard") or {}
+        if not lost and told.get("state") != "pending":
+            return result
+        attempt = Attempt(ident, float(_timeout_of(args)), self._door_of(line, args))
+        if not lost:
+            attempt = Attempt(ident, told["seconds_left"], told["door"], told["port"], told["agent"])
+        line.use_knock(_knock_of(args, attempt.door))
+        outcome = Client(line).settle(attempt)
+        if lost and outcome.answer.get("outcome") == guard_client.UNKNOWN:
+            raise lost if isinstance(lost, AnsibleError) else AnsibleConnectionFailure(str(lost))
+        return self._report(line, args, result, attempt, outcome, time.monotonic() - begun if lost else outcome.seconds)
+
+    def _door_of(self, line, args):
+        """Return the door that opens the connection's port, where the host's word about it got lost."""
+        if not line.is_ssh:
+            return ""
+        return next((str(door.get("name", "")) for door in _doors_of(args) if _opens(door, line.path.port)), "")
+
+    def _report(self, line, args, result, attempt, outcome: Outcome, seconds):
+        confirmed = outcome.answer.get("outcome") == guard_client.CONFIRMED
+        guard = {
+            "state": "confirmed" if confirmed else "rolled_back" if outcome.reached else "unknown",
+            "proof": _proof(line, outcome) if confirmed else "",
+            "seconds": round(seconds, 3),
+            "tries": outcome.tries,
+            "knocked": attempt.door,
+            "agent": attempt.agent,
+            "undo": outcome.answer.get("undo", ""),
+        }
+        result = {**result, "guard": guard, "changed": True, "rolled_back": False}
+        if confirmed:
+            if not line.has_network:
+                guard["state"] = "unproved"
+            line.mend()
+            return result
+        message = guard_client.explain(outcome, attempt, line.where, _timeout_of(args))
+        result.update(msg=message, failed=True, changed=False, rolled_back=outcome.reached)
+        if not outcome.reached:
+            result.update(unreachable=True)
+        return result
+
+
+def _proof(line, outcome):
+    if not line.has_network:
+        return f"none: a {line.name} connection does not pass the firewall, so it proves nothing"
+    words = outcome.answer.get("connection", "").split()
+    if len(words) == 4:
+        return f"a new connection from {words[0]} port {words[1]} to port {words[3]}"
+    return "a new connection" if line.is_ssh else f"a new {line.name} connection, as far as that can be told"
+
+
+def _with_warning(result):
+    warning = (
+        "guard: false: the change was applied without a guard. If it cuts this controller off, only a console helps."
+    )
+    if result.get("changed") and not result.get("failed"):
+        result["warnings"] = [*result.get("warnings", []), warning]
+    return result
+
+
+def _timeout_of(args):
+    try:
+        return int(args.get("guard_timeout", _TIMEOUT))
+    except (TypeError, ValueError):
+        # The module says what is wrong with it.
+        return _TIMEOUT
+
+
+def _doors_of(args):
+    """Return the doors as far as they are such; the module says what is wrong with the rest."""
+    doors = args.get("doors")
+    return [door for door in doors if isinstance(door, dict)] if isinstance(doors, list) else []
+
+
+def _listed(door, key):
+    """Return a list of a door as the module reads it: a text is split at its commas."""
+    value = door.get(key)
+    if isinstance(value, (list, tuple)):
+        return [str(item).strip() for item in value]
+    return [part.strip() for part in str(value).split(",")] if value not in (None, "") else []
+
+
+def _opens(door, port):
+    """Tell whether a door opens a TCP port."""
+    for word in _listed(door, "opens"):
+        ports, _slash, protocol = word.partition("/")
+        first, _dash, last = ports.partition("-")
+        if protocol in ("", "tcp") and first.isdigit() and int(first) <= port <= int(last if last.isdigit() else first):
+            return True
+    return False
+
+
+def _knock_of(args, name):
+    return next((_listed(door, "knock") for door in _doors_of(args) if name and door.get("name") == name), [])
+
+
+def _machine():
+    """Return what tells the process ids of this machine, and of this container, from others."""
+    parts = [socket.gethostname()]
+    for path in ("/proc/sys/kernel/random/boot_id", "/etc/machine-id"):
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as stream:
+            parts.append(stream.read())
+    with contextlib.suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def _owner():
+    """Return who makes a change: words for people, and what tells this machine whether the process still lives."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()} process {os.getpid()} ({_machine()})"
+
+
+def _is_dead(owner):
+    """Tell whether a change was begun on this machine by a process that is no more."""
+    found = _OWNER.match(owner)
+    if not found or found.group(2) != _machine() or int(found.group(1)) == os.getpid():
+        return False
+    try:
+        os.kill(int(found.group(1)), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
