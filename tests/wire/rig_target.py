@@ -64,15 +64,12 @@ class Target:
                 path = self._binary(command, tail)
                 namespace.run("ln", "-sfn", path, f"/etc/alternatives/{command}{tail}")
         self._services = Services(namespace)
-        self._sshd = None
+        self._sshd = {}
         self.reset()
 
     def close(self):
-        """End the services."""
+        """End the services; each sshd ends with the namespace."""
         self._services.close()
-        if self._sshd:
-            self._sshd.kill()
-            self._sshd.wait()
 
     def _binary(self, command, tail):
         return f"/usr/sbin/{command}-{self.backend}{tail}"
@@ -128,7 +125,11 @@ class Target:
         return plans
 
     def module(self, check=False, expect=0, env=None, **options):
-        """Run the module knock_ruleset on the target, as Ansible would, and return its result."""
+        """Run the module knock_ruleset on the target, as Ansible would, and return its result.
+
+        There is no controller here that could confirm a change, so the guard is off unless it is asked for.
+        """
+        options.setdefault("guard", False)
         arguments = dict(options, _ansible_check_mode=check, _ansible_diff=True)
         path = self.folder / "arguments.json"
         path.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
@@ -143,34 +144,49 @@ class Target:
 
     # Services
 
-    def start_sshd(self):
-        """Start a real sshd on port 22 that takes a key made for this run; return the key's path."""
-        if self._sshd:
+    def start_sshd(self, port=22, *lines):
+        """Start a real sshd that takes a key made for this run, with more lines of configuration; return the key's path."""
+        if self._sshd.get(port) == lines:
             return self.folder / "id"
-        for name in ("host", "id"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name], check=True)
-        config = self.folder / "sshd_config"
+        self.stop_sshd(port)
+        if not self._sshd:
+            for name in ("host", "id"):
+                path = self.folder / name
+                path.unlink(missing_ok=True)
+                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+            # A locked account gets no login, with a key neither; the file is the target's own copy.
+            self.namespace.run("sed", "-i", "s/^root:!*:/root:*:/; s/^root:![^:]*:/root:*:/", "/etc/shadow")
+        config = self.folder / f"sshd_config.{port}"
         config.write_text(
-            f"Port 22\nListenAddress 0.0.0.0\nListenAddress ::\nHostKey {self.folder}/host\n"
-            f"AuthorizedKeysFile {self.folder}/id.pub\nStrictModes no\nUsePAM no\nPidFile none\n"
-            "PermitRootLogin prohibit-password\nMaxStartups 100:30:200\nLoginGraceTime 20\n"
+            f"Port {port}\nListenAddress 0.0.0.0\nListenAddress ::\nHostKey {self.folder}/host\n"
+            f"AuthorizedKeysFile {self.folder}/id.pub\nStrictModes no\nUsePAM no\nPidFile /run/sshd-{port}.pid\n"
+            "PermitRootLogin prohibit-password\nMaxStartups 100:30:200\nLoginGraceTime 20\nSubsystem sftp internal-sftp\n"
+            + "".join(line + "\n" for line in lines)
         )
-        # A locked account gets no login, with a key neither; the file is the target's own copy.
-        self.namespace.run("sed", "-i", "s/^root:!*:/root:*:/; s/^root:![^:]*:/root:*:/", "/etc/shadow")
-        log = open(self.folder / "sshd.log", "wb")  # noqa: SIM115 - sshd keeps it
-        self._sshd = self.namespace.start(
-            "/usr/sbin/sshd", "-D", "-e", "-f", config, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-        )
-        log.close()
-        self._wait_for_port(22)
+        self._listen(port)
+        self._sshd[port] = lines
         return self.folder / "id"
 
-    def _wait_for_port(self, port):
+    def _listen(self, port):
+        # It puts itself into the background; it lives as long as the target does.
+        self.namespace.run(
+            "/usr/sbin/sshd", "-E", self.folder / "sshd.log", "-f", self.folder / f"sshd_config.{port}"
+        )  # fmt: skip
+        self._wait_for_port(port)
+
+    def stop_sshd(self, port=22):
+        """Stop listening on a port; sessions live on."""
+        if self._sshd.pop(port, None) is not None:
+            self.namespace.run("sh", "-c", f"kill $(cat /run/sshd-{port}.pid)", check=False)
+            self._wait_for_port(port, listening=False)
+
+    def _wait_for_port(self, port, listening=True):
+        line = f":{port:04X} 00000000000000000000000000000000:0000 0A"
         for _turn in range(100):
-            if f":{port:04X} 00000000000000000000000000000000:0000 0A" in self.namespace.read_proc("tcp6"):
+            if (line in self.namespace.read_proc("tcp6")) == listening:
                 return
             threading.Event().wait(0.05)
-        raise RuntimeError(f"nothing listens on port {port}: {(self.folder / 'sshd.log').read_text()}")
+        raise RuntimeError(f"port {port} is not as it should be: {(self.folder / 'sshd.log').read_text()}")
 
 
 def clean_environment(**more):
