@@ -106,6 +106,11 @@ class ActionModule(ActionBase):
             lost, result = error, {}
         return {**result, "guard_id": ident}, lost
 
+    def _tidy(self, line, ident):
+        """Take the last of ours from the host: the program that confirmed."""
+        with contextlib.suppress(LineError):
+            line.usual(guard_client.command("tidy", ident), guard_client.TRY_SECONDS)
+
     def _undo_of_the_dead(self, line, ident):
         """Roll back what a run of this very machine began that is no more."""
         with contextlib.suppress(LineError):
@@ -149,6 +154,8 @@ class ActionModule(ActionBase):
             if not line.has_network:
                 guard["state"] = "unproved"
             line.mend()
+            if args.get("state") == "absent":
+                self._tidy(line, ident=attempt.id)
             return result
         message = guard_client.explain(outcome, attempt, line.where, _timeout_of(args))
         result.update(msg=message, failed=True, changed=False, rolled_back=outcome.reached)

@@ -31,10 +31,15 @@ _HEADER_REST = 12 if sys.version_info >= (3, 7) else 8
 """Bytes in a .pyc file behind its magic number (PEP 552): zeros, so nothing is compared with the source."""
 _MAIN = "import sys\nfrom {0} import main\nsys.exit(main(sys.argv[1:]))\n"
 _COMMAND = """#!/bin/sh
-# Written by sesame.portknock: ends the change of the knock ruleset that is pending. {what}
+# Written by sesame.portknock. {what}
 exec {program} {verb} "$@"
 """
-_COMMANDS = {"confirm": "It stays.", "rollback": "It is undone.", "status": "No: it only tells."}
+_COMMANDS = {
+    "confirm": "Keeps the change of the knock ruleset that is pending.",
+    "rollback": "Undoes the change of the knock ruleset that is pending.",
+    "status": "Tells which change of the knock ruleset is pending, or how the last one ended.",
+    "tidy": "Removes this directory, unless a change is pending.",
+}
 
 
 class Agent:

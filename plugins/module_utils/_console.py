@@ -9,6 +9,7 @@
 It runs without Ansible, on the plain Python of the host.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -65,7 +66,7 @@ def main(words):
     verb = words[0] if words else ""
     flags = {word for word in words[1:] if word.startswith("--")}
     name = ([word for word in words[1:] if not word.startswith("--")] or [""])[0]
-    actions = {"confirm": _confirm, "rollback": _rollback, "status": _status, "wait": _wait}
+    actions = {"confirm": _confirm, "rollback": _rollback, "status": _status, "tidy": _tidy, "wait": _wait}
     if "--deadline" in flags:
         actions["rollback"] = _at_deadline
     if verb not in actions or flags - {"--json", "--deadline"}:
@@ -99,6 +100,8 @@ def _sentence(answer):
         return "A change is pending, made by {owner}, {age} s ago. It is undone in {left} s unless it is confirmed.".format(
             **answer
         )
+    if outcome == "tidied":
+        return "Done."
     if outcome == "stale":
         return "This connection is older than the change, so it proves nothing. Nothing was done."
     return why or "No change is pending, and none was since the host was started."
@@ -125,6 +128,14 @@ def _status(guard, host, name):
     return answer, True
 
 
+def _tidy(guard, host, _name):
+    """Remove this program, unless something is pending: the last thing of ours that goes."""
+    with host.lock(_LOCK_SECONDS):
+        if guard.pending() is None:
+            host.remove_directory(RUN)
+    return dict(outcome="tidied"), True
+
+
 def _rollback(guard, host, name):
     with host.lock(_LOCK_SECONDS):
         answer = guard.undo(name, "somebody on the host asked for it")
@@ -139,12 +150,18 @@ def _wait(guard, host, name):
     sys.stdout.flush()
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
+    # The kernel, short of memory, takes others first.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
+        stream.write("-900\n")
+    deadline = record.deadline if record else 0
     while record and record.id == name:
-        left = record.deadline - host.monotonic()
+        left = deadline - host.monotonic()
         if left <= 0:
             return _at_deadline(guard, host, name)
         time.sleep(min(left, 0.5))
-        record = guard.pending()
+        # What cannot be read is not over yet.
+        with contextlib.suppress(Exception):
+            record = guard.pending()
     return dict(outcome="ended"), True
 
 
@@ -155,9 +172,11 @@ def _at_deadline(guard, host, name):
             with host.lock(_STUCK_SECONDS):
                 answer = guard.undo(name, "nobody confirmed it in time")
             return answer, True
-        except HostError as error:
-            _report(error)
-            _end_stuck_run(guard, host, name)
+        except Exception as error:
+            # Whatever it is: to give up would leave the controller cut off.
+            with contextlib.suppress(Exception):
+                _report(error)
+                _end_stuck_run(guard, host, name)
         time.sleep(1)
     return dict(outcome="error", why="it could not be rolled back, see the log"), False
 

@@ -41,9 +41,9 @@ def parse_steps(words, path="knock"):
     :raises SpecError: for the first thing that is no step; never shows it.
     """
     # Imported here and not above, because a jump host gets this file alone, with steps that were checked.
-    from ansible_collections.sesame.portknock.plugins.module_utils._spec import _steps
+    from ansible_collections.sesame.portknock.plugins.module_utils._spec import read_steps
 
-    return _steps(words, path, 1)
+    return read_steps(words, path, 1)
 
 
 def resolve(host, family="any"):

@@ -269,7 +269,7 @@ def _interface(value, path):
     return str(value)
 
 
-def _steps(value, path, least):
+def read_steps(value, path, least):
     steps = tuple(_step(item, where) for item, where in _items(value or [], path))
     if not least <= len(steps) <= MAX_STEPS:
         raise SpecError(path, "has {0} steps. Give it 1 to {1}.".format(len(steps), MAX_STEPS))
@@ -289,12 +289,12 @@ def _door(item, path, versions):
         raise SpecError(path + ".opens", "is empty. Name at least one port that the knock opens.")
     return Door(
         name=name,
-        knock=_steps(item.get("knock"), path + ".knock", 1),
+        knock=read_steps(item.get("knock"), path + ".knock", 1),
         opens=opens,
         window=_number(_given(item, "window", 15), path + ".window", 1, DAY),
         step_timeout=_number(_given(item, "step_timeout", 5), path + ".step_timeout", 1, DAY),
         sources=_networks(item.get("sources"), path + ".sources", versions),
-        close=_steps(item.get("close"), path + ".close", 0),
+        close=read_steps(item.get("close"), path + ".close", 0),
         once=_flag(_given(item, "once", False), path + ".once"),
     )
 
@@ -382,5 +382,6 @@ __all__ = (
     "Spec",
     "Step",
     "family_of",
+    "read_steps",
     "spec_from_options",
 )

@@ -355,7 +355,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._guard import App
 from ansible_collections.sesame.portknock.plugins.module_utils._host import Host
 from ansible_collections.sesame.portknock.plugins.module_utils._job import Job
 from ansible_collections.sesame.portknock.plugins.module_utils._options import argument_spec, without_steps
-from ansible_collections.sesame.portknock.plugins.module_utils._transaction import PendingError
+from ansible_collections.sesame.portknock.plugins.module_utils._transaction import RUN, PendingError
 
 
 def changed(options, host, with_diff):
@@ -369,6 +369,8 @@ def changed(options, host, with_diff):
             told = guard.answer(guard.apply(job, options), job.door)
         elif job.changed:
             job.apply()
+        if job.absent and told["state"] != "pending":
+            host.remove_directory(RUN)
     return dict(job.result(), guard=told, rolled_back=False, **(dict(warnings=[note]) if note else {}))
 
 
