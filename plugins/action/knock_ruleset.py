@@ -18,15 +18,18 @@ import time
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE
-from ansible_collections.sesame.portknock.plugins.plugin_utils import guard_client
+from ansible_collections.sesame.portknock.plugins.plugin_utils import guard_client, knocking
 from ansible_collections.sesame.portknock.plugins.plugin_utils.guard_client import Attempt, Client, LineError, Outcome
 from ansible_collections.sesame.portknock.plugins.plugin_utils.line import Line, bounded
 
+display = Display()
+
 MODULE = "sesame.portknock.knock_ruleset"
 _TIMEOUT = 30
-# Waiting for another run's lock, planning, and waiting for the lock of iptables, before the deadline counts.
-_MODULE_SECONDS = 180
+# Waiting for another run's lock and planning, before the deadline counts. A session that froze is given up then.
+_MODULE_SECONDS = 60
 _OWNER = re.compile(r"^.* process (\d+) \(([0-9a-f]{8})\)$")
 # ssh never got as far as running anything.
 _NEVER_RAN = re.compile(
@@ -57,7 +60,7 @@ class ActionModule(ActionBase):
         return {**result, **self._guarded(args, task_vars)}
 
     def _guarded(self, args, task_vars):
-        line = Line(self, self._pause(task_vars))
+        line = Line(self, self._knock_settings(task_vars), display.warning)
         refusal = self._refusal(args, line)
         if refusal:
             return {"failed": True, "changed": False, "msg": refusal}
@@ -69,20 +72,29 @@ class ActionModule(ActionBase):
             result, lost = self._run_module(args, task_vars)
         return self._settle(line, args, result, lost, begun)
 
-    def _pause(self, task_vars):
-        pause = task_vars.get("ansible_knock_pause", PAUSE)
-        return float(self._templar.template(pause))
+    def _knock_settings(self, task_vars):
+        """Return how to knock, as the connection plugin knock_ssh has it, from the same variables."""
+        values = {name: self._templar.template(task_vars[f"ansible_knock_{name}"]) for name in ("pause", "host", "via")
+                  if f"ansible_knock_{name}" in task_vars}  # fmt: skip
+        via = values.get("via", knocking.AUTO)
+        if via not in knocking.WAYS:
+            raise AnsibleError(f"ansible_knock_via: {via} is none of {', '.join(knocking.WAYS)}.")
+        try:
+            pause = float(values.get("pause", PAUSE))
+        except (TypeError, ValueError):
+            raise AnsibleError("ansible_knock_pause: must be a number of seconds, such as 0.1.") from None
+        return knocking.Knock(pause=pause, host=str(values.get("host") or ""), via=via)
 
     def _refusal(self, args, line):
         """Return why the guard could never confirm, or ''. What of it the host knows, the module says."""
         timeout = _timeout_of(args)
-        doors = _doors_of(args)
-        slowest = max([len(_listed(door, "knock")) for door in doors] or [0])
-        if not line.is_ssh or not guard_client.too_short(timeout, slowest, line._pause):
+        doors = knocking.doors_of(args.get("doors"))
+        slowest = max([len(knocking.listed(door.get("knock"))) for door in doors] or [0])
+        if not line.is_ssh or not guard_client.too_short(timeout, slowest, line.pause):
             return ""
         port = line.path.port
-        steps = max([len(_listed(door, "knock")) for door in doors if _opens(door, port)] or [0])
-        needed = guard_client.too_short(timeout, steps, line._pause)
+        steps = len(knocking.listed(_door_for(args, port).get("knock")))
+        needed = guard_client.too_short(timeout, steps, line.pause)
         if not needed:
             return ""
         return (
@@ -136,7 +148,7 @@ class ActionModule(ActionBase):
         """Return the door that opens the connection's port, where the host's word about it got lost."""
         if not line.is_ssh:
             return ""
-        return next((str(door.get("name", "")) for door in _doors_of(args) if _opens(door, line.path.port)), "")
+        return str(_door_for(args, line.path.port).get("name", ""))
 
     def _report(self, line, args, result, attempt, outcome: Outcome, seconds):
         confirmed = outcome.answer.get("outcome") == guard_client.CONFIRMED
@@ -190,32 +202,13 @@ def _timeout_of(args):
         return _TIMEOUT
 
 
-def _doors_of(args):
-    """Return the doors as far as they are such; the module says what is wrong with the rest."""
-    doors = args.get("doors")
-    return [door for door in doors if isinstance(door, dict)] if isinstance(doors, list) else []
-
-
-def _listed(door, key):
-    """Return a list of a door as the module reads it: a text is split at its commas."""
-    value = door.get(key)
-    if isinstance(value, (list, tuple)):
-        return [str(item).strip() for item in value]
-    return [part.strip() for part in str(value).split(",")] if value not in (None, "") else []
-
-
-def _opens(door, port):
-    """Tell whether a door opens a TCP port."""
-    for word in _listed(door, "opens"):
-        ports, _slash, protocol = word.partition("/")
-        first, _dash, last = ports.partition("-")
-        if protocol in ("", "tcp") and first.isdigit() and int(first) <= port <= int(last if last.isdigit() else first):
-            return True
-    return False
+def _door_for(args, port):
+    return knocking.door_for_port(args.get("doors"), port)
 
 
 def _knock_of(args, name):
-    return next((_listed(door, "knock") for door in _doors_of(args) if name and door.get("name") == name), [])
+    doors = knocking.doors_of(args.get("doors"))
+    return next((knocking.listed(door.get("knock")) for door in doors if name and door.get("name") == name), [])
 
 
 def _machine():

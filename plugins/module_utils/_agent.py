@@ -17,7 +17,9 @@ import marshal
 import os
 import select
 import shlex
+import struct
 import sys
+import time
 import zipfile
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
@@ -27,8 +29,10 @@ UNIT = "portknock-guard"
 PROGRAM = RUN + "/guard.zip"
 _PACKAGE = __name__.rpartition(".")[0]
 _START_SECONDS = 15
-_HEADER_REST = 12 if sys.version_info >= (3, 7) else 8
-"""Bytes in a .pyc file behind its magic number (PEP 552): zeros, so nothing is compared with the source."""
+_WRITTEN = 10**9
+"""Any even time will do: a .pyc file counts where it names the time and size of its source."""
+_FLAGS = bytes(4) if sys.version_info >= (3, 7) else b""
+"""In a .pyc file behind its magic number, since PEP 552."""
 _MAIN = "import sys\nfrom {0} import main\nsys.exit(main(sys.argv[1:]))\n"
 _COMMAND = """#!/bin/sh
 # Written by sesame.portknock. {what}
@@ -65,7 +69,6 @@ class Agent:
         return "process"
 
     def _arm_unit(self, program, record, timeout):
-        # A unit of an earlier change that failed would keep the name.
         words = [
             self._host.find("systemd-run"),
             "--quiet",
@@ -77,11 +80,14 @@ class Agent:
             "--property=Restart=on-failure",
             "--property=RestartSec=1",
             "--property=StartLimitIntervalSec=0",
-        ] + program
-        words += ["rollback", "--deadline", record.id]
-        for _attempt in range(2):
-            if self._host.run(words, "")[0] == 0:
+        ]
+        # Else the change of a target (systemctl isolate) takes the timer away; not every release takes it here.
+        lasting = ["--timer-property=IgnoreOnIsolate=yes", "--property=IgnoreOnIsolate=yes"]
+        command = program + ["rollback", "--deadline", record.id]
+        for more in (lasting, lasting, []):
+            if self._host.run(words + more + command, "")[0] == 0:
                 return True
+            # A unit of an earlier change that failed would keep the name.
             self._host.systemctl("stop", UNIT + ".timer", UNIT + ".service")
             self._host.systemctl("reset-failed", UNIT + ".service")
         return False
@@ -111,11 +117,13 @@ def _archive():
         for depth in range(1, len(parts) + 1):
             archive.writestr("/".join(parts[:depth]) + "/__init__.py", "")
         for name in sorted(name for name in sys.modules if name.startswith(_PACKAGE + "._")):
-            path, source = name.replace(".", "/") + ".py", _source(name)
-            archive.writestr(path, source)
-            # Compiled once here instead of at each use, of which one has the controller waiting.
+            path, source = name.replace(".", "/") + ".py", _source(name).encode("utf-8")
+            archive.writestr(zipfile.ZipInfo(path, time.localtime(_WRITTEN)[:6]), source)
+            # Compiled once here instead of at each use, of which one has the controller waiting. Another Python,
+            # after an upgrade, reads the source.
             code = marshal.dumps(compile(source, path, "exec"))
-            archive.writestr(path + "c", importlib.util.MAGIC_NUMBER + bytes(_HEADER_REST) + code)
+            header = importlib.util.MAGIC_NUMBER + _FLAGS + struct.pack("<II", _WRITTEN, len(source))
+            archive.writestr(path + "c", header + code)
         archive.writestr("__main__.py", _MAIN.format(main.__module__))
     return stream.getvalue()
 

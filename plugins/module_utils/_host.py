@@ -66,7 +66,7 @@ class Host:
             return None
 
     @contextlib.contextmanager
-    def lock(self, seconds=60):
+    def lock(self, seconds=30):
         """Hold the lock that keeps two runs on one host apart.
 
         :param seconds: how long to wait for another run that holds it.

@@ -25,6 +25,9 @@ TRY_SECONDS = 8.0
 ACCESS_SECONDS = 40.0
 """How long after the deadline the host may take to be back: it may be slow, or wait for a lock."""
 
+OVERDUE_SECONDS = 5.0
+"""How long after the deadline the controller asks for the rollback itself, where it can reach the host."""
+
 CONFIRMED, ROLLED_BACK, UNKNOWN, PENDING, STALE = "confirmed", "rolled_back", "unknown", "pending", "stale"
 
 
@@ -126,14 +129,17 @@ class Client:
 
     def _after_deadline(self, attempt: Attempt) -> dict[str, Any] | None:
         """Wait until the host has rolled back and can be reached the old way, and hear what it says."""
-        end = self._clock() + ACCESS_SECONDS
+        begun = self._clock()
+        end = begun + ACCESS_SECONDS
         turn = 0
         while self._clock() < end:
             try:
                 # The old way in may have been behind a door as well, and its knock may be the same.
                 if turn % 2:
                     self._line.knock()
-                answer = read_answer(self._line.usual(command("status", attempt.id), TRY_SECONDS))
+                # What is pending so long has lost its timer: somebody stopped it.
+                verb = "rollback" if self._clock() > begun + OVERDUE_SECONDS else "status"
+                answer = read_answer(self._line.usual(command(verb, attempt.id), TRY_SECONDS))
                 if answer["outcome"] != PENDING:
                     return answer
             except LineError as error:

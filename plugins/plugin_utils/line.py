@@ -17,14 +17,10 @@ import threading
 import time
 
 from ansible.errors import AnsibleError
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import KnockError, parse_steps, send_knock
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import KnockError
+from ansible_collections.sesame.portknock.plugins.plugin_utils import knocking
 from ansible_collections.sesame.portknock.plugins.plugin_utils.guard_client import LineError
-from ansible_collections.sesame.portknock.plugins.plugin_utils.ssh_path import (
-    SshPath,
-    addresses_of,
-    knock_via_jump,
-    ssh_path,
-)
+from ansible_collections.sesame.portknock.plugins.plugin_utils.ssh_path import SshPath, ssh_path
 
 # Connections that do not pass the firewall of the host: that they work proves nothing.
 NO_NETWORK = frozenset(
@@ -100,14 +96,18 @@ def _end(pids: set[int]) -> None:
 class Line:
     """What the action plugin's connection can do for the guard."""
 
-    def __init__(self, action, pause: float):
-        """Take the action plugin, and the seconds between two steps of a knock."""
-        self._action, self._connection, self._pause = action, action._connection, pause
-        self._steps: tuple = ()
+    def __init__(self, action, knock: knocking.Knock, warn=None):
+        """Take the action plugin, how to knock once there are steps, and a function for warnings."""
+        self._action, self._connection, self._knock, self._warn = action, action._connection, knock, warn
         self._path = None
         self.is_ssh = self._connection.transport == "ssh" and hasattr(self._connection, "_build_command")
         self.name = getattr(self._connection, "ansible_name", "") or self._connection.transport
         self.has_network = self.name.rpartition(".")[2] not in NO_NETWORK
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two steps of a knock."""
+        return self._knock.pause
 
     @property
     def where(self) -> str:
@@ -127,20 +127,18 @@ class Line:
 
     def use_knock(self, words) -> None:
         """Knock with these steps from now on; none for no knock."""
-        self._steps = tuple(parse_steps(words)) if words and self.has_network else ()
+        steps = knocking.steps_of(words, "doors[].knock") if words and self.has_network else ()
+        self._knock = self._knock._replace(steps=steps)
 
     def knock(self) -> None:
         """Send the knock, if there is one, the way that ssh will take.
 
         :raises LineError: if it cannot have left.
         """
-        if not self._steps:
+        if not self._knock.steps:
             return
         try:
-            if self.path.jump or self.path.proxy_command:
-                knock_via_jump(self._connection, self.path, self._steps, self._pause)
-            else:
-                send_knock(addresses_of(self.path), self._steps, self._pause, self.path.source)
+            knocking.send(self._connection, self._knock, self.path, self._warn)
         except (KnockError, AnsibleError) as error:
             raise LineError(str(error)) from error
 
@@ -154,7 +152,8 @@ class Line:
                 self.reset()
             return self.usual(command, seconds)
         options = {"ssh_args": _FRESH.format(max(1, int(seconds))) + (self._option("ssh_args") or "")}
-        with self._set(reconnection_retries=0, **options):
+        # The connection plugin would knock as well, with what the inventory says: that may be the knock before.
+        with self._set(reconnection_retries=0, knock=[], **options):
             return self._run(command, seconds)
 
     def usual(self, command: str, seconds: float) -> str:

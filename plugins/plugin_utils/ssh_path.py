@@ -117,7 +117,7 @@ def ssh_path(connection, patience: float = DUMP_PATIENCE) -> SshPath:
 
     Where the connection's executable does not know ``-G``, the plugin's options have to do.
     """
-    words = _ssh_command(connection, "-G", _host_of(connection))
+    words = ssh_command(connection, "-G", _host_of(connection))
     try:
         code, text, _errors = _run(words, "", patience)
     except (OSError, subprocess.TimeoutExpired):
@@ -170,7 +170,7 @@ def knock_via_jump(
 
     :raises KnockError: if there is no jump host, it cannot be reached, or it could not knock.
     """
-    words = jump_command(path, _ssh_command(connection, _host_of(connection)))
+    words = jump_command(path, ssh_command(connection, _host_of(connection)))
     limit = patience + 2 * pause * len(steps)
     try:
         _code, text, errors = _run(words, jump_script(path.host, steps, pause), limit)
@@ -278,7 +278,7 @@ def _path_of_options(connection) -> SshPath:
     return SshPath(_host_of(connection), int(port or 22), "any", str(user or ""))
 
 
-def _ssh_command(connection, *more: str) -> list[str]:
+def ssh_command(connection, *more: str) -> list[str]:
     """Return the words that the plugin would start ssh with, without sshpass: nothing here asks for a password."""
     program = connection.get_option("ssh_executable")
     before = getattr(connection, "sshpass_pipe", None)
