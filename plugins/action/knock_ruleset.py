@@ -70,7 +70,7 @@ class ActionModule(ActionBase):
         if owner and _is_dead(owner):
             self._undo_of_the_dead(line, result["pending"]["id"])
             result, lost = self._run_module(args, task_vars)
-        return self._settle(line, args, result, lost, begun)
+        return self._settle(line, args, result, lost, begun, task_vars)
 
     def _knock_settings(self, task_vars):
         """Return how to knock, as the connection plugin knock_ssh has it, from the same variables."""
@@ -130,18 +130,23 @@ class ActionModule(ActionBase):
 
     # The controller's half
 
-    def _settle(self, line, args, result, lost, begun):
+    def _settle(self, line, args, result, lost, begun, task_vars):
         ident = result.pop("guard_id")
         told = result.get("guard") or {}
+        if result.get("failed") and "module_stdout" in result:
+            return self._after_crash(line, result, ident)
         if not lost and told.get("state") != "pending":
             return result
         attempt = Attempt(ident, float(_timeout_of(args)), self._door_of(line, args))
         if not lost:
-            attempt = Attempt(ident, told["seconds_left"], told["door"], told["port"], told["agent"])
+            # A host that does not see the ssh session cannot tell the port: then what ssh says has to do.
+            door = told["door"] if told["port"] else attempt.door
+            attempt = Attempt(ident, told["seconds_left"], door, told["port"], told["agent"])
         line.use_knock(_knock_of(args, attempt.door))
         outcome = Client(line).settle(attempt)
         if lost and outcome.answer.get("outcome") == guard_client.UNKNOWN:
             raise lost if isinstance(lost, AnsibleError) else AnsibleConnectionFailure(str(lost))
+        self._warn_of_old_steps(args, attempt.door, task_vars)
         return self._report(line, args, result, attempt, outcome, time.monotonic() - begun if lost else outcome.seconds)
 
     def _door_of(self, line, args):
@@ -149,6 +154,33 @@ class ActionModule(ActionBase):
         if not line.is_ssh:
             return ""
         return str(_door_for(args, line.path.port).get("name", ""))
+
+    def _after_crash(self, line, result, ident):
+        """Undo at once what a module began that ended without a word: it was killed, or has an error."""
+        answer = {}
+        with contextlib.suppress(LineError):
+            text = line.usual(guard_client.command("rollback", ident), guard_client.TRY_SECONDS)
+            answer = guard_client.read_answer(text)
+        if answer.get("outcome") != guard_client.ROLLED_BACK:
+            return result
+        guard = {"state": "rolled_back", "proof": "", "seconds": 0.0, "tries": 0, "knocked": "", "agent": ""}
+        guard["undo"] = answer.get("undo", "")
+        message = (
+            f"The module ended in the midst of its work, and what it had begun was rolled back. {result.get('msg', '')}"
+        )
+        return {**result, "msg": message, "changed": False, "rolled_back": True, "guard": guard}
+
+    def _warn_of_old_steps(self, args, door, task_vars):
+        """Say what to change where the inventory has steps of its own, which the host knows no more."""
+        if not door or task_vars.get("ansible_knock") is None:
+            return
+        before = knocking.listed(self._templar.template(task_vars["ansible_knock"]))
+        if _normal(before) != _normal(_knock_of(args, door)):
+            display.warning(
+                f"ansible_knock of {task_vars.get('inventory_hostname', 'this host')} has other steps than door {door}, which opens its "
+                "connection's port. Once the change is confirmed they open nothing: set it to the door's steps, or remove it where the "
+                "door is in portknock_doors."
+            )
 
     def _report(self, line, args, result, attempt, outcome: Outcome, seconds):
         confirmed = outcome.answer.get("outcome") == guard_client.CONFIRMED
@@ -200,6 +232,11 @@ def _timeout_of(args):
     except (TypeError, ValueError):
         # The module says what is wrong with it.
         return _TIMEOUT
+
+
+def _normal(words):
+    """Return steps in one spelling."""
+    return [word if "/" in word else f"{word}/tcp" for word in words]
 
 
 def _door_for(args, port):

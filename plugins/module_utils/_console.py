@@ -25,7 +25,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._transaction impo
 
 MARK = "portknock-guard: "
 _LOCK_SECONDS = 10
-_STUCK_SECONDS = 10
+_STUCK_SECONDS = 30
 _TRIES = 600
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin")
 

@@ -238,8 +238,8 @@ class Guard:
         """
         undo = self._undo_rules(record)
         self._host.discard(record.staged)
-        said = self._put_back(record)
-        self._store.end(record, ROLLED_BACK, undo, " ".join([why, said]).strip())
+        self._put_back(record)
+        self._store.end(record, ROLLED_BACK, undo, why)
         self._agent.disarm(record)
         return undo
 
@@ -272,21 +272,31 @@ class Guard:
         return self._host.read(path) or None
 
     def _put_back(self, record):
-        """Put back the files that are not as before; return what went wrong with it, or ''."""
-        changed = {
-            path: (text, mode)
-            for path, (text, mode) in record.before.items()
-            if (self._text(path), self._host.mode(path)) != (text, mode) and self._is_ours(path, text, record)
-        }
-        try:
-            self._host.replace_files(changed)
-            if record.state == UNDOING and record.unit_was:
+        """Put back the files that are not as before, every one that can be.
+
+        :raises HostError: if one cannot; what is not put back would come with the next boot.
+        """
+        failed = []
+        for path, (text, mode) in sorted(record.before.items()):
+            try:
+                if (self._text(path), self._host.mode(path)) != (text, mode) and self._is_ours(path, text, record):
+                    self._host.replace_files({path: (text, mode)})
+            except HostError as error:
+                failed.append(str(error))
+        if record.state == UNDOING and not failed:
+            self._switch_unit(record.unit_was)
+        if failed:
+            raise HostError(
+                "The rules are as before, but the files could not be put back: {0}".format(" ".join(failed))
+            )
+
+    def _switch_unit(self, enabled):
+        """Have our unit as it was; what it looks at is in place in any case."""
+        with contextlib.suppress(HostError):
+            if enabled:
                 self._host.enable_unit()
-            elif record.state == UNDOING:
+            else:
                 self._host.disable_unit()
-        except HostError as error:
-            return "Putting the files back failed: {0}".format(error)
-        return ""
 
     def _is_ours(self, path, text, record):
         """Tell whether what changed in a file is ours to undo.

@@ -91,7 +91,13 @@ class Store:
     def read(self):
         """Return the Record of the change that is pending, or None."""
         text = self._host.read(PENDING)
-        return Record(**json.loads(text)) if text else None
+        try:
+            return Record(**json.loads(text)) if text else None
+        except (TypeError, ValueError) as error:
+            raise HostError(
+                "{0} was written by another version, or by hand, so the change that is pending cannot be read. End it on the host "
+                "with the program of its own version: sh {1}/rollback, or sh {1}/confirm.".format(PENDING, RUN)
+            ) from error
 
     def write(self, record):
         """Write the record, whole or not at all.

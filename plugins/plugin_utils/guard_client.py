@@ -29,6 +29,7 @@ OVERDUE_SECONDS = 5.0
 """How long after the deadline the controller asks for the rollback itself, where it can reach the host."""
 
 CONFIRMED, ROLLED_BACK, UNKNOWN, PENDING, STALE = "confirmed", "rolled_back", "unknown", "pending", "stale"
+ENDED = (CONFIRMED, ROLLED_BACK, UNKNOWN)
 
 
 class LineError(Exception):
@@ -120,7 +121,7 @@ class Client:
         except LineError as error:
             self._errors.append(str(error))
             return None
-        if answer["outcome"] in (CONFIRMED, ROLLED_BACK, UNKNOWN):
+        if answer["outcome"] in ENDED:
             return answer
         self._errors.append(answer.get("why") or "the host took the connection for an old one")
         if answer["outcome"] == STALE:
@@ -140,8 +141,10 @@ class Client:
                 # What is pending so long has lost its timer: somebody stopped it.
                 verb = "rollback" if self._clock() > begun + OVERDUE_SECONDS else "status"
                 answer = read_answer(self._line.usual(command(verb, attempt.id), TRY_SECONDS))
-                if answer["outcome"] != PENDING:
+                if answer["outcome"] in ENDED:
                     return answer
+                if answer["outcome"] != PENDING:
+                    self._errors.append(answer.get("why") or "the host does not know how the change ended")
             except LineError as error:
                 self._errors.append(str(error))
                 self._line.reset()

@@ -169,9 +169,9 @@ class FakeHost:
 
     def settle(self, staged, gone=()):
         for temporary, path in staged:
-            if self.settle_refuses == path:
-                raise HostError("{0} cannot be replaced: No space left on device.".format(path))
             if temporary in self.staged:
+                if self.settle_refuses == path:
+                    raise HostError("{0} cannot be replaced: No space left on device.".format(path))
                 self._change("write", path)
                 self.files[path] = self.staged.pop(temporary)
         for path in gone:
@@ -242,7 +242,7 @@ class FakeHost:
         return self.run(["/usr/bin/systemctl", verb] + list(units), "")[0]
 
     @contextlib.contextmanager
-    def lock(self, seconds=60):
+    def lock(self, seconds=60):  # noqa: ARG002
         yield
 
     def lock_is_held(self):

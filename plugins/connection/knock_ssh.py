@@ -1,0 +1,136 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Core's ssh connection, which knocks first where a new connection is about to be made."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: knock_ssh
+short_description: ssh through a door that opens to a knock
+version_added: 1.0.0
+description:
+  - Core's P(ansible.builtin.ssh#connection) with all its options, which knocks when, and only when, a new TCP connection is about
+    to be made - for the first task, after a master has ended or was reset, for every retry, for sftp, scp and piped transfers.
+  - While a ControlPersist master serves the host, nothing is knocked. A master whose network is gone is noticed within seconds,
+    ended, and knocked past.
+  - Steps show in no output.
+author:
+  - sesame.portknock contributors (@sesame)
+extends_documentation_fragment:
+  - sesame.portknock.ssh_core
+  - connection_pipelining
+options:
+  knock:
+    description:
+      - The steps of the knock, C(PORT), C(PORT/tcp) or C(PORT/udp), in their order.
+      - Where it is not set, those of the door in C(portknock_doors) that opens the connection's port. An empty list is no knock.
+    type: list
+    elements: str
+    vars:
+      - name: ansible_knock
+  knock_doors:
+    description:
+      - The doors of the host, as the role P(sesame.portknock.portknock#role) takes them.
+    type: raw
+    vars:
+      - name: portknock_doors
+  knock_pause:
+    description:
+      - Seconds between two steps, so that the second does not overtake the first. Less is waited where the host answers.
+    type: float
+    default: 0.1
+    vars:
+      - name: ansible_knock_pause
+    env:
+      - name: ANSIBLE_KNOCK_PAUSE
+    ini:
+      - section: knock
+        key: pause
+  knock_host:
+    description:
+      - The name or address to knock at, where it is not the one that ssh connects to.
+    type: str
+    default: ""
+    vars:
+      - name: ansible_knock_host
+  knock_via:
+    description:
+      - V(direct) knocks from the controller, V(jump) from the jump host that ssh's ProxyJump names, by ssh to it.
+      - V(auto) is V(jump) where there is a jump host, else V(direct). V(none) does not knock.
+    type: str
+    choices: [auto, direct, jump, none]
+    default: auto
+    vars:
+      - name: ansible_knock_via
+    env:
+      - name: ANSIBLE_KNOCK_VIA
+    ini:
+      - section: knock
+        key: via
+notes:
+  - It stays C(ssh) for modules that look at the connection's kind, such as M(ansible.posix.synchronize), which then finds the
+    master. Where it makes a connection of its own, the playbook P(sesame.portknock.client_config#playbook) helps.
+seealso:
+  - module: sesame.portknock.knock
+"""
+
+import os
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.connection import ssh
+from ansible.utils.display import Display
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import KnockError
+from ansible_collections.sesame.portknock.plugins.plugin_utils import knocking
+from ansible_collections.sesame.portknock.plugins.plugin_utils.master import Master
+from ansible_collections.sesame.portknock.plugins.plugin_utils.ssh_path import ssh_path
+
+display = Display()
+_CONNECTION_LOST = 255
+
+
+class Connection(ssh.Connection):
+    """Core's ssh, with a knock before each new connection."""
+
+    def _bare_run(self, cmd, in_data, sudoable=True, checkrc=True):
+        """Run one ssh, sftp or scp: all that core's plugin does goes through here, each retry as well."""
+        master = self._before(cmd)
+        done = super()._bare_run(cmd, in_data, sudoable=sudoable, checkrc=checkrc)
+        if master and done[0] != _CONNECTION_LOST:
+            master.used()
+        return done
+
+    def _before(self, cmd):
+        """Knock, unless a master serves the command; return the Master, or None where there is no knock."""
+        if self.get_option("knock_via") == knocking.NONE or not self._may_knock():
+            return None
+        host = self.get_option("host") or self.host
+        directory = os.path.expanduser(self.get_option("control_path_dir"))
+        master = Master(self, host, directory)
+        if not master.serves(cmd):
+            self._knock(host, directory)
+        return master
+
+    def _may_knock(self):
+        steps = self.get_option("knock")
+        return bool(steps) if steps is not None else bool(knocking.doors_of(self.get_option("knock_doors")))
+
+    def _knock(self, host, directory):
+        try:
+            path = ssh_path(self)
+            words = self.get_option("knock")
+            if words is None:
+                words = knocking.door_for_port(self.get_option("knock_doors"), path.port).get("knock")
+            knock = knocking.Knock(
+                steps=knocking.steps_of(words, "ansible_knock") if words else (),
+                pause=self.get_option("knock_pause"),
+                host=self.get_option("knock_host") or "",
+                via=self.get_option("knock_via"),
+            )
+            if knock.steps:
+                display.vvv("knocking, for a new connection", host=host)
+            with knocking.one_at_a_time(directory, knock.host or path.host):
+                knocking.send(self, knock, path, display.warning)
+        except KnockError as error:
+            raise AnsibleConnectionFailure(f"Failed to knock at {host}: {error}") from error
