@@ -211,6 +211,8 @@ class ActionModule(ActionBase):
 def _proof(line, outcome):
     if not line.has_network:
         return f"none: a {line.name} connection does not pass the firewall, so it proves nothing"
+    if outcome.answer.get("why"):
+        return f"none: {outcome.answer['why']}"
     words = outcome.answer.get("connection", "").split()
     if len(words) == 4:
         return f"a new connection from {words[0]} port {words[1]} to port {words[3]}"

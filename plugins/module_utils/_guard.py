@@ -167,6 +167,8 @@ class Guard:
         if problem:
             self.roll_back(record, problem)
             return self._told(record.id)
+        if not name:
+            return self._finish(record, why="somebody on the host confirmed it")
         return self._finish(record, proof=session[0])
 
     def _problem(self, record, name):
@@ -183,7 +185,7 @@ class Guard:
                 return "something else changed the knock rules of {0} before it was confirmed".format(family)
         return ""
 
-    def _finish(self, record, proof=None):
+    def _finish(self, record, proof=None, why=""):
         record = record._replace(state=CONFIRMING)
         try:
             self._store.write(record)
@@ -195,9 +197,9 @@ class Guard:
                 self._store.write(record)
             self.roll_back(record, "it could not be kept: {0}".format(error))
             return self._told(record.id)
-        self._store.end(record, CONFIRMED)
+        self._store.end(record, CONFIRMED, why=why, connection=" ".join(proof or []))
         self._agent.disarm(record)
-        return dict(outcome=CONFIRMED, connection=" ".join(proof or []))
+        return dict(outcome=CONFIRMED, connection=" ".join(proof or []), why=why)
 
     def undo(self, name, why):
         """Roll a change back, if it is still pending and neither confirmed nor rolled back.

@@ -106,9 +106,10 @@ class Store:
         """
         self._host.replace_files({PENDING: (json.dumps(record._asdict()), 0o600)})
 
-    def end(self, record, outcome, undo="", why=""):
+    def end(self, record, outcome, undo="", why="", connection=""):
         """Forget the record; what came of it is kept for whoever asks late."""
         last = dict(id=record.id, owner=record.owner, outcome=outcome, undo=undo, why=why, ended=time.time())
+        last["connection"] = connection
         # A full /run must not keep a rolled back change alive.
         with contextlib.suppress(HostError):
             self._host.replace_files({LAST: (json.dumps(last), 0o600)})

@@ -60,24 +60,93 @@ rm -rf /etc/iptables /etc/sysconfig/iptables /etc/sysconfig/ip6tables /etc/portk
 mkdir -p /etc/iptables
 """
 
+MODULE = "sesame.portknock.knock_ruleset"
 ARTICLE = {"doors": [{"name": "ssh", "knock": ["1000"], "opens": ["22"], "window": 15}]}
 
 
-class Target:
-    """A host in a network namespace that ansible-playbook reaches over ssh, and the controller beside it."""
+class Cell:
+    """An sshd in a network namespace, with a part of the file system that is its own."""
 
-    def __init__(self):
+    def __init__(self, work, namespace, address, key):
+        """Take a directory for itself, and the public key that it lets in."""
+        self._work, self._namespace, self.address, self._key = work, namespace, address, key
+        self._sshd = None
+
+    def _path(self, name):
+        return os.path.join(self._work, name)
+
+    def start(self):
         """Start sshd."""
+        os.makedirs(self._path("cell"))
+        shutil.copy(self._key, self._path("key.pub"))
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._path("host_key")])
+        for name, text in (("sshd_config", SSHD_CONFIG.format(self.address)), ("start", CELL)):
+            with open(self._path(name), "w") as handle:
+                handle.write(text)
+        with inside(self._namespace), open(self._path("sshd.log"), "w") as log:
+            words = ["unshare", "--mount", "--propagation", "private", "sh", self._path("start"), self._work]
+            self._sshd = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def wait(self, client):
+        """Wait until sshd takes connections of a namespace."""
+        for _attempt in range(100):
+            if connects(client, self.address, 1):
+                return
+            if self._sshd.poll() is not None:
+                break
+            time.sleep(0.1)
+        raise BenchError("sshd did not start: {0}".format(self._log()[-1000:]))
+
+    def end(self):
+        """End sshd; the connections that live on go with their namespace."""
+        if self._sshd:
+            self._sshd.terminate()
+            self._sshd.wait(10)
+
+    def logins(self):
+        """Return how many connections logged in so far."""
+        return self._log().count("Accepted publickey")
+
+    def read(self, path):
+        """Return the text of a file as this host sees it, '' where there is none."""
+        with contextlib.suppress(FileNotFoundError), open("/proc/{0}/root{1}".format(self._sshd.pid, path)) as handle:
+            return handle.read()
+        return ""
+
+    def _log(self):
+        with open(self._path("sshd.log")) as log:
+            return log.read()
+
+
+def connects(namespace, address, seconds):
+    """Tell whether a new TCP connection from a namespace to sshd comes about within some seconds."""
+    with inside(namespace), contextlib.suppress(OSError):
+        socket.create_connection((address, 22), seconds).close()
+        return True
+    return False
+
+
+class Target:
+    """Hosts in network namespaces that ansible-playbook reaches over ssh, and the controller beside them."""
+
+    def __init__(self, count=1):
+        """Make the namespaces of so many hosts."""
         self._stack = contextlib.ExitStack()
         self._work = tempfile.mkdtemp(prefix="portknock-bench-")
         self._stack.callback(shutil.rmtree, self._work, ignore_errors=True)
         self._collections = collections_path()
         self._stack.callback(remove_collections_path, self._collections)
-        self._lan = self._stack.enter_context(Lan("host"))
-        self._address = self._lan.addresses("host")[1]
+        self._names = ["host{0}".format(number) for number in range(count)]
+        self._lan = self._stack.enter_context(Lan(*self._names))
+        self.client = self._lan.client
+        self.cells = [self._cell(name) for name in self._names]
+
+    def _cell(self, name):
+        namespace, address = self._lan.namespace(name), self._lan.addresses(name)[1]
+        return Cell(self._path(name), namespace, address, self._path("key.pub"))
 
     def __enter__(self):
-        """Start sshd and wait for it."""
+        """Start every sshd and wait for them."""
         try:
             self._start()
         except BaseException:
@@ -93,34 +162,14 @@ class Target:
         return os.path.join(self._work, name)
 
     def _start(self):
-        for name in ("key", "host_key"):
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._path(name)])
-        for name, text in (
-            ("sshd_config", SSHD_CONFIG.format(self._address)), ("start", CELL), ("ansible.cfg", ""),
-        ):  # fmt: skip
-            with open(self._path(name), "w") as handle:
-                handle.write(text)
-        os.mkdir(self._path("cell"))
-        with inside(self._lan.namespace("host")), open(self._path("sshd.log"), "w") as log:
-            words = ["unshare", "--mount", "--propagation", "private", "sh", self._path("start"), self._work]
-            self._sshd = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._stack.callback(self._end)
-        self._wait()
-
-    def _end(self):
-        self._sshd.terminate()
-        self._sshd.wait(10)
-
-    def _wait(self):
-        for _attempt in range(100):
-            with inside(self._lan.client), contextlib.suppress(OSError):
-                socket.create_connection((self._address, 22), 1).close()
-                return
-            if self._sshd.poll() is not None:
-                break
-            time.sleep(0.1)
-        with open(self._path("sshd.log")) as log:
-            raise BenchError("sshd did not start: {0}".format(log.read()[-1000:]))
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._path("key")])
+        with open(self._path("ansible.cfg"), "w"):
+            pass
+        for cell in self.cells:
+            self._stack.callback(cell.end)
+            cell.start()
+        for cell in self.cells:
+            cell.wait(self.client)
 
     def _environment(self):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
@@ -131,7 +180,10 @@ class Target:
             ANSIBLE_COLLECTIONS_PATH=self._collections,
             ANSIBLE_CALLBACK_PLUGINS=os.path.join(HERE, "callback"),
             ANSIBLE_CALLBACKS_ENABLED="task_times",
+            ANSIBLE_FORKS=str(max(5, len(self.cells))),
             ANSIBLE_HOST_KEY_CHECKING="false",
+            # Sockets are named after host, port and user: another bench's master must not be taken for ours.
+            ANSIBLE_SSH_CONTROL_PATH_DIR=self._path("cp"),
             ANSIBLE_SSH_ARGS="-F none -o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile=/dev/null",
             BENCH_TASK_TIMES=self._path("times"),
             PYTHONDONTWRITEBYTECODE="1",
@@ -139,19 +191,24 @@ class Target:
 
     def _inventory(self):
         python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-        host = {
-            "ansible_host": self._address,
+        common = {
             "ansible_user": "root",
             "ansible_ssh_private_key_file": self._path("key"),
             "ansible_python_interpreter": python,
         }
-        return {"all": {"hosts": {"target": host}}}
+        addresses = {name: cell.address for name, cell in zip(self._names, self.cells, strict=True)}
+        hosts = {name: dict(common, ansible_host=address) for name, address in addresses.items()}
+        return {"all": {"hosts": hosts}}
 
     def play(self, tasks):
-        """Run tasks in one play; return a list of (task name, seconds, changed).
+        """Run tasks in one play; return a list of (task name, seconds, changed), one for every host.
 
         :raises BenchError: if a task fails.
         """
+        return self.finish(self.start(tasks))
+
+    def start(self, tasks):
+        """Start a play; finish() ends it."""
         play = [{"name": "Bench", "hosts": "all", "gather_facts": False, "tasks": tasks}]
         for name, value in (("inventory.json", self._inventory()), ("play.json", play)):
             with open(self._path(name), "w") as handle:
@@ -159,14 +216,28 @@ class Target:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path("times"))
         words = [ansible_playbook(), "-i", self._path("inventory.json"), self._path("play.json")]
-        with inside(self._lan.client):
-            done = subprocess.run(
-                words, capture_output=True, text=True, env=self._environment(), timeout=1500, check=False
+        with inside(self.client), open(self._path("output"), "w") as output:
+            return subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment()
             )
-        if done.returncode:
-            raise BenchError("ansible-playbook failed: {0}".format((done.stdout + done.stderr)[-3000:]))
+
+    def finish(self, process):
+        """Wait for a play and return what play() does."""
+        try:
+            process.wait(1500)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if process.returncode:
+            raise BenchError("ansible-playbook failed: {0}".format(self.output()[-3000:]))
         with open(self._path("times")) as handle:
             return [tuple(json.loads(line)) for line in handle]
+
+    def output(self):
+        """Return what the play printed so far."""
+        with open(self._path("output")) as handle:
+            return handle.read()
 
 
 def ansible_playbook():
@@ -178,14 +249,20 @@ def ansible_playbook():
     return found
 
 
-def task(label, module, options):
+def task(label, module, options, **keywords):
     """Return one task."""
-    return {"name": label, module: options}
+    return dict({"name": label, module: options}, **keywords)
 
 
 def knock_task(label, **options):
-    """Return a task of our module with the article's settings."""
-    return task(label, "sesame.portknock.knock_ruleset", dict(ARTICLE, **options))
+    """Return a task of our module with the article's settings; without the guard, which has a group of its own."""
+    return task(label, MODULE, dict(ARTICLE, guard=False, **options))
+
+
+def guarded_task(label, **options):
+    """Return a task of our module under guard, which fails if its change was not confirmed by a new connection."""
+    unconfirmed = "guarded.guard.state != 'confirmed'"
+    return task(label, MODULE, dict(ARTICLE, **options), register="guarded", failed_when=unconfirmed)
 
 
 def reset_task():
@@ -239,7 +316,8 @@ def measure_noop(table, target, count):
     tasks = [reset_task(), knock_task("set up"), knock_task("warm up"), task("warm up", "ansible.builtin.ping", {})]
     for number in range(count):
         pair = [
-            knock_task("module {0}".format(number)),
+            # The guard is on, as it is by default: it finds that there is nothing to confirm.
+            task("module {0}".format(number), MODULE, ARTICLE),
             task("ping {0}".format(number), "ansible.builtin.ping", {}),
         ]
         tasks += pair if number % 2 else pair[::-1]
@@ -249,11 +327,12 @@ def measure_noop(table, target, count):
     table.add("task without a change / ping", values, GOAL_NOOP)
 
 
-def measure_first(table, target, count, families):
-    """Measure a first apply of the article against the same job in single tasks."""
+def measure_first(table, target, count, families, guard=False):
+    """Measure a first apply of the article against the same job in single tasks, which have no guard."""
     tasks = [task("warm up", "ansible.builtin.ping", {})]
+    apply = guarded_task if guard else knock_task
     for number in range(count):
-        ours = [reset_task(), knock_task("module {0}".format(number), ip_versions=list(families))]
+        ours = [reset_task(), apply("module {0}".format(number), ip_versions=list(families))]
         theirs = [reset_task()]
         for family in families:
             theirs += article_tasks("tasks {0}".format(number), family)
@@ -262,7 +341,8 @@ def measure_first(table, target, count, families):
     check_changed(times, "module", True)
     check_changed(times, "tasks", True)
     values = ratios(sums(times, "module", count), sums(times, "tasks", count))
-    table.add("first apply / single tasks, {0}".format(" and ".join(families)), values, GOAL_FIRST)
+    what = "first apply{0} / single tasks, {1}".format(" under guard" if guard else "", " and ".join(families))
+    table.add(what, values, None if guard else GOAL_FIRST)
 
 
 def measure(table, full):
@@ -271,3 +351,4 @@ def measure(table, full):
         measure_noop(table, target, rounds(full, 21, 81))
         for families in (("ipv4",), ("ipv4", "ipv6")):
             measure_first(table, target, rounds(full, 7, 25), families)
+        measure_first(table, target, rounds(full, 7, 25), ("ipv4", "ipv6"), guard=True)

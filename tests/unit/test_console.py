@@ -96,7 +96,7 @@ def test_the_status_afterwards(story, capsys):
 def test_the_controller_confirms(story, capsys):
     story.host.ssh = NEW_SSH
     assert _console.main(["confirm", "--json", IDENT]) == 0
-    assert as_json(said(capsys)) == dict(outcome="confirmed", connection=NEW_SSH)
+    assert as_json(said(capsys)) == dict(outcome="confirmed", connection=NEW_SSH, why="")
     story.assert_new()
 
 

@@ -149,7 +149,7 @@ def test_nothing_is_kept_before_the_confirm(story):
 
 def test_confirmed(story):
     story.apply()
-    assert story.confirm() == dict(outcome="confirmed", connection=NEW_SSH)
+    assert story.confirm() == dict(outcome="confirmed", connection=NEW_SSH, why="")
     story.assert_new()
     assert story.agent.disarmed == [IDENT]
     assert story.guard.ended(IDENT)["outcome"] == "confirmed"

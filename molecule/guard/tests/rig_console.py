@@ -1,0 +1,200 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host as somebody at its console sees it, whatever its firewall says: through docker."""
+
+import json
+import re
+import subprocess
+import time
+
+from harness import COMMON_VARS, DOORS, EPHEMERAL, Visitor
+
+DOOR = DOORS["shell"]
+BEFORE = {"policy": "accept", "doors": [DOORS["article"]]}
+"""The ruleset from before: port 22 is open to everyone."""
+
+AFTER = {"policy": "reject", "doors": COMMON_VARS["portknock_doors"], "allow": COMMON_VARS["portknock_allow"]}
+"""The ruleset that is applied: port 22 is behind a door."""
+
+KEY = EPHEMERAL / "key"
+SSH = "-F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+RULES_FILES = ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6")
+RUN = "/run/portknock"
+_SAVES = "iptables-save -t filter; ip6tables-save -t filter"
+# Counters, and the time in comments.
+_PASSING = re.compile(r"^#.*\n| \[\d+:\d+\]$", re.M)
+_FIRST_KNOCK = str(DOOR["knock"][0])
+_BLOCK = f"iptables -t raw -I PREROUTING -p tcp --dport {_FIRST_KNOCK} -j DROP"
+_REMEMBER = """
+    set -e
+    tar -C / -cpf /root/before.tar etc/iptables etc/portknock
+    iptables-save -t filter >/root/before.v4
+    ip6tables-save -t filter >/root/before.v6
+"""
+_GO_BACK = f"""
+    set -e
+    systemctl stop portknock-guard.timer portknock-guard.service 2>/dev/null || true
+    systemctl reset-failed
+    ln -sf /etc/alternatives/iptables-restore /usr/sbin/iptables-restore
+    rm -rf {RUN} /etc/iptables /etc/portknock /run/held
+    tar -C / -xpf /root/before.tar
+    iptables-restore </root/before.v4
+    ip6tables-restore </root/before.v6
+    iptables -t raw -F
+"""
+# The first iptables-restore that --noflush or a snapshot goes through hangs, all later ones do not.
+_HANG_ONCE = """
+    set -e
+    rm /usr/sbin/iptables-restore
+    printf '#!/bin/sh\\nmkdir /run/held 2>/dev/null && sleep 99\\nexec /etc/alternatives/iptables-restore "$@"\\n' \
+        >/usr/sbin/iptables-restore
+    chmod 755 /usr/sbin/iptables-restore
+"""
+
+
+class Target:
+    """A container, and the address under which a controller knows it."""
+
+    def __init__(self, name, address):
+        """Take both."""
+        self.name, self.address = name, address
+        self.rules_before, self.files_before = "", ""
+
+    def run(self, script, check=True):
+        """Run a script as root; return the finished process."""
+        done = subprocess.run(
+            ["docker", "exec", self.name, "sh", "-c", script], check=False, capture_output=True, text=True, timeout=60
+        )
+        assert not check or done.returncode == 0, f"{script}: {done}"
+        return done
+
+    def out(self, script):
+        """Return what a script prints."""
+        return self.run(script).stdout
+
+    # The ruleset and the files
+
+    def remember(self):
+        """Take what is there now for the state before."""
+        self.run(_REMEMBER)
+        self.rules_before, self.files_before = self.rules(), self.files()
+
+    def go_back(self):
+        """Make it as it was, whatever a test left."""
+        self.run(_GO_BACK)
+        assert self.is_as_before() and self.files() == self.files_before
+
+    def rules(self):
+        """Return the filter tables in the kernel."""
+        return _PASSING.sub("", self.out(_SAVES))
+
+    def files(self):
+        """Return the rules files, byte for byte."""
+        return self.out("head -n -0 " + " ".join(RULES_FILES))
+
+    def is_as_before(self):
+        """Tell whether the kernel has the rules from before."""
+        return self.rules() == self.rules_before
+
+    def staged(self):
+        """Return the files that wait to be moved into place."""
+        return self.out("find /etc -name '.portknock-*'").split()
+
+    # The change that is pending
+
+    def pending(self):
+        """Return the record of the change that waits to be confirmed, or None."""
+        text = self.run(f"cat {RUN}/pending.json", check=False).stdout
+        return json.loads(text) if text else None
+
+    def waits(self):
+        """Tell whether a change is applied and waits to be confirmed."""
+        record = self.pending()
+        return record is not None and record["state"] == "applied"
+
+    def last(self):
+        """Return how the last change ended."""
+        return json.loads(self.out(f"cat {RUN}/last.json"))
+
+    def guards(self):
+        """Return what is there to undo a change: units, timers and processes."""
+        return self.out(
+            "systemctl list-units --all --plain --no-legend 'portknock-guard*' 2>/dev/null;"
+            "systemctl list-timers --all --no-legend 2>/dev/null | grep portknock;"
+            "pgrep -af [g]uard.zip || true"
+        )
+
+    def leftovers(self):
+        """Return what is left of a change that ended, besides the word how it did."""
+        return self.guards() + self.out(f"find /etc {RUN} -name '.portknock-*' -o -name pending.json")
+
+    def is_tidy(self):
+        """Tell whether that is nothing."""
+        return not self.leftovers()
+
+    # Getting in
+
+    def lets_in(self):
+        """Tell whether a new ssh connection gets in now."""
+        return ssh(f"root@{self.address}", "echo in") == "in\n"
+
+    def lets_in_after_a_knock(self):
+        """Tell whether port 22 is shut to whoever does not knock, and a new ssh connection gets in after one."""
+        visitor = Visitor(self.address)
+        visitor.wait_until_shut(22)
+        visitor.knock(DOOR["knock"])
+        return self.lets_in()
+
+    # Faults
+
+    def lose_knocks(self):
+        """Drop the first packet of each knock, as a firewall on the way would."""
+        self.run(_BLOCK)
+
+    def pass_knocks(self):
+        """Stop that."""
+        self.run(_BLOCK.replace("-I", "-D"))
+
+    def hang_once(self):
+        """Make the next iptables-restore hang; those behind it do not."""
+        self.run(_HANG_ONCE)
+
+    def hangs(self):
+        """Tell whether it hangs now."""
+        return self.run("test -e /run/held", check=False).returncode == 0
+
+    # Without systemd
+
+    def start_bare(self, image_of, network):
+        """Start it as a container whose only process sleeps, and install iptables."""
+        image = subprocess.run(
+            ["docker", "inspect", "--format", "{{.Config.Image}}", image_of], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        self.remove()
+        subprocess.run(
+            ["docker", "run", "--detach", "--name", self.name, "--network", network, "--cap-add", "NET_ADMIN",
+             "--tmpfs", "/run", "--label", "sesame.portknock.host=1", "--entrypoint", "sleep", image, "infinity"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        self.run("mkdir -p /run/lock; apt-get -qq install --no-install-recommends iptables")
+
+    def remove(self):
+        """Remove the container, if it is there."""
+        subprocess.run(["docker", "rm", "--force", "--volumes", self.name], check=False, capture_output=True)
+
+
+def ssh(where, command):
+    """Run a command over a connection of plain ssh that shares nothing with any play's; return what it prints."""
+    words = ["ssh", *SSH.split(), "-o", "ConnectTimeout=3", "-i", KEY, where, command]
+    return subprocess.run(words, check=False, capture_output=True, text=True, timeout=20).stdout
+
+
+def soon(happened, seconds=10):
+    """Wait until something is so; return whether it came to be in time."""
+    end = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True

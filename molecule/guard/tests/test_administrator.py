@@ -1,0 +1,63 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Somebody at the host's console sees what is pending, and ends it."""
+
+import re
+
+from rig_console import AFTER, RUN, soon
+
+PENDING = re.compile(
+    r"A change is pending, made by \S+@\S+ process \d+ \(\w+\), \d+ s ago\. "
+    r"It is undone in \d+ s unless it is confirmed\.\n"
+)
+
+
+def hold(target, controller, timeout):
+    """Start a change that no knock confirms, and look at it."""
+    target.lose_knocks()
+    run = controller.start(AFTER, guard_timeout=timeout)
+    run.until(target.waits)
+    assert PENDING.fullmatch(target.out(f"sh {RUN}/status"))
+    return run
+
+
+def test_timer_s_service_rolls_back_now(target, controller):
+    run = hold(target, controller, 60)
+    target.run("systemctl start portknock-guard.service")
+    assert soon(target.is_as_before, 3)
+    event = run.only()
+    assert event.kind == "failed" and event.result["rolled_back"], event
+    assert event.result["guard"]["seconds"] < 60 and target.lets_in()
+    assert soon(target.is_tidy), target.leftovers()
+
+
+def test_rollback_undoes_it_now(target, controller):
+    run = hold(target, controller, 60)
+    assert target.out(f"sh {RUN}/rollback") == "The change was rolled back: somebody on the host asked for it.\n"
+    assert target.is_as_before() and not target.guards()
+    event = run.only()
+    assert event.kind == "failed" and event.result["rolled_back"], event
+    assert "somebody on the host asked for it" in event.result["msg"] and event.result["guard"]["seconds"] < 60
+    assert target.out(f"sh {RUN}/status") == "The change was rolled back: somebody on the host asked for it.\n"
+    wrong = target.run(f"sh {RUN}/rollback --now", check=False)
+    assert wrong.returncode == 2 and wrong.stderr.startswith("usage: ")
+    # Too late: it stays undone, and that is said.
+    late = target.run(f"sh {RUN}/confirm", check=False)
+    assert late.returncode == 1 and late.stdout.startswith("The change was rolled back: ")
+    assert target.is_as_before() and target.lets_in() and target.is_tidy()
+
+
+def test_confirm_keeps_it_now(target, controller):
+    run = hold(target, controller, 6)
+    assert target.out(f"sh {RUN}/confirm") == "The change is confirmed and kept.\n"
+    assert not target.guards() and target.files() != target.files_before
+    event = run.only()
+    assert event.kind == "ok" and event.result["changed"] and event.result["guard"]["state"] == "confirmed", event
+    # No connection of this controller's proved anything.
+    assert "new connection" not in event.result["guard"]["proof"]
+    target.pass_knocks()
+    assert target.lets_in_after_a_knock() and target.is_tidy()
+    late = target.run(f"sh {RUN}/rollback", check=False)
+    assert late.returncode == 1 and late.stdout == "The change is confirmed and kept.\n"
+    assert not target.is_as_before()
