@@ -34,7 +34,9 @@ _OWNER = re.compile(r"^.* process (\d+) \(([0-9a-f]{8})\)$")
 # ssh never got as far as running anything.
 _NEVER_RAN = re.compile(
     r"ssh: connect to host|Could not resolve hostname|Permission denied|Host key verification failed|"
-    r"kex_exchange_identification|Too many authentication failures|UNPROTECTED PRIVATE KEY",
+    r"kex_exchange_identification|Too many authentication failures|UNPROTECTED PRIVATE KEY|"
+    r"command-line:? line \d+:|Bad configuration option|bad configuration options|Bad owner or permissions|"
+    r"Can't open user config file|Control(?:Socket|Path) .* too long|Failed to knock",
 )
 
 

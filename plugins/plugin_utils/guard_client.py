@@ -114,8 +114,8 @@ class Client:
 
     def _try_confirm(self, attempt: Attempt, end: float) -> dict[str, Any] | None:
         self._tries += 1
+        self._knock()
         try:
-            self._line.knock()
             left = max(end - self._clock(), 0.5)
             answer = read_answer(self._line.fresh(command("confirm", attempt.id), min(TRY_SECONDS, max(left / 2, 1.0))))
         except LineError as error:
@@ -128,6 +128,13 @@ class Client:
             self._line.reset()
         return None
 
+    def _knock(self) -> None:
+        """Knock; where that is not possible, the connection may come through all the same."""
+        try:
+            self._line.knock()
+        except LineError as error:
+            self._errors.append(str(error))
+
     def _after_deadline(self, attempt: Attempt) -> dict[str, Any] | None:
         """Wait until the host has rolled back and can be reached the old way, and hear what it says."""
         begun = self._clock()
@@ -137,7 +144,7 @@ class Client:
             try:
                 # The old way in may have been behind a door as well, and its knock may be the same.
                 if turn % 2:
-                    self._line.knock()
+                    self._knock()
                 # What is pending so long has lost its timer: somebody stopped it.
                 verb = "rollback" if self._clock() > begun + OVERDUE_SECONDS else "status"
                 answer = read_answer(self._line.usual(command(verb, attempt.id), TRY_SECONDS))
