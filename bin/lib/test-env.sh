@@ -58,6 +58,31 @@ make_venv() {
     say "$folder"
 }
 
+# Every ansible-core that the collection is made for (meta/runtime.yml and newer).
+CORES=(2.16 2.17 2.18 2.19 2.20 2.21)
+
+python_of_core() {
+    case $1 in
+        2.16 | 2.17) first_python 3.11 3.12 3.10 ;;
+        2.18 | 2.19) first_python 3.11 3.12 3.13 ;;
+        *) first_python 3.12 3.13 3.14 ;;
+    esac
+}
+
+# One virtual environment for each of them: .cache/venv/core-VERSION. Prints those that could be made;
+# a release for which this machine has no Python is named on stderr.
+make_core_venvs() {
+    local core python
+    for core in "${CORES[@]}"; do
+        if python=$(python_of_core "$core"); then
+            make_venv "core-$core" "$python" "core-$core" >/dev/null || return 1
+            printf '%s ' "$core"
+        else
+            say "No Python on this machine for ansible-core $core: nothing is tried with it." >&2
+        fi
+    done
+}
+
 # The names of the files that git knows or would add, NUL between them.
 project_files() {
     local file

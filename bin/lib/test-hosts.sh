@@ -6,8 +6,8 @@
 # shellcheck shell=bash
 
 # Real servers and real knockers for the network namespaces.
-WIRE_PACKAGES=(curl hping3 iproute2 ipset iptables knockd netcat-openbsd nmap openssh-client
-    openssh-server procps sshpass telnet)
+WIRE_PACKAGES=(curl faketime git hping3 iproute2 ipset iptables knockd netcat-openbsd nmap openssh-client
+    openssh-server procps rsync sshpass sudo telnet)
 
 is_installed() { [[ "$(dpkg-query -W -f '${Status}' "$1" 2>/dev/null)" == "install ok installed" ]]; }
 
@@ -54,6 +54,8 @@ with_controller() {
 
 on_the_wire() {
     need_wire_packages
+    PORTKNOCK_CORES=$(make_core_venvs) || return
+    export PORTKNOCK_CORES
     with_controller "$@"
 }
 

@@ -8,10 +8,13 @@ import os
 import shutil
 import signal
 import tempfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from rig_controller import Controller, cores
+from rig_faults import clean_up
 from rig_lan import Lan
 from rig_packets import IPV4, IPV6
 from rig_peer import Peer
@@ -31,6 +34,8 @@ NEEDED = (
     "ssh",
     "sshd",
     "flock",
+    "sudo",
+    "faketime",
 )
 BACKENDS = ("nft", "legacy")
 
@@ -53,6 +58,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Say at once what is missing, instead of failing later in a hundred places."""
     config.addinivalue_line("markers", "soak: a long series, only with --soak")
+    config.addinivalue_line("markers", "every_core: also without --soak with each release of ansible-core")
+    config.addinivalue_line("markers", "only(backend): where the other backend does not have what the test is about")
     # Whatever ends the run, what it made is taken down; a shell starts what runs beside it deaf to SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -65,12 +72,34 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave the long series out, unless they were asked for."""
-    if config.getoption("--soak"):
-        return
-    long = [item for item in items if item.get_closest_marker("soak")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if item not in long]
+    """Leave out what a backend does not have, and the long series unless they were asked for."""
+    out = [item for item in items if not _runs(item, config.getoption("--soak"))]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
+
+
+def _runs(item, soak):
+    only = item.get_closest_marker("only")
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    if only and values["network"] not in only.args:
+        return False
+    if soak:
+        return True
+    if item.get_closest_marker("soak"):
+        return False
+    return "core" not in values or _is_its_turn(
+        item, values["core"], values["network"], only.args if only else BACKENDS
+    )
+
+
+def _is_its_turn(item, core, backend, backends):
+    """Tell whether a test of the guard, which is run once, is run with these two: with the same ones every time."""
+    releases = cores()
+    name = item.name.replace(core, "").replace(backend, "")
+    number = zlib.crc32(name.encode())
+    if item.get_closest_marker("every_core"):
+        return backends[(number + releases.index(core)) % len(backends)] == backend
+    return (backends[number % len(backends)], releases[number // 2 % len(releases)]) == (backend, core)
 
 
 def pytest_generate_tests(metafunc):
@@ -81,6 +110,9 @@ def pytest_generate_tests(metafunc):
         )
     if "family" in metafunc.fixturenames:
         metafunc.parametrize("family", (IPV4, IPV6))
+    if "core" in metafunc.fixturenames:
+        # A long series is long enough with one release.
+        metafunc.parametrize("core", cores()[-1:] if metafunc.definition.get_closest_marker("soak") else cores())
 
 
 @pytest.fixture(scope="session")
@@ -112,3 +144,13 @@ def rig(network):
 def soak(request):
     """Whether the long series were asked for."""
     return request.config.getoption("--soak")
+
+
+@pytest.fixture
+def controller(rig, core):
+    """A controller with one release of ansible-core, and the target as if the collection had never been there."""
+    made = Controller(rig.client.namespace, rig.target.start_sshd(), rig.target.folder / "controller", core)
+    clean_up(rig)
+    yield made
+    made.close()
+    clean_up(rig)
