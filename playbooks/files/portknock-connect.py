@@ -1,0 +1,92 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What ssh calls to connect to a host behind a door: ``python3 portknock-connect.py NAME HOST PORT``.
+
+Knocks, connects, knocks again if that did not get in, and hands the open connection to ssh, which then goes on by
+itself (ProxyUseFdpass). The steps are in the file ``knocks`` beside this one.
+"""
+
+import fcntl
+import os
+import socket
+import struct
+import sys
+import zlib
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+from _enter import ShutError, enter  # noqa: E402
+from _knock import KnockError, resolve, send_knock  # noqa: E402
+
+SECONDS = 20
+KNOCKS = os.path.join(HERE, "knocks")
+
+
+class Trouble(Exception):
+    """Why it cannot be done, for whoever called ssh."""
+
+
+def read_knock(name):
+    """Return (pause, host to knock at or '', steps) of a host."""
+    with open(KNOCKS, encoding="utf-8") as stream:
+        for line in stream:
+            words = line.split()
+            if words[:1] == [name]:
+                pairs = [word.partition("/") for word in words[3:]]
+                return float(words[1]), "" if words[2] == "-" else words[2], [(int(p), kind) for p, _s, kind in pairs]
+    raise Trouble("{0} is not in {1}. Run the playbook sesame.portknock.client_config again.".format(name, KNOCKS))
+
+
+def knocker(name, addresses):
+    """Return a function that knocks once."""
+    pause, host, steps = read_knock(name)
+    at = resolve(host) if host else addresses
+
+    def knock():
+        # Steps of two ssh at once to the same host would mix: each host has a byte of the file to lock.
+        with open(KNOCKS, "r+b") as stream:
+            fcntl.lockf(stream, fcntl.LOCK_EX, 1, zlib.crc32(name.encode()))
+            send_knock(at, steps, pause)
+
+    return knock
+
+
+def hand_over(opened):
+    """Give a connection to the ssh that started us."""
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    with socket.fromfd(sys.stdout.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as ssh:
+        ssh.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", opened.fileno()))])
+
+
+def connect(name, host, port):
+    """Go in."""
+    addresses = resolve(host)
+    try:
+        entered = enter(knocker(name, addresses), addresses, port, SECONDS, speaks_first=True)
+    except ShutError as error:
+        raise Trouble(
+            "port {0} of {1} did not open with {2} knock(s): {3}. Has the knock changed? Then run the playbook "
+            "sesame.portknock.client_config again.".format(port, host, error.tries, error)
+        ) from None
+    hand_over(entered.socket)
+
+
+def main():
+    """Take NAME, HOST and PORT from the command line."""
+    try:
+        name, host, port = sys.argv[1:]
+        connect(name, host, int(port))
+    except (Trouble, KnockError) as error:
+        sys.exit("portknock: {0}".format(error))
+    except OSError as error:
+        # ssh ended meanwhile, a file is not readable, or ProxyUseFdpass is not yes.
+        sys.exit("portknock: {0} {1}".format(error.strerror, error.filename or "when ssh was to take the connection"))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# What ssh calls to connect to a host behind a door, where there is no python3: bash portknock-connect.sh NAME HOST PORT
+# Knocks, connects, knocks again if that did not get in, and then copies between ssh and the connection. The steps are
+# in the file `knocks` beside this one. For bash 3.2 and later, with what Linux and macOS both have.
+
+set -u
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P) || exit 1
+TRIES=5
+# Tenths of a second for an address to answer and for the server to say something.
+PATIENCE=60
+
+complain() {
+    printf 'portknock: %s\n' "$1" >&2
+    exit 1
+}
+
+read_knock() {
+    local found rest
+    while read -r found PAUSE KNOCK_HOST rest; do
+        [[ $found == "$NAME" ]] || continue
+        read -r -a STEPS <<<"$rest"
+        [[ $KNOCK_HOST != - ]] || KNOCK_HOST=$HOST
+        return
+    done <"$HERE/knocks"
+    complain "$NAME is not in $HERE/knocks. Run the playbook sesame.portknock.client_config again."
+}
+
+# One address a line; a name where nobody here can look it up, then bash does when it connects.
+addresses_of() {
+    local address kind rest found=""
+    if command -v getent >/dev/null; then
+        while read -r address kind rest; do
+            [[ $kind == STREAM ]] && echo "$address" && found=yes
+        done < <(getent ahosts "$1")
+    fi
+    [[ -n $found ]] || echo "$1"
+}
+
+# Steps of two ssh at once to the same host would mix. A lock that nobody lets go of is broken after three seconds.
+lock() {
+    local turn
+    for ((turn = 0; turn < 30; turn++)); do
+        mkdir "$HERE/lock-$NAME" 2>/dev/null && return
+        sleep 0.1
+    done
+}
+
+unlock() { rmdir "$HERE/lock-$NAME" 2>/dev/null; }
+
+knock() {
+    local step address sent=()
+    lock
+    for step in "${STEPS[@]}"; do
+        sent=()
+        for address in $KNOCK_AT; do
+            if [[ $step == */udp ]]; then
+                printf '\0' >"/dev/udp/$address/${step%/*}"
+            else
+                # A connect to a port that drops hangs, and would send its SYN again after a second: it is ended before.
+                (exec 3<>"/dev/tcp/$address/${step%/*}") &
+                sent+=($!)
+            fi
+        done
+        sleep "$PAUSE"
+        ((${#sent[@]} == 0)) || kill "${sent[@]}"
+    done
+    unlock
+} 2>/dev/null
+
+# Connects, waits for the server's first line, tells the shell above, and copies until one side ends.
+attempt() {
+    local line reader
+    exec 3<>"/dev/tcp/$1/$PORT" || exit 1
+    IFS= read -r -u 3 line || exit 1
+    kill -USR1 $$
+    printf '%s\n' "$line"
+    cat <&3 &
+    reader=$!
+    {
+        cat <&5 >&3
+        kill "$reader"
+    } &
+    exec 3>&- 5<&-
+    wait "$reader"
+} 2>/dev/null
+
+# Returns only if it did not get in.
+enter() {
+    local turn child
+    attempt "$1" <&5 &
+    child=$!
+    for ((turn = 0; turn < PATIENCE; turn++)); do
+        if [[ -n $IN ]]; then
+            wait "$child"
+            exit
+        fi
+        kill -0 "$child" 2>/dev/null || break
+        sleep 0.1
+    done
+    # It may have got in with the last of its time.
+    kill "$child" 2>/dev/null && REASON="timed out"
+    wait "$child" 2>/dev/null
+    [[ -z $IN ]] || exit 1
+}
+
+main() {
+    local try address
+    (($# == 3)) || complain "usage: portknock-connect.sh NAME HOST PORT"
+    NAME=$1 HOST=$2 PORT=$3 IN=""
+    read_knock
+    KNOCK_AT=$(addresses_of "$KNOCK_HOST")
+    trap 'IN=yes' USR1
+    exec 5<&0
+    for ((try = 1; try <= TRIES; try++)); do
+        knock
+        REASON="refused or not reached"
+        for address in $(addresses_of "$HOST"); do
+            enter "$address"
+        done
+        sleep "0.$try"
+    done
+    complain "port $PORT of $HOST did not open with $TRIES knocks: $REASON. Has the knock changed? Then run the \
+playbook sesame.portknock.client_config again."
+}
+
+main "$@"

@@ -1,0 +1,148 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: client_hosts
+short_description: Tell what an ssh client must know of the hosts behind doors
+version_added: 1.0.0
+author:
+  - sesame.portknock contributors (@sesame)
+description:
+  - Made for the playbook C(sesame.portknock.client_config).
+  - Looks at the same variables as the connection plugin P(sesame.portknock.knock_ssh#connection).
+options:
+  _input:
+    description: The names of the hosts.
+    type: list
+    elements: str
+    required: true
+  hostvars:
+    description: The variables of all hosts.
+    type: dict
+    required: true
+  jumps:
+    description: The names and addresses that the user's ssh configuration reaches through another host.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Which hosts are behind a door
+  ansible.builtin.debug:
+    msg: "{{ groups['all'] | sesame.portknock.client_hosts(hostvars) | map(attribute='name') }}"
+  no_log: true # the steps are in it
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - The hosts behind doors, each with C(name), C(aliases), C(address), C(port), C(user), C(knock), which holds the steps, and
+      C(left_out), which says why ssh cannot knock for this one.
+  type: list
+  elements: dict
+"""
+
+import re
+from collections import Counter
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE, KnockError
+from ansible_collections.sesame.portknock.plugins.plugin_utils import knocking
+
+_SSH = ("ssh", "ansible.builtin.ssh", "smart", "paramiko", "paramiko_ssh", "ansible.netcommon.paramiko")
+_KNOCK_SSH = "sesame.portknock.knock_ssh"
+_NAME = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:@%+~-]*\Z")
+_USER = re.compile(r"[^\s\"'#\\%]+\Z")
+_THROUGH = re.compile(r"(?:^|\s)-J|ProxyJump|ProxyCommand", re.I)
+
+
+def client_hosts(names, hostvars, jumps=()) -> list[dict]:
+    """Return what an ssh client must know of the hosts behind doors, in their order."""
+    hosts = [host for host in (_host(name, hostvars[name], set(jumps)) for name in names) if host]
+    shared = Counter(host["address"] for host in hosts)
+    taken = {host["name"] for host in hosts}
+    for host in hosts:
+        address = host["address"]
+        # An address of two hosts, behind one NAT for instance, would lead to the first one's door.
+        own = bool(address) and shared[address] == 1 and address not in taken
+        host["aliases"] = [host["name"], *([address] if own else [])]
+    return hosts
+
+
+def _host(name, variables, jumps):
+    port = _number(name, "ansible_port", _first(variables, ("ansible_port", "ansible_ssh_port"), 22), int)
+    try:
+        steps = _steps(variables, port)
+    except KnockError as error:
+        raise AnsibleFilterError(f"{name}: {error}") from None
+    if not steps:
+        return None
+    address = str(_first(variables, ("ansible_host", "ansible_ssh_host"), ""))
+    host = {
+        "name": name,
+        "address": "" if address == name else address,
+        "port": port,
+        "user": str(_first(variables, ("ansible_user", "ansible_ssh_user"), "")),
+    }
+    pause = _number(name, "ansible_knock_pause", _first(variables, ("ansible_knock_pause",), PAUSE), float)
+    host["left_out"] = _why_not(host, variables, jumps)
+    host["knock"] = " ".join(
+        [name, f"{pause:g}", str(variables.get("ansible_knock_host") or "-"), *(f"{p}/{kind}" for p, kind in steps)]
+    )
+    return host
+
+
+def _first(variables, names, default):
+    return next((variables[name] for name in names if variables.get(name) not in (None, "")), default)
+
+
+def _number(name, option, value, kind):
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise AnsibleFilterError(f"{name}: {option} must be a number.") from None
+
+
+def _steps(variables, port):
+    if not _is_ssh(str(variables.get("ansible_connection") or "ssh")):
+        return ()
+    words = variables.get("ansible_knock")
+    if words is not None:
+        return knocking.steps_of(words, "ansible_knock") if words else ()
+    words = knocking.door_for_port(variables.get("portknock_doors"), port).get("knock")
+    return knocking.steps_of(words, "portknock_doors") if words else ()
+
+
+def _is_ssh(connection):
+    return connection in (*_SSH, _KNOCK_SSH)
+
+
+def _why_not(host, variables, jumps):
+    """Return why ssh cannot knock by itself for a host, or ''."""
+    arguments = " ".join(str(variables.get(f"ansible_ssh_{kind}args") or "") for kind in ("", "common_", "extra_"))
+    via = variables.get("ansible_knock_via", knocking.AUTO)
+    places = (host["name"], host["address"], str(variables.get("ansible_knock_host") or ""))
+    if not all(map(_NAME.match, filter(None, places))):
+        return "its name or address has a character that a Host line cannot have."
+    if host["user"] and not _USER.match(host["user"]):
+        return "its user has a character that ssh's configuration cannot have."
+    if via == knocking.NONE:
+        return "ansible_knock_via is none."
+    if via == knocking.JUMP or _THROUGH.search(arguments) or jumps & {host["name"], host["address"]}:
+        return (
+            "ssh reaches it through a jump host, and the knock must come from there: in Ansible use the connection "
+            f"{_KNOCK_SSH}, by hand knock on the jump host."
+        )
+    return ""
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict:
+        """Return name to function."""
+        return {"client_hosts": client_hosts}

@@ -1,0 +1,233 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+DOCUMENTATION = r"""
+module: knock
+short_description: Knock at a host, and wait for a port to open
+version_added: 1.0.0
+description:
+  - Sends a knock from the machine that it runs on, which most often is the controller (C(delegate_to=localhost)).
+  - A TCP step is one SYN and a UDP step one datagram, to every address that the host's name has. Whether the host refuses a step
+    or drops it makes no difference.
+  - Needs no privileges. Steps are never returned.
+author:
+  - sesame.portknock contributors (@sesame)
+options:
+  host:
+    description:
+      - The name or address to knock at.
+    type: str
+    required: true
+  knock:
+    description:
+      - The steps of the knock in their order, 1 to 8 of V(PORT), V(PORT/tcp) or V(PORT/udp). TCP is meant where nothing is said.
+      - The steps are a secret. Keep them in Ansible Vault.
+    type: list
+    elements: str
+    required: true
+  pause:
+    description:
+      - Seconds between two steps, 0 to 60, so that the second does not overtake the first. Less is waited where the host answers.
+      - Measured where one packet of four is late by up to 100 ms - with the default no knock of three steps broke, with half of it
+        every sixth did, without a pause every third.
+    type: float
+    default: 0.1
+  ip_version:
+    description:
+      - Which of the host's addresses to knock at. V(any) is all of them.
+    type: str
+    choices: [any, ipv4, ipv6]
+    default: any
+  wait_for:
+    description:
+      - A TCP port that must open. The task fails if it does not.
+      - It is a new connection that is closed at once. For a door with C(once) it is the one that the knock lets in.
+      - As a packet can get lost, each further try begins with a new knock.
+    type: dict
+    suboptions:
+      port:
+        description:
+          - The port.
+        type: int
+        required: true
+      timeout:
+        description:
+          - Seconds for all tries, 1 to 3600.
+        type: int
+        default: 10
+attributes:
+  check_mode:
+    description: Sends nothing. The options are checked and the name is looked up.
+    support: full
+  diff_mode:
+    description: Nothing of a knock may be shown.
+    support: none
+  idempotent:
+    description: A knock is sent every time.
+    support: none
+  platform:
+    description: POSIX.
+    support: full
+    platforms: posix
+requirements:
+  - Python 3.6 or later on the machine that it runs on
+notes:
+  - The connection plugin P(sesame.portknock.knock_ssh#connection) knocks by itself, before each new connection.
+seealso:
+  - module: sesame.portknock.knock_ruleset
+  - plugin: sesame.portknock.knock_ssh
+    plugin_type: connection
+  - module: ansible.builtin.wait_for
+"""
+
+EXAMPLES = r"""
+- name: Knock at the host, and wait until its ssh port is open
+  sesame.portknock.knock:
+    host: "{{ ansible_host }}"
+    knock: "{{ vault_knock }}"
+    wait_for:
+      port: 22
+  delegate_to: localhost
+
+- name: Open the web server's door for the application server
+  sesame.portknock.knock:
+    host: web.example.org
+    knock: [7144, 2791/udp, 9318]
+    ip_version: ipv4
+  delegate_to: app.example.org
+"""
+
+RETURN = r"""
+addresses:
+  description: The addresses that were knocked at, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+  sample: ["192.0.2.11", "2001:db8::11"]
+seconds:
+  description: How long all of it took.
+  returned: success, or when the port did not open
+  type: float
+  sample: 0.214
+opened:
+  description: How the port of O(wait_for) opened, empty where none was to open.
+  returned: success
+  type: dict
+  contains:
+    address:
+      description: The address that let in.
+      type: str
+    seconds:
+      description: The seconds after the first knock.
+      type: float
+    tries:
+      description: How many knocks there were.
+      type: int
+  sample: {"address": "192.0.2.11", "seconds": 0.012, "tries": 1}
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sesame.portknock.plugins.module_utils._enter import ShutError, enter
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import (
+    PAUSE,
+    KnockError,
+    parse_steps,
+    resolve,
+    send_knock,
+)
+
+FAMILIES = {"any": "any", "ipv4": "inet", "ipv6": "inet6"}
+HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+_REFUSED = (
+    "Refused means that the host is there and did not take the knock: check the steps and their order, the address that "
+    "the host sees this machine come from, and that a service listens behind the door."
+)
+_SILENT = (
+    "Nothing refused it either: check that the host is up and that nothing on the way drops the packets. A door that "
+    "refuses by dropping looks the same when it does not take the knock."
+)
+
+
+def argument_spec():
+    """Return the argument spec. Steps are no_log, so they do not show in the journal either."""
+    wait_for = dict(port=dict(type="int", required=True), timeout=dict(type="int", default=10))
+    return dict(
+        host=dict(type="str", required=True),
+        knock=dict(type="list", elements="str", required=True, no_log=True),
+        pause=dict(type="float", default=PAUSE),
+        ip_version=dict(type="str", choices=list(FAMILIES), default="any"),
+        wait_for=dict(type="dict", options=wait_for),
+    )
+
+
+def checked(options):
+    """Return the steps; raise for the first option that cannot be."""
+    steps = parse_steps(options["knock"])
+    _check_range("pause", options["pause"], 0, 60, "seconds")
+    if options["wait_for"]:
+        _check_range("wait_for.port", options["wait_for"]["port"], 1, 65535, "a port")
+        _check_range("wait_for.timeout", options["wait_for"]["timeout"], 1, 3600, "seconds")
+    return steps
+
+
+def _check_range(option, value, least, most, what):
+    # The other way round it would let NaN through.
+    if not least <= value <= most:
+        raise SpecError(option, "{0} is out of range. Give {1}, {2} to {3}.".format(value, what, least, most))
+
+
+def knocked(options, steps, addresses):
+    """Knock, wait for the port if there is one, and return the part of the result that is about it."""
+
+    def knock():
+        send_knock(addresses, steps, options["pause"])
+
+    wanted = options["wait_for"]
+    if not wanted:
+        knock()
+        return {}
+    entered = enter(knock, addresses, wanted["port"], wanted["timeout"])
+    entered.socket.close()
+    return dict(address=entered.address, seconds=round(entered.seconds, 3), tries=entered.tries)
+
+
+def explain(options, error):
+    """Return the sentences about a port that did not open."""
+    wanted = options["wait_for"]
+    return "port {0} of {1} did not open within {2} s and {3} knock{4} ({5}). {6}".format(
+        wanted["port"], options["host"], wanted["timeout"], error.tries, "s" if error.tries > 1 else "", error,
+        _REFUSED if error.refused else _SILENT,
+    )  # fmt: skip
+
+
+def main():
+    """Check, and unless it is check mode, knock."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    # The journal has been written with the steps masked. What is returned holds none by construction, and
+    # masking every text that looks like a step would spoil the result: a step may be a number as short as 7.
+    module.no_log_values = set()
+    options = module.params
+    invocation = {"module_args": dict(options, knock=HIDDEN)}
+    began = time.monotonic()
+    try:
+        steps = checked(options)
+        addresses = resolve(options["host"], FAMILIES[options["ip_version"]])
+        opened = {} if module.check_mode else knocked(options, steps, addresses)
+    except ShutError as error:
+        seconds = round(time.monotonic() - began, 3)
+        module.fail_json(msg=explain(options, error), changed=True, seconds=seconds, invocation=invocation)
+    except (KnockError, PortknockError) as error:
+        module.fail_json(msg=str(error), invocation=invocation)
+    module.exit_json(
+        changed=True, addresses=list(addresses), seconds=round(time.monotonic() - began, 3), opened=opened,
+        invocation=invocation,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which hosts of an inventory ssh can knock at by itself, and how."""
+
+import pytest
+
+pytest.importorskip("ansible", reason="the filter runs on controllers, and this Python has no ansible-core")
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.sesame.portknock.plugins.filter.client_hosts import FilterModule
+
+KNOCK = ["17005", "19100/udp"]
+DOORS = [
+    {"name": "web", "knock": ["18001"], "opens": [443]},
+    {"name": "ssh", "knock": KNOCK, "opens": ["22", "2200-2299"]},
+]
+
+
+def clients(hosts, jumps=()):
+    return FilterModule().filters()["client_hosts"](list(hosts), hosts, jumps)
+
+
+def client(name="web1", jumps=(), **variables):
+    found = clients({name: variables}, jumps)
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"portknock_doors": []},
+        {"portknock_doors": DOORS[:1]},
+        {"portknock_doors": DOORS, "ansible_port": 2300},
+        {"portknock_doors": DOORS, "ansible_knock": []},
+        {"portknock_doors": DOORS, "ansible_connection": "local"},
+    ],
+)
+def test_hosts_without_a_door_before_ssh_are_not_in_it(variables):
+    assert clients({"web1": variables}) == []
+
+
+def test_a_host_as_plain_as_can_be():
+    assert client(portknock_doors=DOORS) == {
+        "name": "web1",
+        "aliases": ["web1"],
+        "address": "",
+        "port": 22,
+        "user": "",
+        "left_out": "",
+        "knock": "web1 0.1 - 17005/tcp 19100/udp",
+    }
+
+
+def test_a_host_with_everything():
+    found = client(
+        ansible_host="192.0.2.7", ansible_port="2222", ansible_user="me", ansible_connection="sesame.portknock.knock_ssh",
+        ansible_knock="18001, 19100/udp", ansible_knock_pause="0.25", ansible_knock_host="192.0.2.99",
+        portknock_doors=DOORS,
+    )  # fmt: skip
+    assert found == {
+        "name": "web1",
+        "aliases": ["web1", "192.0.2.7"],
+        "address": "192.0.2.7",
+        "port": 2222,
+        "user": "me",
+        "left_out": "",
+        "knock": "web1 0.25 192.0.2.99 18001/tcp 19100/udp",
+    }
+
+
+def test_an_address_is_an_alias_only_where_it_leads_to_one_host():
+    found = clients({
+        "a": {"ansible_knock": KNOCK, "ansible_host": "192.0.2.7", "ansible_port": 2201},
+        "b": {"ansible_knock": KNOCK, "ansible_host": "192.0.2.7", "ansible_port": 2202},
+        "c": {"ansible_knock": KNOCK, "ansible_host": "d"},
+        "d": {"ansible_knock": KNOCK},
+    })  # fmt: skip
+    assert [host["aliases"] for host in found] == [["a"], ["b"], ["c"], ["d"]]
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"ansible_knock_via": "none"}, "ansible_knock_via is none."),
+        ({"ansible_knock_via": "jump"}, "jump host"),
+        ({"ansible_ssh_common_args": "-J bastion"}, "jump host"),
+        ({"ansible_ssh_extra_args": "-o ProxyJump=bastion"}, "jump host"),
+        ({"ansible_ssh_args": "-oproxycommand='ssh -W %h:%p bastion'"}, "jump host"),
+        ({"ansible_host": "192.0.2.9"}, "jump host"),
+        ({"ansible_host": "two words"}, "character"),
+        ({"ansible_knock_host": "two words"}, "character"),
+        ({"ansible_user": "my self"}, "character"),
+        ({"ansible_user": "%h"}, "character"),
+    ],
+)
+def test_what_ssh_cannot_do_is_left_out_and_said(variables, reason):
+    assert reason in client(jumps=["192.0.2.9"], ansible_knock=KNOCK, **variables)["left_out"]
+
+
+@pytest.mark.parametrize("name", ["web 1", "web*", "!web", "web,1", 'we"b', "web'1", "-web", "a\nb", "web1\n"])
+def test_a_name_that_would_say_something_else_to_ssh(name):
+    assert "character" in client(name, ansible_knock=KNOCK)["left_out"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"ansible_knock": ["17005", "117006"]}, "web1: ansible_knock[1]: "),
+        ({"portknock_doors": [dict(DOORS[1], knock=["117006"])]}, "web1: portknock_doors[0]: "),
+        ({"ansible_knock": KNOCK, "ansible_port": "ssh"}, "web1: ansible_port must be a number."),
+        ({"ansible_knock": KNOCK, "ansible_knock_pause": "long"}, "web1: ansible_knock_pause must be a number."),
+    ],
+)
+def test_a_wrong_wish_is_named_and_no_step_shown(variables, message):
+    with pytest.raises(AnsibleFilterError) as caught:
+        clients({"web1": variables})
+    assert str(caught.value).startswith(message)
+    assert "17006" not in str(caught.value)
+
+
+def test_an_ssh_argument_that_leads_through_nothing():
+    assert client(ansible_knock=KNOCK, ansible_ssh_common_args="-o StrictHostKeyChecking=no")["left_out"] == ""
