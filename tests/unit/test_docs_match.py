@@ -18,7 +18,7 @@ import yaml
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PREFIX = "portknock_"
 SET_BY_THE_ACTION = {"guard_id", "guard_owner"}
-ROLE_ONLY = {"portknock_conflicting_firewall"}
+ROLE_ONLY = {"portknock_conflicting_firewall", "portknock_verify", "portknock_verify_wait"}
 COMPARED = ("type", "elements", "choices", "default", "required")
 
 
@@ -102,6 +102,7 @@ def test_readmes_name_no_variable_that_does_not_exist(path):
     known = set(entry_point("main"))
     # Tags and playbook variables have the prefix as well.
     others = {"portknock_hosts", "portknock_install", "portknock_ruleset"}
+    others |= set(re.findall(r"\bportknock_client_[a-z_]*[a-z]", read("playbooks", "client_config.yml")))
     assert set(re.findall(r"\bportknock_[a-z0-9_]*[a-z0-9]", read(*path))) - others <= known
 
 
