@@ -146,6 +146,11 @@ class ActionModule(ActionBase):
             attempt = Attempt(ident, told["seconds_left"], door, told["port"], told["agent"])
         line.use_knock(_knock_of(args, attempt.door))
         outcome = Client(line).settle(attempt)
+        # Whatever came of it: core goes on over the play's connection, at once, and without a bound in time.
+        if outcome.reached:
+            line.mend()
+        else:
+            line.reset()
         if lost and outcome.answer.get("outcome") == guard_client.UNKNOWN:
             raise lost if isinstance(lost, AnsibleError) else AnsibleConnectionFailure(str(lost))
         self._warn_of_old_steps(args, attempt.door, task_vars)
@@ -163,6 +168,7 @@ class ActionModule(ActionBase):
         with contextlib.suppress(LineError):
             text = line.usual(guard_client.command("rollback", ident), guard_client.TRY_SECONDS)
             answer = guard_client.read_answer(text)
+        line.mend()
         if answer.get("outcome") != guard_client.ROLLED_BACK:
             return result
         guard = {"state": "rolled_back", "proof": "", "seconds": 0.0, "tries": 0, "knocked": "", "agent": ""}
@@ -199,7 +205,6 @@ class ActionModule(ActionBase):
         if confirmed:
             if not line.has_network:
                 guard["state"] = "unproved"
-            line.mend()
             if args.get("state") == "absent":
                 self._tidy(line, ident=attempt.id)
             return result

@@ -13,4 +13,4 @@ from ansible.plugins.connection import ssh
 class ModuleDocFragment:
     """Read by ansible-doc and by the plugin loader alike."""
 
-    DOCUMENTATION = yaml.safe_dump({"options": yaml.safe_load(ssh.DOCUMENTATION)["options"]})
+    DOCUMENTATION: str = yaml.safe_dump({"options": yaml.safe_load(ssh.DOCUMENTATION)["options"]})

@@ -79,13 +79,20 @@ class Host:
     def _lock_file(self):
         try:
             handle = open(_LOCK, "a")  # noqa: SIM115 - a lock is held as long as it is open
+            os.chmod(_LOCK, 0o600)
+        except OSError as error:
+            return self._lock_file_to_read(error)
+        return handle
+
+    def _lock_file_to_read(self, problem):
+        """Open the lock where /run has become read-only: enough to hold it, and what is pending must end even so."""
+        try:
+            return open(_LOCK)
         except OSError as error:
             raise HostError(
-                "{0} cannot be written: {1}. A change without a lock could meet another one, so nothing was changed. "
-                "Make /run writable.".format(_LOCK, error.strerror)
+                "{0} cannot be written: {1}. A change without a lock could meet another one, so nothing is done. "
+                "Make /run writable.".format(_LOCK, problem.strerror)
             ) from error
-        os.chmod(_LOCK, 0o600)
-        return handle
 
     def lock_is_held(self):
         """Tell whether somebody holds the lock now."""

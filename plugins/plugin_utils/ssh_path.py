@@ -30,6 +30,7 @@ JUMP_PATIENCE = 30
 """Seconds to log in to a jump host and knock from there, pauses not counted."""
 
 _NO = ("", "none")
+_OWN_PROGRAM = "portknock-connect."
 # ssh's own short options; those with a colon take a value.
 _OPTIONS = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"
 # A master of the jump host serves us, but we leave none behind, and what its Host block adds to a login does not matter.
@@ -136,6 +137,9 @@ def path_of_dump(text: str) -> SshPath | None:
         return None
     family = facts.get("addressfamily", "any")
     jump, command, source = (facts.get(key, "") for key in ("proxyjump", "proxycommand", "bindaddress"))
+    if _OWN_PROGRAM in command:
+        # The playbook client_config wrote it: it connects directly.
+        command = ""
     return SshPath(
         host=facts["hostname"],
         port=int(facts["port"]),

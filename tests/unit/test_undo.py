@@ -33,7 +33,7 @@ def change_to(host, name, family="ipv4"):
         host.restore(plan.change)
 
 
-def host_with(name, rules=RULES, policy="ACCEPT", family="ipv4", chains=None):
+def host_with(name, rules=tuple(RULES), policy="ACCEPT", family="ipv4", chains=None):
     """A host whose foreign rules were there first, then the rules of a spec."""
     lists = dict({chain: [] for chain in foreign.CHAINS}, **(chains or {}))
     host = FakeIptables(foreign.save_text(policy, list(rules), lists))
