@@ -29,7 +29,9 @@ def known_to_git():
 
 def belongs(name):
     top = name.split("/")[0]
-    return name in FILES or (top in FOLDERS and name not in NOT_SHIPPED and "fragments" not in name)
+    return name in FILES or (
+        top in FOLDERS and name not in NOT_SHIPPED and not name.startswith("changelogs/fragments/")
+    )
 
 
 def problems_of_contents(tarball):

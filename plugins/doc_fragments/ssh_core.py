@@ -10,7 +10,14 @@ import yaml
 from ansible.plugins.connection import ssh
 
 
+def _without_versions(value):
+    """Leave out since when core has an option: here it would be read as a version of this collection."""
+    if isinstance(value, dict):
+        return {key: _without_versions(item) for key, item in value.items() if not key.startswith("version_added")}
+    return [_without_versions(item) for item in value] if isinstance(value, list) else value
+
+
 class ModuleDocFragment:
     """Read by ansible-doc and by the plugin loader alike."""
 
-    DOCUMENTATION: str = yaml.safe_dump({"options": yaml.safe_load(ssh.DOCUMENTATION)["options"]})
+    DOCUMENTATION: str = yaml.safe_dump({"options": _without_versions(yaml.safe_load(ssh.DOCUMENTATION)["options"])})

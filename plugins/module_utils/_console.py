@@ -35,15 +35,16 @@ class Runner:
 
     def run_command(self, words, data=None, environ_update=None, **_options):
         """Run a command; return (exit code, output, errors)."""
-        # Python 3.6 has no capture_output.
         try:
-            done = subprocess.run(  # noqa: UP022
-                words, input=(data or "").encode("utf-8", "surrogateescape"), stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, env=dict(os.environ, **(environ_update or {})), check=False,
+            # There is no AnsibleModule here.
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env=dict(os.environ, **(environ_update or {})),
             )  # fmt: skip
         except OSError as error:
             return 127, "", str(error)
-        return done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode("utf-8", "replace")
+        out, err = process.communicate((data or "").encode("utf-8", "surrogateescape"))
+        return process.returncode, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "replace")
 
     def get_bin_path(self, name, opt_dirs=None, **_options):
         """Return the path of a command, or None; the order is that of AnsibleModule."""

@@ -25,30 +25,33 @@ ARMED, APPLIED, CONFIRMING, UNDOING = "armed", "applied", "confirming", "undoing
 CONFIRMED, ROLLED_BACK = "confirmed", "rolled_back"
 EXACT, SNAPSHOT = "exact", "snapshot"
 
-_FIELDS = [
-    ("id", str),
-    ("owner", str),
-    ("begun", float),
-    ("boot", str),
-    ("deadline", float),
-    ("state", str),
-    ("agent", str),
-    ("module", list),
-    ("session", list),
-    ("applied", float),
-    ("saves", dict),
-    ("changed", list),
-    ("expected", dict),
-    ("before", dict),
-    ("staged", list),
-    ("gone", list),
-    ("unit", str),
-    ("unit_was", bool),
-    ("directory_goes", bool),
-]
 
-
-class Record(NamedTuple("Record", _FIELDS)):
+class Record(
+    NamedTuple(
+        "Record",
+        [
+            ("id", str),
+            ("owner", str),
+            ("begun", float),
+            ("boot", str),
+            ("deadline", float),
+            ("state", str),
+            ("agent", str),
+            ("module", list),
+            ("session", list),
+            ("applied", float),
+            ("saves", dict),
+            ("changed", list),
+            ("expected", dict),
+            ("before", dict),
+            ("staged", list),
+            ("gone", list),
+            ("unit", str),
+            ("unit_was", bool),
+            ("directory_goes", bool),
+        ],
+    )
+):
     """One change.
 
     id: names it; owner: who makes it, for people; begun: when, seconds since 1970, for people only; boot: of which

@@ -349,13 +349,22 @@ def way_to(options):
     if options["connection"].rpartition(".")[2] in ("ssh", "knock_ssh", "smart"):
         words = ["ssh"] + shlex.split(options["ssh_args"]) + ["-G", options["host"]]
         # Without ssh there are no aliases of its either.
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                timeout=DUMP_SECONDS, check=False,
-            )  # fmt: skip
-            text = done.stdout.decode("utf-8", "replace")
+        with contextlib.suppress(OSError):
+            text = _output_of(words)
     return find_way(text, options["host"])
+
+
+def _output_of(words):
+    """Return what a command prints within some seconds; run_command of AnsibleModule knows no bound in time."""
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=True
+    )
+    try:
+        return process.communicate(timeout=DUMP_SECONDS)[0].decode("utf-8", "replace")
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return ""
 
 
 def addresses_of(way, facts):

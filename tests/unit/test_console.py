@@ -113,7 +113,8 @@ def test_a_stale_connection_fails(story, capsys):
 def test_an_error_is_an_answer(verb, story, capsys):
     @contextlib.contextmanager
     def held(seconds):
-        raise HostError("another run has held it for {0} s.".format(seconds))
+        if seconds:
+            raise HostError("another run has held it for {0} s.".format(seconds))
         yield
 
     story.host.lock = held
