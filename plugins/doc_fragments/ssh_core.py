@@ -11,9 +11,10 @@ from ansible.plugins.connection import ssh
 
 
 def _without_versions(value):
-    """Leave out since when core has an option: here it would be read as a version of this collection."""
+    """Leave out since when and until when core has an option: here that would be read as a version of this collection."""
     if isinstance(value, dict):
-        return {key: _without_versions(item) for key, item in value.items() if not key.startswith("version_added")}
+        gone = ("version_added", "version_added_collection", "deprecated")
+        return {key: _without_versions(item) for key, item in value.items() if key not in gone}
     return [_without_versions(item) for item in value] if isinstance(value, list) else value
 
 

@@ -13,6 +13,7 @@ import re
 import select
 import socket
 import struct
+import subprocess
 import sys
 import time
 
@@ -215,6 +216,22 @@ def _offender(data):
     return ""
 
 
+def output_of(words, seconds):
+    """Return what a command prints within some seconds, else ''; run_command of AnsibleModule knows no bound in time.
+
+    :raises OSError: if it cannot be started.
+    """
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=True
+    )
+    try:
+        return process.communicate(timeout=seconds)[0].decode("utf-8", "replace")
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return ""
+
+
 __all__ = (
     "AWAY",
     "OPEN",
@@ -223,6 +240,7 @@ __all__ = (
     "RESET",
     "SILENT",
     "local_address",
+    "output_of",
     "probe",
     "queues_errors",
     "read_error",

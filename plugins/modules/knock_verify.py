@@ -293,14 +293,13 @@ summary:
 import contextlib
 import random
 import shlex
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
 from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE, KnockError, resolve, send_knock
 from ansible_collections.sesame.portknock.plugins.module_utils._options import argument_spec as ruleset_spec
 from ansible_collections.sesame.portknock.plugins.module_utils._options import without_steps
-from ansible_collections.sesame.portknock.plugins.module_utils._probe import local_address, probe
+from ansible_collections.sesame.portknock.plugins.module_utils._probe import local_address, output_of, probe
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._verify import (
     OK,
@@ -350,21 +349,8 @@ def way_to(options):
         words = ["ssh"] + shlex.split(options["ssh_args"]) + ["-G", options["host"]]
         # Without ssh there are no aliases of its either.
         with contextlib.suppress(OSError):
-            text = _output_of(words)
+            text = output_of(words, DUMP_SECONDS)
     return find_way(text, options["host"])
-
-
-def _output_of(words):
-    """Return what a command prints within some seconds; run_command of AnsibleModule knows no bound in time."""
-    process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=True
-    )
-    try:
-        return process.communicate(timeout=DUMP_SECONDS)[0].decode("utf-8", "replace")
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return ""
 
 
 def addresses_of(way, facts):

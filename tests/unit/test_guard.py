@@ -43,8 +43,8 @@ class FakeAgent:
         self.armed, self.disarmed, self.error = [], [], None
 
     def arm(self, record, timeout):
-        if self.error:
-            raise self.error
+        if self.error is not None:
+            raise HostError(str(self.error))
         self.armed.append((record.id, timeout))
         return "systemd"
 
