@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,9 @@ exec "$(command -v sshd)" -D -e -f /run/sshd_config
 """
 """A host of its own for sshd: what is written to /etc and the like stays in its mount namespace."""
 
-SSHD_CONFIG = """ListenAddress {0}
+SSHD_CONFIG = """Port 22
+Port 2222
+ListenAddress {0}
 HostKey /run/host_key
 PidFile none
 UsePAM no
@@ -118,10 +121,10 @@ class Cell:
             return log.read()
 
 
-def connects(namespace, address, seconds):
+def connects(namespace, address, seconds, port=22):
     """Tell whether a new TCP connection from a namespace to sshd comes about within some seconds."""
     with inside(namespace), contextlib.suppress(OSError):
-        socket.create_connection((address, 22), seconds).close()
+        socket.create_connection((address, port), seconds).close()
         return True
     return False
 
@@ -199,6 +202,20 @@ class Target:
         addresses = {name: cell.address for name, cell in zip(self._names, self.cells, strict=True)}
         hosts = {name: dict(common, ansible_host=address) for name, address in addresses.items()}
         return {"all": {"hosts": hosts}}
+
+    def links(self):
+        """Return (namespace, device) of both ends of the wires."""
+        for number, name in enumerate(self._names):
+            yield self.client, "veth{0}".format(number)
+            yield self._lan.namespace(name), "eth0"
+
+    def end_masters(self):
+        """End the connections that ssh keeps for later."""
+        for name in os.listdir(self._path("cp")):
+            path = os.path.join(self._path("cp"), name)
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                words = ["ssh", "-F", "none", "-O", "exit", "-o", "ControlPath=" + path, "x"]
+                subprocess.run(words, capture_output=True, check=False)
 
     def play(self, tasks):
         """Run tasks in one play; return a list of (task name, seconds, changed), one for every host.

@@ -81,7 +81,10 @@ def test_check_mode_sends_nothing():
 
 def test_steps_are_masked_in_the_invocation_and_nowhere_else():
     _code, result = run(knock=["7", *STEPS])
-    assert result["invocation"]["module_args"]["knock"] == HIDDEN
+    # Newer releases of ansible-core leave it out, unless they are told otherwise.
+    if "invocation" in result:
+        assert result["invocation"]["module_args"]["knock"] == HIDDEN
+    assert not [step for step in STEPS if step.split("/", 1)[0] in json.dumps(result)]
     assert result["addresses"] == [HOST], "a step as short as 7 must not spoil the address"
 
 

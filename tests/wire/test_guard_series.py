@@ -29,8 +29,9 @@ def test_fifty_confirmed(rig, controller, capsys):
     case = Case(rig, controller)
     seconds = []
     for turn in range(TURNS):
-        options = {"allow": ALLOW} if turn % 2 else {}
-        run = case.apply(door(*KNOCK[:-1], 3100 + turn, window=5), guard_timeout=20, **options)
+        options = {"opens": (80,)} if turn % 2 else {}
+        allow = ALLOW if turn % 2 else []
+        run = case.apply(door(*KNOCK[:-1], 3100 + turn, window=5, **options), guard_timeout=20, allow=allow)
         case.check(NEW, run)
         seconds.append(run.only().result["guard"]["seconds"])
     with capsys.disabled():
