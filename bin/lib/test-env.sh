@@ -83,6 +83,22 @@ make_core_venvs() {
     done
 }
 
+# Collections that users have beside ours come inside the package `ansible`; only the one that is used is unpacked.
+make_posix_collection() {
+    # $1 Python of a virtual environment
+    local folder=$CACHE/posix wanted="ansible==11.*"
+    [[ "$(cat "$folder/made-of" 2>/dev/null)" != "$wanted" ]] || return 0
+    rm -rf "$folder" "$CACHE/posix-download"
+    "$1" -m pip download -q --no-deps --only-binary=:all: -d "$CACHE/posix-download" "$wanted" >&2 || return 1
+    "$1" - "$CACHE"/posix-download/ansible-*.whl "$folder" <<'END' || return 1
+import sys, zipfile
+archive = zipfile.ZipFile(sys.argv[1])
+archive.extractall(sys.argv[2], [name for name in archive.namelist() if name.startswith("ansible_collections/ansible/posix/")])
+END
+    rm -rf "$CACHE/posix-download"
+    say "$wanted" >"$folder/made-of"
+}
+
 # The names of the files that git knows or would add, NUL between them.
 project_files() {
     local file

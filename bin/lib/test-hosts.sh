@@ -56,6 +56,7 @@ on_the_wire() {
     need_wire_packages
     PORTKNOCK_CORES=$(make_core_venvs) || return
     export PORTKNOCK_CORES
+    make_posix_collection "$(make_venv controller "$CONTROLLER_PYTHON" molecule)/bin/python" || return
     with_controller "$@"
 }
 

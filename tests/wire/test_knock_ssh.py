@@ -9,6 +9,7 @@ Both are counted on the host, before any rule of the ruleset sees them.
 
 import contextlib
 import json
+import os
 import re
 import signal
 import time
@@ -19,7 +20,8 @@ from rig_controller import PING
 from rig_guard import DOOR, KNOCK
 from rig_packets import IPV4, IPV6
 from rig_peer import TARGET
-from rig_target import COMMANDS, FAMILIES
+from rig_target import COMMANDS, FAMILIES, ROOT
+from test_guard_ansible import OTHER, jump  # noqa: F401 - a fixture
 
 LAST = str(KNOCK[-1])
 BEHIND = {"ansible_connection": "sesame.portknock.knock_ssh", "ansible_knock": [str(step) for step in KNOCK]}
@@ -227,6 +229,36 @@ def test_many_hosts_at_once(controller, counter, strategy):
     assert len([event for event in run.events if event.kind == "ok"]) == 20
     knocks, connections = counter.take()
     assert knocks == connections == 20
+
+
+def test_synchronize(controller, counter):
+    """It looks at the connection's kind, and its rsync makes an ssh of its own: that one comes in while the door is open."""
+    collections = os.pathsep.join(str(ROOT / name) for name in (".build", ".cache/posix"))
+    push = {"ansible.posix.synchronize": {"src": "ssh_config", "dest": "/run/own/synchronized"}}
+    arguments = f"-F {controller.ssh_config} -i {controller.key}"
+    play(
+        controller, PING, dict(push, name="push"),
+        variables={"ansible_ssh_common_args": arguments}, environment={"ANSIBLE_COLLECTIONS_PATH": collections},
+    )  # fmt: skip
+    assert counter.take() == (1, 2)
+
+
+@pytest.mark.parametrize("where", ["ProxyJump", "ProxyCommand"])
+def test_through_a_jump_host(rig, controller, counter, jump, where):  # noqa: F811
+    """The host sees the jump host's address, so the knock comes from there; one from here would be for nothing."""
+    proxy = {
+        "ProxyJump": f"ProxyJump {jump}",
+        "ProxyCommand": f"ProxyCommand ssh -F {controller.ssh_config} -i {controller.key} -W %h:%p {jump}",
+    }[where]
+    controller.configure(f"IdentityFile {controller.key}", f"Host {TARGET[IPV4]}\n    {proxy}")
+    play(controller, PING, dict(PING, name="again"))
+    assert counter.take() == (1, 1)
+    assert rig.target.listed("pk4_ssh") == {OTHER[IPV4]}
+    end_masters(controller)
+    close_door(rig)
+    run = controller.play(PING, hosts={"target": dict(BEHIND, ansible_knock_via="direct")})
+    assert run.only(task="ping").kind == "unreachable"
+    assert "Set ansible_knock_via to jump" in re.sub(r"\s+", " ", run.output)
 
 
 def test_ipv6(controller, counter):
