@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 from rig_controller import Controller, cores
 from rig_faults import clean_up
+from rig_jump import jump_host
 from rig_lan import Lan
 from rig_packets import IPV4, IPV6
 from rig_peer import Peer
@@ -154,3 +155,11 @@ def controller(rig, core):
     yield made
     made.close()
     clean_up(rig)
+
+
+@pytest.fixture
+def jump(rig):
+    """The other host as a jump host, as user@address; the keys are the controller's."""
+    rig.target.start_sshd()
+    with jump_host(rig) as place:
+        yield place

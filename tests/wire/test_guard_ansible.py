@@ -12,11 +12,11 @@ import pytest
 import rig_faults as faults
 from rig_controller import MODULE, MULTIPLEX, PING, Controller, knock_task
 from rig_guard import ALLOW, DOOR, KNOCK, NEW, OLD, TIMEOUT, Case
+from rig_jump import OTHER
 from rig_packets import IPV4, IPV6
 from rig_peer import TARGET
 from rig_target import FAMILIES, door
 
-OTHER = {IPV4: "10.77.0.3", IPV6: "fd77::3"}
 PASSWORD = "open sesame"
 USER = """
 install -d -m 0711 /run/own
@@ -30,15 +30,6 @@ BECOME = {
     "sudo": {"ansible_become_method": "ansible.builtin.sudo", "ansible_become_password": PASSWORD},
     "su": {"ansible_become_method": "ansible.builtin.su", "ansible_become_password": PASSWORD},
 }
-JUMP_SSHD = """
-set -e
-mount -t tmpfs tmpfs /run
-mkdir /run/sshd
-cp -p /etc/shadow /run/shadow
-sed -i 's/^root:[^:]*:/root:*:/' /run/shadow
-mount --bind /run/shadow /etc/shadow
-exec /usr/sbin/sshd -D -e -f "$1"
-"""
 
 
 @pytest.fixture
@@ -49,30 +40,6 @@ def ali(rig):
     # sshd reads the key as the user.
     rig.target.folder.chmod(0o711)
     return {"ansible_user": "ali", "ansible_become": True, "ansible_remote_tmp": "/run/own/ali"}
-
-
-@pytest.fixture
-def jump(rig):
-    """The other host as a jump host: an sshd there, and whatever the client sends to the target goes through it."""
-    folder = rig.target.folder
-    config = folder / "sshd_config.jump"
-    config.write_text(
-        f"Port 22\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/id.pub\nStrictModes no\nUsePAM no\nPidFile none\n"
-        "PermitRootLogin prohibit-password\n"
-    )
-    with open(folder / "jump.log", "wb") as log:
-        sshd = rig.other.namespace.start(
-            "unshare", "--mount", "sh", "-c", JUMP_SSHD, "sh", config, stdout=log, stderr=log
-        )
-    for _turn in range(100):
-        if not rig.client.namespace.run("nc", "-z", OTHER[IPV4], "22", check=False).returncode:
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail(f"no sshd on the jump host: {(folder / 'jump.log').read_text()}")
-    yield f"root@{OTHER[IPV4]}"
-    sshd.terminate()
-    sshd.wait()
 
 
 # How the module gets there

@@ -18,10 +18,10 @@ import pytest
 import rig_faults as faults
 from rig_controller import PING
 from rig_guard import DOOR, KNOCK
+from rig_jump import OTHER
 from rig_packets import IPV4, IPV6
 from rig_peer import TARGET
 from rig_target import COMMANDS, FAMILIES, ROOT
-from test_guard_ansible import OTHER, jump  # noqa: F401 - a fixture
 
 LAST = str(KNOCK[-1])
 BEHIND = {"ansible_connection": "sesame.portknock.knock_ssh", "ansible_knock": [str(step) for step in KNOCK]}
@@ -244,7 +244,7 @@ def test_synchronize(controller, counter):
 
 
 @pytest.mark.parametrize("where", ["ProxyJump", "ProxyCommand"])
-def test_through_a_jump_host(rig, controller, counter, jump, where):  # noqa: F811
+def test_through_a_jump_host(rig, controller, counter, jump, where):
     """The host sees the jump host's address, so the knock comes from there; one from here would be for nothing."""
     proxy = {
         "ProxyJump": f"ProxyJump {jump}",
