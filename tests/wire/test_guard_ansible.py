@@ -6,7 +6,6 @@
 
 import contextlib
 import re
-import time
 
 import pytest
 import rig_faults as faults
