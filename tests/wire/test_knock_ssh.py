@@ -213,7 +213,9 @@ def test_reboot_and_wait(controller, counter):
 
 def test_many_tasks_over_one_master(controller, counter, soak):
     count = 200 if soak else 30
-    play(controller, *[dict(SHELL, name=f"task {number}") for number in range(count)])
+    tasks = [dict(SHELL, name=f"task {number}") for number in range(count)]
+    run = controller.start(*tasks, hosts={"target": BEHIND}).wait(900)
+    assert run.code == 0, run.output
     assert counter.take() == (1, 1)
 
 
