@@ -4,12 +4,16 @@
 
 """The guard in short, with every release of ansible-core: what must be confirmed is, what cuts off comes back."""
 
+import contextlib
+from pathlib import Path
+
 import pytest
 import rig_faults as faults
-from rig_controller import PING
+from rig_controller import CORES, PING, Controller
 from rig_guard import ALLOW, DOOR, NEW, OLD, TIMEOUT, Case
 
 pytestmark = pytest.mark.every_core
+PYTHONS = ("/", "/root/.pyenv/versions", str(Path.home() / ".pyenv" / "versions"))
 
 
 def test_confirmed_through_the_door(rig, controller):
@@ -62,3 +66,28 @@ def test_a_knock_that_cannot_arrive_and_rolled_back(rig, controller):
         assert run.only().result["guard"]["tries"] > 0
     assert not [event for event in run.events if event.kind == "unreachable" or event.task == "after"]
     case.check_next()
+
+
+@pytest.fixture
+def python36():
+    """A Python 3.6 for the target, as EL 8 has it."""
+    found = sorted(path for place in PYTHONS for path in Path(place).glob("*/bin/python3.6"))
+    if not found:
+        pytest.skip("this machine has no Python 3.6")
+    return str(found[0])
+
+
+@pytest.mark.parametrize("end", [NEW, OLD])
+def test_the_oldest_python_on_the_host(rig, python36, end):
+    """With the last release of ansible-core that supports it: what confirms and what undoes run on it too."""
+    key = rig.target.start_sshd()
+    faults.clean_up(rig)
+    controller = Controller(rig.client.namespace, key, rig.target.folder / "controller", CORES[0])
+    try:
+        case = Case(rig, controller)
+        hosts = {"target": {"ansible_python_interpreter": python36}}
+        with faults.way_blocked(rig, 7000) if end == OLD else contextlib.nullcontext():
+            case.check(end, case.apply(run={"hosts": hosts}))
+    finally:
+        controller.close()
+        faults.clean_up(rig)
