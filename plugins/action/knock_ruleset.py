@@ -282,10 +282,18 @@ def _is_dead(owner):
     found = _OWNER.match(owner)
     if not found or found.group(2) != _machine() or int(found.group(1)) == os.getpid():
         return False
+    pid = int(found.group(1))
     try:
-        os.kill(int(found.group(1)), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except OSError:
         return False
+    return _is_zombie(pid)
+
+
+def _is_zombie(pid):
+    """Tell whether a process has ended and only waits for somebody to notice; nobody may ever."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+        return stream.read().rpartition(")")[2].split()[:1] in (["Z"], ["X"])
     return False
