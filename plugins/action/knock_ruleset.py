@@ -20,6 +20,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE
+from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.plugin_utils import guard_client, knocking
 from ansible_collections.sesame.portknock.plugins.plugin_utils.guard_client import Attempt, Client, LineError, Outcome
 from ansible_collections.sesame.portknock.plugins.plugin_utils.line import Line, bounded
@@ -27,7 +28,6 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils.line import Line,
 display = Display()
 
 MODULE = "sesame.portknock.knock_ruleset"
-_TIMEOUT = 30
 # Waiting for another run's lock and planning, before the deadline counts. A session that froze is given up then.
 _MODULE_SECONDS = 60
 _OWNER = re.compile(r"^.* process (\d+) \(([0-9a-f]{8})\)$")
@@ -139,10 +139,11 @@ class ActionModule(ActionBase):
             return self._after_crash(line, result, ident)
         if not lost and told.get("state") != "pending":
             return result
-        attempt = Attempt(ident, float(_timeout_of(args)), self._door_of(line, args))
-        if not lost:
+        if lost:
+            attempt = Attempt(ident, float(_timeout_of(args)), self._door_of(line, args))
+        else:
             # A host that does not see the ssh session cannot tell the port: then what ssh says has to do.
-            door = told["door"] if told["port"] else attempt.door
+            door = told["door"] if told["port"] else self._door_of(line, args)
             attempt = Attempt(ident, told["seconds_left"], door, told["port"], told["agent"])
         line.use_knock(_knock_of(args, attempt.door))
         outcome = Client(line).settle(attempt)
@@ -237,10 +238,10 @@ def _with_warning(result):
 
 def _timeout_of(args):
     try:
-        return int(args.get("guard_timeout", _TIMEOUT))
+        return int(args.get("guard_timeout", DEFAULTS["guard_timeout"]))
     except (TypeError, ValueError):
         # The module says what is wrong with it.
-        return _TIMEOUT
+        return DEFAULTS["guard_timeout"]
 
 
 def _normal(words):

@@ -21,9 +21,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._agent import Age
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._host import Host
-from ansible_collections.sesame.portknock.plugins.module_utils._transaction import CONFIRMED, ROLLED_BACK, RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._transaction import CONFIRMED, MARK, ROLLED_BACK, RUN
 
-MARK = "portknock-guard: "
 _LOCK_SECONDS = 10
 _STUCK_SECONDS = 30
 _TRIES = 600

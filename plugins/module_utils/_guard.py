@@ -155,10 +155,10 @@ class Guard:
         """
         record = self._store.read()
         if record is None or (name and record.id != name):
-            return self._told(name)
+            return self.ended(name)
         if record.boot != self._host.boot():
             self.clear_way()
-            return self._told(name)
+            return self.ended(name)
         if record.state == CONFIRMING:
             return self._finish(record)
         if name and not _is_newer(session, record):
@@ -166,7 +166,7 @@ class Guard:
         problem = self._problem(record, name)
         if problem:
             self.roll_back(record, problem)
-            return self._told(record.id)
+            return self.ended(record.id)
         if not name:
             return self._finish(record, why="somebody on the host confirmed it")
         return self._finish(record, proof=session[0])
@@ -196,7 +196,7 @@ class Guard:
             with contextlib.suppress(HostError):
                 self._store.write(record)
             self.roll_back(record, "it could not be kept: {0}".format(error))
-            return self._told(record.id)
+            return self.ended(record.id)
         self._store.end(record, CONFIRMED, why=why, connection=" ".join(proof or []))
         self._agent.disarm(record)
         return dict(outcome=CONFIRMED, connection=" ".join(proof or []), why=why)
@@ -210,17 +210,14 @@ class Guard:
         """
         record = self._store.read()
         if record is None or (name and record.id != name) or record.boot != self._host.boot():
-            return self._told(name)
+            return self.ended(name)
         if record.state == CONFIRMING:
             return self._finish(record)
         self.roll_back(record, why)
-        return self._told(record.id)
+        return self.ended(record.id)
 
     def ended(self, name):
         """Return how a change ended, as confirm() does."""
-        return self._told(name)
-
-    def _told(self, name):
         last = self._store.last()
         if not last or (name and last["id"] != name):
             return dict(outcome="unknown")

@@ -18,6 +18,9 @@ from typing import NamedTuple
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 
 RUN = "/run/portknock"
+MARK = "portknock-guard: "
+"""What stands before an answer that the controller reads, among whatever else a login prints."""
+
 PENDING = RUN + "/pending.json"
 LAST = RUN + "/last.json"
 
@@ -129,6 +132,7 @@ __all__ = (
     "CONFIRMED",
     "CONFIRMING",
     "EXACT",
+    "MARK",
     "ROLLED_BACK",
     "RUN",
     "SNAPSHOT",

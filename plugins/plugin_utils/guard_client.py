@@ -14,8 +14,8 @@ import json
 import time
 from typing import Any, NamedTuple
 
-MARK = "portknock-guard: "
-RUN = "/run/portknock"
+from ansible_collections.sesame.portknock.plugins.module_utils._transaction import CONFIRMED, MARK, ROLLED_BACK, RUN
+
 CONNECT_SECONDS = 1.0
 """What a connect takes at least on any real path: two of them and a knock must fit in the deadline."""
 
@@ -28,7 +28,7 @@ ACCESS_SECONDS = 40.0
 OVERDUE_SECONDS = 5.0
 """How long after the deadline the controller asks for the rollback itself, where it can reach the host."""
 
-CONFIRMED, ROLLED_BACK, UNKNOWN, PENDING, STALE = "confirmed", "rolled_back", "unknown", "pending", "stale"
+UNKNOWN, PENDING, STALE = "unknown", "pending", "stale"
 ENDED = (CONFIRMED, ROLLED_BACK, UNKNOWN)
 
 

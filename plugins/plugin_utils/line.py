@@ -20,7 +20,7 @@ from ansible.errors import AnsibleError
 from ansible_collections.sesame.portknock.plugins.module_utils._knock import KnockError
 from ansible_collections.sesame.portknock.plugins.plugin_utils import knocking
 from ansible_collections.sesame.portknock.plugins.plugin_utils.guard_client import LineError
-from ansible_collections.sesame.portknock.plugins.plugin_utils.ssh_path import SshPath, ssh_path
+from ansible_collections.sesame.portknock.plugins.plugin_utils.ssh_path import SshPath, ssh_command, ssh_path
 
 # Connections that do not pass the firewall of the host: that they work proves nothing.
 NO_NETWORK = frozenset(
@@ -205,10 +205,9 @@ class Line:
         return self.is_ssh and self._control("check")
 
     def _control(self, verb: str) -> bool:
-        executable = self._option("ssh_executable")
         host = self._option("host") or self._action._play_context.remote_addr
         try:
-            words = self._connection._build_command(executable, "ssh", "-O", verb, host)
+            words = ssh_command(self._connection, "-O", verb, host)
             done = subprocess.run(
                 words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CHECK_SECONDS, check=False
             )

@@ -17,11 +17,12 @@ import time
 import pytest
 import rig_faults as faults
 from rig_controller import PING
+from rig_counter import Counter, close_doors
 from rig_guard import DOOR, KNOCK
 from rig_jump import OTHER
 from rig_packets import IPV4, IPV6
 from rig_peer import TARGET
-from rig_target import COMMANDS, FAMILIES, ROOT
+from rig_target import ROOT
 
 LAST = str(KNOCK[-1])
 BEHIND = {"ansible_connection": "sesame.portknock.knock_ssh", "ansible_knock": [str(step) for step in KNOCK]}
@@ -45,39 +46,12 @@ OPERATIONS = [
 WAIT = {"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 20}}
 
 
-class Counter:
-    """Counts knocks and new connections on the host."""
-
-    def __init__(self, rig):
-        """Put counting rules where nothing decides."""
-        self._run = rig.target.namespace.run
-        for family in FAMILIES:
-            for port in (LAST, "22"):
-                self._run(COMMANDS[family], "-t", "raw", "-A", "PREROUTING", "-p", "tcp", "--syn", "--dport", port)
-        self._before = self._read()
-
-    def _read(self):
-        counts = {"22": 0, LAST: 0}
-        for family in FAMILIES:
-            text = self._run(COMMANDS[family] + "-save", "-c", "-t", "raw").stdout
-            for packets, port in re.findall(r"^\[(\d+):\d+\] -A PREROUTING .*--dport (\d+) ", text, re.M):
-                counts[port] += int(packets)
-        return counts[LAST], counts["22"]
-
-    def take(self):
-        """Return (knocks, new connections) since the last time."""
-        now = self._read()
-        counts = tuple(new - old for new, old in zip(now, self._before, strict=True))
-        self._before = now
-        return counts
-
-
 @pytest.fixture
 def counter(rig, controller):
     """A door on port 22 that nobody has knocked at, and counters before it."""
     assert not sockets(controller)
     rig.target.apply(dict(DOOR, window=600))
-    return Counter(rig)
+    return Counter(rig, LAST)
 
 
 def play(controller, *tasks, variables=None, **options):
@@ -87,12 +61,6 @@ def play(controller, *tasks, variables=None, **options):
     for step in KNOCK:
         assert not re.search(r"\b{}\b".format(str(step).split("/", 1)[0]), run.output)
     return run
-
-
-def close_door(rig):
-    """Forget who has knocked."""
-    for name in ("pk4_ssh", "pk6_ssh"):
-        rig.target.namespace.run("sh", "-c", f"echo / > /proc/net/xt_recent/{name}")
 
 
 def sockets(controller):
@@ -122,7 +90,7 @@ def test_each_new_connection_is_knocked_for(rig, controller, counter):
     play(controller, PING, {"name": "reset", "meta": "reset_connection"}, dict(PING, name="again"))
     assert counter.take() == (2, 2)
     end_masters(controller)
-    close_door(rig)
+    close_doors(rig)
     play(controller, PING)
     assert counter.take() == (1, 1)
     end_masters(controller)
@@ -257,7 +225,7 @@ def test_through_a_jump_host(rig, controller, counter, jump, where):
     assert counter.take() == (1, 1)
     assert rig.target.listed("pk4_ssh") == {OTHER[IPV4]}
     end_masters(controller)
-    close_door(rig)
+    close_doors(rig)
     run = controller.play(PING, hosts={"target": dict(BEHIND, ansible_knock_via="direct")})
     assert run.only(task="ping").kind == "unreachable"
     assert "Set ansible_knock_via to jump" in re.sub(r"\s+", " ", run.output)
