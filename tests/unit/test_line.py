@@ -219,7 +219,7 @@ class FakeSsh:
     transport, ansible_name = "ssh", "ansible.builtin.ssh"
 
     def __init__(self, **more):
-        self.options = dict(host="h", ssh_args="-C", reconnection_retries=3, ssh_executable="ssh", **more)
+        self.options = dict(host="h", ssh_args="-C", reconnection_retries=3, ssh_executable="sh", **more)
         self.resets, self.control = 0, []
 
     def has_option(self, name):
@@ -234,9 +234,9 @@ class FakeSsh:
     def reset(self):
         self.resets += 1
 
-    def _build_command(self, _executable, *words):
+    def _build_command(self, executable, *words):
         self.control.append(words)
-        return ["true" if words[2] == "check" else "false"]
+        return [executable, "-c", "true" if words[2] == "check" else "false"]
 
 
 class FakeLocal:
@@ -460,6 +460,6 @@ def test_a_master_that_was_cut_off_is_replaced(knocks, monkeypatch):
 
 def test_without_a_master_there_is_nothing_to_mend(monkeypatch):
     line, action = line_of()
-    monkeypatch.setattr(action._connection, "_build_command", lambda *_words: ["false"])
+    monkeypatch.setattr(action._connection, "_build_command", lambda *_words: ["sh", "-c", "false"])
     assert line.mend() is False
     assert action.seen == []
