@@ -12,13 +12,16 @@ record says; if it dies on the way, the next one finds the record as it was and 
 """
 
 import contextlib
+import ipaddress
 import os
 import time
 
-from ansible_collections.sesame.portknock.plugins.module_utils import _keeping
+from ansible_collections.sesame.portknock.plugins.module_utils import _doorman, _keeping
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import Iptables, own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._keep import MODPROBE
+from ansible_collections.sesame.portknock.plugins.module_utils._recent import network_of, read_list
+from ansible_collections.sesame.portknock.plugins.module_utils._spec import family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._transaction import (
     APPLIED,
     ARMED,
@@ -60,9 +63,9 @@ class Guard:
             self._store.end(record, ROLLED_BACK, EXACT, "the host was restarted before it was confirmed")
             return ""
         if record.state == CONFIRMING:
-            self._finish(record)
-            return "An earlier change ({0}) had been confirmed but not kept to the end; that was done first.".format(
-                record.described()
+            done = self._finish(record)["outcome"] == CONFIRMED
+            return "An earlier change ({0}) had been confirmed but not kept to the end; {1} first.".format(
+                record.described(), "that was done" if done else "that failed, so it was undone"
             )
         left = record.deadline - self._host.monotonic()
         if record.state == APPLIED and left > 0:
@@ -80,6 +83,7 @@ class Guard:
         record = self._arm(job, options)
         try:
             loaded = job.load()
+            job.doorman.load()
             job.forget_connection()
             staged = _keeping.stage(self._host, job.keeping(loaded))
             record = record._replace(
@@ -120,6 +124,9 @@ class Guard:
             unit="",
             unit_was=self._host.unit_enabled(),
             directory_goes=False,
+            doorman=job.doorman.verb(),
+            doorman_was=job.doorman.was if job.doorman.due else {},
+            proof=job.proof(),
         )
         self._store.write(record)
         try:
@@ -132,7 +139,8 @@ class Guard:
     def answer(self, record, door):
         """Return what the controller must know to confirm a change.
 
-        :param door: the name of the door that its new connection must knock at, or ''.
+        :param door: the name of the door that its new connection must knock at, or ''; where it needs none, ``proof_door`` may
+            name one whose knock proves knockd.
         """
         return dict(
             state="pending",
@@ -141,6 +149,7 @@ class Guard:
             port=int(record.session[3]) if len(record.session) == 4 else 0,
             seconds_left=round(record.deadline - self._host.monotonic(), 3),
             agent=record.agent,
+            proof_door=record.proof.get("door", ""),
         )
 
     # From outside
@@ -151,7 +160,8 @@ class Guard:
         :param name: the id of the change, '' for whichever is pending (an administrator's word).
         :param session: what Host.session() returns of the connection that confirms.
         :returns: dictionary with ``outcome``: ``confirmed``, ``rolled_back``, ``stale`` (this connection is older than the
-            change, so it proves nothing) or ``unknown``; more keys tell how.
+            change, so it proves nothing), ``unheard`` (the knock that is to prove knockd has not come) or ``unknown``; more
+            keys tell how.
         """
         record = self._store.read()
         if record is None or (name and record.id != name):
@@ -164,11 +174,16 @@ class Guard:
         if name and not _is_newer(session, record):
             return dict(outcome="stale", connection=" ".join(session[0]))
         problem = self._problem(record, name)
+        unheard = (
+            "" if not name or self._heard(record, session[0]) else _UNHEARD.format(session[0][0], record.proof["door"])
+        )
         if problem:
-            self.roll_back(record, problem)
+            self.roll_back(record, unheard if unheard and problem == _LATE else problem)
             return self.ended(record.id)
         if not name:
             return self._finish(record, why="somebody on the host confirmed it")
+        if unheard:
+            return dict(outcome="unheard", why=unheard)
         return self._finish(record, proof=session[0])
 
     def _problem(self, record, name):
@@ -176,7 +191,9 @@ class Guard:
         if record.state != APPLIED:
             return _unfinished(record)
         if name and self._host.monotonic() >= record.deadline:
-            return "it was confirmed too late"
+            return _LATE
+        if record.doorman in (_doorman.KEEP, _doorman.LEAVE) and not _doorman.is_listening(self._host):
+            return "knockd does not run, 'journalctl -u knockd' on the host tells why"
         for _temporary, path in record.staged:
             if path in record.before and self._text(path) != record.before[path][0]:
                 return "something else changed {0} before it was confirmed".format(path)
@@ -184,6 +201,17 @@ class Guard:
             if own_lines(self._iptables.save(family)) != expected:
                 return "something else changed the knock rules of {0} before it was confirmed".format(family)
         return ""
+
+    def _heard(self, record, words):
+        """Tell whether the knock that is to prove knockd has come from where a connection comes from."""
+        source = ipaddress.ip_address(words[0].split("%", 1)[0]) if words else None
+        name = record.proof.get(family_of(source)) if source else None
+        if name is None:
+            return True
+        entries = read_list(self._host.lists().get(name, ""))
+        return network_of(source, record.proof["ipv6_prefix"]) in {
+            ipaddress.ip_address(each.source) for each in entries
+        }
 
     def _finish(self, record, proof=None, why=""):
         record = record._replace(state=CONFIRMING)
@@ -235,12 +263,20 @@ class Guard:
         :returns: ``exact``, or ``snapshot`` where only the whole table could be put back.
         :raises HostError: if neither works; the record stays, so that it is tried again.
         """
-        undo = self._undo_rules(record)
-        self._host.discard(record.staged)
-        self._put_back(record)
+        with contextlib.ExitStack() as rest:
+            # Whatever becomes of the others: the old way in may need just that one. The last one comes first.
+            rest.callback(self._call_back, record)
+            rest.callback(self._put_back, record)
+            rest.callback(self._host.discard, record.staged)
+            undo = self._undo_rules(record)
         self._store.end(record, ROLLED_BACK, undo, why)
         self._agent.disarm(record)
         return undo
+
+    def _call_back(self, record):
+        """Have knockd as it was, where the change touched it."""
+        if record.doorman_was:
+            _doorman.put_back(self._host, record.doorman_was)
 
     def _undo_rules(self, record):
         """Undo every family that can be: the controller may come over just that one."""
@@ -315,6 +351,13 @@ class AppliedError(HostError):
         """Take the message, and how it was undone: ``exact`` or ``snapshot``."""
         super().__init__(message)
         self.undo = undo
+
+
+_LATE = "it was confirmed too late"
+_UNHEARD = (
+    "knockd has not heard a knock of {0} at door {1}: look whether a firewall between passes the knock's ports, whether knock and "
+    "connection leave from the same address, and whether knockd_interface is the one that they come in by"
+)
 
 
 def _unfinished(record):

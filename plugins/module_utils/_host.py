@@ -311,6 +311,10 @@ class Host:
         """Return CLOCK_MONOTONIC, in seconds: nobody can set it, and all processes of a boot share it."""
         return time.monotonic()
 
+    def sleep(self, seconds):
+        """Wait."""
+        time.sleep(seconds)
+
     def uptime(self):
         """Return the seconds since boot, as the kernel's tick counter counts them."""
         return time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -351,6 +355,70 @@ class Host:
     def systemctl(self, verb, *units):
         """Run systemctl and return its exit code; what it says is of no interest."""
         return self.run([self.find("systemctl"), verb] + list(units), "")[0]
+
+    def service(self, verb, *units, **kwargs):
+        """Run systemctl where systemd runs.
+
+        :param must: whether it has to succeed.
+        :raises HostError: with what it said.
+        """
+        self._systemctl(verb, *units, running=True, **kwargs)
+
+    def is_enabled(self, unit):
+        """Tell whether a unit is started at boot."""
+        return bool(glob.glob("/etc/systemd/system/*.wants/" + unit))
+
+    def enable(self, unit):
+        """Have a unit started at boot.
+
+        Not with "systemctl enable": that changes the links of a service's old init script as well, for good.
+        """
+        self.service("add-wants", "multi-user.target", unit)
+
+    def disable(self, unit):
+        """Have a unit no longer started at boot."""
+        for link in glob.glob("/etc/systemd/system/*.wants/" + unit):
+            self._remove(link)
+
+    def running(self, unit):
+        """Return the main process of a unit that runs or is about to, 0 where that is not known, None where it does not."""
+        if not self.systemd_runs():
+            return None
+        words = [self.find("systemctl"), "show", "-p", "ActiveState", "-p", "MainPID", unit]
+        facts = dict(line.split("=", 1) for line in self.run(words, "")[1].splitlines() if "=" in line)
+        if facts.get("ActiveState") not in ("active", "activating", "reloading"):
+            return None
+        return int(facts.get("MainPID") or 0)
+
+    def captures_packets(self, pid):
+        """Tell whether a process has a socket that captures packets (packet(7))."""
+        if not pid:
+            return False
+        directory = "/proc/{0}/fd".format(pid)
+        try:
+            links = {os.readlink(os.path.join(directory, name)) for name in os.listdir(directory)}
+        except OSError:
+            return False
+        lines = self.read("/proc/{0}/net/packet".format(pid)).splitlines()[1:]
+        return any("socket:[{0}]".format(line.split()[-1]) in links for line in lines)
+
+    def words_of(self, pid):
+        """Return the words of a process's command line."""
+        return self.read("/proc/{0}/cmdline".format(pid)).split("\0")
+
+    def interfaces(self):
+        """Return the names of the network interfaces."""
+        return sorted(os.listdir("/sys/class/net"))
+
+    def addresses(self, interface):
+        """Return the IP addresses of an interface, as texts."""
+        text = self.run([self.find("ip"), "-o", "address", "show", "dev", interface], "")[1]
+        return {words[3].split("/", 1)[0] for words in map(str.split, text.splitlines()) if len(words) > 3}
+
+    def remove_empty(self, directory):
+        """Remove a directory if nothing is in it."""
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
 
     def _systemctl(self, verb, *units, **kwargs):
         if not self.find("systemctl") or (kwargs.get("running") and not self.systemd_runs()):

@@ -12,6 +12,7 @@ import json
 import re
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import apply_plans, undo_plans
+from ansible_collections.sesame.portknock.plugins.module_utils._doorman import CONFIG, Doorman, put_back
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._findings import Finding, spec_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import NFT, Iptables
@@ -24,8 +25,10 @@ from ansible_collections.sesame.portknock.plugins.module_utils._keep import (
     wanted_files,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._keeping import DISABLE, ENABLE, Keeping, finish, stage
-from ansible_collections.sesame.portknock.plugins.module_utils._place import door_for, lets_in
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd import readable_config
+from ansible_collections.sesame.portknock.plugins.module_utils._place import door_for, lets_in, may_knock
 from ansible_collections.sesame.portknock.plugins.module_utils._plan import plan_family, readable_file, shortened
+from ansible_collections.sesame.portknock.plugins.module_utils._recent import network_of
 from ansible_collections.sesame.portknock.plugins.module_utils._rules import TAIL, Lists, own_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import FAMILIES, IPV4, family_of, spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._state import place_of, same_ids
@@ -59,11 +62,13 @@ class Job:
         self.backend = self._backend()
         self._state = json.loads(host.read(STATE_FILE) or "{}")
         self.plans = [self._known_spelling(self._plan(family, save)) for family, save in self.saves.items()]
+        self.doorman = Doorman(host, self._spec_or_none(), self.families, self.keeps, may_lack_iptables)
         self.door = self._check_connection()
+        self.proof_door = self._proof_door()
         self.files = self._changed_files()
         self.unit_due = self.keeps and (bool(self.files) or not host.unit_ready())
         self._diff = self._read_diff() if with_diff else []
-        self.loads = any(plan.change for plan in self.plans)
+        self.loads = any(plan.change for plan in self.plans) or self.doorman.due
         self.changed = self.loads or bool(self.files) or self.unit_due
 
     # Reading and planning
@@ -73,6 +78,9 @@ class Job:
 
     def _save(self, family):
         return self._iptables.save(family) if self.installed else ""
+
+    def _spec_or_none(self):
+        return None if self.absent else self.spec
 
     def _wanted_spec(self, family):
         return self.spec if family in self.families and not self.absent else None
@@ -110,12 +118,34 @@ class Job:
         words = self._host.ssh_connection()
         if self.absent or not words or len(words) != 4:
             return ""
-        source = ipaddress.ip_address(words[0].split("%", 1)[0])
+        source = _address(words[0])
         for plan in self.plans:
             if plan.family == family_of(source) and plan.family in self.families:
                 self._check_lets_in(plan, int(words[3]), source)
-                return door_for(self.spec, int(words[3]), source)
+                door = door_for(self.spec, int(words[3]), source)
+                self._check_hears(door, words[2])
+                return door
         return ""
+
+    def _check_hears(self, door, address):
+        if door and self.doorman.wanted and not self.doorman.hears(address):
+            raise SpecError(
+                "knockd_interface",
+                "this connection needs door {0} and comes to {1}, which is no address of {2}; there knockd would not hear its knock. "
+                "Name the interface that has the address. Nothing was changed.".format(
+                    door, address, self.doorman.interface
+                ),
+            )
+
+    def _proof_door(self):
+        """Return the door that a controller which needs none is to knock at, so that knockd is proved all the same."""
+        words = self._host.ssh_connection()
+        if self.door or not words or not (self.doorman.due and self.doorman.wanted):
+            return ""
+        source = _address(words[0])
+        if family_of(source) not in self.families or not self.doorman.hears(words[2]):
+            return ""
+        return next((door.name for door in self.spec.doors if may_knock(door, source)), "")
 
     def _check_lets_in(self, plan, port, source):
         if not lets_in(plan.document.table("filter"), self.spec, place_of(plan.then, TAIL), port, source):
@@ -142,12 +172,13 @@ class Job:
         except HostError:
             if self.keeps:
                 raise
-            return {}
+            return dict(self.doorman.files)
         self._rules_files = tuple(layout.rules.values())
         spec = self.spec if self.keeps else None
         files = wanted_files(spec, self._owns if spec else {}, layout, self._host.read)
         if spec is None or self._host.recent_is_module():
             files[MODPROBE] = (modprobe_text(spec) if spec else None, 0o644)
+        files.update(self.doorman.files)
         if spec is None:
             modes = self._state.get("modes", {})
             return {path: (text, modes.get(path, mode)) for path, (text, mode) in files.items()}
@@ -162,13 +193,23 @@ class Job:
         knock, and prove nothing about it. Sessions that run live on.
         """
         words = self._host.ssh_connection()
-        if self.door and words:
-            source = ipaddress.ip_address(words[0].split("%", 1)[0])
+        name = self.door or self.proof_door
+        if name and words:
+            source = _address(words[0])
             lists = Lists(family_of(source), self.spec.ipv6_prefix)
-            door = next(door for door in self.spec.doors if door.name == self.door)
-            bits = 32 if source.version == 4 else self.spec.ipv6_prefix
-            network = ipaddress.ip_network("{0}/{1}".format(source, bits), strict=False)
-            self._host.forget(lists.door(door), network.network_address)
+            self._host.forget(lists.door(self._door(name)), network_of(source, self.spec.ipv6_prefix))
+
+    def proof(self):
+        """Return what the knock must have done that is to prove knockd, as a Record has it; empty where it need not."""
+        if not self.proof_door:
+            return {}
+        names = {
+            family: Lists(family, self.spec.ipv6_prefix).door(self._door(self.proof_door)) for family in self.families
+        }
+        return dict(names, door=self.proof_door, ipv6_prefix=self.spec.ipv6_prefix)
+
+    def _door(self, name):
+        return next(door for door in self.spec.doors if door.name == name)
 
     def before(self):
         """Return path to (text or None, mode) of the files that this run may change, as they are now."""
@@ -198,7 +239,7 @@ class Job:
         if state != self._state and not self.absent:
             files[STATE_FILE] = (json.dumps(state, sort_keys=True) + "\n" if state else None, 0o600)
         unit = DISABLE if not self.keeps else ENABLE if self.unit_due else ""
-        return Keeping(files, previous, unit, self.absent)
+        return Keeping(files, previous, unit, self.absent, self.doorman.verb())
 
     def apply(self):
         """Do what was planned, without a guard.
@@ -209,11 +250,12 @@ class Job:
         loaded = {}
         try:
             loaded = self.load()
+            self.doorman.load()
             finish(self._host, stage(self._host, self.keeping(loaded)))
         except HostError as error:
             undone = [plan for plan in self.plans if plan.family in loaded]
             said = undo_plans(self._iptables, undone) if undone else ""
-            raise HostError(" ".join((str(error), said, self._put_back(before))).strip()) from error
+            raise HostError(" ".join((str(error), said, self._put_back(before), self._call_back())).strip()) from error
 
     def _put_back(self, before):
         """Put the files back as they were, and say if that cannot be done."""
@@ -226,6 +268,15 @@ class Job:
             self._host.replace_files(changed)
         except HostError as error:
             return "Putting the files back failed too: {0}".format(error)
+        return ""
+
+    def _call_back(self):
+        """Have knockd as it was, and say if that cannot be done."""
+        try:
+            if self.doorman.due:
+                put_back(self._host, self.doorman.was)
+        except HostError as error:
+            return "knockd could not be put back as it was: {0}".format(error)
         return ""
 
     def _next_state(self, files, after):
@@ -248,6 +299,7 @@ class Job:
         if self.absent:
             return []
         found = spec_findings(self.spec) + [finding for plan in self.plans for finding in plan.findings]
+        found += self.doorman.findings()
         found += [_open_family(family) for family in self._host.families() if family not in self.families]
         found += [_saves_by_itself(path, name) for path, name in self._saving_services()]
         size = self._host.list_size()
@@ -287,7 +339,8 @@ class Job:
                 header = "{0} ruleset in the kernel".format(plan.family)
                 parts.append(dict(before_header=header, after_header=header, before=before, after=after))
         for path, (text, mode) in sorted(self.files.items()):
-            before, after = shortened(readable_file(self._host.read(path)), readable_file(text or ""))
+            shown = readable_config if path == CONFIG else readable_file
+            before, after = shortened(shown(self._host.read(path)), shown(text or ""))
             note = "" if text is None else " (mode {0:04o})".format(mode)
             parts.append(dict(before_header=path, after_header=path + note, before=before, after=after))
         return parts
@@ -299,6 +352,7 @@ class Job:
             findings=self.findings(),
             ip_versions=list(self.families),
             backend=self.backend,
+            engine="" if self.absent else self.spec.engine,
             diff=self._diff,
         )
 
@@ -310,6 +364,10 @@ def _managed(spec, present):
             "ip_versions", "names only {0}, which this host does not speak.".format(", ".join(spec.ip_versions))
         )
     return families
+
+
+def _address(text):
+    return ipaddress.ip_address(text.split("%", 1)[0])
 
 
 def _open_family(family):

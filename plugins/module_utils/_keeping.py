@@ -12,16 +12,21 @@ It has two halves. Staging needs room on the disk and may fail, then nothing was
 import os
 from typing import NamedTuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils import _doorman
 from ansible_collections.sesame.portknock.plugins.module_utils._keep import DIRECTORY
 
 ENABLE, DISABLE = "enable", "disable"
 PREVIOUS = DIRECTORY + "/previous"
 
-Keeping = NamedTuple("Keeping", [("files", dict), ("previous", tuple), ("unit", str), ("directory_goes", bool)])
+Keeping = NamedTuple(
+    "Keeping", [("files", dict), ("previous", tuple), ("unit", str), ("directory_goes", bool), ("doorman", str)]
+)
 """files: path to (text or None, mode); previous: paths of which the version before is kept; unit: ``enable``,
-``disable`` or ''; directory_goes: whether /etc/portknock is removed."""
+``disable`` or ''; directory_goes: whether /etc/portknock is removed; doorman: see _doorman.finish()."""
 
-Staged = NamedTuple("Staged", [("staged", list), ("gone", list), ("unit", str), ("directory_goes", bool)])
+Staged = NamedTuple(
+    "Staged", [("staged", list), ("gone", list), ("unit", str), ("directory_goes", bool), ("doorman", str)]
+)
 """staged: [temporary path, path]; gone: paths to remove."""
 
 
@@ -36,7 +41,7 @@ def stage(host, keeping):
         if host.mode(path) is not None:
             files["{0}/{1}".format(PREVIOUS, os.path.basename(path))] = (host.read(path), 0o600)
     gone = sorted(path for path, (text, _mode) in files.items() if text is None)
-    return Staged(host.stage(files), gone, keeping.unit, keeping.directory_goes)
+    return Staged(host.stage(files), gone, keeping.unit, keeping.directory_goes, keeping.doorman)
 
 
 def finish(host, staged):
@@ -48,6 +53,7 @@ def finish(host, staged):
     if staged.unit == DISABLE:
         host.disable_unit()
     host.settle(staged.staged, staged.gone)
+    _doorman.finish(host, staged.doorman)
     if staged.unit == ENABLE:
         host.enable_unit()
     elif staged.unit == DISABLE and (staged.staged or staged.gone):

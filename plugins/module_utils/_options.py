@@ -49,6 +49,7 @@ def argument_spec():
         ip_versions=_strings(choices=list(FAMILIES), default=DEFAULTS["ip_versions"]),
         ipv6_prefix=dict(type="int", default=DEFAULTS["ipv6_prefix"]),
         engine=dict(type="str", choices=list(ENGINES), default=DEFAULTS["engine"]),
+        knockd_interface=dict(type="str", default=DEFAULTS["knockd_interface"]),
         list_size=dict(type="int", default=DEFAULTS["list_size"]),
         log=dict(type="bool", default=DEFAULTS["log"]),
         persist=dict(type="bool", default=DEFAULTS["persist"]),

@@ -190,7 +190,12 @@ def door_for(spec, port, source):
         return ""
     if any(_covers(allow.ports, port) and _from_one(allow.sources, source) for allow in spec.allow):
         return ""
-    return next((door.name for door in _openers(spec, port) if _from_one(door.sources, source)), "")
+    return next((door.name for door in _openers(spec, port) if may_knock(door, source)), "")
+
+
+def may_knock(door, source):
+    """Tell whether a door is for a source."""
+    return _from_one(door.sources, source)
 
 
 def _openers(spec, port):
@@ -205,4 +210,4 @@ def _from_one(sources, source):
     return not sources or any(source in network for network in sources)
 
 
-__all__ = ("Ground", "door_for", "lets_in", "wanted_state")
+__all__ = ("Ground", "door_for", "lets_in", "may_knock", "wanted_state")

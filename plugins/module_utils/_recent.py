@@ -11,6 +11,7 @@ seconds. It does not say how many jiffies a second has, so the usual values are 
 puts the newest entry into the recent past.
 """
 
+import ipaddress
 import re
 from typing import NamedTuple
 
@@ -24,6 +25,12 @@ Entry = NamedTuple("Entry", [("source", str), ("last_seen", int)])
 def read_list(text):
     """Return the entries of a list: source address and the jiffies when it was last put on."""
     return [Entry(source, int(stamp)) for source, stamp in _ENTRY.findall(text)]
+
+
+def network_of(source, ipv6_prefix):
+    """Return the address under which a list of the kernel holds a source."""
+    bits = 32 if source.version == 4 else ipv6_prefix
+    return ipaddress.ip_network("{0}/{1}".format(source, bits), strict=False).network_address
 
 
 def guess_hertz(entries, uptime):
@@ -54,4 +61,4 @@ def seconds_left(entries, window, uptime, hertz):
     return left
 
 
-__all__ = ("guess_hertz", "read_list", "seconds_left")
+__all__ = ("guess_hertz", "network_of", "read_list", "seconds_left")

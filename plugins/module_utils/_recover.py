@@ -76,6 +76,8 @@ def recover_spec(chains, family):
         ipv6_prefix=128,
         list_size=DEFAULTS["list_size"],
         log=OPEN in rules,
+        engine=DEFAULTS["engine"],
+        knockd_interface=DEFAULTS["knockd_interface"],
     )
 
 

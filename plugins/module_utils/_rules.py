@@ -11,6 +11,9 @@ xt_recent walks all lists that were made before it. In a chain of knock ports ea
 that asks for the stage before, forgets it and enters the next; the last step stands first, so that a packet
 moves a source by one stage at the most. Any port that is nobody's asks one shared list whether the source is
 on its way through a knock, and only then forgets its stages in all doors.
+
+Where knockd recognises the knocks there are no rules for them: it puts a source on the door's own list, and the rules
+that let in who is on it are the same.
 """
 
 import hashlib
@@ -25,7 +28,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._ports import (
     multiport_text,
     port_text,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4, IPV6, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec import IPV4, IPV6, KNOCKD, family_of
 
 HEAD, DOORS, TAIL = "PORTKNOCK_HEAD", "PORTKNOCK", "PORTKNOCK_TAIL"
 REFUSE, OPEN, FORGET = "PORTKNOCK_REFUSE", "PORTKNOCK_OPEN", "PORTKNOCK_FORGET"
@@ -204,13 +207,18 @@ def _refuse(spec, family):
     return [("", "refuse", REJECTS[spec.reject_with, family])]
 
 
+def heard_by_kernel(spec):
+    """Return the Spec with those doors alone whose knocks the kernel is to recognise."""
+    return spec._replace(doors=()) if spec.engine == KNOCKD else spec
+
+
 def _doors(spec, family, lists):
     """Return the rules of the doors' chain, and the chains it sends packets to."""
     rules = [rule for allow in spec.allow for rule in _allow(allow, family)]
     dispatch = _Dispatch(spec, family, lists)
     for protocol in ("tcp", "udp"):
         rules += dispatch.rules(protocol)
-    forget = _forget(spec, lists)
+    forget = _forget(heard_by_kernel(spec), lists)
     if forget:
         dispatch.chains[FORGET] = forget
     return rules, dispatch.chains
@@ -230,11 +238,12 @@ class _Dispatch:
         self._lists = lists
         self._log = spec.log
         self._entrances = _entrances(spec, family, lists)
-        self._knocks = knock_rules(spec, family, lists)
+        heard = heard_by_kernel(spec)
+        self._knocks = knock_rules(heard, family, lists)
         self._knocked = {
-            Ports(step.port, step.port, step.protocol) for door in spec.doors for step in door.knock + door.close
+            Ports(step.port, step.port, step.protocol) for door in heard.doors for step in door.knock + door.close
         }
-        self._staged = {step for _door, steps, _closing in _sequences(spec) for step in steps}
+        self._staged = {step for _door, steps, _closing in _sequences(heard) for step in steps}
         self._used = {step.protocol for step in self._staged}
         self._counts = {"D": 0, "K": 0, "R": 0}
 
@@ -348,10 +357,10 @@ def _entrance(spec, door, family, lists, ports):
         syn = SYN if ports.protocol == "tcp" else ""
     match = _joined("-p {0} -m {0} --dport {1}".format(ports.protocol, port_text(ports)), syn, known)
     what = "door {0}: let in who has knocked".format(door.name)
-    return [(_joined(source, match), what, target) for source in _knockers(door, family)]
+    return [(_joined(source, match), what, target) for source in knockers(door, family)]
 
 
-def _knockers(door, family):
+def knockers(door, family):
     """Return the source matches of those who may knock: one empty match for everyone."""
     if not door.sources:
         return [""]
@@ -362,7 +371,7 @@ def knock_rules(spec, family, lists):
     """Return (port, protocol) to the rules for that knock port, a door's last step first."""
     by_port = {}
     for door in spec.doors:
-        sources = _knockers(door, family)
+        sources = knockers(door, family)
         if not sources:
             continue
         for steps, closing in ((door.knock, False), (door.close, True)):
@@ -424,4 +433,18 @@ def _forget(spec, lists):
     return rules + [(lists.forget(lists.progress), "no longer on its way", "")] if rules else []
 
 
-__all__ = ("CHAIN", "COMMENT", "DOORS", "HEAD", "OPEN", "REFUSE", "SECRET_CHAIN", "TAIL", "Own", "own_rules", "rule_id")
+__all__ = (
+    "CHAIN",
+    "COMMENT",
+    "DOORS",
+    "HEAD",
+    "OPEN",
+    "REFUSE",
+    "SECRET_CHAIN",
+    "TAIL",
+    "Lists",
+    "Own",
+    "knockers",
+    "own_rules",
+    "rule_id",
+)

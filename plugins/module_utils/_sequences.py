@@ -35,6 +35,27 @@ def check_sequences(spec, path):
                 "makes the host forget. " + _ADVICE,
             )
     _check_clashes(spec.doors, path)
+    if spec.engine == "knockd":
+        _check_first_steps(spec.doors, path)
+
+
+def _check_first_steps(doors, path):
+    """Refuse two sequences that begin alike, where knockd is to recognise them.
+
+    It follows both, and when the first of them breaks, it forgets all that it follows (knockd 0.8, sniff() in knockd.c: the
+    list of attempts is emptied when the one at its head goes). So the other one would never open.
+    """
+    seen = {}
+    for index, door in enumerate(doors):
+        for key, steps in (("knock", door.knock), ("close", door.close)):
+            where = "{0}[{1}].{2}[0]".format(path, index, key)
+            if steps and steps[0] in seen:
+                raise SpecError(
+                    where,
+                    "is also the first step of {0}, and with engine knockd only one of the two would work. Begin one of them with "
+                    "another port.".format(seen[steps[0]].rsplit("[", 1)[0]),
+                )
+            seen.update({steps[0]: where} if steps else {})
 
 
 def _check_repeats(steps, path):

@@ -23,7 +23,8 @@ FAMILIES = (IPV4, IPV6)
 PROTOCOLS = ("tcp", "udp")
 POLICIES = ("reject", "accept")
 REJECT_WITH = ("icmp-port-unreachable", "tcp-reset", "icmp-admin-prohibited", "drop")
-ENGINES = ("iptables",)
+KERNEL, KNOCKD = "iptables", "knockd"
+ENGINES = (KERNEL, KNOCKD)
 MAX_STEPS = 8
 DAY = 86400
 GUARD_TIMEOUT = (5, 600)
@@ -62,6 +63,8 @@ Spec = NamedTuple(
         ("ipv6_prefix", int),
         ("list_size", int),
         ("log", bool),
+        ("engine", str),
+        ("knockd_interface", str),
     ],
 )
 
@@ -75,7 +78,8 @@ DEFAULTS = {
     "icmp": True,
     "ip_versions": [IPV4, IPV6],
     "ipv6_prefix": 128,
-    "engine": "iptables",
+    "engine": KERNEL,
+    "knockd_interface": "",
     "list_size": 4096,
     "log": False,
     "persist": True,
@@ -100,7 +104,6 @@ def spec_from_options(options, prefix=""):
     :raises SpecError: for the first thing that cannot be.
     """
     reader = _Reader(options, prefix)
-    reader.choice("engine", ENGINES)
     reader.choice("state", ("present", "absent"))
     reader.flag("persist")
     reader.flag("guard")
@@ -118,6 +121,8 @@ def spec_from_options(options, prefix=""):
         ipv6_prefix=reader.number("ipv6_prefix", 64, 128),
         list_size=reader.number("list_size", 1, 1000000),
         log=reader.flag("log"),
+        engine=reader.choice("engine", ENGINES),
+        knockd_interface=reader.interface("knockd_interface"),
     )
     _check_names(spec, prefix + "doors")
     _check_ports(spec, prefix)
@@ -144,6 +149,10 @@ class _Reader:
 
     def number(self, name, least, most):
         return _number(self._value(name), self._prefix + name, least, most)
+
+    def interface(self, name):
+        value = self._value(name)
+        return _single_interface(value, self._prefix + name) if value else ""
 
     def items(self, name):
         return _items(self._value(name), self._prefix + name)
@@ -269,6 +278,12 @@ def _interface(value, path):
     return str(value)
 
 
+def _single_interface(value, path):
+    if not _INTERFACE.match(str(value)) or "+" in str(value):
+        raise SpecError(path, "{0!r} is no interface name. Write one such as eth0.".format(str(value)))
+    return str(value)
+
+
 def read_steps(value, path, least):
     steps = tuple(_step(item, where) for item, where in _items(value or [], path))
     if not least <= len(steps) <= MAX_STEPS:
@@ -373,6 +388,8 @@ __all__ = (
     "FAMILIES",
     "IPV4",
     "IPV6",
+    "KERNEL",
+    "KNOCKD",
     "POLICIES",
     "PROTOCOLS",
     "REJECT_WITH",

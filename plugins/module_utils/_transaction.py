@@ -52,6 +52,9 @@ class Record(
             ("unit", str),
             ("unit_was", bool),
             ("directory_goes", bool),
+            ("doorman", str),
+            ("doorman_was", dict),
+            ("proof", dict),
         ],
     )
 ):
@@ -63,7 +66,8 @@ class Record(
     when the rules were in force, seconds since boot; saves: family to the ruleset before; changed: the families that
     are changed; expected: family to our rules as they read afterwards; before: path to [text, mode] of the files before;
     staged, gone, unit, directory_goes: what is left to do to keep it (see _keeping); unit_was: whether our unit
-    was enabled.
+    was enabled; doorman: what is left to do for knockd, '' where it is not touched; doorman_was: how it was; proof: the
+    knock that must have been heard before the change is confirmed, as family to list, with ``ipv6_prefix``, or empty.
     """
 
     __slots__ = ()

@@ -52,7 +52,8 @@ options:
         default: 15
       step_timeout:
         description:
-          - The longest pause between two steps, in seconds.
+          - The longest pause between two steps, in seconds. With O(engine=knockd) as much time for all pauses together, counted from
+            the first step.
         type: int
         default: 5
       sources:
@@ -146,10 +147,21 @@ options:
     default: 128
   engine:
     description:
-      - Who recognises the knock. V(iptables) is the kernel's recent match.
+      - Who recognises the knock. V(iptables) is the kernel's recent match, V(knockd) the daemon of that name.
+      - Doors, policy and everything else mean the same with both. knockd only puts a source on the list that the rules look at, so
+        when it dies the doors stay shut, and sessions that run live on.
+      - V(knockd) needs systemd and the package, which the role installs. The daemon is started, proved by a knock, and only then
+        enabled; its own C(/etc/knockd.conf) and its file of options never count.
+      - What the two do differently is in the README of the collection.
     type: str
-    choices: [iptables]
+    choices: [iptables, knockd]
     default: iptables
+  knockd_interface:
+    description:
+      - The interface that knockd listens on. Empty means that of the default route, which must be the same for IPv4 and IPv6.
+      - Only for O(engine=knockd).
+    type: str
+    default: ""
   list_size:
     description:
       - Sources remembered per door and stage. The kernel's own default of 100 lets a hundred forged packets push a real knock out.
@@ -160,6 +172,7 @@ options:
   log:
     description:
       - Log who comes in (C(portknock opened:)) and who is refused at a door (C(portknock refused:)), ten lines a minute at most.
+      - With O(engine=knockd), knockd also tells the journal who took how many steps.
       - The lines never hold a knock port.
     type: bool
     default: false
@@ -216,6 +229,7 @@ attributes:
 requirements:
   - Python 3.6 or later on the host
   - iptables 1.8.4 or later
+  - with O(engine=knockd), knockd 0.8 or later, C(ip) of iproute2, and systemd
 notes:
   - On the host, C(sh /run/portknock/status) tells what is pending, C(sh /run/portknock/confirm) keeps it and
     C(sh /run/portknock/rollback) undoes it.
@@ -260,6 +274,11 @@ backend:
   returned: success
   type: str
   sample: nft
+engine:
+  description: Who recognises the knocks, empty with O(state=absent).
+  returned: success
+  type: str
+  sample: iptables
 findings:
   description: What an operator should know - rules of others that lost their effect, ports that cannot be guarded, limits.
   returned: success
@@ -267,7 +286,7 @@ findings:
   elements: dict
   contains:
     kind:
-      description: One of V(lost_effect), V(unguarded), V(single_step), V(family_open), V(list_size), V(saves_on_stop).
+      description: One of V(lost_effect), V(unguarded), V(single_step), V(family_open), V(list_size), V(saves_on_stop), V(knockd).
       type: str
     ip_version:
       description: V(ipv4), V(ipv6), or empty where it concerns both.

@@ -49,6 +49,18 @@ backend:
   returned: success
   type: str
   sample: nft
+daemon:
+  description: How knockd is, empty where it has no configuration of ours.
+  returned: success
+  type: dict
+  contains:
+    running:
+      description: Whether it runs and listens.
+      type: bool
+    interface:
+      description: The interface that it listens on.
+      type: str
+  sample: {}
 doors:
   description: The doors found, one entry a door and family.
   returned: success
@@ -78,7 +90,8 @@ doors:
       description: Packets that were let in, new connections, since the rules were loaded.
       type: int
     knocked:
-      description: Packets that completed the knock since the rules were loaded.
+      description: Packets that completed the knock since the rules were loaded. Missing with engine V(knockd), whose knocks the
+        kernel does not count.
       type: int
   sample:
     - name: ssh
@@ -97,6 +110,11 @@ drift:
   returned: success
   type: list
   elements: str
+engine:
+  description: Who recognises the knocks, V(iptables) or V(knockd), empty where there are no rules of ours.
+  returned: success
+  type: str
+  sample: iptables
 findings:
   description: As M(sesame.portknock.knock_ruleset) returns them.
   returned: success

@@ -11,11 +11,27 @@ from fake_iptables import FakeIptables, Refused
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 EL = 'NAME="Rocky Linux"\nVERSION="9.4 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n'
+ROUTE = (
+    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+    "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+    "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+)
+ZERO = "0" * 32
+ROUTE6 = "{0} 00 {0} 00 fe80000000000000000000000000fffe 00000400 00000001 00000000 00000003 eth0\n".format(ZERO)
+KNOCKD = "knockd.service"
 TOOLS = tuple(family + tail for family in ("iptables", "ip6tables") for tail in ("", "-save", "-restore"))
 
 
 class Killed(BaseException):
     """The process that used the host is no more: nothing it would still do has any effect."""
+
+
+def knockd_host(kind=None, **more):
+    """Return a FakeHost, or a kind of it, with systemd, knockd installed, and its package's unit at rest."""
+    host = (kind or FakeHost)(**more)
+    host.systemd = True
+    host.tools |= {"knockd", "ip"}
+    return host
 
 
 class FakeHost:
@@ -37,6 +53,16 @@ class FakeHost:
         self.forgotten = []
         self.systemd, self.failing_commands = False, {}
         self.dies_at, self.dead, self.steps = None, False, 0
+        self.recent, self.knockd_version = {}, "knockd 0.8\nCopyright (C) 2004-2012 Judd Vinet <jvinet@zeroflux.org>\n"
+        self.wants, self.drop_ins, self.daemon = set(), {}, None
+        self.daemon_dies, self.service_refuses, self.slow_start = False, None, 0.0
+        self.addresses_of = {"lo": {"127.0.0.1", "::1"}, "eth0": {"192.0.2.1", "2001:db8::1"}}
+        self.kernel = {
+            "/proc/net/route": ROUTE,
+            "/proc/net/ipv6_route": ROUTE6,
+            "/sys/class/net/eth0/type": "1\n",
+            "/sys/class/net/lo/type": "772\n",
+        }
 
     def _step(self):
         """Count what leaves a trace on the host; the process dies in front of the step ``dies_at``."""
@@ -62,6 +88,11 @@ class FakeHost:
         self.staged = {path: value for path, value in self.staged.items() if not path.startswith("/run/")}
         for family, path in (("iptables", "/etc/iptables/rules.v4"), ("ip6tables", "/etc/iptables/rules.v6")):
             self.rules[family] = FakeIptables(self.read(path))
+        self.recent, self.drop_ins, self.daemon = {}, {}, None
+        if self.systemd:
+            self._reload()
+            if KNOCKD in self.wants:
+                self._start()
 
     def _change(self, *what):
         self._step()
@@ -70,7 +101,9 @@ class FakeHost:
 
     def state(self):
         """What must be as before after a failure."""
-        return copy.deepcopy((self.rules["iptables"].save(), self.rules["ip6tables"].save(), self.files, self.unit))
+        return copy.deepcopy(
+            (self.rules["iptables"].save(), self.rules["ip6tables"].save(), self.files, self.unit, self.knockd())
+        )
 
     # What Iptables asks for
 
@@ -84,6 +117,8 @@ class FakeHost:
         assert command in self.tools, command
         if command in ("systemctl", "systemd-run"):
             return self._systemd(command)
+        if words[1:] == ["-V"] and command == "knockd":
+            return 0, self.knockd_version, ""
         if words[1:] == ["-V"]:
             return 0, self.version, ""
         if command in self.other_backend:
@@ -118,7 +153,7 @@ class FakeHost:
 
     def read(self, path):
         self._alive()
-        text = self.files.get(path, ("", None))[0]
+        text = self.files.get(path, (self.kernel.get(path, ""), None))[0]
         if isinstance(text, Exception):
             raise text
         return text
@@ -197,7 +232,7 @@ class FakeHost:
         self.files[path] = (self.files[path][0], mode)
 
     def lists(self):
-        return {}
+        return self.recent
 
     def hide_lists(self):
         self._change("hide_lists")
@@ -205,6 +240,8 @@ class FakeHost:
     def forget(self, name, address):
         self._alive()
         self.forgotten.append((name, str(address)))
+        text = self.recent.get(name, "").splitlines(True)
+        self.recent[name] = "".join(line for line in text if not line.startswith("src={0} ".format(address.exploded)))
 
     def list_size(self):
         return self.size
@@ -240,6 +277,83 @@ class FakeHost:
 
     def systemctl(self, verb, *units):
         return self.run(["/usr/bin/systemctl", verb] + list(units), "")[0]
+
+    # knockd and its unit. What systemd was told of drop-ins counts, not what lies in the directories since.
+
+    def knockd(self):
+        """How knockd is: whether it is enabled, and the configuration that it was started with, None where it does not run."""
+        return KNOCKD in self.wants, self.daemon and self.daemon["config"]
+
+    def hear(self, name, source):
+        """Do what knockd or a rule does with a source that has knocked."""
+        self.recent[name] = "src={0} ttl: 64 last_seen: 4294967296 oldest_pkt: 1 4294967296\n".format(source)
+
+    def service(self, verb, *units, must=True):
+        if not self.systemd:
+            return
+        self._change("service", verb, *units)
+        if self.service_refuses == verb:
+            if must:
+                raise HostError("systemctl {0} {1} failed: no".format(verb, " ".join(units)))
+            return
+        {"daemon-reload": self._reload, "restart": self._start, "stop": self._stop, "reset-failed": int}[verb]()
+
+    def _reload(self):
+        self.drop_ins = {
+            path.rpartition("/")[2]: text
+            for path, (text, _mode) in self.files.items()
+            if path.rpartition("/")[0]
+            in ("/etc/systemd/system/knockd.service.d", "/run/systemd/system/knockd.service.d")
+        }
+
+    def _start(self):
+        starts = [line for _name, text in sorted(self.drop_ins.items()) for line in text.splitlines()]
+        command = [line for line in starts if line.startswith("ExecStart=/")][-1:] or ["-c /etc/knockd.conf"]
+        path = command[0].partition("-c ")[2].split(" ", 1)[0]
+        self.daemon = dict(config=self.read(path), path=path, since=self.now)
+
+    def _stop(self):
+        self.daemon = None
+
+    def is_enabled(self, unit):
+        return unit in self.wants
+
+    def enable(self, unit):
+        if self.systemd:
+            self._change("enable", unit)
+            self.wants.add(unit)
+
+    def disable(self, unit):
+        if unit in self.wants:
+            self._change("disable", unit)
+            self.wants.discard(unit)
+
+    def running(self, unit):
+        self._alive()
+        assert unit == KNOCKD, unit
+        if not self.systemd or self.daemon is None:
+            return None
+        return 0 if self.daemon_dies else 4711
+
+    def words_of(self, pid):
+        return ["/usr/sbin/knockd", "-c", self.daemon["path"], ""] if pid and self.daemon else [""]
+
+    def captures_packets(self, pid):
+        self._alive()
+        return bool(pid) and self.now >= self.daemon["since"] + self.slow_start
+
+    def interfaces(self):
+        return sorted(self.addresses_of)
+
+    def addresses(self, interface):
+        return self.addresses_of[interface]
+
+    def remove_empty(self, directory):  # noqa: ARG002
+        self._step()
+
+    def sleep(self, seconds):
+        self._alive()
+        self.now += seconds
 
     @contextlib.contextmanager
     def lock(self, seconds=60):  # noqa: ARG002

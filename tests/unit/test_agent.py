@@ -35,6 +35,7 @@ def record(host=None, timeout=30.0, **more):
         id=IDENT, owner="me@here", begun=time.time(), boot=host.boot() if host else "", state="applied", agent="process",
         deadline=(host.monotonic() if host else 0.0) + timeout, module=[1, None], session=[], applied=0.0, saves={},
         changed=[], expected={}, before={}, staged=[], gone=[], unit="", unit_was=False, directory_goes=False,
+        doorman="", doorman_was={}, proof={},
     )  # fmt: skip
     return Record(**dict(values, **more))
 

@@ -100,6 +100,24 @@ def test_the_controller_confirms(story, capsys):
     story.assert_new()
 
 
+def test_a_knock_that_was_not_heard_fails(capsys, monkeypatch):
+    made = Story("a bare host gets knockd")
+    made.wanted = dict(made.wanted, trusted_sources=[OLD_SSH.split()[0]])
+    made.apply()
+    monkeypatch.setattr(_console, "Host", lambda _runner: made.host)
+    monkeypatch.setattr(_console, "Agent", lambda _host: made.agent)
+    made.host.ssh = NEW_SSH
+    assert _console.main(["confirm", "--json", IDENT]) == 1
+    told = as_json(said(capsys))
+    assert told["outcome"] == "unheard"
+    assert "knockd has not heard a knock of 192.0.2.7 at door ssh" in told["why"]
+    assert made.state() == "applied", "it may be tried again"
+    assert _console.main(["confirm", IDENT]) == 1
+    assert "knockd has not heard a knock" in capsys.readouterr().out
+    made.host.hear("pk4_ssh", "192.0.2.7")
+    assert _console.main(["confirm", "--json", IDENT]) == 0
+
+
 def test_a_stale_connection_fails(story, capsys):
     story.host.ssh = OLD_SSH
     assert _console.main(["confirm", "--json", IDENT]) == 1

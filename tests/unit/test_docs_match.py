@@ -81,6 +81,12 @@ def test_role_and_module_have_the_same_options():
     assert list(differences(module, role)) == []
 
 
+@pytest.mark.parametrize("name", ["knock", "knock_verify"])
+def test_who_recognises_a_knock_is_the_same_question_everywhere(name):
+    one, other = (module_options(each)["engine"] for each in ("knock_ruleset", name))
+    assert facts_of(one) == facts_of(other)
+
+
 def test_role_only_options_are_in_the_role():
     assert set(entry_point("main")) >= ROLE_ONLY
 

@@ -14,7 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._keep import MODP
 from ansible_collections.sesame.portknock.plugins.module_utils._keeping import PREVIOUS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.module_utils._transaction import LAST, PENDING, PendingError
-from fake_host import FakeHost, Killed
+from fake_host import FakeHost, Killed, knockd_host
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +32,20 @@ CHANGES = {
     "one family goes": (dict(doors=[DOOR]), dict(doors=[DOOR], ip_versions=["ipv4"])),
     "only in the kernel": (None, dict(doors=[DOOR], persist=False)),
     "no longer kept": (dict(doors=[DOOR]), dict(doors=[DOOR, WEB], persist=False)),
+    "a bare host gets knockd": (None, dict(doors=[DOOR], engine="knockd")),
+    "knockd takes over": (dict(doors=[DOOR]), dict(doors=[DOOR], engine="knockd")),
+    "another door for knockd": (dict(doors=[DOOR], engine="knockd"), dict(doors=[DOOR, WEB], engine="knockd")),
+    "the kernel takes over": (dict(doors=[DOOR], engine="knockd"), dict(doors=[DOOR])),
+    "knockd goes": (dict(doors=[DOOR], engine="knockd"), dict(doors=[DOOR], engine="knockd", state="absent")),
+    "knockd until the next boot": (None, dict(doors=[DOOR], engine="knockd", persist=False)),
+    "knockd no longer kept": (
+        dict(doors=[DOOR], engine="knockd"),
+        dict(doors=[DOOR, WEB], engine="knockd", persist=False),
+    ),
+    "knockd kept at last": (
+        dict(doors=[DOOR], engine="knockd", persist=False),
+        dict(doors=[DOOR], engine="knockd", ipv6_prefix=64),
+    ),
 }
 NAMES = sorted(CHANGES)
 
@@ -62,7 +76,7 @@ class Story:
 
     def __init__(self, name="another door", module=False, v4=""):
         first, self.wanted = CHANGES[name]
-        self.host, twin = FakeHost(v4=v4), FakeHost(v4=v4)
+        self.host, twin = knockd_host(v4=v4), knockd_host(v4=v4)
         for host in (self.host, twin):
             host.module = module
             if first is not None:
@@ -106,6 +120,11 @@ class Story:
         assert self.guard.pending() is None
         assert not [path for path in self.host.staged if path.startswith("/etc/")]
 
+    def assert_old_after_boot(self):
+        """Rules come with the boot from the files; knockd too, where it was kept, and as it was."""
+        enabled, config = self.old[3]
+        assert self.seen()[1:] == (*self.old[1:3], (enabled, config if enabled else None))
+
     def assert_new(self):
         assert self.seen() == self.new
         assert self.guard.pending() is None
@@ -113,16 +132,20 @@ class Story:
 
 
 def seen(host):
-    """What must be all old or all new: our rules and those of others, files, the unit. What is in /run is neither."""
+    """What must be all old or all new: our rules and those of others, files, the unit, knockd. What is in /run is neither."""
     rules = [without_empty_table(host.rules[family].save()) for family in ("iptables", "ip6tables")]
     files = {path: value for path, value in host.files.items() if not path.startswith("/run/") and PREVIOUS not in path}
-    return rules, files, host.unit
+    return rules, files, host.unit, host.knockd()
 
 
 def without_empty_table(text):
-    """A table that iptables-restore made cannot be taken away again, so an empty one is as good as none."""
-    lines = [line for line in text.splitlines() if line[:1] in ":-" and not re.match(r":[A-Z]+ ACCEPT ", line)]
-    return sorted(lines[: len(lines) - len([x for x in lines if x[:1] == "-"])]) + [x for x in lines if x[:1] == "-"]
+    """A table that iptables-restore made cannot be taken away again, so an empty one is as good as none.
+
+    Nor does the order of chains mean anything: one that went and came back is the last one.
+    """
+    lines = [line for line in text.splitlines() if not re.match(r":[A-Z]+ ACCEPT ", line)]
+    chains, rules = ([line for line in lines if line[:1] == first] for first in ":-")
+    return sorted(chains) + sorted(rules, key=lambda rule: rule.split()[1])
 
 
 @pytest.fixture(params=NAMES)
@@ -138,12 +161,13 @@ def test_nothing_is_kept_before_the_confirm(story):
     record = story.apply()
     assert (record.state, record.id, record.agent) == ("applied", IDENT, "systemd")
     assert story.agent.armed == [(IDENT, TIMEOUT)]
-    assert story.seen()[1:] == (files, story.old[2]), "files or the unit were changed"
-    assert story.seen()[0] != story.old[0]
+    assert story.seen()[1:3] == (files, story.old[2]), "files or the unit were changed"
+    assert story.seen()[3][0] == story.old[3][0], "knockd was enabled or disabled"
+    assert story.seen()[0::3] != story.old[0::3]
     assert story.pending_is(record)
     told = story.guard.answer(record, "ssh")
     assert told == dict(
-        state="pending", id=IDENT, door="ssh", port=22, seconds_left=TIMEOUT - 1, agent="systemd"
+        state="pending", id=IDENT, door="ssh", port=22, seconds_left=TIMEOUT - 1, agent="systemd", proof_door=""
     )  # fmt: skip
 
 
@@ -363,7 +387,7 @@ def test_a_reboot_is_a_rollback(story):
     story.apply()
     story.host.reboot()
     assert story.confirm() == dict(outcome="unknown")
-    assert story.seen()[1:] == story.old[1:]
+    story.assert_old_after_boot()
     assert story.guard.clear_way() == ""
 
 
@@ -386,7 +410,7 @@ def test_a_restarted_container_keeps_run():
             )
         assert story.guard.pending() is None
         assert not story.host.staged
-        assert story.seen()[1:] == story.old[1:]
+        story.assert_old_after_boot()
 
 
 # What fails
@@ -602,8 +626,8 @@ def test_the_record_holds_steps_so_it_is_for_root_alone():
 # Whoever comes when, and whoever dies on the way
 
 KINDS = ["confirm", "confirm", "admin", "undo", "deadline", "deadline", "run", "stale", "wrong", "wait", "foreign"]
-deaths = st.one_of(st.none(), st.none(), st.integers(0, 14))
-troubles = st.sampled_from(["", "", "", "settle", "unit", "restore", "disk"])
+deaths = st.one_of(st.none(), st.none(), st.integers(0, 14), st.integers(0, 30))
+troubles = st.sampled_from(["", "", "", "settle", "unit", "restore", "disk", "daemon", "systemd"])
 events = st.lists(st.tuples(st.sampled_from(KINDS), deaths, troubles), max_size=6)
 
 
@@ -621,6 +645,8 @@ class Play:
         self.host.unit_refuses = trouble == "unit"
         self.host.disk_full = LAST if trouble == "disk" else None
         self.host.refuse = nth_restore_fails(1) if trouble == "restore" else None
+        self.host.daemon_dies = trouble == "daemon"
+        self.host.service_refuses = "restart" if trouble == "systemd" else None
         try:
             answer = action()
         except (Killed, HostError):
@@ -630,6 +656,7 @@ class Play:
         self.host.next_process()
         self.host.settle_refuses, self.host.unit_refuses = None, False
         self.host.disk_full, self.host.refuse = None, None
+        self.host.daemon_dies, self.host.service_refuses = False, None
 
     def event(self, kind):
         """Return what an actor does, as a function without arguments."""

@@ -8,7 +8,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._inspect import i
 from ansible_collections.sesame.portknock.plugins.module_utils._recover import recover_spec
 from ansible_collections.sesame.portknock.plugins.module_utils._rules import own_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS, spec_from_options
-from fake_host import FakeHost
+from fake_host import FakeHost, knockd_host
 from test_job import DOOR, run
 
 UPTIME, HERTZ = 5000.0, 250
@@ -33,11 +33,6 @@ def entry(source, seconds_ago):
 
 class Host(FakeHost):
     """A fake host that also has lists and a clock; it fails on any change once it is looked at."""
-
-    recent = {}  # noqa: RUF012
-
-    def lists(self):
-        return self.recent
 
     def uptime(self):
         return UPTIME
@@ -155,3 +150,86 @@ def test_a_spec_comes_back_from_its_rules():
         door.name: (door.knock, door.close, door.window, door.once, door.sources) for door in spec.doors
     }
     assert sorted(doors["web"].opens) == sorted(spec.doors[1].opens)
+
+
+# Engine knockd
+
+
+@pytest.fixture
+def served():
+    host = knockd_host(kind=Host)
+    run(host, doors=[DOOR, WEB], engine="knockd")
+    return host
+
+
+def test_which_engine_there_is(served):
+    assert looked_at(Host())["engine"] == ""
+    host = Host()
+    run(host)
+    assert (looked_at(host)["engine"], looked_at(host)["daemon"]) == ("iptables", {})
+    run(host, doors=[])
+    assert looked_at(host)["engine"] == "iptables", "no door, so nobody"
+    told = looked_at(served)
+    assert (told["engine"], told["daemon"]) == ("knockd", {"running": True, "interface": "eth0"})
+    assert (told["drift"], told["findings"]) == ([], [])
+
+
+def test_doors_that_knockd_opens(served):
+    served.recent = {"pk4_ssh": entry("198.51.100.7", 5), "pk4_web": entry("192.0.2.1", 20)}
+    doors = {(door["name"], door["ip_version"]): door for door in looked_at(served)["doors"]}
+    assert sorted(doors) == [("ssh", "ipv4"), ("ssh", "ipv6"), ("web", "ipv4")]
+    assert (doors["ssh", "ipv4"]["steps"], doors["ssh", "ipv6"]["steps"], doors["web", "ipv4"]["steps"]) == (3, 3, 2)
+    assert doors["ssh", "ipv4"]["open_for"] == {"198.51.100.7": 10}
+    assert doors["web", "ipv4"]["open_for"] == {"192.0.2.1": 40}
+    for door in doors.values():
+        assert door["let_in"] == 0
+        assert "knocked" not in door, "the kernel counts no knock"
+
+
+def test_a_door_of_one_step_is_a_finding_there_too():
+    host = knockd_host(kind=Host)
+    run(host, doors=[dict(DOOR, knock=["17005"])], engine="knockd")
+    assert [each["kind"] for each in looked_at(host)["findings"]] == ["single_step"]
+
+
+def test_a_dead_knockd_is_a_finding_and_mended(served):
+    served._stop()
+    told = looked_at(served)
+    assert told["daemon"] == {"running": False, "interface": "eth0"}
+    (found,) = told["findings"]
+    assert found["kind"] == "knockd"
+    assert "knockd does not listen on eth0, so knocks open nothing" in found["message"]
+    run(served, doors=[DOOR, WEB], engine="knockd")
+    assert looked_at(served)["findings"] == []
+
+
+def test_an_edited_configuration_is_drift_and_mended(served):
+    path = "/etc/portknock/knockd.conf"
+    served.files[path] = (served.read(path).replace("17005", "17006"), 0o600)
+    assert looked_at(served)["drift"] == ["edited by hand: the configuration of knockd"]
+    run(served, doors=[DOOR, WEB], engine="knockd")
+    assert looked_at(served)["drift"] == []
+
+
+def test_one_that_is_not_kept_is_told_as_well():
+    host = knockd_host(kind=Host)
+    run(host, doors=[DOOR], engine="knockd", persist=False, knockd_interface="lo")
+    told = looked_at(host)
+    assert (told["engine"], told["daemon"]) == ("knockd", {"running": True, "interface": "lo"})
+    assert {door["steps"] for door in told["doors"]} == {3}
+
+
+def test_after_the_kernel_took_over_nothing_is_told_of_knockd(served):
+    run(served, doors=[DOOR, WEB])
+    told = looked_at(served)
+    assert (told["engine"], told["daemon"], told["findings"]) == ("iptables", {}, [])
+    assert all("knocked" in door for door in told["doors"])
+
+
+def test_no_step_of_knockds_is_told(served):
+    served._stop()
+    path = "/etc/portknock/knockd.conf"
+    served.files[path] = (served.read(path) + "[x]\nsequence = 17005:tcp\n", 0o600)
+    told = repr(looked_at(served))
+    for step in ("17005", "19100", "18300", "20100", "20300", "20500"):
+        assert step not in told

@@ -73,6 +73,16 @@ def test_layout_unknown(text, name):
     )
 
 
+def test_where_knockd_recognises_them_no_knock_is_kept_in_a_rules_file():
+    spec = SPEC._replace(engine="knockd")
+    owns = {family: own_rules(spec, family) for family in FAMILIES}
+    files = wanted_files(spec, owns, layout_of("ID=debian\n"), lambda _path: "")
+    text = "".join(text for text, _mode in files.values())
+    assert "--rcheck" in text
+    assert "17005" not in text
+    assert "19100" not in text
+
+
 def test_modes_of_what_is_kept():
     files = wanted_files(SPEC, OWNS, layout_of("ID=debian\n"), lambda _path: "")
     for path, (text, mode) in files.items():

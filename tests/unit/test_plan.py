@@ -29,6 +29,8 @@ SPECS = [
         {"doors": []},
         options(),
         options(policy="accept", log=True),
+        options(engine="knockd"),
+        options(engine="knockd", policy="accept", log=True, ipv6_prefix=64),
         options(allow=[{"port": 443}], trusted_sources=["10.1.2.3"], reject_with="tcp-reset", icmp=False, ipv6_prefix=64),
         {"doors": [{"name": "d{0}".format(n), "knock": [str(20000 + 7 * n), str(41000 - 9 * n)], "opens": ["22", str(3000 + n)]}
                    for n in range(40)]},

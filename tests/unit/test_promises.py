@@ -11,12 +11,14 @@ import zlib
 
 import foreign
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd import config_text, listens
 from ansible_collections.sesame.portknock.plugins.module_utils._plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._save import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import spec_from_options
 from fake_iptables import FakeIptables
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from knockd_model import Knockd, obey
 from walker import Packet, Walker
 
 TRUSTED = {"ipv4": "10.1.2.3", "ipv6": "fd00::3"}
@@ -34,6 +36,10 @@ BASE = {
 SPECS = [
     spec_from_options(dict(BASE, policy=policy, reject_with=answer))
     for policy, answer in (("reject", "icmp-port-unreachable"), ("accept", "tcp-reset"), ("reject", "drop"))
+]
+SPECS += [
+    spec_from_options(dict(BASE, engine="knockd", policy=policy, ipv6_prefix=prefix))
+    for policy, prefix in (("reject", 128), ("accept", 64))
 ]
 DOORS = {
     "ssh": ([(7144, "tcp"), (2791, "udp"), (9318, "tcp")], [(22, "tcp")]),
@@ -64,15 +70,33 @@ def apply(host, spec, family):
     assert not plan_family(host.save(), spec, family).change, "planned twice, changed twice"
 
 
+class Served(Walker):
+    """A host where knockd, if it is to, sees what comes in, whatever becomes of it."""
+
+    daemon = None
+
+    def send(self, packet):
+        verdict = super().send(packet)
+        if self.daemon:
+            flags = frozenset(packet.flags.split(","))
+            for _section, command in self.daemon.packet(
+                packet.port, packet.protocol, packet.source, self.clock.now, flags
+            ):
+                obey(command, self.lists, self.clock.now)
+        return verdict
+
+
 def walker_of(host, family):
-    text, _spec, seed = host
+    text, spec, seed = host
 
     def oracle(chain, rule, words, packet):
         """Any answer may be the kernel's; the same question gets the same one."""
         asked = repr((seed, chain, rule, words, packet.source, packet.port, packet.protocol))
         return zlib.crc32(asked.encode("utf-8")) & 1
 
-    return Walker(parse(text), oracle=oracle, sets={"bad": [foreign.NETWORKS[family][1]]})
+    walker = Served(parse(text), oracle=oracle, sets={"bad": [foreign.NETWORKS[family][1]]})
+    walker.daemon = Knockd(config_text(spec, FAMILIES, "eth0", "/etc/portknock")) if listens(spec) else None
+    return walker
 
 
 def strangers(family):

@@ -3,10 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The kernel's lists read back: who has a door open, and for how long."""
 
+import ipaddress
+
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._recent import (
     HERTZ,
     guess_hertz,
+    network_of,
     read_list,
     seconds_left,
 )
@@ -62,3 +65,17 @@ def test_never_more_than_the_window_and_never_less_than_what_is_left(uptime, her
     left = seconds_left(entries, window, uptime, hertz).get("192.0.2.1", 0)
     assert 0 <= left <= window
     assert abs(left - max(0, window - age)) <= 1.1
+
+
+@pytest.mark.parametrize(
+    ("source", "prefix", "held"),
+    [
+        ("192.0.2.7", 128, "192.0.2.7"),
+        ("192.0.2.7", 64, "192.0.2.7"),
+        ("2001:db8:1:2:3::7", 128, "2001:db8:1:2:3::7"),
+        ("2001:db8:1:2:3::7", 64, "2001:db8:1:2::"),
+        ("2001:db8:1:2:ffff::7", 65, "2001:db8:1:2:8000::"),
+    ],
+)
+def test_network_of(source, prefix, held):
+    assert network_of(ipaddress.ip_address(source), prefix) == ipaddress.ip_address(held)

@@ -32,6 +32,7 @@ FAR = "Choose ports that are far apart and neither rise nor fall, such as one hi
 SCAN = "a linear port scan would hit these steps in order, with no port between them that makes the host forget. " + FAR
 REPEAT = "is the same as the step before it. A repeat cannot be told from a packet sent again: choose another."
 NAME = "is no name for a door: a letter, then letters, digits or '_', 16 in all at the most."
+INTERFACE = "is no interface name. Write one such as eth0."
 CLASH = (
     "doors[{0}].knock: has all steps of doors[{1}].{2} in their order, so it would {3} door {4!r} as well. "
     "Choose other ports for one of the two."
@@ -198,7 +199,13 @@ REFUSED = [
     ({"policy": "drop"}, "policy: is 'drop', but must be one of reject, accept."),
     ({"reject_with": "host"},
      "reject_with: is 'host', but must be one of icmp-port-unreachable, tcp-reset, icmp-admin-prohibited, drop."),
-    ({"engine": "knockd"}, "engine: is 'knockd', but must be one of iptables."),
+    ({"engine": "ipset"}, "engine: is 'ipset', but must be one of iptables, knockd."),
+    ({"knockd_interface": "eth+"}, "knockd_interface: 'eth+' " + INTERFACE),
+    ({"knockd_interface": "eth0\n"}, "knockd_interface: 'eth0\\n' " + INTERFACE),
+    ({"knockd_interface": "eth0 [x]"}, "knockd_interface: 'eth0 [x]' " + INTERFACE),
+    ({"knockd_interface": "eth0;id"}, "knockd_interface: 'eth0;id' " + INTERFACE),
+    ({"knockd_interface": "$(id)"}, "knockd_interface: '$(id)' " + INTERFACE),
+    ({"knockd_interface": "x" * 16}, "knockd_interface: '{0}' ".format("x" * 16) + INTERFACE),
     ({"state": "gone"}, "state: is 'gone', but must be one of present, absent."),
     ({"ip_versions": []}, "ip_versions: is empty. Name ipv4, ipv6 or both."),
     ({"ip_versions": ["ipv5"]}, "ip_versions[0]: is 'ipv5', but must be one of ipv4, ipv6."),
