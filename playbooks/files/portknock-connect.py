@@ -5,7 +5,8 @@
 """What ssh calls to connect to a host behind a door: ``python3 portknock-connect.py NAME HOST PORT``.
 
 Knocks, connects, knocks again if that did not get in, and hands the open connection to ssh, which then goes on by
-itself (ProxyUseFdpass). The steps are in the file ``knocks`` beside this one.
+itself (ProxyUseFdpass). The steps are in the file ``knocks`` beside this one, a line for each host:
+NAME ENGINE PAUSE HOST_TO_KNOCK_AT_OR_- STEP... where the engine, which recognises the knock, is iptables or knockd.
 """
 
 import fcntl
@@ -19,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 from _enter import ShutError, enter  # noqa: E402
-from _knock import KnockError, resolve, send_knock  # noqa: E402
+from _knock import KnockError, resolve, send_knock, settle_of, steps_of_turn  # noqa: E402
 
 SECONDS = 20
 KNOCKS = os.path.join(HERE, "knocks")
@@ -30,26 +31,27 @@ class Trouble(Exception):
 
 
 def read_knock(name):
-    """Return (pause, host to knock at or '', steps) of a host."""
+    """Return (engine, pause, host to knock at or '', steps) of a host."""
     with open(KNOCKS, encoding="utf-8") as stream:
         for line in stream:
             words = line.split()
             if words[:1] == [name]:
-                pairs = [word.partition("/") for word in words[3:]]
-                return float(words[1]), "" if words[2] == "-" else words[2], [(int(p), kind) for p, _s, kind in pairs]
+                _name, engine, pause, host = words[:4]
+                pairs = [word.partition("/") for word in words[4:]]
+                return engine, float(pause), "" if host == "-" else host, [(int(p), kind) for p, _s, kind in pairs]
     raise Trouble("{0} is not in {1}. Run the playbook sesame.portknock.client_config again.".format(name, KNOCKS))
 
 
 def knocker(name, addresses):
-    """Return a function that knocks once."""
-    pause, host, steps = read_knock(name)
+    """Return a function that knocks once, given how many knocks before did not get in."""
+    engine, pause, host, steps = read_knock(name)
     at = resolve(host) if host else addresses
 
-    def knock():
+    def knock(turn):
         # Steps of two ssh at once to the same host would mix: each host has a byte of the file to lock.
         with open(KNOCKS, "r+b") as stream:
             fcntl.lockf(stream, fcntl.LOCK_EX, 1, zlib.crc32(name.encode()))
-            send_knock(at, steps, pause)
+            send_knock(at, steps_of_turn(steps, turn, engine), pause, settle=settle_of(engine))
 
     return knock
 

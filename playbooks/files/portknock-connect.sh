@@ -5,7 +5,9 @@
 
 # What ssh calls to connect to a host behind a door, where there is no python3: bash portknock-connect.sh NAME HOST PORT
 # Knocks, connects, knocks again if that did not get in, and then copies between ssh and the connection. The steps are
-# in the file `knocks` beside this one. For bash 3.2 and later, with what Linux and macOS both have.
+# in the file `knocks` beside this one, a line for each host: NAME ENGINE PAUSE HOST_TO_KNOCK_AT_OR_- STEP... where the
+# engine, which recognises the knock, is iptables or knockd.
+# For bash 3.2 and later, with what Linux and macOS both have.
 
 set -u
 
@@ -13,6 +15,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P) || exit 1
 TRIES=5
 # Tenths of a second for an address to answer and for the server to say something.
 PATIENCE=60
+# Seconds that knockd needs after the last step.
+SETTLE=0.1
 
 complain() {
     printf 'portknock: %s\n' "$1" >&2
@@ -21,7 +25,7 @@ complain() {
 
 read_knock() {
     local found rest
-    while read -r found PAUSE KNOCK_HOST rest; do
+    while read -r found ENGINE PAUSE KNOCK_HOST rest; do
         [[ $found == "$NAME" ]] || continue
         read -r -a STEPS <<<"$rest"
         [[ $KNOCK_HOST != - ]] || KNOCK_HOST=$HOST
@@ -52,12 +56,22 @@ lock() {
 
 unlock() { rmdir "$HERE/lock-$NAME" 2>/dev/null; }
 
-knock() {
-    local step address sent=()
-    lock
-    for step in "${STEPS[@]}"; do
+# The steps of the first try, and of each further one: knockd keeps what arrived of a knock whose end got lost, and the
+# last step, sent before the first, completes or breaks it. Without that the next knock fails for certain. Every fourth
+# further one is plain, because a door may have a close knock that the others would begin each time.
+steps_of_try() {
+    local count=${#STEPS[@]}
+    [[ $((($1 - 1) % 4)) == 0 || $ENGINE != knockd || $count == 1 ]] || echo "${STEPS[count - 1]}"
+    printf '%s\n' "${STEPS[@]}"
+}
+
+# TRY ADDRESS...: sends each step to all of them.
+send_steps() {
+    local step address sent=() try=$1
+    shift
+    for step in $(steps_of_try "$try"); do
         sent=()
-        for address in $KNOCK_AT; do
+        for address; do
             if [[ $step == */udp ]]; then
                 printf '\0' >"/dev/udp/$address/${step%/*}"
             else
@@ -69,6 +83,21 @@ knock() {
         sleep "$PAUSE"
         ((${#sent[@]} == 0)) || kill "${sent[@]}"
     done
+}
+
+# knockd has one list of attempts for all addresses, and forgets all of them when the first one ends: one after the other.
+knock() {
+    local address
+    lock
+    if [[ $ENGINE == knockd ]]; then
+        for address in $KNOCK_AT; do
+            send_steps "$1" "$address"
+        done
+        sleep "$SETTLE"
+    else
+        # shellcheck disable=SC2086 # a list of addresses
+        send_steps "$1" $KNOCK_AT
+    fi
     unlock
 } 2>/dev/null
 
@@ -117,7 +146,7 @@ main() {
     trap 'IN=yes' USR1
     exec 5<&0
     for ((try = 1; try <= TRIES; try++)); do
-        knock
+        knock "$try"
         REASON="refused or not reached"
         for address in $(addresses_of "$HOST"); do
             enter "$address"

@@ -19,7 +19,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import KNOCKD, PAUSE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.plugin_utils import guard_client, knocking
 from ansible_collections.sesame.portknock.plugins.plugin_utils.guard_client import Attempt, Client, LineError, Outcome
@@ -62,7 +62,7 @@ class ActionModule(ActionBase):
         return {**result, **self._guarded(args, task_vars)}
 
     def _guarded(self, args, task_vars):
-        line = Line(self, self._knock_settings(task_vars), display.warning)
+        line = Line(self, self._knock_settings(args, task_vars), display.warning)
         refusal = self._refusal(args, line)
         if refusal:
             return {"failed": True, "changed": False, "msg": refusal}
@@ -74,8 +74,8 @@ class ActionModule(ActionBase):
             result, lost = self._run_module(args, task_vars)
         return self._settle(line, args, result, lost, begun, task_vars)
 
-    def _knock_settings(self, task_vars):
-        """Return how to knock, as the connection plugin knock_ssh has it, from the same variables."""
+    def _knock_settings(self, args, task_vars):
+        """Return how to knock, as the connection plugin knock_ssh has it, from the same variables; the engine is the new one."""
         values = {name: self._templar.template(task_vars[f"ansible_knock_{name}"]) for name in ("pause", "host", "via")
                   if f"ansible_knock_{name}" in task_vars}  # fmt: skip
         via = values.get("via", knocking.AUTO)
@@ -85,18 +85,18 @@ class ActionModule(ActionBase):
             pause = float(values.get("pause", PAUSE))
         except (TypeError, ValueError):
             raise AnsibleError("ansible_knock_pause: must be a number of seconds, such as 0.1.") from None
-        return knocking.Knock(pause=pause, host=str(values.get("host") or ""), via=via)
+        return knocking.Knock(pause=pause, host=str(values.get("host") or ""), via=via, engine=_engine_of(args))
 
     def _refusal(self, args, line):
         """Return why the guard could never confirm, or ''. What of it the host knows, the module says."""
         timeout = _timeout_of(args)
         doors = knocking.doors_of(args.get("doors"))
         slowest = max([len(knocking.listed(door.get("knock"))) for door in doors] or [0])
-        if not line.is_ssh or not guard_client.too_short(timeout, slowest, line.pause):
+        if not line.is_ssh or not guard_client.too_short(timeout, slowest, line.pause, line.settle):
             return ""
         port = line.path.port
         steps = len(knocking.listed(_door_for(args, port).get("knock")))
-        needed = guard_client.too_short(timeout, steps, line.pause)
+        needed = guard_client.too_short(timeout, steps, line.pause, line.settle)
         if not needed:
             return ""
         return (
@@ -139,13 +139,8 @@ class ActionModule(ActionBase):
             return self._after_crash(line, result, ident)
         if not lost and told.get("state") != "pending":
             return result
-        if lost:
-            attempt = Attempt(ident, float(_timeout_of(args)), self._door_of(line, args))
-        else:
-            # A host that does not see the ssh session cannot tell the port: then what ssh says has to do.
-            door = told["door"] if told["port"] else self._door_of(line, args)
-            attempt = Attempt(ident, told["seconds_left"], door, told["port"], told["agent"])
-        line.use_knock(_knock_of(args, attempt.door))
+        attempt = self._attempt(line, args, ident, {} if lost else told)
+        line.use_knock(_knock_of(args, attempt.knock_at))
         outcome = Client(line).settle(attempt)
         # Whatever came of it: core goes on over the play's connection, at once, and without a bound in time.
         if outcome.reached:
@@ -156,6 +151,23 @@ class ActionModule(ActionBase):
             raise lost if isinstance(lost, AnsibleError) else AnsibleConnectionFailure(str(lost))
         self._warn_of_old_steps(args, attempt.door, task_vars)
         return self._report(line, args, result, attempt, outcome, time.monotonic() - begun if lost else outcome.seconds)
+
+    def _attempt(self, line, args, ident, told):
+        """Return what is known of the change; where the host's word about it got lost, a guess.
+
+        :param told: the host's word, or an empty dictionary.
+        """
+        # A host that does not see the ssh session cannot tell the port: then what ssh says has to do.
+        door = told["door"] if told.get("port") else self._door_of(line, args)
+        return Attempt(
+            id=ident,
+            seconds_left=told.get("seconds_left", float(_timeout_of(args))),
+            door=door,
+            port=told.get("port", 0),
+            agent=told.get("agent", ""),
+            proof_door=told.get("proof_door", "") if told else _proof_door(args),
+            engine=_engine_of(args),
+        )
 
     def _door_of(self, line, args):
         """Return the door that opens the connection's port, where the host's word about it got lost."""
@@ -242,6 +254,17 @@ def _timeout_of(args):
     except (TypeError, ValueError):
         # The module says what is wrong with it.
         return DEFAULTS["guard_timeout"]
+
+
+def _engine_of(args):
+    # What is no engine, the module refuses.
+    return str(args.get("engine", DEFAULTS["engine"]))
+
+
+def _proof_door(args):
+    """Return the door that is knocked at for proof where the host's own choice got lost: knockd hears each of them."""
+    doors = knocking.doors_of(args.get("doors")) if _engine_of(args) == KNOCKD else []
+    return next((str(door.get("name", "")) for door in doors), "")
 
 
 def _normal(words):

@@ -15,8 +15,8 @@ description:
     to be made - for the first task, after a master has ended or was reset, for every retry, for sftp, scp and piped transfers.
   - While a ControlPersist master serves the host, nothing is knocked. A master whose network is gone is noticed within seconds,
     ended, and knocked past.
-  - A knock can get lost. A connection that could not be made is tried again with a new knock, twice; nothing that was begun on
-    the host is ever run twice by that.
+  - A knock can get lost. A connection that could not be made is tried again with a new knock, twice, or four times where
+    O(knock_engine) is V(knockd); nothing that was begun on the host is ever run twice by that.
   - Steps show in no output.
 author:
   - sesame.portknock contributors (@sesame)
@@ -57,6 +57,18 @@ options:
     default: ""
     vars:
       - name: ansible_knock_host
+  knock_engine:
+    description:
+      - Who recognises the knock on the host. V(knockd) needs a moment after the last step, 0.1 seconds, which is waited; and a
+        knock that follows one that did not get in is sent so that what was left of that one is forgotten.
+      - Where it is not set, it is what the role P(sesame.portknock.portknock#role) has in the same inventory.
+    type: str
+    choices: [iptables, knockd]
+    default: iptables
+    vars:
+      # Of several that are set, the last one counts.
+      - name: portknock_engine
+      - name: ansible_knock_engine
   knock_via:
     description:
       - V(direct) knocks from the controller, V(jump) from the jump host that ssh's ProxyJump names, by ssh to it.
@@ -92,8 +104,9 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils.ssh_path import s
 
 display = Display()
 _CONNECTION_LOST = 255
-# Of 100 knocks over a path that loses one packet in fifty and mixes up one in four, seven to ten fail.
-_TRIES = 3
+# Of 100 knocks over a path that loses one packet in fifty and mixes up one in four, seven to ten fail. knockd also breaks a
+# knock of which a packet arrives twice, and keeps what is left of one, so that now and then the next one fails as well.
+_TRIES = {"iptables": 3, "knockd": 5}
 # All but the last try: where a knock got lost, waiting does not help.
 _HURRY = b"ConnectTimeout=4"
 # ssh did not even begin to speak, so nothing can have been run.
@@ -103,14 +116,18 @@ _NEVER_CONNECTED = re.compile(r"ssh: connect to host|Connection timed out during
 class Connection(ssh.Connection):
     """Core's ssh, with a knock before each new connection."""
 
+    _missed = 0
+    """How many knocks have not got in since one has; core's own retries count too."""
+
     def _bare_run(self, cmd, in_data, sudoable=True, checkrc=True):
         """Run one ssh, sftp or scp: all that core's plugin does goes through here, each retry as well."""
         if self.get_option("knock_via") == knocking.NONE or not self._may_knock():
             return super()._bare_run(cmd, in_data, sudoable=sudoable, checkrc=checkrc)
         # A password goes through a pipe that is read once.
-        tries = 1 if self.get_option("password") else _TRIES
+        tries = 1 if self.get_option("password") else _TRIES[self.get_option("knock_engine")]
         for left in reversed(range(tries)):
             knocked, master = self._before(cmd)
+            self._missed += knocked
             hurried = [cmd[0], b"-o", _HURRY, *cmd[1:]] if knocked and left else cmd
             try:
                 done = super()._bare_run(hurried, in_data, sudoable=sudoable, checkrc=checkrc)
@@ -121,6 +138,7 @@ class Connection(ssh.Connection):
             if not (knocked and left and done[0] == _CONNECTION_LOST and _NEVER_CONNECTED.search(to_text(done[2]))):
                 break
         if done[0] != _CONNECTION_LOST:
+            self._missed = 0
             master.used()
         return done
 
@@ -149,10 +167,11 @@ class Connection(ssh.Connection):
                 pause=self.get_option("knock_pause"),
                 host=self.get_option("knock_host") or "",
                 via=self.get_option("knock_via"),
+                engine=self.get_option("knock_engine"),
             )
             if knock.steps:
                 display.vvv("knocking, for a new connection", host=host)
             with knocking.one_at_a_time(directory, knock.host or path.host):
-                knocking.send(self, knock, path, display.warning)
+                knocking.send(self, knock.of_turn(self._missed), path, display.warning)
         except KnockError as error:
             raise AnsibleConnectionFailure(f"Failed to knock at {host}: {error}") from error

@@ -40,8 +40,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - The hosts behind doors, each with C(name), C(aliases), C(address), C(port), C(user), C(knock), which holds the steps, and
-      C(left_out), which says why ssh cannot knock for this one.
+    - The hosts behind doors, each with C(name), C(aliases), C(address), C(port), C(user), C(knock), and C(left_out), which says
+      why ssh cannot knock for this one.
+    - C(knock) is the host's line of the file C(knocks) - its name, the engine that recognises the knock, the pause between two
+      steps, the host to knock at or C(-), and the steps.
   type: list
   elements: dict
 """
@@ -51,6 +53,7 @@ from collections import Counter
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE, KnockError
+from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS, ENGINES
 from ansible_collections.sesame.portknock.plugins.plugin_utils import knocking
 
 _SSH = ("ssh", "ansible.builtin.ssh", "smart", "paramiko", "paramiko_ssh", "ansible.netcommon.paramiko")
@@ -90,10 +93,17 @@ def _host(name, variables, jumps):
     }
     pause = _number(name, "ansible_knock_pause", _first(variables, ("ansible_knock_pause",), PAUSE), float)
     host["left_out"] = _why_not(host, variables, jumps)
-    host["knock"] = " ".join(
-        [name, f"{pause:g}", str(variables.get("ansible_knock_host") or "-"), *(f"{p}/{kind}" for p, kind in steps)]
-    )
+    at = str(variables.get("ansible_knock_host") or "-")
+    words = [f"{step}/{protocol}" for step, protocol in steps]
+    host["knock"] = " ".join([name, _engine(name, variables), f"{pause:g}", at, *words])
     return host
+
+
+def _engine(name, variables):
+    engine = _first(variables, ("ansible_knock_engine", "portknock_engine"), DEFAULTS["engine"])
+    if engine not in ENGINES:
+        raise AnsibleFilterError(f"{name}: portknock_engine must be {' or '.join(ENGINES)}.")
+    return engine
 
 
 def _first(variables, names, default):

@@ -45,7 +45,7 @@ REFUSED, SILENT, MUTE = "refused", "timed out", "accepted, but said nothing"
 def enter(knock, addresses, port, seconds, speaks_first=False, line=None):
     """Knock and connect until the port opens, and return an Entered.
 
-    :param knock: function that knocks once.
+    :param knock: function that knocks once; it is given how often it has knocked before.
     :param addresses: IP addresses as text, tried in turn.
     :param seconds: for all tries, from the end of the first knock on.
     :param speaks_first: whether the server must have said something, as ssh's does. It is left to be read.
@@ -53,7 +53,7 @@ def enter(knock, addresses, port, seconds, speaks_first=False, line=None):
     :raises ShutError: if it did not open in time.
     """
     line = line or Line()
-    knock()
+    knock(0)
     began = line.now()
     tries = 1
     while True:
@@ -64,7 +64,7 @@ def enter(knock, addresses, port, seconds, speaks_first=False, line=None):
         if line.now() + rest >= began + seconds:
             raise ShutError(reasons, tries)
         line.sleep(rest)
-        knock()
+        knock(tries)
         tries += 1
 
 

@@ -23,6 +23,14 @@ back, by up to 50 ms: of 120 knocks each the door opened to 71 % without a pause
 more. A longer pause would only cost time: what is lost on the way is made up for by a new knock. A door's step_timeout (5 s) is
 far away even with eight steps."""
 
+KNOCKD = "knockd"
+"""The engine that is a daemon. Named here too, because this file runs alone."""
+
+SETTLE = 0.1
+"""Seconds that knockd is given to open after the last step: it captures packets, and starts a shell for what it does then.
+Measured with knockd 0.8 and two cores: of 100 knocks half had opened after 30 ms, 99 after 53 ms, on a busy host after 44 and
+83 ms (libpcap hands over what it captured every 50 ms). What is slower still, a new knock makes up for."""
+
 HOLD = 0.5
 """Seconds after which a TCP step is given up at the latest: the kernel repeats an unanswered SYN after 1 s, and a
 repeat could reach a host that is at a later step by then."""
@@ -67,24 +75,58 @@ def resolve(host, family="any"):
     return tuple(dict.fromkeys(texts))
 
 
-def send_knock(addresses, steps, pause=PAUSE, source="", network=None):
+def settle_of(engine):
+    """Return the seconds that an engine needs after the last step; the kernel has opened before it answers."""
+    return SETTLE if engine == KNOCKD else 0.0
+
+
+def steps_of_turn(steps, turn, engine=""):
+    """Return the steps to send the first time (turn 0), and for each try that follows one that did not get in.
+
+    knockd keeps an attempt that is under way, and a step that it does not wait for, the first one too, ends that attempt and
+    counts for nothing else. So behind a knock whose end got lost a plain new one fails for certain. The last step, sent
+    before the first, ends what was left in either way: it completes the attempt or breaks it. Where nothing was left it
+    means nothing, or begins another knock that has it as its first step, and then the try after this one gets in. Every
+    fourth turn is plain, because a door may have a close knock that the others would begin each time.
+    """
+    steps = tuple(steps)
+    return steps[-1:] + steps if turn % 4 and engine == KNOCKD and len(steps) > 1 else steps
+
+
+def send_knock(addresses, steps, pause=PAUSE, source="", network=None, settle=0.0):
     """Send each step once to every address, and return the seconds it took.
 
-    When it returns, the last step has arrived or had a pause's time to.
+    When it returns, the last step has arrived or had a pause's time to, and the host had some more to act on it.
 
     :param addresses: IP addresses as text; one that this machine cannot send to is left out if another can be.
     :param steps: (port, protocol) pairs.
     :param pause: seconds after each step; less where the host has answered already, as then the step has arrived.
     :param source: the address to send from, where it has the family of the one to send to.
     :param network: what to send with, for tests.
+    :param settle: seconds after the last step, answered or not: a refusal says that the step has arrived, not that knockd
+        has done what follows. Where it is given, each address gets its whole knock before the next one does: knockd has one list
+        of attempts for all addresses, and forgets all of them when the first one ends.
     :raises KnockError: if not one of the addresses can be sent to.
     """
     network = network or Network()
     began = network.now()
+    groups = [[address] for address in addresses] if settle and addresses else [addresses]
+    problems = []
+    for group in groups:
+        try:
+            _send_steps(network, group, steps, pause, source)
+        except KnockError as error:
+            problems.append(error)
+    if len(problems) == len(groups):
+        raise problems[0]
+    network.rest(settle)
+    return network.now() - began
+
+
+def _send_steps(network, addresses, steps, pause, source):
     for port, protocol in steps:
         addresses, sockets = _send_step(network, addresses, port, protocol, source)
         network.wait(sockets, pause)
-    return network.now() - began
 
 
 def _send_step(network, addresses, port, protocol, source):
@@ -150,6 +192,10 @@ class Network:
         if silent:
             time.sleep(max(0, end - self.now()))
 
+    def rest(self, seconds):
+        """Let time pass."""
+        time.sleep(seconds)
+
     def _silent(self, sockets, end):
         """Return how many have not been answered in time. A datagram never is."""
         poller = select.poll()
@@ -165,4 +211,16 @@ class Network:
         return silent
 
 
-__all__ = ("HOLD", "PAUSE", "KnockError", "Network", "parse_steps", "resolve", "send_knock")
+__all__ = (
+    "HOLD",
+    "KNOCKD",
+    "PAUSE",
+    "SETTLE",
+    "KnockError",
+    "Network",
+    "parse_steps",
+    "resolve",
+    "send_knock",
+    "settle_of",
+    "steps_of_turn",
+)

@@ -16,7 +16,12 @@ import re
 import time
 from typing import NamedTuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE, KnockError
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import (
+    KNOCKD,
+    PAUSE,
+    KnockError,
+    steps_of_turn,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._ports import port_text
 from ansible_collections.sesame.portknock.plugins.module_utils._probe import AWAY, OPEN, REFUSED, RESET, SILENT
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import FAMILIES, IPV4, IPV6
@@ -26,6 +31,9 @@ OK, WRONG, UNSEEN = "ok", "wrong", "unseen"
 
 TRIES = 3
 """Knocks at a door before it counts as one that does not open: a packet may get lost."""
+
+MORE_TRIES = 1
+"""And for knockd, which may wait for the rest of another knock, one that begins with this one's last step."""
 
 SLACK = 1.0
 """Seconds after a window's end until it is looked whether the door is shut: the kernel counts in whole ticks."""
@@ -241,14 +249,15 @@ def wrong_knock(door, port):
 class Tools:
     """What looking needs: to send, to look and to wait. A test replaces it."""
 
-    def __init__(self, send_knock, probe, pause=PAUSE, source=""):
-        """Take the functions of _knock and _probe."""
-        self._send_knock, self._probe, self._pause, self._source = send_knock, probe, pause, source
+    def __init__(self, send_knock, probe, pause=PAUSE, source="", settle=0.0):
+        """Take the functions of _knock and _probe, and how to knock."""
+        self._send_knock, self._probe, self._source = send_knock, probe, source
+        self._pause, self._settle = pause, settle
 
     def knock(self, addresses, steps):
         """Send a knock to the addresses; where there is no way to any of them, looking says so."""
         with contextlib.suppress(KnockError):
-            self._send_knock(addresses, steps, self._pause, self._source)
+            self._send_knock(addresses, steps, self._pause, self._source, settle=self._settle)
 
     def probe(self, targets):
         """Return target to what became of it."""
@@ -398,14 +407,19 @@ class Observer:
     def _open(self, door, group):
         """Knock until the door is open or enough was tried; return the places where it opened."""
         left, opened = list(group), []
-        for turn in range(TRIES):
-            self._tools.knock([place.address for place in left], door.knock)
+        # knockd has not seen that the wrong knock ended with a wrong port, and waits for what comes after it.
+        steps = steps_of_turn(door.knock, 1, self._spec.engine)
+        by_knockd = self._spec.engine == KNOCKD
+        for turn in range(TRIES + (MORE_TRIES if by_knockd else 0)):
+            self._tools.knock([place.address for place in left], steps)
             shut = [place for _door, place in self._look("right", [(door, place) for place in left])]
             for place in left:
                 self._note(door, place, tries=turn + 1)
             opened += [place for place in left if place not in shut]
-            # Whoever may not knock is refused once, not three times; nor can UDP be asked until it answers.
-            left = [place for place in shut if may_use(door.sources, place) and ports_of_door(door)[0][1] == "tcp"]
+            # Whoever may not knock is refused once, not three times; nor can UDP be asked until it answers, but the first
+            # knock that knockd gets may be one that it does not hear.
+            heard = ports_of_door(door)[0][1] == "tcp" or by_knockd
+            left = [place for place in shut if may_use(door.sources, place) and heard]
             if not left:
                 break
         return opened + [place for place in group if place not in opened and ports_of_door(door)[0][1] == "udp"]
@@ -663,8 +677,18 @@ def _opening(seen, door, context):
     if maybe:
         return UNSEEN, "opens or not: its answer is the same with and without a knock, as nothing answers behind it"
     return WRONG, (
-        "does not open to the right knock: a step or the connection is dropped on the way, or the host has another knock "
+        "does not open to the right knock: a step or the connection is dropped on the way, {0}or the host has another knock "
         "than the inventory. Run sesame.portknock.site, then look at what is between."
+    ).format(_deaf(context))
+
+
+def _deaf(context):
+    """Return how knockd may be deaf, which nothing but its own log would tell."""
+    if context.spec.engine != KNOCKD:
+        return ""
+    interface = (context.told.get("daemon") or {}).get("interface", "")
+    return "the knock does not come in by the interface that knockd listens on{0}, ".format(
+        " (" + interface + ")" if interface else ""
     )
 
 
@@ -794,6 +818,9 @@ def host_rows(context):
         elif _lacks_rules(family, context):
             note = "the host has no rules of ours for {0}. Run sesame.portknock.site.".format(NAMES[family])
             found.append(_row("rules", family, WRONG, note))
+    engine = _engine_note(context)
+    if engine:
+        found.append(_row("rules", "", WRONG, engine))
     more = sorted(
         {door["name"] for door in context.told.get("doors") or ()} - {door.name for door in context.spec.doors}
     )
@@ -812,6 +839,23 @@ def host_rows(context):
         )
         found.append(_row("rules", "", WRONG, note))
     return found
+
+
+def _engine_note(context):
+    """Return what is wrong with who recognises the knocks on the host, or nothing."""
+    engine, wanted = context.told.get("engine"), context.spec.engine
+    if not engine or not context.spec.doors:
+        return ""
+    if engine != wanted:
+        return "{0} recognises the knocks on the host, and portknock_engine is {1}. Run sesame.portknock.site.".format(
+            engine, wanted
+        )
+    if engine == KNOCKD and not (context.told.get("daemon") or {}).get("running", True):
+        return (
+            "knockd does not run on the host, so no knock opens a door. Look at 'journalctl -u knockd' there; then run "
+            "sesame.portknock.site."
+        )
+    return ""
 
 
 def _lacks_rules(family, context):

@@ -34,6 +34,14 @@ options:
         every sixth did, without a pause every third.
     type: float
     default: 0.1
+  engine:
+    description:
+      - Who recognises the knock on the host, C(portknock_engine) there. V(knockd) needs a moment after the last step, 0.1
+        seconds, which is waited; and where a knock did not open O(wait_for), the next one is sent so that what was left of it
+        is forgotten.
+    type: str
+    choices: [iptables, knockd]
+    default: iptables
   ip_version:
     description:
       - Which of the host's addresses to knock at. V(any) is all of them.
@@ -139,7 +147,10 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knock import (
     parse_steps,
     resolve,
     send_knock,
+    settle_of,
+    steps_of_turn,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS, ENGINES
 
 FAMILIES = {"any": "any", "ipv4": "inet", "ipv6": "inet6"}
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
@@ -160,6 +171,7 @@ def argument_spec():
         host=dict(type="str", required=True),
         knock=dict(type="list", elements="str", required=True, no_log=True),
         pause=dict(type="float", default=PAUSE),
+        engine=dict(type="str", choices=list(ENGINES), default=DEFAULTS["engine"]),
         ip_version=dict(type="str", choices=list(FAMILIES), default="any"),
         wait_for=dict(type="dict", options=wait_for),
     )
@@ -184,12 +196,15 @@ def _check_range(option, value, least, most, what):
 def knocked(options, steps, addresses):
     """Knock, wait for the port if there is one, and return the part of the result that is about it."""
 
-    def knock():
-        send_knock(addresses, steps, options["pause"])
+    engine = options["engine"]
+
+    def knock(turn):
+        these = steps_of_turn(steps, turn, engine)
+        send_knock(addresses, these, options["pause"], settle=settle_of(engine))
 
     wanted = options["wait_for"]
     if not wanted:
-        knock()
+        knock(0)
         return {}
     entered = enter(knock, addresses, wanted["port"], wanted["timeout"])
     entered.socket.close()

@@ -190,6 +190,12 @@ options:
     type: list
     elements: str
     default: [lo]
+  engine:
+    description:
+      - As in M(sesame.portknock.knock_ruleset). V(knockd) is given a moment to open, and a knock more.
+    type: str
+    choices: [iptables, knockd]
+    default: iptables
   ip_versions:
     description:
       - As in M(sesame.portknock.knock_ruleset).
@@ -296,7 +302,13 @@ import shlex
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE, KnockError, resolve, send_knock
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import (
+    PAUSE,
+    KnockError,
+    resolve,
+    send_knock,
+    settle_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._options import argument_spec as ruleset_spec
 from ansible_collections.sesame.portknock.plugins.module_utils._options import without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._probe import local_address, output_of, probe
@@ -320,7 +332,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._verify import (
     wants_counters,
 )
 
-RULESET = ("doors", "policy", "reject_with", "allow", "trusted_sources", "trusted_interfaces", "ip_versions")
+RULESET = ("doors", "policy", "reject_with", "allow", "trusted_sources", "trusted_interfaces", "ip_versions", "engine")
 DUMP_SECONDS = 10
 
 
@@ -381,7 +393,7 @@ def verified(options):
 
 def observe(options, context, way):
     """Look at all that can be seen from here."""
-    tools = Tools(send_knock, probe, options["pause"], way.source)
+    tools = Tools(send_knock, probe, options["pause"], way.source, settle_of(context.spec.engine))
     visible = [place for place in context.places.values() if not place.unseen]
     left = seconds_left(options["told"])
     return Observer(context.spec, visible, tools, context.longest, left, random.SystemRandom().randint).run()

@@ -14,6 +14,7 @@ import json
 import time
 from typing import Any, NamedTuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import KNOCKD
 from ansible_collections.sesame.portknock.plugins.module_utils._transaction import CONFIRMED, MARK, ROLLED_BACK, RUN
 
 CONNECT_SECONDS = 1.0
@@ -28,8 +29,12 @@ ACCESS_SECONDS = 40.0
 OVERDUE_SECONDS = 5.0
 """How long after the deadline the controller asks for the rollback itself, where it can reach the host."""
 
-UNKNOWN, PENDING, STALE = "unknown", "pending", "stale"
+UNKNOWN, PENDING, STALE, UNHEARD = "unknown", "pending", "stale", "unheard"
 ENDED = (CONFIRMED, ROLLED_BACK, UNKNOWN)
+_WHY = {
+    STALE: "the host took the connection for an old one",
+    UNHEARD: "the connection came through, but the host did not hear the knock before it",
+}
 
 
 class LineError(Exception):
@@ -44,6 +49,14 @@ class Attempt(NamedTuple):
     door: str = ""
     port: int = 0
     agent: str = ""
+    proof_door: str = ""
+    """The door to knock at where the connection needs none, so that the knock proves that it is heard; or nothing."""
+    engine: str = ""
+
+    @property
+    def knock_at(self) -> str:
+        """The door to knock at before each try, or nothing."""
+        return self.door or self.proof_door
 
 
 class Outcome(NamedTuple):
@@ -54,6 +67,8 @@ class Outcome(NamedTuple):
     seconds: float
     errors: tuple[str, ...]
     reached: bool
+    unheard: bool = False
+    """Whether a new connection came through, and the host had not heard the knock before it."""
 
 
 def command(verb: str, ident: str) -> str:
@@ -81,11 +96,12 @@ class Client:
     """Confirms one change."""
 
     def __init__(self, line, clock=time.monotonic, sleep=time.sleep):
-        """Take a Line: knock(), fresh(command, seconds), usual(command, seconds), reset()."""
+        """Take a Line: knock(turn), fresh(command, seconds), usual(command, seconds), reset()."""
         self._line, self._clock, self._sleep = line, clock, sleep
         self._begun = clock()
         self._tries = 0
         self._errors: list[str] = []
+        self._unheard = False
 
     def settle(self, attempt: Attempt) -> Outcome:
         """Confirm a change, or find out how it ended.
@@ -97,7 +113,8 @@ class Client:
         if answer is None or answer["outcome"] == PENDING:
             answer = self._after_deadline(attempt)
             reached = answer is not None
-        return Outcome(answer or {}, self._tries, self._clock() - self._begun, tuple(self._errors), reached)
+        seconds = self._clock() - self._begun
+        return Outcome(answer or {}, self._tries, seconds, tuple(self._errors), reached, self._unheard)
 
     def _confirm(self, attempt: Attempt) -> dict[str, Any] | None:
         end = self._clock() + attempt.seconds_left
@@ -114,7 +131,7 @@ class Client:
 
     def _try_confirm(self, attempt: Attempt, end: float) -> dict[str, Any] | None:
         self._tries += 1
-        self._knock()
+        self._knock(self._tries - 1)
         try:
             left = max(end - self._clock(), 0.5)
             answer = read_answer(self._line.fresh(command("confirm", attempt.id), min(TRY_SECONDS, max(left / 2, 1.0))))
@@ -123,15 +140,16 @@ class Client:
             return None
         if answer["outcome"] in ENDED:
             return answer
-        self._errors.append(answer.get("why") or "the host took the connection for an old one")
+        self._errors.append(answer.get("why") or _WHY.get(answer["outcome"], "the host gave no reason"))
+        self._unheard = self._unheard or answer["outcome"] == UNHEARD
         if answer["outcome"] == STALE:
             self._line.reset()
         return None
 
-    def _knock(self) -> None:
+    def _knock(self, turn: int) -> None:
         """Knock; where that is not possible, the connection may come through all the same."""
         try:
-            self._line.knock()
+            self._line.knock(turn)
         except LineError as error:
             self._errors.append(str(error))
 
@@ -144,7 +162,7 @@ class Client:
             try:
                 # The old way in may have been behind a door as well, and its knock may be the same.
                 if turn % 2:
-                    self._knock()
+                    self._knock(turn)
                 # What is pending so long has lost its timer: somebody stopped it.
                 verb = "rollback" if self._clock() > begun + OVERDUE_SECONDS else "status"
                 answer = read_answer(self._line.usual(command(verb, attempt.id), TRY_SECONDS))
@@ -160,14 +178,14 @@ class Client:
         return None
 
 
-def knock_seconds(steps: int, pause: float) -> float:
-    """Return how long a knock of some steps takes."""
-    return steps * pause
+def knock_seconds(steps: int, pause: float, settle: float = 0.0) -> float:
+    """Return how long a knock of some steps takes, and the host to act on it."""
+    return steps * pause + (settle if steps else 0.0)
 
 
-def too_short(timeout: float, steps: int, pause: float) -> float:
+def too_short(timeout: float, steps: int, pause: float, settle: float = 0.0) -> float:
     """Return the seconds that a knock and two connects need, where they do not fit in the deadline, else 0."""
-    needed = knock_seconds(steps, pause) + 2 * CONNECT_SECONDS
+    needed = knock_seconds(steps, pause, settle) + 2 * CONNECT_SECONDS
     return needed if needed > timeout else 0.0
 
 
@@ -190,7 +208,23 @@ def explain(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str
         state = "The host knows nothing of the change any more: it was restarted, which undoes it too."
     if why and why != "nobody confirmed it in time":
         return f"Rolled back: {why.rstrip('.')}. {state}"
+    if outcome.unheard:
+        return f"Rolled back: knockd hears no knock from this controller. {_unheard(outcome, attempt, where)}{last} {state}"
     return f"Rolled back: the change would have cut this controller off. {_cut_off(outcome, attempt, where, timeout)}{last} {state}"
+
+
+# knockd is deaf without a word where it listens at the wrong place.
+_DAEMON = (
+    " knockd hears only what comes in by the interface that knockd_interface names (the default route's, if it is empty), to an "
+    "address of this interface, over ipv4 or ipv6 as the connection does: look at 'systemctl status knockd' there as well."
+)
+
+
+def _unheard(outcome: Outcome, attempt: Attempt, where: str) -> str:
+    return (
+        f"A new connection to {where} came through, but of the knocks at door {attempt.knock_at} before it ({outcome.tries}) none "
+        f"was heard: look whether a firewall between passes the knock's ports, and where the knock comes in.{_DAEMON}"
+    )
 
 
 def _cut_off(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
@@ -199,7 +233,7 @@ def _cut_off(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> st
         return (
             f"{text} Door {attempt.door} was knocked at before each and did not let it in: look whether a firewall between passes "
             "the knock's ports, whether knock and connection leave from the same address (doors[].sources, NAT), and "
-            "whether the steps are those of this host."
+            f"whether the steps are those of this host.{_DAEMON if attempt.engine == KNOCKD else ''}"
         )
     port = f" port {attempt.port}" if attempt.port else " the connection's port"
     return (

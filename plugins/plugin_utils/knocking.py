@@ -22,7 +22,10 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knock import (
     parse_steps,
     resolve,
     send_knock,
+    settle_of,
+    steps_of_turn,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.plugin_utils.ssh_path import (
     SshPath,
     addresses_of,
@@ -42,6 +45,17 @@ class Knock(NamedTuple):
     host: str = ""
     """The address to knock at, where it is not the one that ssh connects to."""
     via: str = AUTO
+    engine: str = DEFAULTS["engine"]
+    """Who recognises it on the host."""
+
+    @property
+    def settle(self) -> float:
+        """Seconds that the host needs after the last step."""
+        return settle_of(self.engine)
+
+    def of_turn(self, turn: int) -> Knock:
+        """Return the knock for a try: turn 0 is the first one, each other follows one that did not get in."""
+        return self._replace(steps=steps_of_turn(self.steps, turn, self.engine))
 
 
 def listed(value) -> list[str]:
@@ -94,7 +108,8 @@ def send(connection, knock: Knock, path: SshPath, warn=None) -> None:
         return
     jumps = bool(path.jump or path.proxy_command)
     if knock.via == JUMP or (knock.via == AUTO and jumps and not knock.host):
-        knock_via_jump(connection, path._replace(host=knock.host or path.host), knock.steps, knock.pause)
+        there = path._replace(host=knock.host or path.host)
+        knock_via_jump(connection, there, knock.steps, knock.pause, settle=knock.settle)
         return
     if jumps and knock.via == DIRECT and warn and not knock.host:
         warn(
@@ -102,7 +117,7 @@ def send(connection, knock: Knock, path: SshPath, warn=None) -> None:
             "and not this machine's, so a knock from here opens nothing for it. Set ansible_knock_via to jump."
         )
     addresses = resolve(knock.host) if knock.host else addresses_of(path)
-    send_knock(addresses, knock.steps, knock.pause, path.source)
+    send_knock(addresses, knock.steps, knock.pause, path.source, settle=knock.settle)
 
 
 @contextlib.contextmanager

@@ -110,6 +110,11 @@ class Line:
         return self._knock.pause
 
     @property
+    def settle(self) -> float:
+        """Seconds that the host needs after the last step."""
+        return self._knock.settle
+
+    @property
     def where(self) -> str:
         """The host, in an operator's words."""
         host = self._connection.get_option("host") if self.is_ssh else None
@@ -133,15 +138,16 @@ class Line:
             steps = knocking.steps_of(words, "doors[].knock") if words and self.has_network else ()
         self._knock = self._knock._replace(steps=steps)
 
-    def knock(self) -> None:
+    def knock(self, turn: int = 0) -> None:
         """Send the knock, if there is one, the way that ssh will take.
 
+        :param turn: how many knocks before this one did not get in.
         :raises LineError: if it cannot have left.
         """
         if not self._knock.steps:
             return
         try:
-            knocking.send(self._connection, self._knock, self.path, self._warn)
+            knocking.send(self._connection, self._knock.of_turn(turn), self.path, self._warn)
         except (KnockError, AnsibleError) as error:
             raise LineError(str(error)) from error
 

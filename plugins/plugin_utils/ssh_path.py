@@ -65,7 +65,7 @@ _REMOTE = (
 
 _PYTHON = """
 try:
-    send_knock(resolve({host!r}), {steps!r}, {pause!r})
+    send_knock(resolve({host!r}), {steps!r}, {pause!r}, settle={settle!r})
     print("{said}sent")
 except OSError as error:
     print("{said}" + str(error))
@@ -80,19 +80,29 @@ if command -v getent >/dev/null; then
     done)
 fi
 [[ -n $addresses ]] || {{ echo "{said}$host has no address to knock at"; exit; }}
-for step in {steps}; do
-    for address in $addresses; do
-        if [[ $step == udp/* ]]; then
-            printf '\\0' >"/dev/udp/$address/${{step#*/}}"
-        else
-            (exec 3<>"/dev/tcp/$address/${{step#*/}}") &
-        fi
+knock() {{
+    for step in {steps}; do
+        for address; do
+            if [[ $step == udp/* ]]; then
+                printf '\\0' >"/dev/udp/$address/${{step#*/}}"
+            else
+                (exec 3<>"/dev/tcp/$address/${{step#*/}}") &
+            fi
+        done
+        sleep {hold}
+        kill $(jobs -p)
+        wait
+        sleep {rest}
     done
-    sleep {hold}
-    kill $(jobs -p)
-    wait
-    sleep {rest}
-done
+}}
+if [[ {settle} == 0.000 ]]; then
+    knock $addresses
+else
+    for each in $addresses; do
+        knock "$each"
+    done
+    sleep {settle}
+fi
 echo "{said}sent"
 """
 
@@ -168,16 +178,22 @@ def addresses_of(path: SshPath) -> tuple[str, ...]:
 
 
 def knock_via_jump(
-    connection, path: SshPath, steps: Sequence, pause: float = PAUSE, patience: float = JUMP_PATIENCE
+    connection,
+    path: SshPath,
+    steps: Sequence,
+    pause: float = PAUSE,
+    patience: float = JUMP_PATIENCE,
+    settle: float = 0.0,
 ) -> None:
     """Knock from the last jump host of a path, reached as ssh itself reaches it.
 
+    :param settle: seconds that the host needs after the last step.
     :raises KnockError: if there is no jump host, it cannot be reached, or it could not knock.
     """
     words = jump_command(path, ssh_command(connection, _host_of(connection)))
-    limit = patience + 2 * pause * len(steps)
+    limit = patience + 2 * pause * len(steps) + settle
     try:
-        _code, text, errors = _run(words, jump_script(path.host, steps, pause), limit)
+        _code, text, errors = _run(words, jump_script(path.host, steps, pause, settle), limit)
     except subprocess.TimeoutExpired:
         text, errors = "", f"no answer within {limit:.0f} s"
     except OSError as error:
@@ -254,7 +270,7 @@ def _expand(text: str, path: SshPath) -> str:
     return re.sub("%.", lambda found: values[found[0]], text)
 
 
-def jump_script(host: str, steps: Sequence, pause: float = PAUSE) -> str:
+def jump_script(host: str, steps: Sequence, pause: float = PAUSE, settle: float = 0.0) -> str:
     """Return what the jump host runs, for python3 and behind it for bash. Pure.
 
     The jump host looks the name up and tries every address it finds, as its sshd does when it connects.
@@ -267,9 +283,10 @@ def jump_script(host: str, steps: Sequence, pause: float = PAUSE) -> str:
         steps=" ".join(f"{protocol}/{port}" for port, protocol in plain),
         hold=f"{hold:.3f}",
         rest=f"{max(0, pause - hold):.3f}",
+        settle=f"{settle:.3f}",
         said=_SAID,
     )
-    python = _PYTHON.format(host=host, steps=plain, pause=float(pause), said=_SAID)
+    python = _PYTHON.format(host=host, steps=plain, pause=float(pause), settle=float(settle), said=_SAID)
     return "\n".join([inspect.getsource(_knock), python, _MARK, bash])
 
 

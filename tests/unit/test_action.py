@@ -40,7 +40,7 @@ NOTHING = {"changed": False, "rolled_back": False, "findings": [], "guard": {"st
 class FakeLine:
     """Stands in for a Line; one is made by each run of the action."""
 
-    is_ssh, has_network, name, where, pause = True, True, "ssh", "h", 0.1
+    is_ssh, has_network, name, where, pause, settle = True, True, "ssh", "h", 0.1, 0.0
     port, mended = 22, 0
 
     def __init__(self, stage):
@@ -50,7 +50,7 @@ class FakeLine:
     def use_knock(self, words):
         self.steps = words
 
-    def knock(self):
+    def knock(self, _turn=0):
         self.stage.calls.append(("knock", self.steps))
 
     def _say(self, kind, command):
@@ -87,8 +87,12 @@ class Stage:
         )
         self.line = type("ThisLine", (FakeLine,), {})
         self.clock = Clock()
-        monkeypatch.setattr(plugin, "Line", lambda *_args, **_more: self.line(self))
+        monkeypatch.setattr(plugin, "Line", self._line)
         monkeypatch.setattr(plugin, "Client", functools.partial(Client, clock=self.clock, sleep=self.clock.sleep))
+
+    def _line(self, _action, knock, _warn):
+        self.knock = knock
+        return self.line(self)
 
     def run(self, **task_vars):
         connection = SimpleNamespace(transport="ssh", tmpdir="/nonexistent", _shell=SimpleNamespace(tmpdir="/none"))
@@ -245,6 +249,56 @@ def test_without_a_door_there_is_no_knock(stage):
     assert stage.calls[0] == ("knock", [])
 
 
+WEB = {"name": "web", "knock": ["17100", "13100"], "opens": ["443"]}
+UNHEARD = {"outcome": "unheard", "why": "no knock was seen"}
+
+
+def test_a_knock_that_only_proves_that_it_is_heard(stage):
+    """The connection needs none, so the play need not switch to one that knocks."""
+    stage.task.args.update(engine="knockd", doors=[WEB, DOOR])
+    stage.results = [pending(door="", proof_door="web")]
+    stage.answers["confirm"] = [UNHEARD, CONFIRMED]
+    result = stage.run()
+    assert (result["guard"]["state"], result["guard"]["knocked"], result["guard"]["tries"]) == ("confirmed", "", 2)
+    assert [call for call in stage.calls if call[0] == "knock"] == [("knock", WEB["knock"])] * 2
+
+
+def test_the_door_of_the_connection_is_proof_enough(stage):
+    stage.task.args.update(engine="knockd", doors=[WEB, DOOR])
+    stage.results = [pending(proof_door="")]
+    stage.answers["confirm"] = [CONFIRMED]
+    assert stage.run()["guard"]["knocked"] == "ssh"
+    assert stage.calls[0] == ("knock", DOOR["knock"])
+
+
+def test_a_knock_that_is_never_heard_is_rolled_back(stage):
+    stage.task.args.update(engine="knockd", doors=[WEB])
+    stage.results = [pending(door="", proof_door="web")]
+    stage.answers = {"confirm": [UNHEARD], "status": [LATE]}
+    result = stage.run()
+    assert (result["failed"], result["rolled_back"], result["guard"]["knocked"]) == (True, True, "")
+    assert "knockd hears no knock from this controller" in result["msg"]
+    assert "at door web" in result["msg"] and "knockd_interface" in result["msg"]
+
+
+@pytest.mark.parametrize(("engine", "knocked"), [("iptables", []), ("knockd", WEB["knock"])])
+def test_a_lost_answer_may_have_asked_for_a_proof(engine, knocked, stage):
+    stage.task.args.update(engine=engine, doors=[WEB, dict(DOOR, opens=["2222"])])
+    stage.results = [AnsibleConnectionFailure(LOST)]
+    stage.answers["confirm"] = [CONFIRMED]
+    result = stage.run()
+    assert result["guard"]["knocked"] == "", "the connection's port is nobody's"
+    assert stage.calls[0] == ("knock", knocked)
+
+
+@pytest.mark.parametrize(("args", "engine"), [({}, "iptables"), ({"engine": "knockd"}, "knockd")])
+def test_the_knock_is_that_of_the_new_engine(args, engine, stage):
+    stage.task.args.update(args)
+    stage.answers["confirm"] = [CONFIRMED]
+    stage.run(ansible_knock_engine="iptables", portknock_engine="iptables")
+    assert stage.knock.engine == engine
+
+
 def test_a_confirm_without_words_of_a_connection(stage):
     stage.answers["confirm"] = [dict(CONFIRMED, connection="")]
     assert stage.run()["guard"]["state"] == "confirmed"
@@ -277,6 +331,13 @@ def test_a_deadline_too_short_is_refused_before_anything_runs(stage):
     )
     assert "Nothing was changed" in result["msg"]
     assert (stage.modules, stage.calls) == ([], [])
+
+
+def test_the_time_that_the_engine_needs_counts(stage):
+    stage.task.args["guard_timeout"] = 5
+    stage.line.pause, stage.line.settle = 1.0, 0.5
+    assert stage.run()["msg"].startswith("guard_timeout: 5 s is too short")
+    assert stage.modules == []
 
 
 def test_it_depends_on_the_door_of_the_connection(stage):

@@ -50,7 +50,7 @@ def test_a_host_as_plain_as_can_be():
         "port": 22,
         "user": "",
         "left_out": "",
-        "knock": "web1 0.1 - 17005/tcp 19100/udp",
+        "knock": "web1 iptables 0.1 - 17005/tcp 19100/udp",
     }
 
 
@@ -67,8 +67,22 @@ def test_a_host_with_everything():
         "port": 2222,
         "user": "me",
         "left_out": "",
-        "knock": "web1 0.25 192.0.2.99 18001/tcp 19100/udp",
+        "knock": "web1 iptables 0.25 192.0.2.99 18001/tcp 19100/udp",
     }
+
+
+@pytest.mark.parametrize(
+    ("variables", "engine"),
+    [
+        ({}, "iptables"),
+        ({"portknock_engine": "knockd"}, "knockd"),
+        ({"portknock_engine": "knockd", "ansible_knock_engine": "iptables"}, "iptables"),
+        ({"portknock_engine": "iptables", "ansible_knock_engine": "knockd"}, "knockd"),
+        ({"portknock_engine": "knockd", "ansible_knock_engine": ""}, "knockd"),
+    ],
+)
+def test_who_recognises_the_knock(variables, engine):
+    assert client(portknock_doors=DOORS, **variables)["knock"].split()[:2] == ["web1", engine]
 
 
 def test_an_address_is_an_alias_only_where_it_leads_to_one_host():
@@ -111,6 +125,7 @@ def test_a_name_that_would_say_something_else_to_ssh(name):
         ({"ansible_knock": ["17005", "117006"]}, "web1: ansible_knock[1]: "),
         ({"portknock_doors": [dict(DOORS[1], knock=["117006"])]}, "web1: portknock_doors[0]: "),
         ({"ansible_knock": KNOCK, "ansible_port": "ssh"}, "web1: ansible_port must be a number."),
+        ({"ansible_knock": KNOCK, "portknock_engine": "knocked"}, "web1: portknock_engine must be iptables or knockd."),
         ({"ansible_knock": KNOCK, "ansible_knock_pause": "long"}, "web1: ansible_knock_pause must be a number."),
     ],
 )

@@ -26,7 +26,8 @@ class Script(Line):
         self.log.append("rest")
         self.clock += seconds
 
-    def knock(self):
+    def knock(self, turn):
+        assert turn == self.log.count("knock")
         self.log.append("knock")
         self.clock += 0.3
 
@@ -100,12 +101,12 @@ def test_a_server_that_speaks_first_is_heard_and_nothing_is_lost():
 def test_a_server_that_says_nothing_is_not_in(monkeypatch):
     monkeypatch.setattr(_enter, "BANNER", 0.1)
     with listener() as server, pytest.raises(ShutError, match="^127.0.0.1: accepted, but said nothing$"):
-        enter(lambda: None, [HOST], server.getsockname()[1], 0.1, True)
+        enter(lambda _turn: None, [HOST], server.getsockname()[1], 0.1, True)
 
 
 def test_a_connection_is_handed_out_as_ssh_wants_it():
     with listener() as server:
-        entered = enter(lambda: None, [HOST], server.getsockname()[1], 3)
+        entered = enter(lambda _turn: None, [HOST], server.getsockname()[1], 3)
         assert entered.socket.gettimeout() is None
         entered.socket.close()
 

@@ -37,6 +37,7 @@ LATE = {"outcome": "rolled_back", "undo": "exact", "why": "nobody confirmed it i
 STALE = {"outcome": "stale", "connection": "192.0.2.7 50000 192.0.2.1 22"}
 UNKNOWN = {"outcome": "unknown"}
 PENDING = {"outcome": "pending", "owner": "me@here", "age": 31, "left": 0}
+UNHEARD = {"outcome": "unheard", "why": "no knock of 192.0.2.7 at door ssh was seen"}
 LOCKED = {"outcome": "error", "why": "another run has held the lock for 10 s."}
 TIMED_OUT = "ssh: connect to host h port 22: Connection timed out"
 
@@ -62,10 +63,11 @@ class FakeLine:
     def __init__(self, clock, fresh=(), usual=(), takes=0.2, knock_takes=0.0, knock_errors=0):
         self.clock, self.takes, self.knock_takes, self.knock_errors = clock, takes, knock_takes, knock_errors
         self.answers = {"fresh": list(fresh), "usual": list(usual)}
-        self.calls = []
+        self.calls, self.turns = [], []
 
-    def knock(self):
+    def knock(self, turn):
         self.calls.append("knock")
+        self.turns.append(turn)
         self.clock.now += self.knock_takes
         if self.calls.count("knock") <= self.knock_errors:
             raise LineError("h has no address to knock at")
@@ -113,7 +115,7 @@ def test_the_good_way_costs_one_connection():
 def test_a_try_that_fails_is_tried_again():
     outcome, line, clock = settle(fresh=[TIMED_OUT, TIMED_OUT, CONFIRMED])
     assert (outcome.answer, outcome.tries, outcome.errors) == (CONFIRMED, 3, (TIMED_OUT, TIMED_OUT))
-    assert line.count("knock") == 3, "a knock may have got lost"
+    assert line.turns == [0, 1, 2], "a knock may have got lost, and the line must know"
     assert line.count("reset") == 0, "the old connection is what we live on"
     assert clock.slept == [0.2, 0.4]
 
@@ -131,6 +133,29 @@ def test_a_connection_that_is_taken_for_an_old_one_is_reset():
     assert outcome.answer == CONFIRMED
     assert line.count("reset") == 1
     assert "old one" in outcome.errors[0]
+
+
+def test_a_knock_that_was_not_heard_is_a_try_that_failed():
+    outcome, line, _clock = settle(fresh=[UNHEARD, UNHEARD, CONFIRMED])
+    assert (outcome.answer, outcome.tries, outcome.reached, outcome.unheard) == (CONFIRMED, 3, True, True)
+    assert outcome.errors == (UNHEARD["why"],) * 2
+    assert line.turns == [0, 1, 2]
+    assert line.count("reset") == 0
+
+
+def test_a_knock_that_is_never_heard():
+    outcome, _line, clock = settle(fresh=[UNHEARD], usual=[LATE])
+    assert (outcome.answer, outcome.reached, outcome.unheard) == (LATE, True, True)
+    assert clock.now - 5000 == pytest.approx(30, abs=1)
+    assert settle(fresh=[TIMED_OUT], usual=[LATE])[0].unheard is False
+    assert settle(fresh=[dict(UNHEARD, why="")], usual=[LATE])[0].errors[0].endswith("did not hear the knock before it")
+
+
+def test_the_door_to_knock_at():
+    assert [
+        Attempt(IDENT, 9.0, door, 22, proof_door=proof).knock_at
+        for door, proof in (("ssh", ""), ("ssh", "web"), ("", "web"), ("", ""))
+    ] == ["ssh", "ssh", "web", ""]
 
 
 def test_a_host_that_is_busy_is_asked_again():
@@ -206,7 +231,7 @@ def test_it_was_confirmed_after_all():
     assert (outcome.answer, outcome.reached) == (CONFIRMED, True)
 
 
-replies = st.sampled_from([TIMED_OUT, STALE, LOCKED, None, "", CONFIRMED, LATE, UNKNOWN])
+replies = st.sampled_from([TIMED_OUT, STALE, UNHEARD, LOCKED, None, "", CONFIRMED, LATE, UNKNOWN])
 
 
 @given(
@@ -289,24 +314,34 @@ def test_the_command_calls_the_script(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("timeout", "steps", "pause", "needed"),
-    [(30, 3, 0.5, 0), (5, 3, 1.0, 0), (5, 4, 1.0, 6.0), (5, 0, 9.0, 0), (600, 5, 200.0, 1002.0), (5, 12, 0.5, 8.0)],
-)
-def test_a_deadline_too_short_for_the_knock(timeout, steps, pause, needed):
-    assert too_short(timeout, steps, pause) == needed
-    assert knock_seconds(steps, pause) == steps * pause
+    ("timeout", "steps", "pause", "settle", "needed"),
+    [(30, 3, 0.5, 0, 0), (5, 3, 1.0, 0, 0), (5, 4, 1.0, 0, 6.0), (5, 0, 9.0, 0, 0), (600, 5, 200.0, 0, 1002.0),
+     (5, 12, 0.5, 0, 8.0), (5, 3, 1.0, 0.25, 5.25), (5, 0, 9.0, 0.25, 0)],
+)  # fmt: skip
+def test_a_deadline_too_short_for_the_knock(timeout, steps, pause, settle, needed):
+    assert too_short(timeout, steps, pause, settle) == needed
+    assert knock_seconds(steps, pause, settle) == steps * pause + (settle if steps else 0)
 
 
-def outcome_of(answer, *errors, reached=True, tries=14):
-    return Outcome(answer, tries, 31.0, errors, reached)
+def outcome_of(answer, *errors, reached=True, tries=14, unheard=False):
+    return Outcome(answer, tries, 31.0, errors, reached, unheard)
 
 
 AT_DOOR, NO_DOOR = Attempt(IDENT, 30.0, "ssh", 2222), Attempt(IDENT, 30.0, "", 2222)
+AT_KNOCKD = AT_DOOR._replace(engine="knockd")
+FOR_PROOF = NO_DOOR._replace(engine="knockd", proof_door="web")
 SAID = [
     ("behind a door", outcome_of(LATE, TIMED_OUT), AT_DOOR,
      ["Rolled back: the change would have cut this controller off", "No new connection to h came through within 30 s (14 tries)",
       "Door ssh was knocked at", "firewall between", "Everything is as it was before", f"The last try: {TIMED_OUT}."]),
     ("no door", outcome_of(LATE, TIMED_OUT), NO_DOOR, ["No door opens port 2222", "allow, trusted_sources"]),
+    ("behind knockd", outcome_of(LATE, TIMED_OUT), AT_KNOCKD,
+     ["would have cut this controller off", "Door ssh was knocked at", "knockd_interface", "over ipv4 or ipv6",
+      "systemctl status knockd", "Everything is as it was before"]),
+    ("knockd is deaf", outcome_of(LATE, UNHEARD["why"], unheard=True), FOR_PROOF,
+     ["Rolled back: knockd hears no knock from this controller", "A new connection to h came through", "at door web",
+      "knockd_interface", f"The last try: {UNHEARD['why']}.", "Everything is as it was before"]),
+    ("no door and knockd", outcome_of(LATE), NO_DOOR._replace(engine="knockd"), ["No door opens port 2222"]),
     ("the port is not known", outcome_of(LATE), Attempt(IDENT, 30.0), ["No door opens the connection's port"]),
     ("the whole table", outcome_of(dict(LATE, undo="snapshot")), NO_DOOR, ["the whole filter table was put back", "is lost"]),
     ("restarted", outcome_of(UNKNOWN), NO_DOOR, ["it was restarted, which undoes it too"]),
@@ -332,3 +367,9 @@ def test_nothing_of_a_cut_off_where_there_was_none():
     text = explain(outcome_of(dict(LATE, why="somebody on the host asked for it")), AT_DOOR, "h", 30)
     assert "cut this controller off" not in text
     assert "Door" not in text
+
+
+def test_of_knockd_only_where_it_is_the_engine():
+    for outcome in (outcome_of(LATE, TIMED_OUT), outcome_of({}, reached=False)):
+        assert "knockd" not in explain(outcome, AT_DOOR, "h", 30)
+    assert "cut this controller off" not in explain(outcome_of(LATE, unheard=True), FOR_PROOF, "h", 30)

@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 pytest.importorskip("ansible", reason="a module is run by ansible-core, and this Python has none")
 
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import PAUSE, SETTLE
 from ansible_collections.sesame.portknock.plugins.modules import knock
 
 HOST = "127.0.0.1"
@@ -119,6 +120,35 @@ def test_a_port_that_opens_to_the_third_knock():
     assert result["opened"]["tries"] >= 3
 
 
+@pytest.mark.parametrize(("engine", "settle"), [("iptables", 0), ("knockd", SETTLE)])
+def test_the_engine_has_its_time_and_its_steps(engine, settle):
+    """Written down by a port that opens to nobody: what each try sends, and when the connection comes after it."""
+    first, one = udp_step()
+    second, two = udp_step()
+    port = closed_port()
+    with first, second:
+        begun = time.monotonic()
+        code, result = run(knock=[one, two], engine=engine, pause=0, wait_for={"port": port, "timeout": 1})
+        took = time.monotonic() - begun
+        counts = [_received(opened) for opened in (first, second)]
+    assert code == 1
+    tries = int(re.search(r"and (\d+) knock", result["msg"]).group(1))
+    assert tries > 1
+    assert counts == [tries, tries if engine == "iptables" else 2 * tries - 1]
+    assert took >= settle * tries
+
+
+def _received(opened):
+    opened.setblocking(False)
+    count = 0
+    while True:
+        try:
+            opened.recv(9)
+        except BlockingIOError:
+            return count
+        count += 1
+
+
 def test_refused_is_told():
     port = closed_port()
     code, result = run(wait_for={"port": port, "timeout": 1})
@@ -154,6 +184,7 @@ def test_silence_is_told():
     [
         ({"knock": []}, "knock: has 0 steps. Give it 1 to 8."),
         ({"knock": ["17005", "118300"]}, "knock[1]: "),
+        ({"engine": "ipset"}, "value of engine must be one of: iptables, knockd"),
         ({"pause": 61}, "pause: 61.0 is out of range. Give seconds, 0 to 60."),
         ({"pause": "nan"}, "pause: nan is out of range. Give seconds, 0 to 60."),
         ({"wait_for": {"port": 0}}, "wait_for.port: 0 is out of range. Give a port, 1 to 65535."),

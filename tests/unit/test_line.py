@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import KnockError
+from ansible_collections.sesame.portknock.plugins.module_utils._knock import SETTLE, KnockError
 from ansible_collections.sesame.portknock.plugins.plugin_utils import knocking
 from ansible_collections.sesame.portknock.plugins.plugin_utils import line as line_module
 from ansible_collections.sesame.portknock.plugins.plugin_utils.guard_client import LineError
@@ -264,9 +264,9 @@ class FakeAction:
         return answer
 
 
-def line_of(*answers, connection=None):
+def line_of(*answers, connection=None, **knock):
     action = FakeAction(connection or FakeSsh(), *answers)
-    return Line(action, knocking.Knock(pause=0.5)), action
+    return Line(action, knocking.Knock(pause=0.5, **knock)), action
 
 
 def test_a_fresh_connection_is_shared_with_nothing():
@@ -405,6 +405,31 @@ def test_the_knock_goes_the_way_that_ssh_goes(knocks, monkeypatch):
     line.use_knock([])
     line.knock()
     assert len(knocks) == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "settle", "again"),
+    [("iptables", 0, ["7005/tcp", "9100/udp"]), ("knockd", SETTLE, ["9100/udp", "7005/tcp", "9100/udp"])],
+)
+def test_the_engine_says_how_to_knock_again_and_how_long_it_takes(engine, settle, again, knocks, monkeypatch):
+    monkeypatch.setattr(line_module, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
+    line, _action = line_of(engine=engine)
+    line.use_knock(["7005", "9100/udp"])
+    assert line.settle == settle
+    for turn in range(3):
+        line.knock(turn)
+    assert [steps for steps, _pause, _path in knocks] == [["7005/tcp", "9100/udp"], again, again]
+
+
+@pytest.mark.parametrize("engine", ["iptables", "knockd"])
+@pytest.mark.parametrize("jump", ["", "j"])
+def test_the_wait_after_the_last_step_goes_with_the_knock(engine, jump, monkeypatch):
+    sent = []
+    monkeypatch.setattr(knocking, "send_knock", lambda *_words, **more: sent.append(more))
+    monkeypatch.setattr(knocking, "knock_via_jump", lambda *_words, **more: sent.append(more))
+    knock = knocking.Knock(steps=((7005, "tcp"),), host="" if jump else "192.0.2.7", engine=engine)
+    knocking.send(None, knock, SshPath("192.0.2.7", 22, "any", "me", jump=jump))
+    assert sent == [{"settle": SETTLE if engine == "knockd" else 0}]
 
 
 @pytest.mark.parametrize(

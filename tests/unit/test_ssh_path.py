@@ -297,6 +297,18 @@ def test_the_jump_host_knocks(jump):
     assert not any(str(port) in words for port, _kind in steps)
 
 
+def test_the_jump_host_waits_after_the_last_step(jump):
+    """So that ssh, which goes through it at once, finds the door open."""
+    connection, _log = jump
+    (receiver,) = receivers(1)
+    step = (receiver.getsockname()[1], "udp")
+    with receiver:
+        begun = time.monotonic()
+        knock_via_jump(connection, SshPath(HOST, 22, "any", "", "bastion"), [step], 0.01, settle=0.75)
+        assert time.monotonic() - begun >= 0.76
+        assert len(receiver.recv(9)) == 1
+
+
 def test_the_jump_host_resolves_names(jump):
     connection, _log = jump
     path = SshPath("no.such.name.invalid", 22, "any", "", "bastion")

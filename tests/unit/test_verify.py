@@ -22,11 +22,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._probe import (
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import REJECT_WITH, spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._verify import (
+    MORE_TRIES,
     SLACK,
     TRIES,
     Context,
     Observer,
     Place,
+    Tools,
     find_way,
     free_ports,
     is_free,
@@ -42,6 +44,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._verify import (
     wants_counters,
     wrong_knock,
 )
+from test_knock import Knockd
 
 ICMP = {"ipv4": "icmp 3/3", "ipv6": "icmp 1/4"}
 V4 = Place("ipv4", "192.0.2.1", True, "192.0.2.7", "eth0", "")
@@ -333,6 +336,62 @@ def test_the_hosts_own_account():
     ]
 
 
+@pytest.mark.parametrize(
+    ("engine", "report", "note"),
+    [
+        ("iptables", {"engine": "iptables", "daemon": {}}, ""),
+        ("knockd", {"engine": "knockd", "daemon": {"running": True, "interface": "eth0"}}, ""),
+        # Of a host that did not say, nothing can be said.
+        ("knockd", {}, ""),
+        ("knockd", {"engine": ""}, ""),
+        (
+            "knockd",
+            {"engine": "iptables"},
+            "iptables recognises the knocks on the host, and portknock_engine is knockd.",
+        ),
+        (
+            "iptables",
+            {"engine": "knockd"},
+            "knockd recognises the knocks on the host, and portknock_engine is iptables.",
+        ),
+        (
+            "knockd",
+            {"engine": "knockd", "daemon": {"running": False, "interface": ""}},
+            "knockd does not run on the host,",
+        ),
+    ],
+)
+def test_who_recognises_the_knocks_on_the_host(engine, report, note):
+    found = rows({}, Context(spec_of(engine=engine), {"ipv4": V4}, dict(TOLD, **report), {}, 30))
+    assert [(row["what"], row["state"]) for row in found] == ([("rules", "wrong")] if note else [])
+    assert [row["note"] for row in found if not row["note"].startswith(note)] == []
+    assert [row["note"] for row in found if "Run sesame.portknock.site." not in row["note"].replace("run", "Run")] == []
+
+
+def test_without_doors_nobody_need_recognise_anything():
+    context = Context(
+        spec_from_options({"policy": "accept"}), {"ipv4": V4}, dict(TOLD, doors=[], engine="knockd"), {}, 30
+    )
+    assert rows({}, context) == []
+
+
+UNCOUNTED = {"doors": [{"name": "ssh", "ip_version": "ipv4", "let_in": 9, "open_for": {}}]}
+
+
+@pytest.mark.parametrize(
+    ("daemon", "where"),
+    [({"running": True, "interface": "eth7"}, "listens on (eth7), or the host"), ({}, "listens on, or the host")],
+)
+def test_a_door_that_knockd_does_not_open(daemon, where):
+    """The kernel does not count the knocks then, so that nothing tells a lost one from a wrong one."""
+    told = dict(TOLD, **UNCOUNTED, engine="knockd", daemon=daemon)
+    row = row_of(without("later", right=SHUT), told=told, after=UNCOUNTED, engine="knockd")
+    assert row["state"] == "wrong"
+    assert row["note"].startswith("does not open to the right knock: a step or the connection is dropped on the way, ")
+    assert where in row["note"]
+    assert "knockd" not in row_of(without("later", right=SHUT))["note"]
+
+
 def test_a_host_that_could_not_be_asked():
     assert rows({}, Context(spec_of(), {"ipv4": V4}, {}, {}, 30)) == []
     found = rows({}, Context(spec_of(), {"ipv4": V4}, {"unreachable": True}, {}, 30))
@@ -541,9 +600,32 @@ def nobody(*_door):
     return 0
 
 
-def observed(*doors, places=(V4, V6), broken=(), longest=30, left=nobody, before=(), **options):
+class KnockdWorld(World):
+    """A host where knockd hears the knocks."""
+
+    def __init__(self, spec, places, broken=()):
+        super().__init__(spec, places, broken)
+        sequences = [steps for door in spec.doors for steps in (door.knock, door.close) if steps]
+        self._daemons = {place.address: Knockd(*sequences) for place in places}
+
+    def knock(self, addresses, steps):
+        self.clock += 0.1 * len(steps)
+        self.log.append(("knock", len(steps), len(addresses)))
+        for address in addresses if "deaf" not in self._broken else ():
+            daemon = self._daemons[address]
+            daemon.opened.clear()
+            for step in steps:
+                daemon.hear(step)
+            for door in self.spec.doors:
+                if door.close in daemon.opened:
+                    self.until.pop((door, address), None)
+                if door.knock in daemon.opened:
+                    self.until[door, address] = self.clock + door.window
+
+
+def observed(*doors, places=(V4, V6), broken=(), longest=30, left=nobody, before=(), kind=World, **options):
     spec = spec_of(*doors, **options)
-    world = World(spec, places, broken)
+    world = kind(spec, places, broken)
     for door in spec.doors:
         if door.name in before:
             world.until.update({(door, place.address): world.clock + door.window for place in places})
@@ -584,6 +666,47 @@ def test_a_deaf_door_is_knocked_at_a_few_times():
     world, found, _seconds = observed(SSH, broken=("deaf",), places=(V4,))
     assert found["door ssh", "ipv4"][0] == "wrong"
     assert world.log.count(("knock", "ssh", 1)) == TRIES
+
+
+BACKWARDS = dict(SSH, close=SSH["knock"][::-1])
+WITH_KNOCKD = dict(engine="knockd", kind=KnockdWorld)
+
+
+@pytest.mark.parametrize(
+    ("doors", "knocks"),
+    [
+        # A wrong knock and a right one, and what a close knock needs.
+        ([SSH], 2),
+        ([SSH, WEB], 4),
+        ([DNS, SSH], 4),
+        ([dict(SSH, once=True)], 3),
+        ([dict(SSH, close=["7300", "2800"])], 4),
+        ([BACKWARDS], 4),
+        # Nothing was left behind there, and what is for that begins the close knock.
+        ([BACKWARDS, WEB, DNS], 9),
+        ([WEB, dict(DNS, close=DNS["knock"][::-1]), SSH], 9),
+        ([dict(SSH, knock=["7000"])], 2),
+    ],
+)
+def test_knockd_opens_at_once_although_it_remembers_the_wrong_knock(doors, knocks):
+    world, found, _seconds = observed(*doors, **WITH_KNOCKD)
+    assert {state for state, _note in found.values()} == {"ok"}, found
+    assert sum(entry[0] == "knock" for entry in world.log) == knocks
+
+
+def test_knockd_is_knocked_at_once_more():
+    assert TRIES + MORE_TRIES == 4
+    world, found, _seconds = observed(SSH, broken=("deaf",), places=(V4,), **WITH_KNOCKD)
+    assert found["door ssh", "ipv4"][0] == "wrong"
+    # Behind the wrong one, which is as long as the right one.
+    assert [entry[1] for entry in world.log if entry[0] == "knock"] == [3] + [4] * (TRIES + MORE_TRIES)
+
+
+def test_whoever_knocks_gives_the_engine_its_time():
+    sent = []
+    tools = Tools(lambda *words, **more: sent.append((words, more)), None, 0.25, "192.0.2.9", 0.125)
+    tools.knock(["192.0.2.1"], [(7000, "tcp")])
+    assert sent == [((["192.0.2.1"], [(7000, "tcp")], 0.25, "192.0.2.9"), {"settle": 0.125})]
 
 
 def test_a_door_that_this_controller_may_not_use_is_tried_once():
