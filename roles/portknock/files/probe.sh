@@ -44,7 +44,7 @@ unit_file() {
 
 units() {
     present='' active='' enabled=''
-    for unit in netfilter-persistent iptables ip6tables firewalld nftables ufw; do
+    for unit in netfilter-persistent iptables ip6tables firewalld nftables ufw knockd; do
         if [ "$systemd" = no ]; then
             if unit_file "$unit"; then
                 present="$present $unit"
@@ -71,7 +71,7 @@ units() {
 
 commands() {
     found=''
-    for name in iptables iptables-restore ip6tables-restore ufw apt-get dnf; do
+    for name in iptables iptables-restore ip6tables-restore ufw apt-get dnf knockd ip; do
         if has_command "$name"; then
             found="$found $name"
         fi
