@@ -49,12 +49,19 @@ class Core:
         path = collections_path()
         sys.path.insert(0, path)
         try:
-            from ansible_collections.sesame.portknock.plugins.module_utils import _change, _iptables, _plan, _spec
+            from ansible_collections.sesame.portknock.plugins.module_utils import (
+                _change,
+                _iptables,
+                _knockd,
+                _plan,
+                _spec,
+            )
         finally:
             sys.path.remove(path)
             remove_collections_path(path)
         self.apply_plans = _change.apply_plans
         self.Iptables = _iptables.Iptables
+        self.knockd_config = _knockd.config_text
         self.plan_family = _plan.plan_family
         self.spec_from_options = _spec.spec_from_options
 

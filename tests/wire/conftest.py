@@ -4,6 +4,7 @@
 
 """The rig: one network of namespaces a backend, with both families on it."""
 
+import functools
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import pytest
 from rig_controller import Controller, cores
 from rig_faults import clean_up
 from rig_jump import jump_host
+from rig_knockd import ENGINES, KERNEL, KNOCKD, Knockd
 from rig_lan import Lan
 from rig_packets import IPV4, IPV6
 from rig_peer import Peer
@@ -31,6 +33,7 @@ NEEDED = (
     "telnet",
     "nc",
     "knock",
+    "knockd",
     "curl",
     "ssh",
     "sshd",
@@ -111,6 +114,8 @@ def pytest_generate_tests(metafunc):
         )
     if "family" in metafunc.fixturenames:
         metafunc.parametrize("family", (IPV4, IPV6))
+    if "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", ENGINES, indirect=True)
     if "core" in metafunc.fixturenames:
         # A long series is long enough with one release.
         metafunc.parametrize("core", cores()[-1:] if metafunc.definition.get_closest_marker("soak") else cores())
@@ -139,6 +144,29 @@ def rig(network):
     network.target.reset()
     network.client.drain()
     return network
+
+
+@pytest.fixture
+def knockd(rig):
+    """The target with the engine knockd: the daemon runs with what is applied, and a knock waits until it was seen."""
+    target = rig.target
+    target.engine, target.daemon = KNOCKD, Knockd(target.namespace, target.folder)
+    for peer in (rig.client, rig.other):
+        peer.settle = functools.partial(target.daemon.settle, rig.client)
+    yield target.daemon
+    for peer in (rig.client, rig.other):
+        del peer.settle
+    target.daemon.stop()
+    target.engine, target.daemon = KERNEL, None
+
+
+@pytest.fixture
+def engine(rig, request):
+    """The engine that the target's rules are made for; a test that names it is run with each."""
+    if request.param == KNOCKD:
+        request.getfixturevalue("knockd")
+    assert rig.target.engine == request.param
+    return request.param
 
 
 @pytest.fixture

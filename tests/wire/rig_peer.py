@@ -42,6 +42,9 @@ class Peer:
         for handle in (self._out, *self._in.values()):
             handle.close()
 
+    def settle(self):
+        """Let the target act on what was sent: the kernel has, before a packet is answered."""
+
     def fresh_port(self):
         """Return a source port that was not used for a long while."""
         return next(self._ports)
@@ -64,13 +67,18 @@ class Peer:
         )
 
     def knock(self, *steps, family=IPV4, source=None, pause=0.0, sport=None):
-        """Send one packet to each step in turn."""
-        source = self.source(family, source)
+        """Send one packet to each step in turn; then let the target act on it, where that takes time."""
         for number, step in enumerate(steps):
             if number and pause:
                 time.sleep(pause)
-            protocol, data = packets.segment_to(source, TARGET[family], step, sport or self.fresh_port())
-            self.send(packets.ip(source, TARGET[family], protocol, data))
+            self.send_step(step, family, source, sport)
+        self.settle()
+
+    def send_step(self, step, family=IPV4, source=None, sport=None, flags=packets.SYN):
+        """Send one packet to a step."""
+        source = self.source(family, source)
+        protocol, data = packets.segment_to(source, TARGET[family], step, sport or self.fresh_port(), flags)
+        self.send(packets.ip(source, TARGET[family], protocol, data))
 
     def drain(self):
         """Forget what has come in so far."""

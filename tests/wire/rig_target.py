@@ -65,10 +65,11 @@ class Target:
                 namespace.run("ln", "-sfn", path, f"/etc/alternatives/{command}{tail}")
         self._services = Services(namespace)
         self._sshd = {}
+        self.engine, self.daemon = "iptables", None
         self.reset()
 
     def close(self):
-        """End the services; each sshd ends with the namespace."""
+        """End the services; each sshd ends with the namespace, and so does knockd."""
         self._services.close()
 
     def _binary(self, command, tail):
@@ -101,6 +102,8 @@ class Target:
 
     def reset(self):
         """Empty all tables of both families; the lists of recent go with the rules that name them."""
+        if self.daemon:
+            self.daemon.stop()
         for family in FAMILIES:
             kept = re.findall(r"^\*(\S+)", self.save(family), re.M)
             text = "".join(
@@ -118,10 +121,13 @@ class Target:
         """Load the core's ruleset for both families; return family to Plan."""
         if doors:
             options["doors"] = list(doors)
+        options.setdefault("engine", self.engine)
         plans = {family: self.plan(family, **options) for family in FAMILIES}
         for family, plan in plans.items():
             if plan.change:
                 self.restore(family, plan.change, "--noflush")
+        if self.daemon:
+            self.daemon.follow(None if options.get("state") == "absent" else spec_from_options(options))
         return plans
 
     def module(self, check=False, expect=0, env=None, **options):

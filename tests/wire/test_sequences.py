@@ -2,21 +2,30 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What opens a door and what does not: sequences of one to six steps, packet by packet."""
+"""What opens a door and what does not: sequences of one to eight steps, packet by packet, with both engines.
+
+Where knockd does otherwise than the kernel's rules, a test says so by name and asserts what it does.
+"""
 
 import time
 
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
+from rig_counter import close_doors
+from rig_knockd import KERNEL, KNOCKD, WRONG
 from rig_packets import IPV4, IPV6
 from rig_peer import OPEN, OWN, REFUSED
 from rig_target import door
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 PORT = 2222
 UDP_PORT = "514/udp"
-SIX = (7000, "9100/udp", 3100, "5200/udp", 8300, 4400)
-A, B, C = SIX[:3]
+EIGHT = (7000, "9100/udp", 3100, "5200/udp", 8300, 4400, "6100/udp", 9900)
+PORTS = (7000, 9100, 3100, 5200, 8300, 4400, 6100, 9900)
+A, B, C = EIGHT[:3]
 TCP_ONLY = (7000, 9100, 3100)
-WRONG, WRONG_UDP = 6543, "6543/udp"
+WRONG_UDP = f"{WRONG}/udp"
 PUBLIC, PUBLIC_UDP = 443, "5353/udp"
 ALLOW = [{"port": "443"}, {"port": "5353/udp"}]
 PREFIX = {IPV4: "pk4_", IPV6: "pk6_"}
@@ -25,6 +34,11 @@ PREFIX = {IPV4: "pk4_", IPV6: "pk6_"}
 def prepare(rig, *knock, **more):
     """Load one door to PORT."""
     rig.target.apply(door(*knock, opens=(PORT, UDP_PORT), **more), allow=ALLOW)
+
+
+def breaker(rig):
+    """Return a port that breaks a knock: to knockd a wrong one is none, it looks at its own alone."""
+    return rig.target.daemon.breaker if rig.target.daemon else WRONG
 
 
 def opened(rig, family, name="ssh", port=PORT, peer=None):
@@ -44,9 +58,9 @@ def addresses(listed):
     return {str(ipaddress.ip_address(text)) for text in listed}
 
 
-@pytest.mark.parametrize("length", range(1, 7))
+@pytest.mark.parametrize("length", range(1, 9))
 def test_right_order(rig, family, length):
-    steps = SIX[:length]
+    steps = EIGHT[:length]
     prepare(rig, *steps)
     for number in range(length):
         assert not opened(rig, family), f"after {number} of {length}"
@@ -56,37 +70,42 @@ def test_right_order(rig, family, length):
     assert not opened(rig, family, peer=rig.other)
 
 
-@pytest.mark.parametrize("length", range(1, 7))
+@pytest.mark.parametrize("length", range(1, 9))
 def test_tcp_only(rig, family, length):
-    steps = (7000, 9100, 3100, 5200, 8300, 4400)[:length]
+    steps = PORTS[:length]
     prepare(rig, *steps)
     rig.client.knock(*steps, family=family)
     assert opened(rig, family)
 
 
-@pytest.mark.parametrize("length", range(1, 7))
+@pytest.mark.parametrize("length", range(1, 9))
 def test_udp_only(rig, family, length):
-    steps = [f"{port}/udp" for port in (7000, 9100, 3100, 5200, 8300, 4400)[:length]]
+    steps = [f"{port}/udp" for port in PORTS[:length]]
     prepare(rig, *steps)
     rig.client.knock(*steps, family=family)
     assert opened(rig, family)
 
 
 @pytest.mark.parametrize("length", range(2, 7))
-def test_each_step_left_out_or_swapped(rig, family, length):
+def test_each_step_left_out_or_swapped(rig, family, engine, length):
     """One door a variant, all beside each other, each knocked wrongly in its own way."""
-    steps = SIX[:length]
+    steps = EIGHT[:length]
     prepare(rig, *steps)
     wrong = [steps[::-1]]
     wrong += [steps[:number] + steps[number + 1 :] for number in range(length)]
     wrong += [(*steps[:n], steps[n + 1], steps[n], *steps[n + 2 :]) for n in range(length - 1)]
-    wrong += [steps[:number] + (WRONG,) + steps[number:] for number in range(1, length)]
-    wrong += [steps[:number] + (WRONG_UDP,) + steps[number:] for number in range(1, length)]
+    wrong += [steps[:number] + (breaker(rig),) + steps[number:] for number in range(1, length)]
     for knock in wrong:
-        rig.client.knock(WRONG, family=family)
+        rig.client.knock(breaker(rig), family=family)
         rig.client.knock(*knock, family=family)
         assert not opened(rig, family), knock
-    rig.client.knock(WRONG, *steps, family=family)
+    for number in range(1, length):
+        for between in (WRONG, WRONG_UDP):
+            rig.client.knock(breaker(rig), family=family)
+            rig.client.knock(*steps[:number], between, *steps[number:], family=family)
+            assert opened(rig, family) == (engine == KNOCKD), "knockd sees no port but its own"
+            close_doors(rig)
+    rig.client.knock(breaker(rig), *steps, family=family)
     assert opened(rig, family), "the right order after all the wrong ones"
 
 
@@ -130,23 +149,53 @@ WRONG_WAYS = {
 }
 
 
+STRICTER = (
+    "each step twice",
+    "each step three times",
+    "an old step comes again late",
+    "broken off and restarted at once",
+    "broken off after one and restarted",
+    "restarted after a wrong port",
+    "restarted after a wrong port late",
+)
+"""Ways that open with the kernel's rules and not with knockd: to it a step that it does not wait for, a repeated one as well,
+breaks the knock, and the packet that breaks one begins none."""
+
+LAXER = (
+    "wrong port after the first",
+    "wrong port after the second",
+    "wrong datagram after the first",
+    "wrong between every step",
+    "wrong protocol between, of the first",
+    "wrong protocol between, of the second",
+    "wrong protocol between, of the last",
+)
+"""Ways that stay shut with the kernel's rules and open with knockd: it sees no port but those of its own configuration, and
+those only over their own protocol."""
+
+
+assert set(STRICTER) <= set(RIGHT)
+assert set(LAXER) <= set(WRONG_WAYS)
+
+
 @pytest.mark.parametrize("way", RIGHT)
-def test_opens(rig, family, way):
+def test_opens(rig, family, engine, way):
     prepare(rig, A, B, C)
     rig.client.knock(*RIGHT[way], family=family)
-    assert opened(rig, family)
+    assert opened(rig, family) == (engine == KERNEL or way not in STRICTER)
 
 
 @pytest.mark.parametrize("way", WRONG_WAYS)
-def test_stays_shut(rig, family, way):
+def test_stays_shut(rig, family, engine, way):
     prepare(rig, A, B, C)
     rig.client.knock(*WRONG_WAYS[way], family=family)
-    assert not opened(rig, family)
-    rig.client.knock(WRONG, A, B, C, family=family)
+    assert opened(rig, family) == (engine == KNOCKD and way in LAXER)
+    close_doors(rig)
+    rig.client.knock(breaker(rig), A, B, C, family=family)
     assert opened(rig, family), "the right knock afterwards"
 
 
-def test_tcp_door_ignores_other_datagrams(rig, family):
+def test_tcp_door_ignores_other_datagrams(rig, family, engine):
     """An ordinary client's chatter over UDP does not break a knock of TCP steps, the right ports over UDP do."""
     prepare(rig, *TCP_ONLY)
     rig.client.knock(7000, WRONG_UDP, "53/udp", 9100, WRONG_UDP, 3100, family=family)
@@ -154,16 +203,17 @@ def test_tcp_door_ignores_other_datagrams(rig, family):
     prepare(rig, *TCP_ONLY, name="again")
     for between in ("7000/udp", "9100/udp", "3100/udp"):
         rig.client.knock(7000, 9100, between, 3100, family=family)
-        assert not opened(rig, family, "again"), between
+        assert opened(rig, family, "again") == (engine == KNOCKD), between
+        close_doors(rig)
 
 
-def test_udp_door_ignores_other_connections(rig, family):
+def test_udp_door_ignores_other_connections(rig, family, engine):
     prepare(rig, "7000/udp", "9100/udp", "3100/udp")
     rig.client.knock("7000/udp", WRONG, "9100/udp", 9999, "3100/udp", family=family)
     assert opened(rig, family)
     prepare(rig, "7000/udp", "9100/udp", "3100/udp", name="again")
     rig.client.knock("7000/udp", "9100/udp", 3100, "3100/udp", family=family)
-    assert not opened(rig, family, "again")
+    assert opened(rig, family, "again") == (engine == KNOCKD)
 
 
 def test_broadcasts_of_the_client_do_not_count(rig, family):
@@ -190,25 +240,38 @@ def test_other_sources_neither_disturb_nor_profit(rig, family):
     assert not opened(rig, family, peer=rig.other)
 
 
-def test_two_doors_interleaved(rig, family):
+def test_two_doors_interleaved(rig, family, engine):
     one, two = (A, B, C), (7500, "9500/udp", 3500)
     rig.target.apply(door(*one, name="one", opens=(2222,)), door(*two, name="two", opens=(3333,)))
     rig.client.knock(one[0], two[0], one[1], two[1], one[2], family=family)
+    if engine == KNOCKD:
+        rig.client.knock(two[2], family=family)
+        assert not opened(rig, family, "one", 2222), "knockd follows one knock of a source at a time"
+        assert not opened(rig, family, "two", 3333)
+        return
     assert opened(rig, family, "one", 2222)
     assert not opened(rig, family, "two", 3333)
     rig.client.knock(two[2], family=family)
     assert opened(rig, family, "two", 3333)
 
 
-def test_doors_that_share_steps(rig, family):
-    rig.target.apply(door(A, B, C, name="one", opens=(2222,)), door(A, C, B, name="two", opens=(3333,)))
+def test_doors_that_share_steps(rig, family, engine):
+    doors = door(A, B, C, name="one", opens=(2222,)), door(A, C, B, name="two", opens=(3333,))
+    if engine == KNOCKD:
+        with pytest.raises(SpecError, match=r"doors\[1\]\.knock\[0\]"):
+            rig.target.apply(*doors)
+        doors = doors[0], door(4000, C, B, name="two", opens=(3333,))
+    rig.target.apply(*doors)
     rig.client.knock(A, B, C, family=family)
     assert opened(rig, family, "one", 2222)
     assert not opened(rig, family, "two", 3333)
 
 
-def test_too_slow(rig, family):
+def test_too_slow(rig, family, engine):
     """Doors of several lengths at once, so that the waiting is done once."""
+    if engine == KNOCKD:
+        too_slow_for_knockd(rig, family)
+        return
     doors = [
         door(7000 + n, 9100 + n, 3100 + n, name=f"d{n}", opens=(port,), step_timeout=1)
         for n, port in ((10, 2222), (20, 2223), (30, 3333), (40, 8000))
@@ -225,6 +288,22 @@ def test_too_slow(rig, family):
     assert not opened(rig, family, "d30", 3333), "an old step came to life again"
     rig.client.knock(*paced, family=family, pause=0.75)
     assert opened(rig, family, "d20", 2223), "each step may take its time"
+
+
+def too_slow_for_knockd(rig, family):
+    """The whole knock has as much time as all its pauses together, and up to a second more; one pause may take all of it."""
+    prepare(rig, A, B, C, step_timeout=1)
+    rig.client.knock(A, B, family=family)
+    time.sleep(1.8)
+    rig.client.knock(C, family=family)
+    assert opened(rig, family), "one pause may take the time of both"
+    close_doors(rig)
+    rig.client.knock(A, B, family=family)
+    time.sleep(3.1)
+    rig.client.knock(C, family=family)
+    assert not opened(rig, family)
+    rig.client.knock(A, B, C, family=family)
+    assert opened(rig, family), "what took too long is forgotten, so that it breaks nothing"
 
 
 def test_the_window_counts_from_the_last_step(rig, family):
@@ -245,7 +324,7 @@ def test_close_knock(rig, family):
     rig.other.knock(A, B, C, family=family)
     rig.client.knock(6000, "8200/udp", family=family)
     assert opened(rig, family)
-    rig.client.knock(WRONG, 2100, family=family)
+    rig.client.knock(breaker(rig), 2100, family=family)
     assert opened(rig, family), "a broken closing knock does nothing"
     rig.client.knock(6000, "8200/udp", 2100, family=family)
     assert not opened(rig, family)
@@ -279,13 +358,15 @@ def test_once_lets_in_one_connection(rig, family):
     assert rig.client.probe(UDP_PORT, family) == REFUSED[family], "another one does not begin"
 
 
-def test_only_given_sources_may_knock(rig, family):
+def test_only_given_sources_may_knock(rig, family, engine):
+    """knockd puts everyone who knocks on the list, and the rule lets in those alone who may knock."""
     prepare(rig, A, B, C, sources=["10.77.0.2", "fd77::2"])
     rig.other.knock(A, B, C, family=family)
-    assert not opened(rig, family, peer=rig.other)
+    assert rig.other.probe(PORT, family) == REFUSED[family]
+    assert bool(rig.target.listed(PREFIX[family] + "ssh")) == (engine == KNOCKD)
     rig.client.knock(A, B, C, family=family)
     assert opened(rig, family)
-    assert not opened(rig, family, peer=rig.other)
+    assert rig.other.probe(PORT, family) == REFUSED[family]
 
 
 def test_sources_of_one_family_close_the_door_to_the_other(rig):
@@ -316,15 +397,26 @@ def test_trusted_sources_need_no_knock(rig, family):
     assert rig.client.probe(PORT, family) == REFUSED[family]
 
 
-def test_many_sources_at_once(rig, family):
-    """Forty sources knock step by step beside each other; each third one makes a mistake and stays out."""
+def test_many_sources_at_once(rig, family, engine):
+    """Forty sources knock step by step beside each other; each third one makes a mistake and stays out.
+
+    knockd forgets all attempts when it takes away the one that it has had for the longest, be that because it succeeded:
+    the first source here fails, and takes all the others with it.
+    """
     base = {IPV4: "10.77.0.{}", IPV6: "fd77::{}"}[family]
     sources = [base.format(number) for number in range(100, 140)]
-    prepare(rig, A, B, C)
+    # No refusals: those to an address that answers to nobody wait in the kernel, until it sends none to anyone.
+    rig.target.apply(door(A, B, C, opens=(PORT,)), reject_with="drop")
     for step in (A, B, C):
         for number, source in enumerate(sources):
-            rig.client.knock(step, family=family, source=source)
+            rig.client.send_step(step, family, source)
             if number % 3 == 0 and step == B:
-                rig.client.knock(WRONG, family=family, source=source)
+                rig.client.send_step(breaker(rig), family, source)
+    rig.client.settle()
     listed = addresses(rig.target.listed(PREFIX[family] + "ssh"))
-    assert listed == {source for number, source in enumerate(sources) if number % 3}
+    right = {source for number, source in enumerate(sources) if number % 3}
+    assert listed == (right if engine == KERNEL else set())
+    for source in sorted(right):
+        rig.client.send_step(breaker(rig), family, source)
+        rig.client.knock(A, B, C, family=family, source=source)
+    assert addresses(rig.target.listed(PREFIX[family] + "ssh")) == right, "one after the other"
