@@ -377,11 +377,7 @@ def test_a_knockd_that_does_not_start_leaves_all_as_it_was(before, host):
     for trouble in ("daemon_dies", "service_refuses"):
         plain, seen = host._start, []
 
-        def start(plain=plain, seen=seen):
-            seen.append(plain())
-            host.daemon_dies = trouble == "daemon_dies" and len(seen) == 1  # noqa: B023
-
-        host._start = start
+        host._start = start_and_note(host, trouble == "daemon_dies", seen)
         host.service_refuses = "restart" if trouble == "service_refuses" else None
         change = Change(host, **by_knockd(log=True))
         if trouble == "service_refuses":
@@ -390,6 +386,17 @@ def test_a_knockd_that_does_not_start_leaves_all_as_it_was(before, host):
             change.apply()
         host._start, host.service_refuses, host.daemon_dies = plain, None, False
         assert everything(host) == was
+
+
+def start_and_note(host, dies, seen):
+    """Return what starts the daemon, which dies the first time if it is to."""
+    plain = host._start
+
+    def start():
+        seen.append(plain())
+        host.daemon_dies = dies and len(seen) == 1
+
+    return start
 
 
 def heal_after_first_refusal(host):

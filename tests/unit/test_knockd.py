@@ -331,7 +331,7 @@ def test_between_and_around_two_steps_is_a_trap_where_there_is_room(spec):
     for door in spec.doors:
         for one, other in zip(door.knock, door.knock[1:]):
             low, high = sorted((one.port, other.port))
-            for protocol in {one.protocol, other.protocol}:
+            for protocol in sorted({one.protocol, other.protocol}):
                 between, around = set(range(low + 1, high)), set(range(1, low)) | set(range(high + 1, 65536))
                 taken = {port for port, each in opened | steps if each == protocol}
                 traps = set(trap_ports(spec, protocol))

@@ -15,13 +15,13 @@ from harness import CHECKOUT, EPHEMERAL, SHARED, hosts_sh
 from rig_console import Target, soon
 from rig_play import Controller, Event
 
-KNOCK = [58391, "61427/udp", 53819]
+KNOCK = (58391, "61427/udp", 53819)
 CLOSE = [57283]
 WINDOW = 3
 ROLE = {
     "portknock_engine": "knockd",
     "portknock_doors": [
-        {"name": "shell", "knock": KNOCK, "opens": ["22", "7007"], "window": WINDOW, "close": CLOSE},
+        {"name": "shell", "knock": list(KNOCK), "opens": ["22", "7007"], "window": WINDOW, "close": CLOSE},
     ],
     "portknock_allow": [{"port": 7008, "comment": "open to everyone"}],
     "portknock_verify_wait": 5,
@@ -201,7 +201,7 @@ class Operator(Controller):
 
     def doors(self):
         """Return what knock_ruleset_info tells."""
-        return self.play(_LOOK).of("knock_ruleset_info")
+        return self.play(_LOOK).of("Ask the host")
 
     def come_in(self):
         """Make a master of ssh, so that the next run gets in whatever becomes of its knocks."""
