@@ -16,6 +16,8 @@ What is known of knockd 0.8 (its knockd.c), and what follows from it:
 - It listens on one interface, and only to the addresses that this had when knockd began (see ADDRESSES_SCRIPT).
 - ``seq_timeout`` counts from the first step, in whole seconds of the clock, so that its last second may be cut short.
 - ``start_command_6`` that is missing falls back to the command for IPv4: both are always written.
+- It has one list of attempts for all sources, and forgets all of them when the first one ends, well or not. So knocks that
+  come at the same moment disturb each other, and the client knocks again.
 - Its own sections ``[options]`` and those of doors share one space of names: ours begin with a word and a blank.
 """
 
