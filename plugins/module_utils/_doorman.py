@@ -12,7 +12,7 @@ kept lies in /etc, and the same daemon is started from there once it has been co
 
 from ansible_collections.sesame.portknock.plugins.module_utils import _knockd
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._keep import DIRECTORY
+from ansible_collections.sesame.portknock.plugins.module_utils._keep import DIRECTORY, differing
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd import ADDRESSES_SERVICE, SERVICE
 from ansible_collections.sesame.portknock.plugins.module_utils._transaction import RUN
 
@@ -34,6 +34,8 @@ IN_RUN = (RUN_CONFIG, RUN_PREFIX, RUN_DROP_IN)
 STOP = "stop"
 KEEP, LEAVE, REMOVE = "keep", "leave", "remove"
 _LISTEN_SECONDS = 5
+_GONE = (None, 0o600)
+"""Text and mode of a file that is not to be there."""
 
 
 class Doorman:
@@ -54,7 +56,6 @@ class Doorman:
         self.interface = self._choose_interface() if self.wanted else ""
         self._program = self._find_program(may_lack) if self.wanted else ""
         self.files = self._kept_files()
-        self._run_files = self._unconfirmed_files() if self.wanted else {}
         self.due = self._is_due()
 
     def _choose_interface(self):
@@ -95,39 +96,41 @@ class Doorman:
     def _kept_files(self):
         """Return path to (text, mode) of what is kept over a reboot; text None where it is to go."""
         if not (self.wanted and self._keeps):
-            return dict.fromkeys(KEPT, (None, 384))
-        helper = _knockd.PREFIX_SCRIPT if self._spec.ipv6_prefix != 128 else None
-        return {
-            CONFIG: (_knockd.config_text(self._spec, self._families, self.interface, DIRECTORY), 0o600),
-            PREFIX: (helper, 0o600),
-            DROP_IN: (_knockd.drop_in_text(self._program, CONFIG, ADDRESSES), 0o644),
-            ADDRESSES_UNIT: (_knockd.ADDRESSES_UNIT.format(ADDRESSES), 0o644),
-            ADDRESSES: (_knockd.ADDRESSES_SCRIPT, 0o755),
-        }
+            return dict.fromkeys(KEPT, _GONE)
+        files = self._files_in(DIRECTORY, DROP_IN, ADDRESSES)
+        files[ADDRESSES_UNIT] = (_knockd.ADDRESSES_UNIT.format(ADDRESSES), 0o644)
+        files[ADDRESSES] = (_knockd.ADDRESSES_SCRIPT, 0o755)
+        return files
 
     def _unconfirmed_files(self):
+        """Return path to (text, mode) of what knockd runs with until the change is confirmed."""
+        return self._files_in(RUN, RUN_DROP_IN, "")
+
+    def _files_in(self, directory, drop_in, noted):
+        """Return path to (text, mode) of the configuration, what its commands call, and what starts knockd with it.
+
+        :param noted: see _knockd.drop_in_text().
+        """
+        config = "{0}/{1}".format(directory, _knockd.NAME)
+        text = _knockd.config_text(self._spec, self._families, self.interface, directory)
         helper = _knockd.PREFIX_SCRIPT if self._spec.ipv6_prefix != 128 else None
         return {
-            RUN_CONFIG: (_knockd.config_text(self._spec, self._families, self.interface, RUN), 0o600),
-            RUN_PREFIX: (helper, 0o600),
-            RUN_DROP_IN: (_knockd.drop_in_text(self._program, RUN_CONFIG, ""), 0o644),
+            config: (text, 0o600),
+            "{0}/{1}".format(directory, _knockd.PREFIX_NAME): (helper, 0o600),
+            drop_in: (_knockd.drop_in_text(self._program, config, noted), 0o644),
         }
 
     def _is_due(self):
         if not self.wanted:
             return self.was["ours"]
-        wrong = self._differing(self.files) if self._keeps else self._differing(self._run_files)
-        left = self._keeps and self._host.read(RUN_DROP_IN) != ""
-        unready = self._keeps and not self.was["enabled"]
-        return bool(wrong) or left or unready or not is_listening(self._host, CONFIG if self._keeps else RUN_CONFIG)
+        if not self._keeps:
+            return self._differs(self._unconfirmed_files()) or not is_listening(self._host, RUN_CONFIG)
+        unconfirmed = self.was["run"][RUN_DROP_IN][0] is not None
+        unready = unconfirmed or not self.was["enabled"] or self._differs(self.files)
+        return unready or not is_listening(self._host, CONFIG)
 
-    def _differing(self, files):
-        host = self._host
-        return [
-            path
-            for path, (text, mode) in files.items()
-            if (host.read(path) or None) != text or (text is not None and host.mode(path) != mode)
-        ]
+    def _differs(self, files):
+        return bool(differing(files, self._host.read, self._host.mode))
 
     def load(self):
         """Have knockd run, or not, as it is to be; nothing of it outlives a boot yet.
@@ -135,7 +138,7 @@ class Doorman:
         :raises HostError: if it does not listen, or cannot be stopped.
         """
         if self.due and self.wanted:
-            self._host.replace_files(self._run_files)
+            self._host.replace_files(self._unconfirmed_files())
             self._host.service("daemon-reload")
             restart(self._host, RUN_CONFIG)
         elif self.due:
@@ -216,12 +219,12 @@ def finish(host, verb):
     :raises HostError: if that cannot be done.
     """
     if verb == KEEP:
-        _forget_run(host, dict.fromkeys(IN_RUN, (None, 0)))
+        _forget_run(host, dict.fromkeys(IN_RUN, _GONE))
         host.enable(SERVICE)
         restart(host, CONFIG)
     elif verb:
         if verb == REMOVE:
-            _forget_run(host, dict.fromkeys(IN_RUN, (None, 0)))
+            _forget_run(host, dict.fromkeys(IN_RUN, _GONE))
         host.disable(SERVICE)
         host.remove_empty(DROP_IN_DIRECTORY)
         host.service("daemon-reload")

@@ -12,7 +12,6 @@ record says; if it dies on the way, the next one finds the record as it was and 
 """
 
 import contextlib
-import ipaddress
 import os
 import time
 
@@ -20,7 +19,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils import _doorman, 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import Iptables, own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._keep import MODPROBE
-from ansible_collections.sesame.portknock.plugins.module_utils._recent import network_of, read_list
+from ansible_collections.sesame.portknock.plugins.module_utils._recent import address_of, network_of, read_list
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._transaction import (
     APPLIED,
@@ -204,14 +203,12 @@ class Guard:
 
     def _heard(self, record, words):
         """Tell whether the knock that is to prove knockd has come from where a connection comes from."""
-        source = ipaddress.ip_address(words[0].split("%", 1)[0]) if words else None
+        source = address_of(words[0]) if words else None
         name = record.proof.get(family_of(source)) if source else None
         if name is None:
             return True
         entries = read_list(self._host.lists().get(name, ""))
-        return network_of(source, record.proof["ipv6_prefix"]) in {
-            ipaddress.ip_address(each.source) for each in entries
-        }
+        return network_of(source, record.proof["ipv6_prefix"]) in {address_of(each.source) for each in entries}
 
     def _finish(self, record, proof=None, why=""):
         record = record._replace(state=CONFIRMING)

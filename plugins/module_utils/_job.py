@@ -7,7 +7,6 @@
 """What knock_ruleset does, in order: read, plan, and where something is to do, apply and keep."""
 
 import hashlib
-import ipaddress
 import json
 import re
 
@@ -20,6 +19,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._keep import (
     MODPROBE,
     SERVICE_CONFIGS,
     STATE_FILE,
+    differing,
     layout_of,
     modprobe_text,
     wanted_files,
@@ -28,7 +28,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._keeping import D
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd import readable_config
 from ansible_collections.sesame.portknock.plugins.module_utils._place import door_for, lets_in, may_knock
 from ansible_collections.sesame.portknock.plugins.module_utils._plan import plan_family, readable_file, shortened
-from ansible_collections.sesame.portknock.plugins.module_utils._recent import network_of
+from ansible_collections.sesame.portknock.plugins.module_utils._recent import address_of, network_of
 from ansible_collections.sesame.portknock.plugins.module_utils._rules import TAIL, Lists, own_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import FAMILIES, IPV4, family_of, spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._state import place_of, same_ids
@@ -118,7 +118,7 @@ class Job:
         words = self._host.ssh_connection()
         if self.absent or not words or len(words) != 4:
             return ""
-        source = _address(words[0])
+        source = address_of(words[0])
         for plan in self.plans:
             if plan.family == family_of(source) and plan.family in self.families:
                 self._check_lets_in(plan, int(words[3]), source)
@@ -142,7 +142,7 @@ class Job:
         words = self._host.ssh_connection()
         if self.door or not words or not (self.doorman.due and self.doorman.wanted):
             return ""
-        source = _address(words[0])
+        source = address_of(words[0])
         if family_of(source) not in self.families or not self.doorman.hears(words[2]):
             return ""
         return next((door.name for door in self.spec.doors if may_knock(door, source)), "")
@@ -159,11 +159,7 @@ class Job:
     def _changed_files(self):
         """Return path to (text or None, mode) of the files that are not as they should be."""
         wanted = self._wanted_files()
-        return {
-            path: (text, mode)
-            for path, (text, mode) in wanted.items()
-            if (self._host.read(path) or None) != text or (text is not None and self._host.mode(path) != mode)
-        }
+        return {path: wanted[path] for path in differing(wanted, self._host.read, self._host.mode)}
 
     def _wanted_files(self):
         self._rules_files = ()
@@ -195,7 +191,7 @@ class Job:
         words = self._host.ssh_connection()
         name = self.door or self.proof_door
         if name and words:
-            source = _address(words[0])
+            source = address_of(words[0])
             lists = Lists(family_of(source), self.spec.ipv6_prefix)
             self._host.forget(lists.door(self._door(name)), network_of(source, self.spec.ipv6_prefix))
 
@@ -364,10 +360,6 @@ def _managed(spec, present):
             "ip_versions", "names only {0}, which this host does not speak.".format(", ".join(spec.ip_versions))
         )
     return families
-
-
-def _address(text):
-    return ipaddress.ip_address(text.split("%", 1)[0])
 
 
 def _open_family(family):

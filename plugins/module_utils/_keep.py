@@ -79,6 +79,20 @@ def wanted_files(spec, owns, layout, read):
     return files
 
 
+def differing(files, read, mode):
+    """Return the paths of those files that are not as they should be.
+
+    :param files: path to (text, mode); text None where there should be none.
+    :param read: function from a path to the file's text, '' where there is none.
+    :param mode: function from a path to the file's permission bits, None where there is none.
+    """
+    return [
+        path
+        for path, (text, bits) in files.items()
+        if (read(path) or None) != text or (text is not None and mode(path) != bits)
+    ]
+
+
 def modprobe_text(spec):
     """Return the options that xt_recent is to be loaded with (modprobe.d(5))."""
     return (
@@ -181,6 +195,7 @@ __all__ = (
     "UNIT_NAME",
     "Layout",
     "closed_text",
+    "differing",
     "fallback_text",
     "layout_of",
     "modprobe_text",

@@ -29,6 +29,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Sp
 from ansible_collections.sesame.portknock.plugins.module_utils._findings import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._ports import Ranges
 from ansible_collections.sesame.portknock.plugins.module_utils._rules import Lists, knockers
+from ansible_collections.sesame.portknock.plugins.module_utils._sequences import sequences_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec import FAMILIES, IPV4, IPV6, KNOCKD
 
 SERVICE = "knockd.service"
@@ -61,7 +62,8 @@ _TURNS = 4096
 
 _HEADER = "# Written by sesame.portknock, id {0}; changes to this file are lost.\n"
 _ID = re.compile(r"\A# Written by sesame\.portknock, id ([0-9a-f]{16});")
-_SECRET = re.compile(r"^(sequence = ).*$", re.M)
+_SECRET = re.compile(r"^([ \t]*sequence[ \t]*=[ \t]*).*$", re.M | re.I)
+"""However somebody who edited the file spells it."""
 _STEPS = re.compile(r"^\[open ([A-Za-z0-9_]+)\]\nsequence = (\S+)$", re.M)
 _INTERFACE = re.compile(r"^interface = (\S+)$", re.M)
 
@@ -85,15 +87,18 @@ def config_text(spec, families, interface, directory):
     :param directory: where the file and its helper lie.
     """
     lines = ["[options]", "interface = " + interface] + (["UseSyslog"] if spec.log else [])
-    for door in spec.doors:
-        lines += _section(spec, families, directory, door, door.knock, "open", "+")
-        lines += _section(spec, families, directory, door, door.close, "close", "-") if door.close else []
+    for index, key, steps in sequences_of(spec.doors):
+        word, sign = _EFFECTS[key]
+        lines += _section(spec, families, directory, spec.doors[index], steps, word, sign)
     for number, sequence in enumerate(_trap_sequences(spec), 1):
         # Nothing but to break the attempt of whoever comes here; it is forgotten at once.
         lines += ["", "[trap {0}]".format(number), "sequence = " + sequence, "seq_timeout = 1", _FLAGS]
     body = "\n".join(lines) + "\n"
     return _HEADER.format(_digest(body)) + body
 
+
+_EFFECTS = {"knock": ("open", "+"), "close": ("close", "-")}
+"""How a section is called, and what its command does to a source."""
 
 _FLAGS = "tcpflags = syn,!ack,!rst,!fin"
 """As the kernel's rules: a step is a packet that begins a connection."""
@@ -131,9 +136,8 @@ def _command(spec, family, directory, door, sign):
 
 
 def _trap_sequences(spec):
-    steps = [step for door in spec.doors for step in door.knock + door.close]
     texts = []
-    for protocol in sorted({step.protocol for step in steps}):
+    for protocol in sorted({step.protocol for step in _steps_of(spec)}):
         ports = trap_ports(spec, protocol)
         for start in range(0, len(ports), _SEQUENCE):
             texts.append(",".join("{0}:{1}".format(port, protocol) for port in ports[start : start + _SEQUENCE]))
@@ -162,8 +166,7 @@ def _used(spec, protocol, of_steps=("tcp", "udp")):
 
     :param of_steps: over which protocols a step counts, where there may be no other room.
     """
-    steps = [step for door in spec.doors for step in door.knock + door.close if step.protocol in of_steps]
-    ranges = [(step.port, step.port) for step in steps]
+    ranges = [(step.port, step.port) for step in _steps_of(spec) if step.protocol in of_steps]
     ranges += [(each.first, each.last) for door in spec.doors for each in door.opens if each.protocol == protocol]
     ranges += [(each.ports.first, each.ports.last) for each in spec.allow if each.ports.protocol == protocol]
     return Ranges(ranges)
@@ -176,22 +179,24 @@ def _gaps(spec, protocol):
     protocol, all behind the one and in front of the other.
     """
     gaps = set()
-    for door in spec.doors:
-        for steps in (door.knock, door.close):
-            for one, other in zip(steps, steps[1:]):
-                if protocol not in (one.protocol, other.protocol):
-                    continue
-                low, high = sorted((one.port, other.port))
-                gaps |= {((low + 1, high - 1),), ((high + 1, _LAST), (1, low - 1))}
-                if one.protocol != other.protocol:
-                    port = one.port if one.protocol == protocol else other.port
-                    gaps |= {((port + 1, _LAST),), ((1, port - 1),)}
+    for _index, _key, steps in sequences_of(spec.doors):
+        for one, other in zip(steps, steps[1:]):
+            if protocol not in (one.protocol, other.protocol):
+                continue
+            low, high = sorted((one.port, other.port))
+            gaps |= {((low + 1, high - 1),), ((high + 1, _LAST), (1, low - 1))}
+            if one.protocol != other.protocol:
+                port = one.port if one.protocol == protocol else other.port
+                gaps |= {((port + 1, _LAST),), ((1, port - 1),)}
     return sorted(tuple((low, high) for low, high in gap if low <= high) for gap in gaps)
 
 
 def _seed(spec):
-    steps = ("{0}/{1}".format(*step) for door in spec.doors for step in door.knock + door.close)
-    return hashlib.sha256(" ".join(steps).encode("ascii"))
+    return hashlib.sha256(" ".join("{0}/{1}".format(*step) for step in _steps_of(spec)).encode("ascii"))
+
+
+def _steps_of(spec):
+    return [step for _index, _key, steps in sequences_of(spec.doors) for step in steps]
 
 
 def _candidates(seed, used, low, high):
@@ -342,13 +347,8 @@ def findings(spec, families, interface, kind):
 
 
 def _ambiguous(spec):
-    """Yield (door's index, key) of the sequences that begin with a later step of any."""
-    sequences = [
-        (index, key, steps)
-        for index, door in enumerate(spec.doors)
-        for key, steps in (("knock", door.knock), ("close", door.close))
-        if steps
-    ]
+    """Return (door's index, key) of the sequences that begin with a later step of any."""
+    sequences = sequences_of(spec.doors)
     later = {step for _index, _key, steps in sequences for step in steps[1:]}
     return [(index, key) for index, key, steps in sequences if steps[0] in later]
 

@@ -35,27 +35,37 @@ def check_sequences(spec, path):
                 "makes the host forget. " + _ADVICE,
             )
     _check_clashes(spec.doors, path)
-    if spec.engine == "knockd":
-        _check_first_steps(spec.doors, path)
 
 
-def _check_first_steps(doors, path):
+def sequences_of(doors):
+    """Return (index of the door, key of the option, steps) of every sequence there is."""
+    return [
+        (index, key, steps)
+        for index, door in enumerate(doors)
+        for key, steps in (("knock", door.knock), ("close", door.close))
+        if steps
+    ]
+
+
+def check_first_steps(doors, path):
     """Refuse two sequences that begin alike, where knockd is to recognise them.
 
     It follows both, and when the first of them breaks, it forgets all that it follows (knockd 0.8, sniff() in knockd.c: the
     list of attempts is emptied when the one at its head goes). So the other one would never open.
+
+    :param path: the option that holds the doors, for messages.
+    :raises SpecError: for the first that is found; never shows it.
     """
     seen = {}
-    for index, door in enumerate(doors):
-        for key, steps in (("knock", door.knock), ("close", door.close)):
-            where = "{0}[{1}].{2}[0]".format(path, index, key)
-            if steps and steps[0] in seen:
-                raise SpecError(
-                    where,
-                    "is also the first step of {0}, and with engine knockd only one of the two would work. Begin one of them with "
-                    "another port.".format(seen[steps[0]].rsplit("[", 1)[0]),
-                )
-            seen.update({steps[0]: where} if steps else {})
+    for index, key, steps in sequences_of(doors):
+        where = "{0}[{1}].{2}".format(path, index, key)
+        if steps[0] in seen:
+            raise SpecError(
+                where + "[0]",
+                "is also the first step of {0}, and with engine knockd only one of the two would work. Begin one of them with "
+                "another port.".format(seen[steps[0]]),
+            )
+        seen[steps[0]] = where
 
 
 def _check_repeats(steps, path):
@@ -139,12 +149,7 @@ def _check_clashes(doors, path):
     Sequences that share no first step cannot contain each other, so they are compared only through an
     index of their last steps; this keeps a thousand doors quick.
     """
-    sequences = [
-        (index, key, steps)
-        for index, door in enumerate(doors)
-        for key, steps in (("knock", door.knock), ("close", door.close))
-        if steps
-    ]
+    sequences = sequences_of(doors)
     by_step = {}
     for number, (_index, _key, steps) in enumerate(sequences):
         for step in set(steps):
@@ -166,4 +171,4 @@ def _refuse_clash(path, short, long, doors):
     )
 
 
-__all__ = ("SilentPorts", "check_sequences", "guard_port")
+__all__ = ("SilentPorts", "check_first_steps", "check_sequences", "guard_port", "sequences_of")

@@ -16,7 +16,7 @@ from typing import NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._ports import PortIndex, Ports
-from ansible_collections.sesame.portknock.plugins.module_utils._sequences import check_sequences
+from ansible_collections.sesame.portknock.plugins.module_utils._sequences import check_first_steps, check_sequences
 
 IPV4, IPV6 = "ipv4", "ipv6"
 FAMILIES = (IPV4, IPV6)
@@ -127,6 +127,8 @@ def spec_from_options(options, prefix=""):
     _check_names(spec, prefix + "doors")
     _check_ports(spec, prefix)
     check_sequences(spec, prefix + "doors")
+    if spec.engine == KNOCKD:
+        check_first_steps(spec.doors, prefix + "doors")
     return spec
 
 

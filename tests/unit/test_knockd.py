@@ -869,3 +869,10 @@ def test_every_change_is_looked_at(watched):
 def test_a_knockd_whose_addresses_nobody_noted_is_left_alone(watched):
     watched.run("watch")
     assert watched.restarts() == []
+
+
+@pytest.mark.parametrize("line", ["sequence = 7000,8000", "\tSequence=7000,8000", "  SEQUENCE\t=  7000:tcp,8000:udp"])
+def test_no_spelling_of_a_sequence_is_shown(line):
+    """Somebody who edited the file may have written it as knockd's own manual does."""
+    shown = readable_config("[open ssh]\n" + line + "\nseq_timeout = 5\n")
+    assert "000" not in shown and shown.endswith("****\nseq_timeout = 5\n")

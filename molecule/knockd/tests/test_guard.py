@@ -47,12 +47,18 @@ def check_rolled_back(machine, state, event):
     return result
 
 
-def test_knock_that_never_arrives_is_rolled_back(served, operator):
-    state = served.daemon()
+def start_cut_off(served, operator, timeout):
+    """Begin a change whose knock never arrives, and return its run once the change waits to be confirmed."""
     operator.come_in()
     operator.knock_elsewhere(served.client_address())
-    run = operator.start(options(doors=OTHER_DOORS), guard_timeout=5)
+    run = operator.start(options(doors=OTHER_DOORS), guard_timeout=timeout)
     run.until(served.waits)
+    return run
+
+
+def test_knock_that_never_arrives_is_rolled_back(served, operator):
+    state = served.daemon()
+    run = start_cut_off(served, operator, timeout=5)
     # The new daemon runs, from where no boot finds it.
     assert served.argv()[2].startswith("/run/portknock/") and served.listens()
     result = check_rolled_back(served, state, run.only())
@@ -78,10 +84,7 @@ def test_daemon_that_does_not_come_up_is_rolled_back_at_once(served, operator):
 
 def test_reboot_in_the_window_brings_the_old_daemon(served, operator):
     state = served.daemon()
-    operator.come_in()
-    operator.knock_elsewhere(served.client_address())
-    run = operator.start(options(doors=OTHER_DOORS), guard_timeout=60)
-    run.until(served.waits)
+    run = start_cut_off(served, operator, timeout=60)
     assert served.listens() and served.daemon() != state
     # It could not come in any more: its knocks go elsewhere.
     run.kill()
