@@ -19,7 +19,7 @@ import zlib
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from _enter import ShutError, enter  # noqa: E402
+from _connect import ShutError, enter  # noqa: E402
 from _knock import KnockError, resolve, send_knock, settle_of, steps_of_turn  # noqa: E402
 
 SECONDS = 20

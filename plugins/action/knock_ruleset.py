@@ -19,11 +19,12 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import KNOCKD, PAUSE
-from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS
-from ansible_collections.sesame.portknock.plugins.plugin_utils import guard_client, knocking
-from ansible_collections.sesame.portknock.plugins.plugin_utils.guard_client import Attempt, Client, LineError, Outcome
-from ansible_collections.sesame.portknock.plugins.plugin_utils.line import Line, bounded
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KNOCKD, PAUSE
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as knocking
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import client as guard_client
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import Attempt, Client, LineError, Outcome
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.confirm_connection import Line, bounded
 
 display = Display()
 

@@ -97,10 +97,10 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.connection import ssh
 from ansible.utils.display import Display
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import KnockError
-from ansible_collections.sesame.portknock.plugins.plugin_utils import knocking
-from ansible_collections.sesame.portknock.plugins.plugin_utils.master import Master
-from ansible_collections.sesame.portknock.plugins.plugin_utils.ssh_path import ssh_path
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError
+from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as knocking
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.control_master import Master
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import ssh_path
 
 display = Display()
 _CONNECTION_LOST = 255

@@ -41,7 +41,7 @@ _value:
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS, spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS, spec_from_options
 
 
 def spec_problem(options: dict, prefix: str = "") -> str:

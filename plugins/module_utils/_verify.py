@@ -16,15 +16,15 @@ import re
 import time
 from typing import NamedTuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import (
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
     KNOCKD,
     PAUSE,
     KnockError,
     steps_of_turn,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._ports import port_text
-from ansible_collections.sesame.portknock.plugins.module_utils._probe import AWAY, OPEN, REFUSED, RESET, SILENT
-from ansible_collections.sesame.portknock.plugins.module_utils._spec import FAMILIES, IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._client.probe import AWAY, OPEN, REFUSED, RESET, SILENT
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import FAMILIES, IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
 
 OK, WRONG, UNSEEN = "ok", "wrong", "unseen"
 """What a row says: as it should be, not as it should be, cannot be told from here."""

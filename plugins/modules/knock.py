@@ -139,9 +139,8 @@ opened:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sesame.portknock.plugins.module_utils._enter import ShutError, enter
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import (
+from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import ShutError, enter
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
     PAUSE,
     KnockError,
     parse_steps,
@@ -150,7 +149,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knock import (
     settle_of,
     steps_of_turn,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec import DEFAULTS, ENGINES
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS, ENGINES
 
 FAMILIES = {"any": "any", "ipv4": "inet", "ipv6": "inet6"}
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"

@@ -368,13 +368,13 @@ rolled_back:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sesame.portknock.plugins.module_utils._agent import Agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import AppliedError, Guard
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Job
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import RUN, PendingError
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._guard import AppliedError, Guard
-from ansible_collections.sesame.portknock.plugins.module_utils._host import Host
-from ansible_collections.sesame.portknock.plugins.module_utils._job import Job
-from ansible_collections.sesame.portknock.plugins.module_utils._options import argument_spec, without_steps
-from ansible_collections.sesame.portknock.plugins.module_utils._transaction import RUN, PendingError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec, without_steps
 
 
 def changed(options, host, with_diff):

@@ -142,9 +142,9 @@ pending:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._host import Host
-from ansible_collections.sesame.portknock.plugins.module_utils._inspect import inspect
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
 
 
 def main():

@@ -301,18 +301,18 @@ import random
 import shlex
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._knock import (
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
     PAUSE,
     KnockError,
     resolve,
     send_knock,
     settle_of,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._options import argument_spec as ruleset_spec
-from ansible_collections.sesame.portknock.plugins.module_utils._options import without_steps
-from ansible_collections.sesame.portknock.plugins.module_utils._probe import local_address, output_of, probe
-from ansible_collections.sesame.portknock.plugins.module_utils._spec import spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._client.probe import local_address, output_of, probe
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec as ruleset_spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import without_steps
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._verify import (
     OK,
     UNSEEN,

@@ -24,8 +24,10 @@ def _make_importable():
     link = os.path.join(namespace, "portknock")
     if not os.path.islink(link):
         os.symlink(os.path.join("..", "..", ".."), link)
-    # In front of the rest: a collection that is installed on this machine is not the one under test.
-    sys.path[:0] = [os.path.join(ROOT, ".build"), HERE]
+    # In front of the rest: a collection that is installed on this machine is not the one under test. The folders of
+    # tests too, because some tests use what others have set up.
+    folders = sorted(entry.path for entry in os.scandir(HERE) if entry.is_dir())
+    sys.path[:0] = [os.path.join(ROOT, ".build")] + folders
 
 
 _make_importable()

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from rig_controller import Controller, cores
-from rig_faults import clean_up
-from rig_jump import jump_host
-from rig_knockd import ENGINES, KERNEL, KNOCKD, Knockd
-from rig_lan import Lan
-from rig_packets import IPV4, IPV6
-from rig_peer import Peer
-from rig_target import Target
+from rig.controller import Controller, cores
+from rig.faults import clean_up
+from rig.jump import jump_host
+from rig.knockd import ENGINES, KERNEL, KNOCKD, Knockd
+from rig.lan import Lan
+from rig.packets import IPV4, IPV6
+from rig.peer import Peer
+from rig.target import Target
 
 NEEDED = (
     "unshare",

@@ -1,0 +1,185 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""The agent that undoes an unconfirmed change: a program of its own on the host, started outside the ssh session.
+
+Where systemd runs, a transient timer waits and a transient service rolls back: no session, no parent and no kill of
+anything of ours ends a timer of PID 1. Elsewhere a process waits that has left its session and its parents behind.
+The program is this collection's own code as a zip file in /run, because the files of a module are gone once it ends.
+"""
+
+import importlib.util
+import io
+import marshal
+import os
+import select
+import shlex
+import struct
+import sys
+import time
+import zipfile
+
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+
+UNIT = "portknock-guard"
+PROGRAM = RUN + "/guard.zip"
+_PACKAGE = __name__.rsplit(".", 2)[0]
+_START_SECONDS = 15
+_WRITTEN = 10**9
+"""Any even time will do: a .pyc file counts where it names the time and size of its source."""
+_FLAGS = bytes(4) if sys.version_info >= (3, 7) else b""
+"""In a .pyc file behind its magic number, since PEP 552."""
+_MAIN = "import sys\nfrom {0} import main\nsys.exit(main(sys.argv[1:]))\n"
+_COMMAND = """#!/bin/sh
+# Written by sesame.portknock. {what}
+exec {program} {verb} "$@"
+"""
+_COMMANDS = {
+    "confirm": "Keeps the change of the knock ruleset that is pending.",
+    "rollback": "Undoes the change of the knock ruleset that is pending.",
+    "status": "Tells which change of the knock ruleset is pending, or how the last one ended.",
+    "tidy": "Removes this directory, unless a change is pending.",
+}
+
+
+class Agent:
+    """Arms and disarms."""
+
+    def __init__(self, host):
+        """Take a Host."""
+        self._host = host
+
+    def arm(self, record, timeout):
+        """Make sure that a change is rolled back after some seconds, whatever becomes of this process.
+
+        :param timeout: the seconds.
+        :returns: ``systemd`` or ``process``.
+        :raises HostError: if nothing can be armed.
+        """
+        program = [sys.executable or "/usr/bin/python3", "-I", "-S", "-B", PROGRAM]
+        self._host.replace_bytes(PROGRAM, _archive())
+        self._host.replace_files(_scripts(program))
+        if self._host.systemd_runs() and self._host.find("systemd-run") and self._arm_unit(program, record, timeout):
+            return "systemd"
+        _detach(program + ["wait", record.id])
+        return "process"
+
+    def _arm_unit(self, program, record, timeout):
+        words = [
+            self._host.find("systemd-run"),
+            "--quiet",
+            "--collect",
+            "--unit=" + UNIT,
+            "--description=Port knocking: undoes an unconfirmed change of the ruleset",
+            "--on-active={0}s".format(timeout),
+            "--timer-property=AccuracySec=10ms",
+            "--property=Restart=on-failure",
+            "--property=RestartSec=1",
+            "--property=StartLimitIntervalSec=0",
+        ]
+        # Else the change of a target (systemctl isolate) takes the timer away; not every release takes it here.
+        lasting = ["--timer-property=IgnoreOnIsolate=yes", "--property=IgnoreOnIsolate=yes"]
+        command = program + ["rollback", "--deadline", record.id]
+        for more in (lasting, lasting, []):
+            if self._host.run(words + more + command, "")[0] == 0:
+                return True
+            # A unit of an earlier change that failed would keep the name.
+            self._host.systemctl("stop", UNIT + ".timer", UNIT + ".service")
+            self._host.systemctl("reset-failed", UNIT + ".service")
+        return False
+
+    def disarm(self, record):
+        """Take the timer away; a waiting process notices by itself that its change is no longer pending."""
+        if record.agent == "systemd":
+            self._host.systemctl("stop", UNIT + ".timer")
+
+
+def _scripts(program):
+    words = " ".join(shlex.quote(word) for word in program)
+    return {
+        "{0}/{1}".format(RUN, verb): (_COMMAND.format(what=what, program=words, verb=verb), 0o700)
+        for verb, what in _COMMANDS.items()
+    }
+
+
+def _archive():
+    """Return our module_utils as a zip file that Python runs."""
+    # It imports this module in turn; and where it is not named, a module's payload does not hold it.
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_program import main
+
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        names = sorted(name for name in sys.modules if name.startswith(_PACKAGE + "._") and _is_file(name))
+        for package in _packages(names):
+            archive.writestr(package.replace(".", "/") + "/__init__.py", "")
+        for name in names:
+            path, source = name.replace(".", "/") + ".py", _source(name).encode("utf-8")
+            archive.writestr(zipfile.ZipInfo(path, time.localtime(_WRITTEN)[:6]), source)
+            # Compiled once here instead of at each use, of which one has the controller waiting. Another Python,
+            # after an upgrade, reads the source.
+            code = marshal.dumps(compile(source, path, "exec"))
+            header = importlib.util.MAGIC_NUMBER + _FLAGS + struct.pack("<II", _WRITTEN, len(source))
+            archive.writestr(path + "c", header + code)
+        archive.writestr("__main__.py", _MAIN.format(main.__module__))
+    return stream.getvalue()
+
+
+def _is_file(name):
+    """Return whether a module is a file: a package of ours has none."""
+    return not hasattr(sys.modules[name], "__path__")
+
+
+def _packages(names):
+    """Return the packages that modules lie in, as names."""
+    return sorted({name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)})
+
+
+def _source(name):
+    """Return the source of a module of ours, which may come from a zip file itself."""
+    spec = importlib.util.find_spec(name)
+    text = spec.loader.get_source(name) if spec and spec.loader else None
+    if text is None:
+        raise HostError("the source of {0} cannot be read, so nothing can be armed to undo the change.".format(name))
+    return text
+
+
+def _detach(words):
+    """Start a program that survives the session it was started from, and wait until it says that it runs.
+
+    :raises HostError: if it does not within some seconds.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _become(words, writer)
+    os.close(writer)
+    os.waitpid(child, 0)
+    ready, _writers, _errors = select.select([reader], [], [], _START_SECONDS)
+    said = os.read(reader, 16) if ready else b""
+    os.close(reader)
+    if not said.startswith(b"armed"):
+        raise HostError("the process that would undo the change does not start, so nothing was changed.")
+
+
+def _become(words, writer):
+    """In the child: leave the session, lose the parent, close what the ssh session waits for, and run."""
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 2):
+            os.dup2(null, number)
+        os.dup2(writer, 1)
+        os.closerange(3, 4096)
+        os.execv(words[0], words)
+    finally:
+        os._exit(1)
+
+
+__all__ = ("PROGRAM", "UNIT", "Agent")

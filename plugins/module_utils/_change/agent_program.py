@@ -1,0 +1,209 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""The program in /run/portknock: what waits for the deadline, and what confirms or rolls back.
+
+It runs without Ansible, on the plain Python of the host.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK, RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+
+_LOCK_SECONDS = 10
+_STUCK_SECONDS = 30
+_TRIES = 600
+_PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin")
+
+
+class Runner:
+    """What Host needs of an AnsibleModule, without Ansible."""
+
+    def run_command(self, words, data=None, environ_update=None, **_options):
+        """Run a command; return (exit code, output, errors)."""
+        try:
+            # There is no AnsibleModule here.
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env=dict(os.environ, **(environ_update or {})),
+            )  # fmt: skip
+        except OSError as error:
+            return 127, "", str(error)
+        out, err = process.communicate((data or "").encode("utf-8", "surrogateescape"))
+        return process.returncode, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "replace")
+
+    def get_bin_path(self, name, opt_dirs=None, **_options):
+        """Return the path of a command, or None; the order is that of AnsibleModule."""
+        for place in list(opt_dirs or []) + os.environ.get("PATH", "").split(":") + list(_PLACES):
+            path = os.path.join(place, name)
+            if place and os.access(path, os.X_OK) and not os.path.isdir(path):
+                return path
+        return None
+
+    def set_default_selinux_context(self, path, changed):
+        """Give a file the label that its place has."""
+        restorecon = self.get_bin_path("restorecon")
+        if restorecon and os.path.isdir("/sys/fs/selinux"):
+            self.run_command([restorecon, path])
+        return changed
+
+
+def main(words):
+    """Do what the command line says; return the exit code: 0 if the change is as was asked for, else 1 (2: usage)."""
+    verb = words[0] if words else ""
+    flags = {word for word in words[1:] if word.startswith("--")}
+    name = ([word for word in words[1:] if not word.startswith("--")] or [""])[0]
+    actions = {"confirm": _confirm, "rollback": _rollback, "status": _status, "tidy": _tidy, "wait": _wait}
+    if "--deadline" in flags:
+        actions["rollback"] = _at_deadline
+    if verb not in actions or flags - {"--json", "--deadline"}:
+        sys.stderr.write("usage: sh {0}/confirm | sh {0}/rollback | sh {0}/status\n".format(RUN))
+        return 2
+    host = Host(Runner())
+    try:
+        answer, good = actions[verb](Guard(host, Agent(host)), host, name)
+    except HostError as error:
+        answer, good = dict(outcome="error", why=str(error)), False
+    _say(answer, "--json" in flags)
+    return 0 if good else 1
+
+
+def _say(answer, as_json):
+    try:
+        sys.stdout.write((MARK + json.dumps(answer) if as_json else _sentence(answer)) + "\n")
+        sys.stdout.flush()
+    except OSError:
+        # Nobody listens any more; what was done is done.
+        pass
+
+
+def _sentence(answer):
+    outcome, why = answer.get("outcome"), answer.get("why", "")
+    if outcome == CONFIRMED:
+        return "The change is confirmed and kept."
+    if outcome == ROLLED_BACK:
+        return "The change was rolled back: {0}.".format(why.rstrip(".") or "somebody asked for it")
+    if outcome == "pending":
+        return "A change is pending, made by {owner}, {age} s ago. It is undone in {left} s unless it is confirmed.".format(
+            **answer
+        )
+    if outcome == "tidied":
+        return "Done."
+    if outcome == "stale":
+        return "This connection is older than the change, so it proves nothing. Nothing was done."
+    return why or "No change is pending, and none was since the host was started."
+
+
+def _confirm(guard, host, name):
+    with host.lock(_LOCK_SECONDS):
+        answer = guard.confirm(name, host.session())
+    return answer, answer["outcome"] == CONFIRMED
+
+
+def _status(guard, host, name):
+    record = guard.pending()
+    if record is None or (name and record.id != name):
+        answer = guard.ended(name)
+    else:
+        left = record.deadline - host.monotonic()
+        answer = dict(
+            outcome="pending",
+            owner=record.owner or "somebody",
+            age=int(time.time() - record.begun),
+            left=max(0, int(left)),
+        )
+    return answer, True
+
+
+def _tidy(guard, host, _name):
+    """Remove this program, unless something is pending: the last thing of ours that goes."""
+    with host.lock(_LOCK_SECONDS):
+        if guard.pending() is None:
+            host.remove_directory(RUN)
+    return dict(outcome="tidied"), True
+
+
+def _rollback(guard, host, name):
+    with host.lock(_LOCK_SECONDS):
+        answer = guard.undo(name, "somebody on the host asked for it")
+    return answer, answer["outcome"] == ROLLED_BACK
+
+
+def _wait(guard, host, name):
+    """Wait for the deadline of a change, then roll it back; end at once when it is no longer pending."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    record = guard.pending()
+    sys.stdout.write("armed\n")
+    sys.stdout.flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    # The kernel, short of memory, takes others first.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
+        stream.write("-900\n")
+    deadline = record.deadline if record else 0
+    while record and record.id == name:
+        left = deadline - host.monotonic()
+        if left <= 0:
+            return _at_deadline(guard, host, name)
+        time.sleep(min(left, 0.5))
+        # What cannot be read is not over yet.
+        with contextlib.suppress(Exception):
+            record = guard.pending()
+    return dict(outcome="ended"), True
+
+
+def _at_deadline(guard, host, name):
+    """Roll back, again and again until it works: nobody else will."""
+    for _turn in range(_TRIES):
+        try:
+            with host.lock(_STUCK_SECONDS):
+                answer = guard.undo(name, _why_now(guard, host))
+            return answer, True
+        except Exception as error:
+            # Whatever it is: to give up would leave the controller cut off.
+            with contextlib.suppress(Exception):
+                _report(error)
+                _end_stuck_run(guard, host, name)
+        time.sleep(1)
+    return dict(outcome="error", why="it could not be rolled back, see the log"), False
+
+
+def _why_now(guard, host):
+    """Return why a change is undone: its service may also be started by hand, before the deadline."""
+    record = guard.pending()
+    early = record is not None and host.monotonic() < record.deadline - 0.5
+    return "somebody on the host asked for it" if early else "nobody confirmed it in time"
+
+
+def _report(error):
+    import syslog
+
+    sys.stderr.write("portknock: {0}\n".format(error))
+    syslog.openlog("portknock-guard")
+    syslog.syslog(syslog.LOG_ERR, "rolling back does not work yet, trying again: {0}".format(error))
+
+
+def _end_stuck_run(guard, host, name):
+    """Kill the run that made the change, if it still holds the lock long after the deadline: it hangs."""
+    record = guard.pending()
+    if record is None or record.id != name:
+        return
+    pid, started = record.module
+    if started is not None and host.process_start(pid) == started and host.lock_is_held():
+        os.kill(pid, signal.SIGKILL)
+
+
+__all__ = ("main",)

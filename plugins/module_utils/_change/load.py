@@ -1,0 +1,92 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""Both families' rulesets changed as one: a transaction of plans, each loaded in one step."""
+
+from typing import NamedTuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, same_ids
+
+Loaded = NamedTuple("Loaded", [("plan", object), ("save", str)])
+"""plan: the Plan for the ruleset as it is afterwards; save: what iptables-save prints then."""
+
+
+def apply_plans(iptables, plans, replan):
+    """Load the change of every Plan that has one, and read back that it is there.
+
+    Each load is one step that is taken whole or not at all. Before the first one all matches are probed, and
+    where both families change both texts are tested. If the second fails all the same, the first is undone.
+
+    :param iptables: an Iptables.
+    :param replan: function (family, text of iptables-save) to the Plan for that ruleset.
+    :returns: family to Loaded, for the families that were changed.
+    :raises HostError: with what failed; then the ruleset is as it was.
+    """
+    changing = [plan for plan in plans if plan.change]
+    for plan in changing:
+        if plan.now == ABSENT:
+            iptables.probe(plan.family, plan.then.chains)
+        if len(changing) > 1:
+            iptables.restore(plan.family, plan.change, test=True)
+    done, after = [], {}
+    try:
+        for plan in changing:
+            iptables.restore(plan.family, plan.change)
+            done.append(plan)
+            after[plan.family] = _read_back(iptables, plan, replan)
+    except HostError as error:
+        raise HostError("{0} {1}".format(error, undo_plans(iptables, done))) from error
+    return after
+
+
+def undo_plans(iptables, plans):
+    """Undo loaded plans, the last one first, and say in a sentence what came of it."""
+    failed = []
+    for plan in reversed(plans):
+        try:
+            iptables.restore(plan.family, plan.undo)
+        except HostError as error:
+            failed.append("{0}: {1}".format(plan.family, error))
+    if failed:
+        return "Undoing what was loaded before failed too, look at it by hand now: {0}".format("; ".join(failed))
+    return "What had been loaded before it was undone." if plans else "Nothing was changed."
+
+
+def _read_back(iptables, plan, replan):
+    """Return Loaded for the ruleset as it is now.
+
+    Where our rules read back as they were written, that is the Plan itself with nothing left to do. Others may
+    have changed the ruleset meanwhile, or this iptables spells differently, so else it is planned anew.
+    """
+    text = iptables.save(plan.family)
+    if _reads_as(text, plan.then):
+        return Loaded(plan._replace(now=plan.then, change="", undo=""), text)
+    again = replan(plan.family, text)
+    if not same_ids(again.now, again.then):
+        raise HostError(
+            "the {0} ruleset does not read back as it was loaded: something else changed it at the same time. "
+            "Run this again.".format(plan.family)
+        )
+    return Loaded(again, text)
+
+
+def _reads_as(text, state):
+    """Tell whether a save holds just the rules of a State, spelled alike, with its hooks in their places."""
+    found = {}
+    for line in text.partition("*filter\n")[2].partition("\nCOMMIT")[0].split("\n"):
+        if line.startswith(("-A INPUT ", "-A PORTKNOCK")):
+            chain, _blank, rule = line[3:].partition(" ")
+            found.setdefault(chain, []).append(rule.rstrip())
+    rules = found.pop("INPUT", [])
+    indexes = [hook.place + before for before, hook in enumerate(state.hooks)]
+    in_place = sum("PORTKNOCK" in rule for rule in rules) == len(indexes) and all(
+        index < len(rules) and rules[index] == hook.text for index, hook in zip(indexes, state.hooks)
+    )
+    return in_place and found == {name: list(chain) for name, chain in state.chains.items() if chain}
+
+
+__all__ = ("Loaded", "apply_plans", "undo_plans")

@@ -1,0 +1,188 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""Where packets to given ports can get in a table: follows jumps and gotos and says who decides them. Pure."""
+
+from bisect import bisect_left, bisect_right
+from typing import NamedTuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import read_condition
+
+ACCEPT, REFUSE, DIVERT, MAYBE = "accept", "refuse", "divert", "perhaps"
+
+VERDICTS = {
+    "ACCEPT": ACCEPT,
+    "DROP": REFUSE, "REJECT": REFUSE, "TARPIT": REFUSE, "STEAL": REFUSE, "DELUDE": REFUSE, "CHAOS": REFUSE,
+    "DNAT": DIVERT, "REDIRECT": DIVERT, "NETMAP": DIVERT, "TPROXY": DIVERT,
+}  # fmt: skip
+GOES_ON = frozenset(
+    "AUDIT CHECKSUM CLASSIFY CONNMARK CONNSECMARK CT DSCP ECN HL HMARK IDLETIMER LED LOG MARK NFLOG NOTRACK "
+    "RATEEST SECMARK SET TCPMSS TCPOPTSTRIP TEE TOS TRACE TTL ULOG ACCOUNT".split()
+)
+"""Targets after which a packet goes on to the next rule (iptables-extensions(8))."""
+
+NEW = frozenset(("NEW",))
+ANY_STATE = frozenset(("NEW", "ESTABLISHED", "RELATED"))
+
+Packets = NamedTuple("Packets", [("tcp", tuple), ("udp", tuple), ("other", bool)])
+"""Sorted destination ports of interest, and whether other protocols are of interest too."""
+
+EVERYTHING = Packets((0, 1, 65535), (0, 1, 65535), True)
+"""Stands for all packets: only a match on all ports of all protocols keeps it whole."""
+
+NOTHING = Packets((), (), False)
+
+Decision = NamedTuple(
+    "Decision", [("chain", str), ("text", str), ("verdict", str), ("particular", bool), ("packets", Packets)]
+)
+
+
+class Effect:
+    """What a rule or a chain may do to the packets in question."""
+
+    def __init__(self):
+        """Begin with no effect."""
+        self.accepts = self.refuses_everyone = self.refuses_some = self.diverts = self.terminal = False
+        self.decisions = []
+
+    def decide(self, decision):
+        """Add one decision."""
+        self.decisions.append(decision)
+        self.accepts |= decision.verdict in (ACCEPT, MAYBE)
+        self.diverts |= decision.verdict in (DIVERT, MAYBE)
+        if decision.verdict in (REFUSE, MAYBE):
+            if decision.particular:
+                self.refuses_some = True
+            else:
+                self.refuses_everyone = True
+
+    def add(self, other):
+        """Add what a chain that is jumped to may do."""
+        self.accepts |= other.accepts
+        self.diverts |= other.diverts
+        self.refuses_everyone |= other.refuses_everyone
+        self.refuses_some |= other.refuses_some
+        self.decisions += other.decisions
+
+
+def packets_of(ports):
+    """Return Packets for (port, protocol) pairs."""
+    chosen = set(ports)
+    return Packets(
+        tuple(sorted(port for port, protocol in chosen if protocol == "tcp")),
+        tuple(sorted(port for port, protocol in chosen if protocol == "udp")),
+        False,
+    )
+
+
+class Walker:
+    """Walks one table for packets that come in anywhere but through a trusted interface or source."""
+
+    def __init__(self, table, trusted_interfaces=(), trusted_sources=(), states=NEW, source=None):
+        """Take a Table (see _save), the conntrack states that the packets may have, and their source if it is one."""
+        self._table = table
+        self._trusted = (tuple(trusted_interfaces), tuple(trusted_sources), source, states == NEW)
+        self._states = states
+        self._conditions = {}
+        self._effects = {}
+
+    def condition(self, text):
+        """Return the Condition of a rule's text, read once."""
+        if text not in self._conditions:
+            self._conditions[text] = read_condition(text, *self._trusted)
+        return self._conditions[text]
+
+    def rule_effect(self, chain, text, packets):
+        """Return the Effect of one rule of a built-in chain; a goto or return there ends at the policy."""
+        effect = Effect()
+        matched, sure = self._matched(self.condition(text), packets)
+        if matched is not None:
+            ended = self._apply(effect, chain, text, matched, False)
+            if ended == "policy":
+                verdict = ACCEPT if self._table.policy(chain) == "ACCEPT" else REFUSE
+                effect.decide(Decision(chain, text, verdict, False, matched))
+            effect.terminal = sure and matched == packets and ended in ("verdict", "policy")
+        return effect
+
+    def chain_effect(self, chain, packets, particular=False):
+        """Return the Effect of a whole chain, walked once per set of packets."""
+        key = (chain, packets, particular)
+        if key not in self._effects:
+            self._effects[key] = Effect()
+            self._effects[key] = self._walk(chain, packets, particular)
+        return self._effects[key]
+
+    def _walk(self, chain, packets, particular):
+        effect, all_decided = Effect(), True
+        for rule in self._table.rules(chain):
+            matched, sure = self._matched(self.condition(rule.text), packets)
+            if matched is None:
+                continue
+            ended = self._apply(effect, chain, rule.text, matched, particular)
+            if sure and ended:
+                all_decided = all_decided and ended == "verdict"
+                packets = _without(packets, matched)
+                if packets == NOTHING:
+                    effect.terminal = all_decided
+                    break
+        return effect
+
+    def _apply(self, effect, chain, text, packets, particular):
+        """Add a matching rule's effect; return how it ends the chain: 'verdict', 'policy' (return) or ''."""
+        condition = self.condition(text)
+        particular = particular or condition.particular
+        target = condition.target
+        if target in self._table.chains:
+            inner = self.chain_effect(target, packets, particular)
+            effect.add(inner)
+            return "verdict" if inner.terminal else "policy" if condition.goto else ""
+        if target == "RETURN":
+            return "policy"
+        if not target or target in GOES_ON:
+            return ""
+        verdict = VERDICTS.get(target, MAYBE)
+        effect.decide(Decision(chain, text, verdict, particular, packets))
+        return "verdict"
+
+    def _matched(self, condition, packets):
+        """Return the packets that may match (None where none can) and whether they surely do."""
+        if condition.never or (condition.states is not None and not condition.states & self._states):
+            return None, False
+        found = _select(condition, packets)
+        sure = condition.sure and (condition.states is None or self._states <= condition.states)
+        return (found, sure) if found != NOTHING else (None, False)
+
+
+def _select(condition, packets):
+    takes = condition.protocols
+    tcp = packets.tcp if takes is None or "tcp" in takes else ()
+    udp = packets.udp if takes is None or "udp" in takes else ()
+    if condition.ports is None:
+        return Packets(tcp, udp, packets.other and (takes is None or "other" in takes))
+    return Packets(_within(tcp, condition), _within(udp, condition), False)
+
+
+def _within(ports, condition):
+    inside = []
+    for first, last in condition.ports:
+        inside.extend(ports[bisect_left(ports, first) : bisect_right(ports, last)])
+    if condition.but_ports:
+        inside = set(ports) - set(inside)
+    return tuple(sorted(set(inside)))
+
+
+def _without(packets, gone):
+    if packets == gone:
+        return NOTHING
+    tcp, udp = set(gone.tcp), set(gone.udp)
+    return Packets(
+        tuple(port for port in packets.tcp if port not in tcp),
+        tuple(port for port in packets.udp if port not in udp),
+        packets.other and not gone.other,
+    )
+
+
+__all__ = ("ACCEPT", "ANY_STATE", "EVERYTHING", "MAYBE", "NEW", "NOTHING", "REFUSE", "Packets", "Walker", "packets_of")

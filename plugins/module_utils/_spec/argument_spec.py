@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""The options of knock_ruleset, as an argument spec; the role's argument_specs say the same."""
+
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import (
+    DEFAULTS,
+    ENGINES,
+    FAMILIES,
+    POLICIES,
+    PROTOCOLS,
+    REJECT_WITH,
+)
+
+
+def _strings(**more):
+    return dict(type="list", elements="str", **more)
+
+
+def argument_spec():
+    """Return the argument spec of knock_ruleset. Steps are no_log, so they do not show in the journal either."""
+    door = dict(
+        name=dict(type="str", required=True),
+        knock=_strings(required=True, no_log=True),
+        opens=_strings(required=True),
+        window=dict(type="int", default=15),
+        step_timeout=dict(type="int", default=5),
+        sources=_strings(default=[]),
+        close=_strings(default=[], no_log=True),
+        once=dict(type="bool", default=False),
+    )
+    allow = dict(
+        port=dict(type="str", required=True),
+        protocol=dict(type="str", choices=list(PROTOCOLS)),
+        sources=_strings(default=[]),
+        comment=dict(type="str", default=""),
+    )
+    return dict(
+        doors=dict(type="list", elements="dict", default=DEFAULTS["doors"], options=door),
+        policy=dict(type="str", choices=list(POLICIES), default=DEFAULTS["policy"]),
+        reject_with=dict(type="str", choices=list(REJECT_WITH), default=DEFAULTS["reject_with"]),
+        allow=dict(type="list", elements="dict", default=DEFAULTS["allow"], options=allow),
+        trusted_sources=_strings(default=DEFAULTS["trusted_sources"]),
+        trusted_interfaces=_strings(default=DEFAULTS["trusted_interfaces"]),
+        icmp=dict(type="bool", default=DEFAULTS["icmp"]),
+        ip_versions=_strings(choices=list(FAMILIES), default=DEFAULTS["ip_versions"]),
+        ipv6_prefix=dict(type="int", default=DEFAULTS["ipv6_prefix"]),
+        engine=dict(type="str", choices=list(ENGINES), default=DEFAULTS["engine"]),
+        knockd_interface=dict(type="str", default=DEFAULTS["knockd_interface"]),
+        list_size=dict(type="int", default=DEFAULTS["list_size"]),
+        log=dict(type="bool", default=DEFAULTS["log"]),
+        persist=dict(type="bool", default=DEFAULTS["persist"]),
+        guard=dict(type="bool", default=DEFAULTS["guard"]),
+        guard_timeout=dict(type="int", default=DEFAULTS["guard_timeout"]),
+        guard_id=dict(type="str", default=""),
+        guard_owner=dict(type="str", default=""),
+        state=dict(type="str", choices=["present", "absent"], default=DEFAULTS["state"]),
+    )
+
+
+HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+
+
+def without_steps(options):
+    """Return a copy of the options in which every step is replaced, for the invocation in a result."""
+    shown = dict(options)
+    shown["doors"] = [
+        dict(door, **{key: HIDDEN for key in ("knock", "close") if isinstance(door, dict) and door.get(key)})
+        for door in options.get("doors") or []
+    ]
+    return shown
+
+
+__all__ = ("argument_spec", "without_steps")

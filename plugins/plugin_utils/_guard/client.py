@@ -1,0 +1,242 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The guard's controller half: what to try until a change is confirmed, and what to say where it was not.
+
+No I/O here: a Line does that, see line.py. PRIVATE to the collection: it may change at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any, NamedTuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK, RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KNOCKD
+
+CONNECT_SECONDS = 1.0
+"""What a connect takes at least on any real path: two of them and a knock must fit in the deadline."""
+
+TRY_SECONDS = 8.0
+"""The longest a single try may take: a knock can get lost, and then only a new one helps."""
+
+ACCESS_SECONDS = 40.0
+"""How long after the deadline the host may take to be back: it may be slow, or wait for a lock."""
+
+OVERDUE_SECONDS = 5.0
+"""How long after the deadline the controller asks for the rollback itself, where it can reach the host."""
+
+UNKNOWN, PENDING, STALE, UNHEARD = "unknown", "pending", "stale", "unheard"
+ENDED = (CONFIRMED, ROLLED_BACK, UNKNOWN)
+_WHY = {
+    STALE: "the host took the connection for an old one",
+    UNHEARD: "the connection came through, but the host did not hear the knock before it",
+}
+
+
+class LineError(Exception):
+    """A try that did not come through; its text is ssh's own last word."""
+
+
+class Attempt(NamedTuple):
+    """What the controller knows of a change that waits to be confirmed."""
+
+    id: str
+    seconds_left: float
+    door: str = ""
+    port: int = 0
+    agent: str = ""
+    proof_door: str = ""
+    """The door to knock at where the connection needs none, so that the knock proves that it is heard; or nothing."""
+    engine: str = ""
+
+    @property
+    def knock_at(self) -> str:
+        """The door to knock at before each try, or nothing."""
+        return self.door or self.proof_door
+
+
+class Outcome(NamedTuple):
+    """How a change ended, as far as the controller could find out."""
+
+    answer: dict[str, Any]
+    tries: int
+    seconds: float
+    errors: tuple[str, ...]
+    reached: bool
+    unheard: bool = False
+    """Whether a new connection came through, and the host had not heard the knock before it."""
+
+
+def command(verb: str, ident: str) -> str:
+    """Return the one command that is run on the host, for a plain sh."""
+    script = f"{RUN}/{verb}"
+    unknown = MARK + json.dumps({"outcome": UNKNOWN})
+    return f"if test -e {script}; then sh {script} --json {ident}; else echo '{unknown}'; fi"
+
+
+def read_answer(text: str) -> dict[str, Any]:
+    """Find the answer among whatever else a login prints.
+
+    :raises LineError: if there is none.
+    """
+    for line in reversed(text.splitlines()):
+        # A shell that echoes what it runs shows the mark too, and a connection may break within the line.
+        with contextlib.suppress(ValueError):
+            answer = json.loads(line.rpartition(MARK)[2]) if MARK in line else None
+            if isinstance(answer, dict) and "outcome" in answer:
+                return answer
+    raise LineError("the host did not answer the confirmation")
+
+
+class Client:
+    """Confirms one change."""
+
+    def __init__(self, line, clock=time.monotonic, sleep=time.sleep):
+        """Take a Line: knock(turn), fresh(command, seconds), usual(command, seconds), reset()."""
+        self._line, self._clock, self._sleep = line, clock, sleep
+        self._begun = clock()
+        self._tries = 0
+        self._errors: list[str] = []
+        self._unheard = False
+
+    def settle(self, attempt: Attempt) -> Outcome:
+        """Confirm a change, or find out how it ended.
+
+        :param attempt: from the host's answer, or the controller's own guess where that was lost.
+        """
+        answer = self._confirm(attempt)
+        reached = answer is not None
+        if answer is None or answer["outcome"] == PENDING:
+            answer = self._after_deadline(attempt)
+            reached = answer is not None
+        seconds = self._clock() - self._begun
+        return Outcome(answer or {}, self._tries, seconds, tuple(self._errors), reached, self._unheard)
+
+    def _confirm(self, attempt: Attempt) -> dict[str, Any] | None:
+        end = self._clock() + attempt.seconds_left
+        pause = 0.2
+        while True:
+            answer = self._try_confirm(attempt, end)
+            if answer is not None:
+                return answer
+            left = end - self._clock()
+            if left <= 0:
+                return None
+            self._sleep(min(pause, left))
+            pause = min(pause * 2, 1.0)
+
+    def _try_confirm(self, attempt: Attempt, end: float) -> dict[str, Any] | None:
+        self._tries += 1
+        self._knock(self._tries - 1)
+        try:
+            left = max(end - self._clock(), 0.5)
+            answer = read_answer(self._line.fresh(command("confirm", attempt.id), min(TRY_SECONDS, max(left / 2, 1.0))))
+        except LineError as error:
+            self._errors.append(str(error))
+            return None
+        if answer["outcome"] in ENDED:
+            return answer
+        self._errors.append(answer.get("why") or _WHY.get(answer["outcome"], "the host gave no reason"))
+        self._unheard = self._unheard or answer["outcome"] == UNHEARD
+        if answer["outcome"] == STALE:
+            self._line.reset()
+        return None
+
+    def _knock(self, turn: int) -> None:
+        """Knock; where that is not possible, the connection may come through all the same."""
+        try:
+            self._line.knock(turn)
+        except LineError as error:
+            self._errors.append(str(error))
+
+    def _after_deadline(self, attempt: Attempt) -> dict[str, Any] | None:
+        """Wait until the host has rolled back and can be reached the old way, and hear what it says."""
+        begun = self._clock()
+        end = begun + ACCESS_SECONDS
+        turn = 0
+        while self._clock() < end:
+            try:
+                # The old way in may have been behind a door as well, and its knock may be the same.
+                if turn % 2:
+                    self._knock(turn)
+                # What is pending so long has lost its timer: somebody stopped it.
+                verb = "rollback" if self._clock() > begun + OVERDUE_SECONDS else "status"
+                answer = read_answer(self._line.usual(command(verb, attempt.id), TRY_SECONDS))
+                if answer["outcome"] in ENDED:
+                    return answer
+                if answer["outcome"] != PENDING:
+                    self._errors.append(answer.get("why") or "the host does not know how the change ended")
+            except LineError as error:
+                self._errors.append(str(error))
+                self._line.reset()
+            turn += 1
+            self._sleep(0.5)
+        return None
+
+
+def knock_seconds(steps: int, pause: float, settle: float = 0.0) -> float:
+    """Return how long a knock of some steps takes, and the host to act on it."""
+    return steps * pause + (settle if steps else 0.0)
+
+
+def too_short(timeout: float, steps: int, pause: float, settle: float = 0.0) -> float:
+    """Return the seconds that a knock and two connects need, where they do not fit in the deadline, else 0."""
+    needed = knock_seconds(steps, pause, settle) + 2 * CONNECT_SECONDS
+    return needed if needed > timeout else 0.0
+
+
+def explain(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
+    """Return what to tell the operator of a change that was not confirmed: what, where, what to do now."""
+    why = outcome.answer.get("why", "")
+    last = f" The last try: {outcome.errors[-1]}." if outcome.errors else ""
+    if not outcome.reached:
+        return (
+            f"The change was not confirmed within guard_timeout ({timeout} s), and {where} cannot be reached since.{last} The host "
+            f"undoes the change by itself; where it can be reached some other way, 'sh {RUN}/status' there tells."
+        )
+    state = "Everything is as it was before."
+    if outcome.answer.get("undo") == "snapshot":
+        state = (
+            "The rules could not be undone one by one, so the whole filter table was put back as it was before: "
+            "what others changed in it meanwhile is lost."
+        )
+    if outcome.answer["outcome"] == UNKNOWN:
+        state = "The host knows nothing of the change any more: it was restarted, which undoes it too."
+    if why and why != "nobody confirmed it in time":
+        return f"Rolled back: {why.rstrip('.')}. {state}"
+    if outcome.unheard:
+        return f"Rolled back: knockd hears no knock from this controller. {_unheard(outcome, attempt, where)}{last} {state}"
+    return f"Rolled back: the change would have cut this controller off. {_cut_off(outcome, attempt, where, timeout)}{last} {state}"
+
+
+# knockd is deaf without a word where it listens at the wrong place.
+_DAEMON = (
+    " knockd hears only what comes in by the interface that knockd_interface names (the default route's, if it is empty), to an "
+    "address of this interface, over ipv4 or ipv6 as the connection does: look at 'systemctl status knockd' there as well."
+)
+
+
+def _unheard(outcome: Outcome, attempt: Attempt, where: str) -> str:
+    return (
+        f"A new connection to {where} came through, but of the knocks at door {attempt.knock_at} before it ({outcome.tries}) none "
+        f"was heard: look whether a firewall between passes the knock's ports, and where the knock comes in.{_DAEMON}"
+    )
+
+
+def _cut_off(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
+    text = f"No new connection to {where} came through within {timeout} s ({outcome.tries} tries)."
+    if attempt.door:
+        return (
+            f"{text} Door {attempt.door} was knocked at before each and did not let it in: look whether a firewall between passes "
+            "the knock's ports, whether knock and connection leave from the same address (doors[].sources, NAT), and "
+            f"whether the steps are those of this host.{_DAEMON if attempt.engine == KNOCKD else ''}"
+        )
+    port = f" port {attempt.port}" if attempt.port else " the connection's port"
+    return (
+        f"{text} No door opens{port} to a knock: look at allow, trusted_sources and their sources, and whether a new connection "
+        "leaves from the same address and comes to the same port as the one before."
+    )

@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The master that ssh commands share (ControlMaster): whether one serves us, and whether it still gets through.
+
+A master whose network is gone answers ``ssh -O check`` as before, and every command over it hangs. So one that
+nobody has used for a while is asked to run something before it is trusted. PRIVATE to the collection: it may change at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import ssh_command
+
+TRUSTED_SECONDS = 5.0
+"""How long a master that did its work is trusted to do it again."""
+
+PROBE_SECONDS = 5.0
+"""How long a master may take to run ``true``; then it is dead."""
+
+CONTROL_SECONDS = 3.0
+"""How long it may take to answer a control command, which needs no network."""
+
+_CONTROL_PATH = re.compile(r'^ControlPath="?([^"]*)"?$')
+
+
+def control_path(words: Sequence[bytes | str]) -> str:
+    """Return the path of the control socket that an ssh command names, '' where only ssh knows it."""
+    for word in words:
+        found = _CONTROL_PATH.match(os.fsdecode(word))
+        if found:
+            return "" if "%" in found[1] else os.path.expanduser(found[1])
+    return ""
+
+
+def is_shared(words: Sequence[bytes | str]) -> bool:
+    """Tell whether an ssh command may go through a master."""
+    return not any(os.fsdecode(word).replace('"', "") == "ControlPath=none" for word in words)
+
+
+class Master:
+    """The master that a connection plugin's commands go through."""
+
+    def __init__(self, connection, host: str, directory: str, clock=time.time):
+        """Take core's ssh plugin, the host's name as it is given to ssh, and where to keep a time stamp."""
+        self._connection, self._host, self._clock = connection, host, clock
+        words = " ".join(map(str, (host, connection.get_option("port"), connection.get_option("remote_user"))))
+        self._stamp = os.path.join(directory, f"knock-{hashlib.sha256(words.encode()).hexdigest()[:16]}.used")
+
+    def serves(self, words: Sequence[bytes | str]) -> bool:
+        """Tell whether a command will go through a master that gets through; one that does not is ended."""
+        if not is_shared(words) or not self._answers(words):
+            return False
+        if self._age() <= TRUSTED_SECONDS or self._gets_through():
+            return True
+        self.end(words)
+        return False
+
+    def used(self) -> None:
+        """Note that a command went through."""
+        with contextlib.suppress(OSError):
+            with open(self._stamp, "a", encoding="ascii"):
+                pass
+            os.utime(self._stamp)
+
+    def end(self, words: Sequence[bytes | str]) -> None:
+        """End the master, also one that hangs: then nobody finds its socket any more."""
+        self._run("-O", "exit", seconds=CONTROL_SECONDS)
+        path = control_path(words)
+        if path and _listens(path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+    def _age(self) -> float:
+        try:
+            return abs(self._clock() - os.stat(self._stamp).st_mtime)
+        except OSError:
+            return float("inf")
+
+    def _answers(self, words: Sequence[bytes | str]) -> bool:
+        path = control_path(words)
+        # Half a millisecond in place of the eight of another ssh.
+        return _listens(path) if path else self._run("-O", "check", seconds=CONTROL_SECONDS)
+
+    def _gets_through(self) -> bool:
+        # Without its master this ssh must not connect by itself: the door is closed, and nobody knocked.
+        first = ("BatchMode=yes", "ControlMaster=no", "ProxyCommand=false")
+        done = self._run(options=first, command=("true",), seconds=PROBE_SECONDS)
+        if done:
+            self.used()
+        return done
+
+    def _run(self, *words: str, options: Sequence[str] = (), command: Sequence[str] = (), seconds: float) -> bool:
+        built = ssh_command(self._connection, *words, self._host, *command)
+        given = [word for option in options for word in ("-o", option)]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(
+                [built[0], *given, *built[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=seconds,
+                check=False,
+            )
+            return done.returncode == 0
+        return False
+
+
+def _listens(path: str) -> bool:
+    """Tell whether somebody answers at a control socket."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as opened:
+        opened.settimeout(CONTROL_SECONDS)
+        opened.connect(path)
+        return True
+    return False

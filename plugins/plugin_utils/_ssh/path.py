@@ -1,0 +1,333 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This plugin util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""The way that ssh takes to a host, so that a knock takes the same, also where it goes through a jump host."""
+
+from __future__ import annotations
+
+import getopt
+import inspect
+import ipaddress
+import os
+import re
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._client import knock as _knock
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import PAUSE, KnockError, resolve
+
+DUMP_PATIENCE = 10
+"""Seconds for ``ssh -G``, which only reads files, and runs what they say in Match exec."""
+
+JUMP_PATIENCE = 30
+"""Seconds to log in to a jump host and knock from there, pauses not counted."""
+
+_NO = ("", "none")
+_OWN_PROGRAM = "portknock-connect."
+# ssh's own short options; those with a colon take a value.
+_OPTIONS = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"
+# A master of the jump host serves us, but we leave none behind, and what its Host block adds to a login does not matter.
+_QUIET = [
+    word
+    for option in (
+        "BatchMode=yes",
+        "ControlMaster=no",
+        "ClearAllForwardings=yes",
+        "ForwardAgent=no",
+        "ForwardX11=no",
+        "RemoteCommand=none",
+        "RequestTTY=no",
+    )
+    for word in ("-o", option)
+]
+# `ssh … -W %h:%p … bastion`, and nothing in it that only a shell understands beyond ~ and $HOME.
+_JUMP = re.compile(
+    r"(?P<program>(?:[^\s'\"]*/)?ssh)(?P<before>(?:\s.*)?\s)-W\s*(['\"]?)\[?%h\]?:%p\3(?P<after>\s.*|)\Z"
+)
+_SHELL_ONLY = re.compile(r"[;&|<>`\n]|\$\(")
+
+_MARK = "#-- bash"
+_SAID = "portknock: "
+# Both programs come in over standard input, one behind the other, so that no process list shows a step.
+_REMOTE = (
+    "exec sh -c '"
+    'if python3 -IS -c "" </dev/null >/dev/null 2>&1; then sed "/^{mark}/q" | python3 -IS - 2>/dev/null; '
+    'elif command -v bash >/dev/null 2>&1; then sed "1,/^{mark}/d" | bash 2>/dev/null; '
+    'else echo "{said}it has neither python3 nor bash"; fi\''
+).format(mark=_MARK, said=_SAID)
+
+_PYTHON = """
+try:
+    send_knock(resolve({host!r}), {steps!r}, {pause!r}, settle={settle!r})
+    print("{said}sent")
+except OSError as error:
+    print("{said}" + str(error))
+"""
+# A connect to a port that drops hangs in bash, and would send its SYN again: it is ended before.
+_BASH = """
+host={host}
+addresses=$host
+if command -v getent >/dev/null; then
+    addresses=$(getent ahosts "$host" | while read -r address kind rest; do
+        [[ $kind != STREAM ]] || echo "$address"
+    done)
+fi
+[[ -n $addresses ]] || {{ echo "{said}$host has no address to knock at"; exit; }}
+knock() {{
+    for step in {steps}; do
+        for address; do
+            if [[ $step == udp/* ]]; then
+                printf '\\0' >"/dev/udp/$address/${{step#*/}}"
+            else
+                (exec 3<>"/dev/tcp/$address/${{step#*/}}") &
+            fi
+        done
+        sleep {hold}
+        kill $(jobs -p)
+        wait
+        sleep {rest}
+    done
+}}
+if [[ {settle} == 0.000 ]]; then
+    knock $addresses
+else
+    for each in $addresses; do
+        knock "$each"
+    done
+    sleep {settle}
+fi
+echo "{said}sent"
+"""
+
+
+class SshPath(NamedTuple):
+    """What a knock must know of the way that ssh takes."""
+
+    host: str
+    """The name or address after the aliases of ssh's configuration."""
+    port: int
+    family: str
+    """``any``, ``inet`` or ``inet6``."""
+    user: str
+    jump: str = ""
+    """The value of ProxyJump, or nothing."""
+    proxy_command: str = ""
+    source: str = ""
+    """The address that ssh sends from, where its configuration names one."""
+
+
+def ssh_path(connection, patience: float = DUMP_PATIENCE) -> SshPath:
+    """Ask ssh itself which way it would take for a connection of core's ssh plugin.
+
+    Where the connection's executable does not know ``-G``, the plugin's options have to do.
+    """
+    words = ssh_command(connection, "-G", _host_of(connection))
+    try:
+        code, text, _errors = _run(words, "", patience)
+    except (OSError, subprocess.TimeoutExpired):
+        code, text = None, ""
+    path = path_of_dump(text) if code == 0 else None
+    return path or _path_of_options(connection)
+
+
+def path_of_dump(text: str) -> SshPath | None:
+    """Read the output of ``ssh -G``; None where it is something else. Pure."""
+    facts: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _blank, value = line.partition(" ")
+        facts.setdefault(key.lower(), value.strip())
+    if not facts.get("hostname") or not facts.get("port", "").isdigit():
+        return None
+    family = facts.get("addressfamily", "any")
+    jump, command, source = (facts.get(key, "") for key in ("proxyjump", "proxycommand", "bindaddress"))
+    if _OWN_PROGRAM in command:
+        # The playbook client_config wrote it: it connects directly.
+        command = ""
+    return SshPath(
+        host=facts["hostname"],
+        port=int(facts["port"]),
+        family=family if family in ("inet", "inet6") else "any",
+        user=facts.get("user", ""),
+        jump="" if jump.lower() in _NO else jump,
+        proxy_command="" if command.lower() in _NO else command,
+        source=source if _is_address(source) else "",
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def addresses_of(path: SshPath) -> tuple[str, ...]:
+    """Return the addresses that ssh tries on this path, in its order.
+
+    :raises KnockError: if the host has none.
+    """
+    return resolve(path.host, path.family)
+
+
+def knock_via_jump(
+    connection,
+    path: SshPath,
+    steps: Sequence,
+    pause: float = PAUSE,
+    patience: float = JUMP_PATIENCE,
+    settle: float = 0.0,
+) -> None:
+    """Knock from the last jump host of a path, reached as ssh itself reaches it.
+
+    :param settle: seconds that the host needs after the last step.
+    :raises KnockError: if there is no jump host, it cannot be reached, or it could not knock.
+    """
+    words = jump_command(path, ssh_command(connection, _host_of(connection)))
+    limit = patience + 2 * pause * len(steps) + settle
+    try:
+        _code, text, errors = _run(words, jump_script(path.host, steps, pause, settle), limit)
+    except subprocess.TimeoutExpired:
+        text, errors = "", f"no answer within {limit:.0f} s"
+    except OSError as error:
+        text, errors = "", str(error.strerror)
+    said = re.findall(f"^{_SAID}(.*)$", text, re.M)
+    if said[-1:] != ["sent"]:
+        reason = (said or errors.strip().splitlines() or ["it said nothing"])[-1].strip().rstrip(".")
+        raise KnockError(
+            f"the knock was not sent by the jump host of {path.host}: {reason}. A command must run there by ssh "
+            "without a question being asked."
+        )
+
+
+def jump_command(path: SshPath, words: Sequence[str]) -> list[str]:
+    """Return the command that runs ours on the last jump host. Pure.
+
+    ssh logs in to a jump host with its configuration alone (``-F``), whatever options the target is given: so do we.
+
+    :param words: the ssh command for the target, for its program and its ``-F``.
+    :raises KnockError: if the path has no jump host.
+    """
+    if path.jump:
+        return _through_proxy_jump(path.jump, words)
+    if path.proxy_command:
+        return _through_proxy_command(path)
+    raise KnockError(f"there is no jump host on the way to {path.host}.")
+
+
+def _through_proxy_jump(jump: str, words: Sequence[str]) -> list[str]:
+    before, _comma, last = jump.rpartition(",")
+    user, host, port = _destination(last)
+    options = [("-F", _config_of(words)), ("-l", user), ("-p", port), ("-J", before)]
+    given = [word for option, value in options if value for word in (option, value)]
+    return [words[0], *_QUIET, *given, "--", host, _REMOTE]
+
+
+def _destination(text: str) -> tuple[str, str, str]:
+    """Split what ssh takes for a jump host: [user@]host[:port], with or without ssh:// before it."""
+    user, _at, place = text.removeprefix("ssh://").rstrip("/").rpartition("@")
+    found = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+):(\d+)", place)
+    if not found:
+        return user, place, ""
+    return user, found[1] or found[3], found[2] or found[4] or ""
+
+
+def _config_of(words: Sequence[str]) -> str:
+    try:
+        options, _rest = getopt.getopt(list(words[1:]), _OPTIONS)
+    except getopt.GetoptError:
+        return ""
+    # The last one counts, as it does for ssh.
+    return dict(options).get("-F", "")
+
+
+def _through_proxy_command(path: SshPath) -> list[str]:
+    """Run the user's own ``ssh -W %h:%p bastion`` by a shell, as ssh does, with our command in place of ``-W``."""
+    text = path.proxy_command.strip().removeprefix("exec ").lstrip()
+    found = None if _SHELL_ONLY.search(text) else _JUMP.fullmatch(text)
+    if not found:
+        raise KnockError(
+            f"the way to {path.host} is a ProxyCommand that is not of the form `ssh -W %h:%p JUMP_HOST`, so nobody "
+            "can be asked to knock there. Use ProxyJump, or knock from elsewhere."
+        )
+    command = " ".join([found["program"], *_QUIET, _expand(found["before"] + found["after"], path)])
+    return ["/bin/sh", "-c", f"exec {command} {shlex.quote(_REMOTE)}"]
+
+
+def _expand(text: str, path: SshPath) -> str:
+    """Expand the tokens that ssh knows in a ProxyCommand."""
+    values = {"%%": "%", "%h": path.host, "%p": str(path.port), "%r": path.user}
+    unknown = set(re.findall("%.?", text)) - set(values)
+    if unknown:
+        raise KnockError(f"the ProxyCommand to {path.host} has {min(unknown)} in it, which only ssh can expand.")
+    return re.sub("%.", lambda found: values[found[0]], text)
+
+
+def jump_script(host: str, steps: Sequence, pause: float = PAUSE, settle: float = 0.0) -> str:
+    """Return what the jump host runs, for python3 and behind it for bash. Pure.
+
+    The jump host looks the name up and tries every address it finds, as its sshd does when it connects.
+    """
+    plain = tuple((int(port), str(protocol)) for port, protocol in steps)
+    # bash needs a moment to start what connects.
+    hold = min(max(pause, 0.05), _knock.HOLD)
+    bash = _BASH.format(
+        host=shlex.quote(host),
+        steps=" ".join(f"{protocol}/{port}" for port, protocol in plain),
+        hold=f"{hold:.3f}",
+        rest=f"{max(0, pause - hold):.3f}",
+        settle=f"{settle:.3f}",
+        said=_SAID,
+    )
+    python = _PYTHON.format(host=host, steps=plain, pause=float(pause), settle=float(settle), said=_SAID)
+    return "\n".join([inspect.getsource(_knock), python, _MARK, bash])
+
+
+def _host_of(connection) -> str:
+    return connection.get_option("host") or connection.host
+
+
+def _path_of_options(connection) -> SshPath:
+    port, user = connection.get_option("port"), connection.get_option("remote_user")
+    return SshPath(_host_of(connection), int(port or 22), "any", str(user or ""))
+
+
+def ssh_command(connection, *more: str) -> list[str]:
+    """Return the words that the plugin would start ssh with, without sshpass: nothing here asks for a password."""
+    program = connection.get_option("ssh_executable")
+    before = getattr(connection, "sshpass_pipe", None)
+    built = connection._build_command(program, "ssh", *more)
+    pipe = getattr(connection, "sshpass_pipe", None)
+    if pipe is not None and pipe is not before:
+        # Made for the command that we only look at; the plugin may be about to use the one it had.
+        for number in pipe:
+            os.close(number)
+        connection.sshpass_pipe = before
+    words = [os.fsdecode(word) for word in built]
+    return words[words.index(program) :]
+
+
+def _run(words: Sequence[str], data: str, seconds: float) -> tuple[int, str, str]:
+    """Run a command within a time; return (exit code, output, errors).
+
+    Its output goes to files: a master that ssh leaves behind would keep a pipe open.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        # In a session of its own it can ask nobody, and is ended with all that it started.
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
+        try:
+            process.communicate(data.encode(), seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        out.seek(0)
+        err.seek(0)
+        return process.returncode, out.read().decode(errors="replace"), err.read().decode(errors="replace")

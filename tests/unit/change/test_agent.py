@@ -1,0 +1,369 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent: how systemd is asked, and its program as the plain Python of a host runs it, in a directory of its own."""
+
+import importlib.machinery
+import io
+import json
+import marshal
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import types
+import zipfile
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._change import agent as _agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import PROGRAM, Agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_program import Runner
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Record
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+from fake_host import FakeHost
+
+FLAGS = ["-I", "-S", "-B"]
+IDENT = "0123456789abcdef"
+
+
+def record(host=None, timeout=30.0, **more):
+    """A change of no rules at all: only files are kept or put back."""
+    values = dict(
+        id=IDENT, owner="me@here", begun=time.time(), boot=host.boot() if host else "", state="applied", agent="process",
+        deadline=(host.monotonic() if host else 0.0) + timeout, module=[1, None], session=[], applied=0.0, saves={},
+        changed=[], expected={}, before={}, staged=[], gone=[], unit="", unit_was=False, directory_goes=False,
+        doorman="", doorman_was={}, proof={},
+    )  # fmt: skip
+    return Record(**dict(values, **more))
+
+
+# systemd
+
+
+@pytest.fixture
+def host(monkeypatch):
+    made = FakeHost()
+    made.systemd = True
+    made.tools |= {"systemd-run", "systemctl"}
+    monkeypatch.setattr(_agent, "_detach", lambda words: made.done.append(("detach", words)))
+    return made
+
+
+def asked(host):
+    return [words for words in host.commands if words[0].endswith("/systemd-run")]
+
+
+def test_systemd_is_asked_for_a_timer(host):
+    assert Agent(host).arm(record(), 30) == "systemd"
+    (words,) = asked(host)
+    end = words.index(sys.executable)
+    assert {
+        "--quiet",
+        "--collect",
+        "--unit=portknock-guard",
+        "--on-active=30s",
+        "--timer-property=AccuracySec=10ms",
+        "--property=Restart=on-failure",
+        "--property=StartLimitIntervalSec=0",
+    } <= set(words[1:end])
+    assert not [word for word in words[1:end] if not word.startswith("--")], "systemd-run would take it for a command"
+    assert list(words[end:]) == [sys.executable] + FLAGS + [PROGRAM, "rollback", "--deadline", IDENT]
+    assert not [what for what in host.done if what[0] == "detach"]
+
+
+def test_a_unit_of_an_earlier_change_is_cleared_away(host):
+    host.failing_commands = {"systemd-run": 1}
+    assert Agent(host).arm(record(), 30) == "systemd"
+    verbs = [words[1:] for words in host.commands if words[0].endswith("/systemctl")]
+    assert verbs == [
+        ("stop", "portknock-guard.timer", "portknock-guard.service"),
+        ("reset-failed", "portknock-guard.service"),
+    ]
+    assert len(asked(host)) == 2
+
+
+WITHOUT = [
+    ("systemd-run fails", dict(failing_commands={"systemd-run": 99}), 3),
+    ("systemd does not run", dict(systemd=False), 0),
+    ("there is no systemd-run", dict(tools={"systemctl"}), 0),
+]
+
+
+def test_an_older_systemd_does_without_what_it_does_not_know(host):
+    host.failing_commands = {"systemd-run": 2}
+    assert Agent(host).arm(record(), 30) == "systemd"
+    assert ["IgnoreOnIsolate" in " ".join(words) for words in asked(host)] == [True, True, False]
+    first, _second, last = asked(host)
+    assert [word for word in first if "IgnoreOnIsolate" not in word] == list(last)
+
+
+@pytest.mark.parametrize(("more", "tries"), [item[1:] for item in WITHOUT], ids=[item[0] for item in WITHOUT])
+def test_elsewhere_a_process_waits(more, tries, host):
+    for name, value in more.items():
+        setattr(host, name, value)
+    assert Agent(host).arm(record(), 30) == "process"
+    assert len(asked(host)) == tries
+    assert host.done[-1] == ("detach", [sys.executable] + FLAGS + [PROGRAM, "wait", IDENT])
+
+
+def test_only_a_timer_is_disarmed(host):
+    Agent(host).disarm(record())
+    assert host.commands == []
+    Agent(host).disarm(record()._replace(agent="systemd"))
+    assert [words[1:] for words in host.commands] == [("stop", "portknock-guard.timer")], (
+        "stopping the service would end who disarms"
+    )
+
+
+def test_what_lies_in_run(host):
+    Agent(host).arm(record(), 30)
+    found = {path: mode for path, (_text, mode) in host.files.items() if path.startswith("/run/")}
+    assert found == {
+        "/run/portknock/guard.zip": 0o600,
+        "/run/portknock/confirm": 0o700,
+        "/run/portknock/rollback": 0o700,
+        "/run/portknock/status": 0o700,
+        "/run/portknock/tidy": 0o700,
+    }
+    for verb in ("confirm", "rollback", "status", "tidy"):
+        lines = host.read("/run/portknock/" + verb).splitlines()
+        assert lines[0] == "#!/bin/sh"
+        assert shlex.split(lines[-1]) == ["exec", sys.executable] + FLAGS + [PROGRAM, verb, "$@"]
+
+
+def test_a_full_run_is_an_error(host):
+    host.disk_full = "/run/portknock/guard.zip"
+    with pytest.raises(HostError, match="No space left"):
+        Agent(host).arm(record(), 30)
+    assert asked(host) == []
+
+
+def test_a_module_without_source_is_an_error(monkeypatch):
+    made_up = types.ModuleType("made_up")
+    made_up.__spec__ = importlib.machinery.ModuleSpec("made_up", None)
+    monkeypatch.setitem(sys.modules, _agent._PACKAGE + "._made_up", made_up)
+    with pytest.raises(HostError, match="_made_up cannot be read, so nothing can be armed"):
+        _agent._archive()
+
+
+def test_what_is_in_the_archive():
+    with zipfile.ZipFile(io.BytesIO(_agent._archive())) as archive:
+        names = archive.namelist()
+        assert archive.testzip() is None
+    assert len(names) == len(set(names))
+    folder = "ansible_collections/sesame/portknock/plugins/module_utils/"
+    parts = folder.split("/")[:-1]
+    packages = {"/".join(parts[:depth]) + "/__init__.py" for depth in range(1, len(parts) + 1)}
+    files = (
+        "_change/agent_program",
+        "_change/guard",
+        "_change/agent",
+        "_change/record",
+        "_host/host",
+        "_iptables/undo",
+    )
+    own = {folder + name + ".py" for name in files}
+    packages |= {folder + name + "/__init__.py" for name in ("_change", "_host", "_iptables")}
+    assert packages | own | {"__main__.py"} <= set(names)
+    assert {name + "c" for name in own} <= set(names)
+    assert not [name for name in names if not name.startswith(folder) and name not in packages | {"__main__.py"}]
+
+
+# The program itself
+
+
+class Place:
+    """A directory in the place of /run/portknock, for the program and for us."""
+
+    def __init__(self, directory):
+        self.run = str(directory)
+        self.program = self.run + "/guard.zip"
+        self.host = Host(Runner())
+        self.host.systemd_runs = lambda: False
+        self.agent = Agent(self.host)
+
+    def write(self, name, value):
+        self.host.replace_files({"{0}/{1}".format(self.run, name): (json.dumps(value), 0o600)})
+
+    def read(self, name):
+        text = self.host.read("{0}/{1}".format(self.run, name))
+        return json.loads(text) if text else None
+
+    def call(self, *words):
+        """Run the program; return exit code and output."""
+        # Python 3.6 has no capture_output.
+        done = subprocess.run(  # noqa: UP022
+            [sys.executable] + FLAGS + [self.program] + list(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, cwd="/", env={"PATH": "/nonexistent", "PYTHONPATH": "/nonexistent"}, check=False,
+        )  # fmt: skip
+        assert done.stderr == b""
+        return done.returncode, done.stdout.decode("utf-8")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The program, its constants turned to a directory of this test."""
+    made = Place(tmp_path / "run")
+    source = _agent._source
+    monkeypatch.setattr(_agent, "_source", lambda name: source(name).replace("/run/portknock", made.run))
+    monkeypatch.setattr(_agent, "RUN", made.run)
+    monkeypatch.setattr(_agent, "PROGRAM", made.program)
+    made.host.replace_bytes(made.program, _agent._archive())
+    return made
+
+
+def test_it_runs_on_plain_python(place):
+    assert place.call("status") == (0, "No change is pending, and none was since the host was started.\n")
+    assert place.call("status", "--json") == (0, 'portknock-guard: {"outcome": "unknown"}\n')
+
+
+def test_it_uses_what_was_compiled(place):
+    """So it starts quickly: the controller waits for it. Python compiles a source anew that looks newer."""
+    header = 16 if sys.version_info >= (3, 7) else 12
+    other = marshal.dumps(compile("def main(words):\n    print('compiled')\n", "other", "exec"))
+    with zipfile.ZipFile(place.program) as archive:
+        parts = [(info, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(place.program, "w") as archive:
+        for info, data in parts:
+            archive.writestr(info, data[:header] + other if info.filename.endswith("/agent_program.pyc") else data)
+    assert place.call("status") == (0, "compiled\n")
+
+
+def test_another_python_than_that_which_armed_it_runs_it(place):
+    """Say, python3 is upgraded within these seconds: what was compiled is of no use then, the sources are."""
+    with zipfile.ZipFile(place.program) as archive:
+        parts = [(info, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(place.program, "w") as archive:
+        for info, data in parts:
+            archive.writestr(info, b"\1\2\r\n" + data[4:] if info.filename.endswith(".pyc") else data)
+    assert place.call("status", "--json") == (0, 'portknock-guard: {"outcome": "unknown"}\n')
+
+
+def test_it_keeps_and_undoes(place, tmp_path):
+    target = tmp_path / "rules"
+    for verb, wanted in (("confirm", "new"), ("rollback", "old")):
+        target.write_text("old")
+        staged = place.host.stage({str(target): ("new", 0o600)})
+        place.write("pending.json", record(place.host, before={str(target): ["old", 0o600]}, staged=staged)._asdict())
+        assert json.loads(place.call("status", "--json", IDENT)[1].split(": ", 1)[1])["outcome"] == "pending"
+        code, text = place.call(verb, "--json", IDENT)
+        assert code == 0, text
+        assert target.read_text() == wanted
+        assert os.listdir(str(tmp_path)) and not list(tmp_path.glob(".portknock-*"))
+        assert place.read("pending.json") is None
+        assert place.read("last.json")["outcome"] == {"confirm": "confirmed", "rollback": "rolled_back"}[verb]
+
+
+def test_the_scripts_run_it(place):
+    place.host.replace_files(_agent._scripts([sys.executable] + FLAGS + [place.program]))
+    for words in (["sh", place.run + "/status", "--json", IDENT], [place.run + "/status", "--json"]):
+        done = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True)
+        assert done.stdout == b'portknock-guard: {"outcome": "unknown"}\n'
+
+
+# The process that waits
+
+
+def waiting(place):
+    """Return the process ids of the programs of a place that wait."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open("/proc/{0}/cmdline".format(name), "rb") as stream:
+                words = stream.read().split(b"\0")
+        except OSError:
+            continue
+        if place.program.encode() in words and b"wait" in words:
+            found.append(int(name))
+    return found
+
+
+def until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def ended(place):
+    yield
+    for pid in waiting(place):
+        os.kill(pid, signal.SIGKILL)
+
+
+def stat_of(pid):
+    """Return parent and session of a process."""
+    with open("/proc/{0}/stat".format(pid), encoding="utf-8") as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    return int(fields[1]), int(fields[3])
+
+
+@pytest.mark.usefixtures("ended")
+def test_it_waits_outside_of_the_session(place):
+    wanted = record(place.host)
+    place.write("pending.json", wanted._asdict())
+    assert place.agent.arm(wanted, 30) == "process"
+    (pid,) = waiting(place)
+    parent, session = stat_of(pid)
+    assert parent != os.getpid()
+    assert session != os.getsid(0)
+    assert os.readlink("/proc/{0}/cwd".format(pid)) == "/"
+    until(lambda: {os.readlink("/proc/{0}/fd/{1}".format(pid, number)) for number in range(3)} == {"/dev/null"})
+    os.kill(pid, signal.SIGHUP)
+    time.sleep(0.2)
+    assert waiting(place) == [pid], "a session that ends must not end it"
+    place.agent.disarm(wanted)
+    place.write("pending.json", wanted._replace(id="another")._asdict())
+    until(lambda: not waiting(place))
+    assert place.read("pending.json")["id"] == "another"
+
+
+@pytest.mark.usefixtures("ended")
+def test_it_undoes_at_the_deadline(place, tmp_path):
+    target = tmp_path / "options"
+    target.write_text("new")
+    wanted = record(place.host, 1.0, state="armed", before={str(target): ["old", 0o600]})
+    place.write("pending.json", wanted._asdict())
+    place.agent.arm(wanted, 1)
+    until(lambda: place.read("last.json"))
+    assert place.host.monotonic() >= wanted.deadline
+    assert place.host.monotonic() - wanted.deadline < 5
+    assert place.read("last.json")["why"] == "nobody confirmed it in time"
+    until(lambda: not waiting(place))
+    assert place.read("pending.json") is None
+
+
+@pytest.mark.usefixtures("ended")
+def test_it_ends_at_once_where_nothing_is_pending(place):
+    place.agent.arm(record(place.host), 30)
+    until(lambda: not waiting(place))
+    assert place.read("last.json") is None
+
+
+def test_a_process_that_does_not_start_is_an_error(place, monkeypatch):
+    monkeypatch.setattr(_agent.sys, "executable", "/nonexistent/python")
+    with pytest.raises(HostError, match="does not start, so nothing was changed"):
+        place.agent.arm(record(place.host), 30)
+
+
+def test_a_process_that_says_nothing_is_an_error(monkeypatch):
+    monkeypatch.setattr(_agent, "_START_SECONDS", 0.3)
+    with pytest.raises(HostError, match="does not start"):
+        _agent._detach([sys.executable, "-c", "import time; time.sleep(1)"])
+
+
+def test_it_inherits_nothing(tmp_path):
+    """A descriptor of ours that stays open would keep the ssh session from ending."""
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    seen = tmp_path / "seen"
+    code = "import os; os.listdir('/proc/self/fd'); open({0!r}, 'w').write(' '.join(os.listdir('/proc/self/fd'))); print('armed')"
+    _agent._detach([sys.executable, "-c", code.format(str(seen))])
+    os.close(writer)
+    assert os.read(reader, 1) == b"", "somebody holds it"
+    os.close(reader)
+    assert len(seen.read_text().split()) <= 5

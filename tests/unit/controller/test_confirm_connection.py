@@ -1,0 +1,490 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bounds in time with the real alarm clock, and the options of a connection that are set for one try."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import SETTLE, KnockError
+from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as knocking
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import confirm_connection as line_module
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import LineError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.confirm_connection import Line, bounded
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath
+
+
+class OuterAlarm(BaseException):
+    """What core raises for a task's own timeout."""
+
+
+@pytest.fixture(autouse=True)
+def alarm():
+    """No alarm is left behind, and the handler is whose it was."""
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    left = signal.setitimer(signal.ITIMER_REAL, 0)[0]
+    after = signal.signal(signal.SIGALRM, before)
+    assert left == 0, "an alarm was left behind"
+    assert after == before
+
+
+def outer(seconds):
+    """Set an alarm as core does; return its handler."""
+
+    def ring(_number, _frame):
+        raise OuterAlarm
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    return ring
+
+
+def no_more_alarm():
+    """Take the outer alarm away; return the seconds that were left of it."""
+    left = signal.setitimer(signal.ITIMER_REAL, 0)[0]
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    return left
+
+
+def test_what_takes_too_long_is_ended():
+    began = time.monotonic()
+    with pytest.raises(LineError, match="no answer within 0 s"), bounded(0.3):
+        time.sleep(30)
+    assert 0.2 < time.monotonic() - began < 5
+
+
+def test_what_is_quick_is_left_alone():
+    with bounded(30):
+        done = 1
+    assert done == 1
+
+
+def test_an_error_within_passes():
+    with pytest.raises(KeyError), bounded(30):
+        raise KeyError
+
+
+def test_retries_within_do_not_catch_it():
+    """Core's ssh plugin tries again on any Exception."""
+    with pytest.raises(LineError), bounded(0.3), contextlib.suppress(Exception):
+        time.sleep(30)
+
+
+def test_an_outer_alarm_goes_on_behind_it():
+    ring = outer(20)
+    with bounded(5):
+        time.sleep(0.3)
+    assert signal.getsignal(signal.SIGALRM) is ring
+    assert 18 < no_more_alarm() < 19.8, "the time within counts"
+
+
+def test_an_outer_alarm_goes_on_behind_one_that_rang():
+    ring = outer(20)
+    with pytest.raises(LineError), bounded(0.3):
+        time.sleep(30)
+    assert signal.getsignal(signal.SIGALRM) is ring
+    assert 18 < no_more_alarm() < 19.8
+
+
+def test_an_outer_alarm_that_is_sooner_wins():
+    outer(0.3)
+    began = time.monotonic()
+    with pytest.raises(OuterAlarm), bounded(20):
+        time.sleep(30)
+    assert time.monotonic() - began < 5
+    assert no_more_alarm() == 0
+
+
+def test_an_outer_alarm_that_is_sooner_goes_on():
+    ring = outer(5)
+    with bounded(20):
+        time.sleep(0.2)
+    assert signal.getsignal(signal.SIGALRM) is ring
+    assert 4 < no_more_alarm() < 4.9
+
+
+def test_an_outer_alarm_that_was_due_meanwhile_rings_at_once():
+    """The block holds it up for no longer than it takes."""
+    outer(1)
+    with pytest.raises(OuterAlarm):  # noqa: PT012
+        with bounded(0.9):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+            time.sleep(1.2)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            while signal.SIGALRM in signal.sigpending():
+                signal.sigwait({signal.SIGALRM})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        time.sleep(5)
+    no_more_alarm()
+
+
+@pytest.mark.parametrize(("outside", "inside"), [(0.3, 20), (20, 0.3)])
+def test_one_in_another(outside, inside):
+    """The sooner one rings, and says its own time; the other is over with it, or goes on."""
+    rang = []
+    try:
+        with bounded(outside):
+            rang += _rings(inside)
+            time.sleep(0)
+    except LineError as error:
+        rang.append(str(error))
+    assert rang == (["no answer within 0 s"] if outside < inside else ["inside: no answer within 0 s"])
+
+
+def _rings(seconds):
+    try:
+        with bounded(seconds):
+            time.sleep(30)
+    except LineError as error:
+        return ["inside: {0}".format(error)]
+    return ["it did not ring"]
+
+
+def test_children_made_within_are_ended():
+    others = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    made = []
+    try:
+        with pytest.raises(LineError), bounded(0.5):
+            _start_and_wait(made)
+        assert made[0].wait(10) == -signal.SIGTERM
+        assert others.poll() is None, "a child from before was ended"
+    finally:
+        for child in [others, *made]:
+            child.kill()
+            child.wait()
+
+
+def _start_and_wait(made):
+    made.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"]))
+    made[0].wait()
+
+
+def test_children_that_are_done_in_time_live_on():
+    with bounded(20):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    try:
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_children_without_proc(monkeypatch):
+    def no_proc(*_args, **_more):
+        raise OSError
+
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    try:
+        monkeypatch.setattr("builtins.open", no_proc)
+        assert child.pid in line_module._children()
+        assert os.getpid() not in line_module._children()
+    finally:
+        monkeypatch.undo()
+        child.kill()
+        child.wait()
+
+
+def test_a_thread_has_no_alarm():
+    seen = []
+
+    def work():
+        with bounded(0.1):
+            time.sleep(0.4)
+            seen.append("done")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    assert seen == ["done"]
+
+
+# The connection
+
+
+class FakeSsh:
+    """Core's ssh plugin, as far as a Line asks for it."""
+
+    transport, ansible_name = "ssh", "ansible.builtin.ssh"
+
+    def __init__(self, **more):
+        self.options = dict(host="h", ssh_args="-C", reconnection_retries=3, ssh_executable="sh", **more)
+        self.resets, self.control = 0, []
+
+    def has_option(self, name):
+        return name in self.options
+
+    def get_option(self, name):
+        return self.options[name]
+
+    def set_option(self, name, value):
+        self.options[name] = value
+
+    def reset(self):
+        self.resets += 1
+
+    def _build_command(self, executable, *words):
+        self.control.append(words)
+        return [executable, "-c", "true" if words[2] == "check" else "false"]
+
+
+class FakeLocal:
+    transport, ansible_name = "local", "ansible.builtin.local"
+
+    def __init__(self, name="ansible.builtin.local"):
+        self.ansible_name, self.resets = name, 0
+
+    def reset(self):
+        self.resets += 1
+
+
+class FakeAction:
+    """Runs what it is told in a list; remembers the options of the connection meanwhile."""
+
+    def __init__(self, connection, *answers):
+        self._connection, self.answers, self.seen = connection, list(answers), []
+        self._play_context = SimpleNamespace(remote_addr="192.0.2.7")
+
+    def _low_level_execute_command(self, command):
+        self.seen.append((command, dict(getattr(self._connection, "options", {}))))
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def line_of(*answers, connection=None, **knock):
+    action = FakeAction(connection or FakeSsh(), *answers)
+    return Line(action, knocking.Knock(pause=0.5, **knock)), action
+
+
+def test_a_fresh_connection_is_shared_with_nothing():
+    line, action = line_of({"rc": 0, "stdout": "out", "stderr": ""})
+    before = dict(action._connection.options)
+    assert line.fresh("cmd", 7.6) == "out"
+    ((command, options),) = action.seen
+    assert command == "cmd"
+    words = options["ssh_args"]
+    for wanted in ("ControlMaster=no", "ControlPath=none", "ControlPersist=no", "ConnectTimeout=7 "):
+        assert "-o " + wanted in words
+    assert words.endswith("-C"), "what the user set stays, and ours comes first and counts"
+    assert options["reconnection_retries"] == 0
+    assert action._connection.options == before, "the tasks that follow have their own options"
+    assert action._connection.resets == 0
+    assert action._connection.control == [], "the old connection is what we live on"
+
+
+@pytest.mark.parametrize("error", [AnsibleConnectionFailure("x"), KeyError("x")])
+def test_the_options_come_back_after_an_error(error):
+    line, action = line_of(error)
+    before = dict(action._connection.options)
+    with pytest.raises((LineError, KeyError)):
+        line.fresh("cmd", 5)
+    assert action._connection.options == before
+
+
+def test_options_that_a_connection_does_not_have():
+    line, action = line_of({"rc": 0, "stdout": "out", "stderr": ""})
+    del action._connection.options["reconnection_retries"]
+    assert line.fresh("cmd", 5) == "out"
+    assert "reconnection_retries" not in action._connection.options
+
+
+def test_ssh_args_that_are_not_set():
+    line, action = line_of({"rc": 0, "stdout": "out", "stderr": ""})
+    action._connection.options["ssh_args"] = None
+    assert line.fresh("cmd", 5) == "out"
+    assert action._connection.options["ssh_args"] is None
+
+
+def test_the_usual_connection_is_as_the_play_has_it():
+    line, action = line_of({"rc": 1, "stdout": "out", "stderr": ""})
+    assert line.usual("cmd", 5) == "out"
+    assert action.seen[0][1]["ssh_args"] == "-C"
+    assert action.seen[0][1]["reconnection_retries"] == 0
+
+
+FAILED = [
+    (AnsibleConnectionFailure("Failed to connect:\nssh: connect to host h port 22: timed out.\n"),
+     "ssh: connect to host h port 22: timed out"),
+    ({"rc": 255, "stdout": "", "stderr": "debug\nConnection reset by peer\n"}, "Connection reset by peer"),
+    ({"rc": 255, "stdout": "", "stderr": ""}, "the connection was closed"),
+    (AnsibleError("cannot"), "cannot"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "text"), FAILED)
+@pytest.mark.parametrize("way", ["fresh", "usual"])
+def test_what_did_not_come_through(answer, text, way):
+    line, _action = line_of(answer)
+    with pytest.raises(LineError) as error:
+        getattr(line, way)("cmd", 5)
+    assert str(error.value) == text
+
+
+def test_a_command_that_exits_with_255_itself():
+    line, _action = line_of({"rc": 255, "stdout": "an answer", "stderr": ""})
+    assert line.fresh("cmd", 5) == "an answer"
+
+
+def test_a_try_that_hangs(monkeypatch):
+    line, action = line_of()
+    before = dict(action._connection.options)
+    monkeypatch.setattr(action, "_low_level_execute_command", lambda _command: time.sleep(30))
+    began = time.monotonic()
+    with pytest.raises(LineError, match="no answer"):
+        line.fresh("cmd", 0)
+    assert time.monotonic() - began < 10
+    assert action._connection.options == before
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [("ansible.builtin.local", False), ("community.docker.docker", False), ("containers.podman.podman", False),
+     ("ansible.builtin.winrm", True), ("ansible.netcommon.httpapi", True), ("paramiko_ssh", True)],
+)  # fmt: skip
+def test_other_connections(name, network, knocks):
+    connection = FakeLocal(name)
+    line, action = line_of({"rc": 0, "stdout": "out", "stderr": ""}, connection=connection)
+    assert (line.is_ssh, line.has_network, line.where) == (False, network, "192.0.2.7")
+    line.use_knock(["7005"])
+    line.knock()
+    way = SshPath("192.0.2.7", 0, "any", "")
+    assert knocks == ([(["7005/tcp"], 0.5, way)] if network else []), "a jump host is ssh's alone"
+    assert line.fresh("cmd", 5) == "out"
+    assert connection.resets == (1 if network else 0), "only a new one proves something"
+    assert line.has_master() is False
+    assert line.mend() is False
+    assert action.answers == []
+
+
+# The knock
+
+
+@pytest.fixture
+def knocks(monkeypatch):
+    """What was knocked: steps, seconds between them, and the way."""
+    found = []
+
+    def send(_connection, knock, path, _warn):
+        found.append(([f"{step.port}/{step.protocol}" for step in knock.steps], knock.pause, path))
+
+    monkeypatch.setattr(knocking, "send", send)
+    return found
+
+
+def test_no_steps_no_knock(knocks):
+    line, _action = line_of()
+    line.knock()
+    line.use_knock([])
+    line.knock()
+    assert knocks == []
+
+
+def test_the_knock_goes_the_way_that_ssh_goes(knocks, monkeypatch):
+    path = SshPath("192.0.2.7", 2222, "any", "me", source="192.0.2.9", jump="j")
+    asked = []
+    monkeypatch.setattr(line_module, "ssh_path", lambda connection: asked.append(connection) or path)
+    line, action = line_of()
+    line.use_knock(["7005", "9100/udp"])
+    line.knock()
+    line.knock()
+    assert knocks == [(["7005/tcp", "9100/udp"], 0.5, path)] * 2
+    assert asked == [action._connection], "ssh is asked once"
+    line.use_knock([])
+    line.knock()
+    assert len(knocks) == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "settle", "again"),
+    [("iptables", 0, ["7005/tcp", "9100/udp"]), ("knockd", SETTLE, ["9100/udp", "7005/tcp", "9100/udp"])],
+)
+def test_the_engine_says_how_to_knock_again_and_how_long_it_takes(engine, settle, again, knocks, monkeypatch):
+    monkeypatch.setattr(line_module, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
+    line, _action = line_of(engine=engine)
+    line.use_knock(["7005", "9100/udp"])
+    assert line.settle == settle
+    for turn in range(3):
+        line.knock(turn)
+    assert [steps for steps, _pause, _path in knocks] == [["7005/tcp", "9100/udp"], again, again]
+
+
+@pytest.mark.parametrize("engine", ["iptables", "knockd"])
+@pytest.mark.parametrize("jump", ["", "j"])
+def test_the_wait_after_the_last_step_goes_with_the_knock(engine, jump, monkeypatch):
+    sent = []
+    monkeypatch.setattr(knocking, "send_knock", lambda *_words, **more: sent.append(more))
+    monkeypatch.setattr(knocking, "knock_via_jump", lambda *_words, **more: sent.append(more))
+    knock = knocking.Knock(steps=((7005, "tcp"),), host="" if jump else "192.0.2.7", engine=engine)
+    knocking.send(None, knock, SshPath("192.0.2.7", 22, "any", "me", jump=jump))
+    assert sent == [{"settle": SETTLE if engine == "knockd" else 0}]
+
+
+@pytest.mark.parametrize(
+    "error", [KnockError("the network is unreachable"), AnsibleError("the network is unreachable")]
+)
+def test_a_knock_that_cannot_leave(error, monkeypatch):
+    def fail(*_args):
+        raise error
+
+    monkeypatch.setattr(knocking, "send", fail)
+    monkeypatch.setattr(line_module, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
+    line, _action = line_of()
+    line.use_knock(["7005"])
+    with pytest.raises(LineError, match="the network is unreachable"):
+        line.knock()
+
+
+# The master
+
+
+def test_a_reset_ends_the_master_too():
+    line, action = line_of()
+    line.reset()
+    assert action._connection.control == [("ssh", "-O", "exit", "h")]
+    assert action._connection.resets == 1
+
+
+def test_a_reset_of_what_is_dead_is_no_error(monkeypatch):
+    line, action = line_of()
+
+    def fail():
+        raise AnsibleConnectionFailure("no such socket")
+
+    monkeypatch.setattr(action._connection, "reset", fail)
+    line.reset()
+
+
+def test_a_master_that_lives_is_left_alone():
+    line, action = line_of({"rc": 0, "stdout": "", "stderr": ""})
+    assert line.mend() is False
+    assert action._connection.resets == 0
+
+
+def test_a_master_that_was_cut_off_is_replaced(knocks, monkeypatch):
+    monkeypatch.setattr(line_module, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
+    line, action = line_of({"rc": 255, "stdout": "", "stderr": "broken"}, {"rc": 0, "stdout": "", "stderr": ""})
+    line.use_knock(["7005"])
+    assert line.mend() is True
+    assert action._connection.resets == 1
+    assert len(knocks) == 1, "before the new connection"
+    assert action.answers == []
+
+
+def test_without_a_master_there_is_nothing_to_mend(monkeypatch):
+    line, action = line_of()
+    monkeypatch.setattr(action._connection, "_build_command", lambda *_words: ["sh", "-c", "false"])
+    assert line.mend() is False
+    assert action.seen == []

@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is written down in more than one place must say the same everywhere.
+
+The module's options (its documentation; `ansible-test sanity` compares that with its code), the
+role's argument specs, the role's defaults and the README; the version in galaxy.yml and the
+changelog. Reads files only, so that it runs without Ansible.
+"""
+
+import ast
+import os
+import re
+
+import pytest
+import yaml
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+PREFIX = "portknock_"
+SET_BY_THE_ACTION = {"guard_id", "guard_owner"}
+ROLE_ONLY = {"portknock_conflicting_firewall", "portknock_verify", "portknock_verify_wait"}
+COMPARED = ("type", "elements", "choices", "default", "required")
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as stream:
+        return stream.read()
+
+
+def module_options(name):
+    """The options in a module's DOCUMENTATION, without importing it."""
+    tree = ast.parse(read("plugins", "modules", name + ".py"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "DOCUMENTATION":
+            return yaml.safe_load(ast.literal_eval(node.value))["options"]
+    raise AssertionError(name + " has no DOCUMENTATION")
+
+
+def entry_point(name):
+    specs = yaml.safe_load(read("roles", "portknock", "meta", "argument_specs.yml"))
+    return specs["argument_specs"][name]["options"]
+
+
+def defaults():
+    return yaml.safe_load(read("roles", "portknock", "defaults", "main.yml"))
+
+
+def facts_of(option):
+    """What must agree, with Ansible's own default for what is left out."""
+    facts = {key: option.get(key) for key in COMPARED}
+    facts["type"] = facts["type"] or "str"
+    facts["required"] = bool(facts["required"])
+    return facts
+
+
+def suboptions(option):
+    """A module's documentation and a role's argument specs have different words for them."""
+    return option.get("suboptions") or option.get("options") or {}
+
+
+def differences(left, right, path=""):
+    """Compare two option tables with the same names, down into suboptions."""
+    for name in sorted(set(left) | set(right)):
+        here = path + name
+        if name not in left or name not in right:
+            yield "{0}: only in the {1}".format(here, "role" if name in right else "module")
+            continue
+        one, other = facts_of(left[name]), facts_of(right[name])
+        for key in COMPARED:
+            if one[key] != other[key]:
+                yield "{0}: {1} is {2!r} in the module, {3!r} in the role".format(here, key, one[key], other[key])
+        below = [suboptions(side[name]) for side in (left, right)]
+        yield from differences(below[0], below[1], here + ".")
+
+
+def test_role_and_module_have_the_same_options():
+    module = {
+        PREFIX + name: facts for name, facts in module_options("knock_ruleset").items() if name not in SET_BY_THE_ACTION
+    }
+    role = {name: facts for name, facts in entry_point("main").items() if name not in ROLE_ONLY}
+    assert list(differences(module, role)) == []
+
+
+@pytest.mark.parametrize("name", ["knock", "knock_verify"])
+def test_who_recognises_a_knock_is_the_same_question_everywhere(name):
+    one, other = (module_options(each)["engine"] for each in ("knock_ruleset", name))
+    assert facts_of(one) == facts_of(other)
+
+
+def test_role_only_options_are_in_the_role():
+    assert set(entry_point("main")) >= ROLE_ONLY
+
+
+def test_argument_specs_and_defaults_have_the_same_values():
+    documented = {name: facts.get("default") for name, facts in entry_point("main").items()}
+    assert documented == defaults()
+
+
+def test_options_of_remove_are_those_of_main():
+    main, remove = entry_point("main"), entry_point("remove") or {}
+    assert {name: facts_of(main[name]) for name in remove if name in main} == {
+        name: facts_of(facts) for name, facts in remove.items()
+    }
+
+
+@pytest.mark.parametrize("path", [("README.md",), ("roles", "portknock", "README.md")])
+def test_readmes_name_no_variable_that_does_not_exist(path):
+    known = set(entry_point("main"))
+    # Tags and playbook variables have the prefix as well.
+    others = {"portknock_hosts", "portknock_install", "portknock_ruleset"}
+    others |= set(re.findall(r"\bportknock_client_[a-z_]*[a-z]", read("playbooks", "client_config.yml")))
+    assert set(re.findall(r"\bportknock_[a-z0-9_]*[a-z0-9]", read(*path))) - others <= known
+
+
+def test_readme_explains_every_variable():
+    readme = read("README.md")
+    assert [name for name in sorted(entry_point("main")) if "`" + name + "`" not in readme] == []
+
+
+def test_changelog_has_the_version_of_the_collection():
+    version = yaml.safe_load(read("galaxy.yml"))["version"]
+    assert version in yaml.safe_load(read("changelogs", "changelog.yaml"))["releases"]
+    assert "v" + version in read("CHANGELOG.rst")

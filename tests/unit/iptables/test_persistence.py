@@ -1,0 +1,231 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is kept over a reboot, and the script that looks after it."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
+    BOOT_SCRIPT,
+    BOOT_UNIT,
+    SCRIPT,
+    UNIT,
+    closed_text,
+    fallback_text,
+    layout_of,
+    modprobe_text,
+    wanted_files,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from fake_iptables import FakeIptables
+from walker import Packet, Walker
+
+RELEASES = {
+    "Debian 11": ("debian", 'PRETTY_NAME="Debian GNU/Linux 11 (bullseye)"\nNAME="Debian GNU/Linux"\nVERSION_ID="11"\nID=debian\n'),
+    "Debian 12": ("debian", 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'),
+    "Debian 13": ("debian", 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nNAME="Debian GNU/Linux"\nVERSION_ID="13"\nID=debian\n'),
+    "Ubuntu 22.04": ("debian", 'PRETTY_NAME="Ubuntu 22.04.4 LTS"\nNAME="Ubuntu"\nVERSION_ID="22.04"\nID=ubuntu\nID_LIKE=debian\n'),
+    "Ubuntu 24.04": ("debian", 'PRETTY_NAME="Ubuntu 24.04 LTS"\nNAME="Ubuntu"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'),
+    "Rocky 8": ("el", 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="8.9"\n'),
+    "Rocky 9": ("el", 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n'),
+    "Alma 10": ("el", 'NAME="AlmaLinux"\nID="almalinux"\nID_LIKE="rhel centos fedora"\nVERSION_ID="10.0"\n'),
+    "RHEL 10": ("el", 'NAME="Red Hat Enterprise Linux"\nID="rhel"\nID_LIKE="centos fedora"\nVERSION_ID="10.0"\n'),
+    "CentOS Stream 9": ("el", 'NAME="CentOS Stream"\nVERSION="9"\nID="centos"\nID_LIKE="rhel fedora"\nVERSION_ID="9"\n'),
+    "Fedora": ("el", 'NAME="Fedora Linux"\nVERSION="42 (Server Edition)"\nID=fedora\nVERSION_ID=42\n'),
+    "a derivative": ("debian", "NAME='Something'\nID=something\nID_LIKE=\"ubuntu debian\"\n"),
+}  # fmt: skip
+SPEC = spec_from_options(
+    {
+        "doors": [{"name": "ssh", "knock": ["17005", "19100/udp"], "opens": ["22", "51820/udp", "6000-6010"]}],
+        "trusted_sources": ["192.0.2.0/24", "2001:db8::/32"],
+    }
+)
+FAMILIES = ("ipv4", "ipv6")
+OWNS = {family: own_rules(SPEC, family) for family in FAMILIES}
+TRUSTED = {"ipv4": "192.0.2.9", "ipv6": "2001:db8::9"}
+STRANGER = {"ipv4": "198.51.100.9", "ipv6": "2001:db9::9"}
+
+
+@pytest.mark.parametrize("name", sorted(RELEASES))
+def test_layout(name):
+    wanted, text = RELEASES[name]
+    layout = layout_of(text)
+    assert layout.name == wanted
+    assert layout.rules["ipv4"] == {"debian": "/etc/iptables/rules.v4", "el": "/etc/sysconfig/iptables"}[wanted]
+    assert layout.rules["ipv6"] == {"debian": "/etc/iptables/rules.v6", "el": "/etc/sysconfig/ip6tables"}[wanted]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [('ID=arch\nPRETTY_NAME="Arch Linux"\n', "Arch Linux"), ("", "this distribution")]
+)
+def test_layout_unknown(text, name):
+    with pytest.raises(HostError) as refusal:
+        layout_of(text)
+    assert str(refusal.value) == (
+        "persist: it is not known where {0} keeps its iptables rules. Set persist to false and keep them "
+        "yourself, or use one of the supported distributions.".format(name)
+    )
+
+
+def test_where_knockd_recognises_them_no_knock_is_kept_in_a_rules_file():
+    spec = SPEC._replace(engine="knockd")
+    owns = {family: own_rules(spec, family) for family in FAMILIES}
+    files = wanted_files(spec, owns, layout_of("ID=debian\n"), lambda _path: "")
+    text = "".join(text for text, _mode in files.values())
+    assert "--rcheck" in text
+    assert "17005" not in text
+    assert "19100" not in text
+
+
+def test_modes_of_what_is_kept():
+    files = wanted_files(SPEC, OWNS, layout_of("ID=debian\n"), lambda _path: "")
+    for path, (text, mode) in files.items():
+        assert mode == {SCRIPT: 0o755, UNIT: 0o644}.get(path, 0o600)
+        assert ("17005" in text) <= (mode == 0o600)
+        assert text.endswith("\n")
+
+
+def test_nothing_is_wanted_where_nothing_was():
+    files = wanted_files(None, {}, layout_of("ID=debian\n"), lambda _path: "")
+    assert {text for text, _mode in files.values()} == {None}
+    assert "/etc/iptables/rules.v4" not in files
+
+
+def test_modprobe():
+    assert modprobe_text(SPEC).splitlines()[-1] == "options xt_recent ip_list_tot=4096 ip_list_perms=0600"
+
+
+def actions(text, *packets):
+    host = FakeIptables("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n")
+    host.restore(text)
+    walker = Walker(parse(host.save()))
+    return [walker.send(packet).action for packet in packets]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_fallback_has_working_doors(family):
+    source = STRANGER[family]
+    packets = [
+        Packet(source, 22),
+        Packet(source, 17005),
+        Packet(source, 19100, "udp"),
+        Packet(source, 22),
+        Packet(TRUSTED[family], 22),
+    ]
+    assert [actions(fallback_text(OWNS[family]), *packets)[place] for place in (0, 3, 4)] == [
+        "REJECT",
+        "ACCEPT",
+        "ACCEPT",
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_closed_doors(family):
+    """For a kernel that lacks our matches: only what is always there, and shut."""
+    text = closed_text(SPEC, family)
+    assert not [
+        word for word in ("recent", "multiport", "comment", "conntrack", "pkttype", "17005", "19100") if word in text
+    ]
+    source, friend = STRANGER[family], TRUSTED[family]
+    packets = [Packet(source, 22), Packet(source, 51820, "udp"), Packet(source, 6005), Packet(source, 80), Packet(friend, 22),
+               Packet(source, 22, flags="ACK", state="ESTABLISHED"), Packet(source, 22, interface="lo")]  # fmt: skip
+    assert actions(text, *packets) == ["DROP", "DROP", "DROP", "ACCEPT", "ACCEPT", "ACCEPT", "ACCEPT"]
+
+
+def test_the_unit_runs_the_script():
+    assert "ExecStart=" + SCRIPT in BOOT_UNIT.splitlines()
+    assert "Type=oneshot" in BOOT_UNIT.splitlines()
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "portknock-boot"
+    path.write_text(BOOT_SCRIPT)
+    return str(path)
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash"])
+def test_the_script_parses(script, shell):
+    if not shutil.which(shell):
+        pytest.skip("no {0} on this machine".format(shell))
+    subprocess.check_call([shell, "-n", script])
+
+
+def test_the_script_passes_shellcheck(script):
+    if not shutil.which("shellcheck"):
+        pytest.skip("no shellcheck on this machine")
+    subprocess.check_call(["shellcheck", "--shell=sh", script])
+
+
+COMMAND = """#!/bin/sh
+echo "$0 $*" >> "$LOG"
+case ${0##*/} in
+    iptables) cat "$RULES" ;;
+    *) grep -q "$LOADS" && cat > /dev/null ;;
+esac
+"""
+
+
+def boot(tmp_path, rules, loads):
+    """Run the script with commands that only write down how they were called."""
+    commands, kept, log = tmp_path / "bin", tmp_path / "kept", tmp_path / "log"
+    commands.mkdir()
+    kept.mkdir()
+    for name in ("iptables", "iptables-restore"):
+        (commands / name).write_text(COMMAND)
+        (commands / name).chmod(0o755)
+    (kept / "iptables.rules").write_text("rules\n")
+    (kept / "iptables.closed").write_text("closed\n")
+    (tmp_path / "live").write_text(rules)
+    text = BOOT_SCRIPT.replace("/etc/portknock", str(kept)).replace(
+        "PATH=/usr/sbin", "PATH={0}:/usr/sbin".format(commands)
+    )
+    text = text.replace("/proc/net/xt_recent", str(tmp_path / "lists"))
+    path = tmp_path / "script"
+    path.write_text(text)
+    environment = dict(os.environ, LOG=str(log), RULES=str(tmp_path / "live"), LOADS=loads)
+    done = subprocess.Popen(
+        ["sh", str(path)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
+    )
+    _out, err = done.communicate()
+    return done.returncode, err, [line.split("/")[-1].split(" ", 1)[0] for line in log.read_text().splitlines()]
+
+
+RIGHT = """-P INPUT ACCEPT
+-A INPUT -m comment --comment x -j PORTKNOCK_HEAD
+-A INPUT -m comment --comment x -j PORTKNOCK
+-A PORTKNOCK_HEAD -i lo -j ACCEPT
+"""
+
+
+def test_a_boot_that_went_well(tmp_path):
+    assert boot(tmp_path, RIGHT, "rules") == (0, "", ["iptables"])
+
+
+@pytest.mark.parametrize("missing", ["PORTKNOCK_HEAD\n", "PORTKNOCK\n", "-A PORTKNOCK_HEAD"])
+def test_a_boot_without_the_rules_closes_the_doors_and_fails(tmp_path, missing):
+    live = "".join(line + "\n" for line in RIGHT.splitlines() if missing not in line + "\n")
+    code, err, calls = boot(tmp_path, live, "rules")
+    assert code != 0
+    assert "the knock rules of iptables were not loaded with the rest" in err
+    assert "loaded the doors alone" in err
+    assert calls == ["iptables", "iptables-restore"]
+
+
+def test_a_boot_without_the_matches_closes_the_doors_for_good(tmp_path):
+    code, err, calls = boot(tmp_path, "", "closed")
+    assert code != 0
+    assert "the doors are shut but for trusted sources" in err
+    assert calls == ["iptables", "iptables-restore", "iptables-restore"]
+
+
+def test_a_boot_where_nothing_loads_says_so(tmp_path):
+    code, err, _calls = boot(tmp_path, "", "no such line")
+    assert code != 0
+    assert "NOTHING is closed" in err

@@ -1,0 +1,381 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options to a Spec: what is refused, with which words, and what is taken."""
+
+import ipaddress
+import re
+from time import perf_counter
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import Step, spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def one(**more):
+    return {"doors": [dict({"name": "ssh", "knock": ["7005", "9100"], "opens": ["22"]}, **more)]}
+
+
+def two(first, second, **more):
+    pair = [{"name": "a", "knock": first, "opens": ["22"]}, {"name": "b", "knock": second, "opens": ["80"]}]
+    pair[1].update(more)
+    return {"doors": pair}
+
+
+PORT = "A port is a whole number from 1 to 65535, with no leading zero."
+DOOR_KEYS = "name, knock, opens, window, step_timeout, sources, close, once"
+SHUT = "A knock port must stay shut: choose another."
+FAR = "Choose ports that are far apart and neither rise nor fall, such as one high, one low, one between."
+SCAN = "a linear port scan would hit these steps in order, with no port between them that makes the host forget. " + FAR
+REPEAT = "is the same as the step before it. A repeat cannot be told from a packet sent again: choose another."
+NAME = "is no name for a door: a letter, then letters, digits or '_', 16 in all at the most."
+INTERFACE = "is no interface name. Write one such as eth0."
+CLASH = (
+    "doors[{0}].knock: has all steps of doors[{1}].{2} in their order, so it would {3} door {4!r} as well. "
+    "Choose other ports for one of the two."
+)
+
+REFUSED = [
+    # Ports
+    (one(opens=["0"]), "doors[0].opens[0]: '0' is no port. " + PORT),
+    (one(opens=["65536"]), "doors[0].opens[0]: '65536' is no port. " + PORT),
+    (one(opens=["0022"]), "doors[0].opens[0]: '0022' is no port. " + PORT),
+    (one(opens=["22", "ssh"]), "doors[0].opens[1]: 'ssh' is no port. " + PORT),
+    (one(opens=["-22"]), "doors[0].opens[0]: '' is no port. " + PORT),
+    (one(opens=["22-"]), "doors[0].opens[0]: '' is no port. " + PORT),
+    (one(opens=["22-20"]), "doors[0].opens[0]: the range '22-20' ends before it begins. Write FIRST-LAST."),
+    (one(opens=["22/icmp"]), "doors[0].opens[0]: '22/icmp' has no known protocol. Write PORT, PORT/tcp or PORT/udp."),
+    (one(opens=["22/"]), "doors[0].opens[0]: '22/' has no known protocol. Write PORT, PORT/tcp or PORT/udp."),
+    (one(opens=[22.5]), "doors[0].opens[0]: must be PORT, PORT/tcp or PORT/udp."),
+    (one(opens=[True]), "doors[0].opens[0]: must be PORT, PORT/tcp or PORT/udp."),
+    (one(opens=[["22"]]), "doors[0].opens[0]: must be PORT, PORT/tcp or PORT/udp."),
+    (one(opens=[]), "doors[0].opens: is empty. Name at least one port that the knock opens."),
+    (one(opens="22"), "doors[0].opens: must be a list."),
+    # Knocks: no step in a message
+    (one(knock=["0"]), "doors[0].knock[0]: this is no port. " + PORT),
+    (one(knock=["7005", "65536"]), "doors[0].knock[1]: this is no port. " + PORT),
+    (one(knock=["07005"]), "doors[0].knock[0]: this is no port. " + PORT),
+    (one(knock=["0x1b5d"]), "doors[0].knock[0]: this is no port. " + PORT),
+    (one(knock=["7005-7010"]), "doors[0].knock[0]: this is no port. " + PORT),
+    (one(knock=[" 7005"]), "doors[0].knock[0]: this is no port. " + PORT),
+    (one(knock=["7005\n"]), "doors[0].knock[0]: this is no port. " + PORT),
+    (one(knock=["\u0667\u0660\u0660\u0665"]), "doors[0].knock[0]: this is no port. " + PORT),
+    (one(knock=["7005/icmp"]), "doors[0].knock[0]: the protocol is not known. Write PORT, PORT/tcp or PORT/udp."),
+    (one(knock=["7005/TCP"]), "doors[0].knock[0]: the protocol is not known. Write PORT, PORT/tcp or PORT/udp."),
+    (one(knock=[7005.0]), "doors[0].knock[0]: must be PORT, PORT/tcp or PORT/udp."),
+    (one(knock=[]), "doors[0].knock: has 0 steps. Give it 1 to 8."),
+    (one(knock=None), "doors[0].knock: has 0 steps. Give it 1 to 8."),
+    (one(knock=[str(20000 - 500 * n + 9000 * (n % 2)) for n in range(9)]), "doors[0].knock: has 9 steps. Give it 1 to 8."),
+    (one(knock="7005"), "doors[0].knock: must be a list."),
+    (one(close=["0"]), "doors[0].close[0]: this is no port. " + PORT),
+    (one(close=[str(60000 - 5000 * n) for n in range(9)]), "doors[0].close: has 9 steps. Give it 1 to 8."),
+    (one(knock=["7005", "7005"]), "doors[0].knock[1]: " + REPEAT),
+    (one(knock=["7005", "9100", "9100/tcp"]), "doors[0].knock[2]: " + REPEAT),
+    (one(close=["5000", "5000"]), "doors[0].close[1]: " + REPEAT),
+    # Doors
+    (one(name="a234567890123456x"), "doors[0].name: 'a234567890123456x' " + NAME),
+    (one(name="1st"), "doors[0].name: '1st' " + NAME),
+    (one(name="a.b"), "doors[0].name: 'a.b' " + NAME),
+    (one(name=""), "doors[0].name: '' " + NAME),
+    (one(name="ssh\n"), "doors[0].name: 'ssh\\n' " + NAME),
+    ({"doors": [{"knock": ["1000"], "opens": ["22"]}]}, "doors[0].name: '' " + NAME),
+    (
+        {"doors": one()["doors"] + [{"name": "ssh", "knock": ["4000"], "opens": ["80"]}]},
+        "doors[1].name: 'ssh' is already the name of doors[0]. Give each door a name of its own.",
+    ),
+    (one(windows=3), "doors[0].windows: there is no such key. The keys are {0}.".format(DOOR_KEYS)),
+    ({"doors": ["ssh"]}, "doors[0]: must be a dictionary with the keys {0}.".format(DOOR_KEYS)),
+    ({"doors": {"name": "ssh"}}, "doors: must be a list."),
+    (one(window=0), "doors[0].window: must be a whole number from 1 to 86400."),
+    (one(window=86401), "doors[0].window: must be a whole number from 1 to 86400."),
+    (one(window=-5), "doors[0].window: must be a whole number from 1 to 86400."),
+    (one(window="015"), "doors[0].window: must be a whole number from 1 to 86400."),
+    (one(window=1.5), "doors[0].window: must be a whole number from 1 to 86400."),
+    (one(window=True), "doors[0].window: must be a whole number from 1 to 86400."),
+    (one(window="15s"), "doors[0].window: must be a whole number from 1 to 86400."),
+    (one(step_timeout=0), "doors[0].step_timeout: must be a whole number from 1 to 86400."),
+    (one(once="maybe"), "doors[0].once: must be true or false."),
+    # Networks
+    (
+        one(sources=["192.0.2.300"]),
+        "doors[0].sources[0]: '192.0.2.300' is no address and no network. Write an address or a CIDR such as 192.0.2.0/24.",
+    ),
+    (
+        one(sources=["192.0.2.0/33"]),
+        "doors[0].sources[0]: '192.0.2.0/33' is no address and no network. Write an address or a CIDR such as 192.0.2.0/24.",
+    ),
+    (
+        one(sources=["192.0.2.1/24"]),
+        "doors[0].sources[0]: '192.0.2.1/24' has bits behind its prefix. Did you mean 192.0.2.0/24?",
+    ),
+    (
+        {"trusted_sources": ["host.example"]},
+        "trusted_sources[0]: 'host.example' is no address and no network. Write an address or a CIDR such as 192.0.2.0/24.",
+    ),
+    (
+        {"trusted_sources": ["2001:db8::/32"], "ip_versions": ["ipv4"]},
+        "trusted_sources[0]: 2001:db8::/32 is an IPv6 network, but ip_versions does not name ipv6. Add it there or take this one out.",
+    ),
+    (
+        dict(one(sources=["192.0.2.1"]), ip_versions=["ipv6"]),
+        "doors[0].sources[0]: 192.0.2.1/32 is an IPv4 network, but ip_versions does not name ipv4. Add it there or take this one out.",
+    ),
+    (
+        {"allow": [{"port": 80, "sources": ["::1/127"]}]},
+        "allow[0].sources[0]: '::1/127' has bits behind its prefix. Did you mean ::/127?",
+    ),
+    (one(sources="192.0.2.1"), "doors[0].sources: must be a list."),
+    # Scans
+    (one(knock=["7000", "7001", "7002"]), "doors[0].knock: " + SCAN),
+    (one(knock=["7002", "7001", "7000"]), "doors[0].knock: " + SCAN),
+    (one(knock=["7000", "7002"], opens=["7001"]), "doors[0].knock: " + SCAN),
+    (dict(one(knock=["7000", "7002"]), allow=[{"port": 7001}]), "doors[0].knock: " + SCAN),
+    (two(["7000", "7002"], ["7001"]), "doors[0].knock: " + SCAN),
+    (dict(one(knock=["7000", "7010"]), allow=[{"port": "7001-7009"}]), "doors[0].knock: " + SCAN),
+    (one(knock=["65535", "1"]), "doors[0].knock: " + SCAN),
+    (one(knock=["1", "65535"]), "doors[0].knock: " + SCAN),
+    # Knock ports that are open, doors that are void
+    (one(knock=["7005", "22"]), "doors[0].knock[1]: is a port that doors[0].opens opens. " + SHUT),
+    (one(close=["22"]), "doors[0].close[0]: is a port that doors[0].opens opens. " + SHUT),
+    (one(knock=["7005", "25"], opens=["20-30"]), "doors[0].knock[1]: is a port that doors[0].opens opens. " + SHUT),
+    (two(["7005", "80"], ["1000"]), "doors[0].knock[1]: is a port that doors[1].opens opens. " + SHUT),
+    (dict(one(), allow=[{"port": 80}, {"port": 9100}]), "doors[0].knock[1]: is a port that allow[1] lets in. " + SHUT),
+    (dict(one(), allow=[{"port": "9000-9200"}]), "doors[0].knock[1]: is a port that allow[0] lets in. " + SHUT),
+    (
+        dict(one(), allow=[{"port": 9100, "sources": ["192.0.2.1"]}]),
+        "doors[0].knock[1]: is a port that allow[0] lets in. " + SHUT,
+    ),
+    (
+        dict(one(), allow=[{"port": "20-30"}]),
+        "allow[0].port: is open to everyone here, but door 'ssh' is to open it: the door would be void. "
+        "Name the sources that need no knock, or take one of the two out.",
+    ),
+    # Clashes
+    (two(["1000"], ["2000", "1000"]), CLASH.format(1, 0, "knock", "open", "a")),
+    (two(["1000", "500"], ["1000", "500"]), CLASH.format(1, 0, "knock", "open", "a")),
+    (two(["5000", "1000"], ["5000", "3000", "1000"]), CLASH.format(1, 0, "knock", "open", "a")),
+    (two(["7005", "1000"], ["2000", "500"], close=["1000"]), CLASH.format(0, 1, "close", "shut", "b")),
+    (
+        one(knock=["7005", "1000", "9100"], close=["7005", "9100"]),
+        "doors[0].knock: has all steps of doors[0].close in their order, so it would shut door 'ssh' as well. "
+        "Choose other ports for one of the two.",
+    ),
+    # Allow
+    ({"allow": [{}]}, "allow[0].port: is missing. Name the port that is open."),
+    ({"allow": [{"port": "0"}]}, "allow[0].port: '0' is no port. " + PORT),
+    ({"allow": [{"port": "0443"}]}, "allow[0].port: '0443' is no port. " + PORT),
+    ({"allow": [{"port": 80, "protocol": "icmp"}]}, "allow[0].protocol: is 'icmp', but must be one of tcp, udp."),
+    ({"allow": [{"port": "80/tcp", "protocol": "udp"}]}, "allow[0].protocol: is udp, but the port says tcp."),
+    (
+        {"allow": [{"port": 80, "comment": 'a "quote"'}]},
+        "allow[0].comment: must be at most 80 letters, digits, blanks and , . : ; / _ ( ) @ + # = -",
+    ),
+    (
+        {"allow": [{"port": 80, "comment": "x" * 81}]},
+        "allow[0].comment: must be at most 80 letters, digits, blanks and , . : ; / _ ( ) @ + # = -",
+    ),
+    (
+        {"allow": [{"port": 80, "comment": "two\nlines"}]},
+        "allow[0].comment: must be at most 80 letters, digits, blanks and , . : ; / _ ( ) @ + # = -",
+    ),
+    (
+        {"allow": [{"port": 80, "comment": "a line\n"}]},
+        "allow[0].comment: must be at most 80 letters, digits, blanks and , . : ; / _ ( ) @ + # = -",
+    ),
+    ({"allow": [{"ports": 80}]}, "allow[0].ports: there is no such key. The keys are port, protocol, sources, comment."),
+    ({"allow": [80]}, "allow[0]: must be a dictionary with the keys port, protocol, sources, comment."),
+    # The rest
+    ({"trusted_interfaces": ["eth0 -j ACCEPT"]},
+     "trusted_interfaces[0]: 'eth0 -j ACCEPT' is no interface name. Write one such as wg0, or wg+ for all that begin so."),
+    ({"trusted_interfaces": ["x" * 16]},
+     "trusted_interfaces[0]: '{0}' is no interface name. Write one such as wg0, or wg+ for all that begin so.".format("x" * 16)),
+    ({"trusted_interfaces": ["wg0\n"]},
+     "trusted_interfaces[0]: 'wg0\\n' is no interface name. Write one such as wg0, or wg+ for all that begin so."),
+    ({"trusted_interfaces": ["+"]},
+     "trusted_interfaces[0]: '+' is no interface name. Write one such as wg0, or wg+ for all that begin so."),
+    ({"policy": "drop"}, "policy: is 'drop', but must be one of reject, accept."),
+    ({"reject_with": "host"},
+     "reject_with: is 'host', but must be one of icmp-port-unreachable, tcp-reset, icmp-admin-prohibited, drop."),
+    ({"engine": "ipset"}, "engine: is 'ipset', but must be one of iptables, knockd."),
+    ({"knockd_interface": "eth+"}, "knockd_interface: 'eth+' " + INTERFACE),
+    ({"knockd_interface": "eth0\n"}, "knockd_interface: 'eth0\\n' " + INTERFACE),
+    ({"knockd_interface": "eth0 [x]"}, "knockd_interface: 'eth0 [x]' " + INTERFACE),
+    ({"knockd_interface": "eth0;id"}, "knockd_interface: 'eth0;id' " + INTERFACE),
+    ({"knockd_interface": "$(id)"}, "knockd_interface: '$(id)' " + INTERFACE),
+    ({"knockd_interface": "x" * 16}, "knockd_interface: '{0}' ".format("x" * 16) + INTERFACE),
+    ({"state": "gone"}, "state: is 'gone', but must be one of present, absent."),
+    ({"ip_versions": []}, "ip_versions: is empty. Name ipv4, ipv6 or both."),
+    ({"ip_versions": ["ipv5"]}, "ip_versions[0]: is 'ipv5', but must be one of ipv4, ipv6."),
+    ({"ip_versions": "ipv4"}, "ip_versions: must be a list."),
+    ({"ipv6_prefix": 63}, "ipv6_prefix: must be a whole number from 64 to 128."),
+    ({"ipv6_prefix": 129}, "ipv6_prefix: must be a whole number from 64 to 128."),
+    ({"list_size": 0}, "list_size: must be a whole number from 1 to 1000000."),
+    ({"icmp": "perhaps"}, "icmp: must be true or false."),
+    ({"log": 2}, "log: must be true or false."),
+    ({"persist": "never"}, "persist: must be true or false."),
+    (
+        {"trusted_sources": ["192.0.2.1", "0.0.0.0/0"]},
+        "trusted_sources[1]: 0.0.0.0/0 is everybody, so no door would need a knock. Name the addresses that are yours.",
+    ),
+    (
+        dict(one(), allow=[{"port": 22, "sources": ["::/0"]}]),
+        "allow[0].port: is open to everyone here, but door 'ssh' is to open it: the door would be void. "
+        "Name the sources that need no knock, or take one of the two out.",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), REFUSED, ids=[item[1].split(":")[0] + "-" + str(n) for n, item in enumerate(REFUSED)]
+)
+def test_refused(options, message):
+    with pytest.raises(SpecError) as refusal:
+        spec_from_options(options)
+    assert str(refusal.value) == message
+    assert str(refusal.value).startswith(refusal.value.option + ": ")
+
+
+def test_the_prefix_is_in_every_path():
+    for options, message in REFUSED:
+        with pytest.raises(SpecError) as refusal:
+            spec_from_options(options, prefix="portknock_")
+        assert str(refusal.value).startswith("portknock_" + message.split(":")[0])
+        if "doors[" in message.partition(": ")[2]:
+            assert " doors[" not in str(refusal.value)
+
+
+TAKEN = [
+    one(knock=["7000", "7001", "6999"]),
+    one(knock=["7000", "7002"]),
+    one(knock=["7001", "7000", "7002"]),
+    one(knock=["7005", "9100"], close=["9100", "7005"]),
+    dict(one(), allow=[{"port": 22, "sources": ["192.0.2.1"]}]),
+    dict(one(), allow=[{"port": "22/udp"}, {"port": "7005/udp"}]),
+    two(["1000", "500"], ["2000", "500"]),
+    two(["1000", "500"], ["500", "3000"]),
+    one(name="a23456789012345_"),
+    one(window=86400, step_timeout=86400),
+    {"trusted_interfaces": ["wg+", "eth0.100", "br-lan", "x" * 15, "y" * 14 + "+"]},
+    {"trusted_sources": ["192.0.2.0/24", "2001:db8::/32", "0.0.0.0/1", "fc00::/7"]},
+    {"ipv6_prefix": "64", "list_size": "100", "log": "yes", "icmp": "no"},
+    {"doors": None, "allow": None},
+]
+
+
+@pytest.mark.parametrize("options", TAKEN)
+def test_taken(options):
+    spec_from_options(options)
+
+
+def test_defaults():
+    spec = spec_from_options(one())
+    door = spec.doors[0]
+    assert (door.window, door.step_timeout, door.sources, door.close, door.once) == (15, 5, (), (), False)
+    assert (spec.policy, spec.reject_with, spec.allow, spec.trusted_sources) == (
+        "reject",
+        "icmp-port-unreachable",
+        (),
+        (),
+    )
+    assert (spec.trusted_interfaces, spec.icmp, spec.ip_versions) == (("lo",), True, ("ipv4", "ipv6"))
+    assert (spec.ipv6_prefix, spec.list_size, spec.log) == (128, 4096, False)
+
+
+def test_none_is_the_default():
+    given_none = dict(
+        one(window=None, step_timeout=None, once=None, sources=None, close=None), policy=None, icmp=None, list_size=None
+    )
+    assert spec_from_options(given_none) == spec_from_options(one())
+
+
+def test_ports_as_yaml_gives_them():
+    """A number and its text are the same port; ansible hands the module texts, include_role keeps numbers."""
+    door = spec_from_options(one(knock=[7005, "9100/udp"], opens=[22, "80-90", "53/udp", 443])).doors[0]
+    assert door.knock == (Step(7005, "tcp"), Step(9100, "udp"))
+    assert door.opens == (Ports(22, 22, "tcp"), Ports(80, 90, "tcp"), Ports(53, 53, "udp"), Ports(443, 443, "tcp"))
+
+
+def test_a_yaml_octal_is_refused_where_it_shows():
+    """YAML 1.1 reads 0022 without quotes as 18; the quoted text keeps its zero and is refused."""
+    with pytest.raises(SpecError, match="no leading zero"):
+        spec_from_options(one(knock=["0022"]))
+    assert spec_from_options(one(opens=[0o22])).doors[0].opens == (Ports(18, 18, "tcp"),)
+
+
+def test_allow_takes_the_protocol_from_either_place():
+    spec = spec_from_options(
+        {"allow": [{"port": "53/udp"}, {"port": 53, "protocol": "udp"}, {"port": "53/udp", "protocol": "udp"}]}
+    )
+    assert {allow.ports for allow in spec.allow} == {Ports(53, 53, "udp")}
+
+
+def test_families_come_in_one_order():
+    assert spec_from_options({"ip_versions": ["ipv6", "ipv4", "ipv6"]}).ip_versions == ("ipv4", "ipv6")
+
+
+def test_networks():
+    spec = spec_from_options({"trusted_sources": ["192.0.2.7", "2001:DB8::7"]})
+    assert spec.trusted_sources == (ipaddress.ip_network("192.0.2.7/32"), ipaddress.ip_network("2001:db8::7/128"))
+
+
+# No message may hold a step. Steps from 10000 on are five digits that nothing else here has.
+
+steps = st.integers(10000, 70000).flatmap(
+    lambda port: st.sampled_from(
+        ["{0}", "{0}/udp", "{0}/tcp", "{0}/icmp", "0{0}", "{0}-65535", "{0} ", "{0},1", "x{0}", "-{0}"]
+    ).map(lambda text: text.format(port))
+)
+knocks = st.lists(steps, max_size=9)
+
+
+@given(first=knocks, second=knocks, close=knocks, opens=st.sampled_from(["22", "10000-60000", "10000-65535/udp", "1"]),
+       allowed=st.sampled_from(["80", "9999-65535"]), name=st.sampled_from(["b", "a"]))  # fmt: skip
+def test_no_message_holds_a_step(first, second, close, opens, allowed, name):
+    options = {
+        "doors": [
+            {"name": "a", "knock": first, "close": close, "opens": ["23"]},
+            {"name": name, "knock": second, "opens": [opens]},
+        ],
+        "allow": [{"port": allowed}],
+    }
+    try:
+        spec_from_options(options)
+    except SpecError as error:
+        message = str(error)
+        for step in first + second + close:
+            digits = re.search(r"[1-9][0-9]{4}", step).group(0)
+            assert digits in ("65535", "10000", "60000") or digits not in message
+
+
+neighbours = st.lists(st.integers(11000, 11012).map(str), min_size=2, max_size=4)
+
+
+@given(first=neighbours, second=neighbours)
+def test_no_message_about_scans_and_clashes_holds_a_step(first, second):
+    said = ""
+    try:
+        spec_from_options(two(first, second))
+    except SpecError as error:
+        said = str(error)
+    assert not [step for step in first + second if step in said]
+
+
+def test_many_doors_are_read_quickly():
+    """Every check is linear or nearly so; ten times the doors must not cost a hundred times."""
+
+    def seconds(count):
+        items = [
+            {"name": "d{0}".format(n), "knock": [str(20000 + n), str(40000 - n), str(50000 + n)], "opens": [str(1 + n)]}
+            for n in range(count)
+        ]
+        best = []
+        for _turn in range(3):
+            start = perf_counter()
+            spec_from_options({"doors": items})
+            best.append(perf_counter() - start)
+        return min(best)
+
+    assert seconds(2000) < 40 * seconds(200)

@@ -1,0 +1,265 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook client_config: whatever calls ssh gets in, with one knock a connection, both counted on the host."""
+
+import base64
+import json
+import os
+import re
+import stat
+import subprocess
+import time
+
+import pytest
+from rig import faults
+from rig.controller import PING, SSH_CONFIG
+from rig.counter import Counter, close_doors
+from rig.packets import IPV4
+from rig.peer import OPEN, TARGET
+from rig.target import ROOT, clean_environment, door
+
+STEPS = ("17005", "19100/udp", "13100")
+DOOR = door(*STEPS, window=600)
+PROGRAMS = ("python", "bash")
+PLAYBOOK = "sesame.portknock.client_config"
+README = re.search(r"^### People$.*?^### ", (ROOT / "README.md").read_text(), re.M | re.S)[0]
+LINES = re.findall(r"^\$ (.*192\.0\.2\.11.*); ssh \S+$", README, re.M)
+
+
+class Person:
+    """Somebody with an ssh configuration that includes what the playbook writes."""
+
+    def __init__(self, controller, host):
+        """Take the controller, whose namespace and key are used, and the target's address."""
+        self.controller, self.host = controller, host
+        self.home = controller.folder / "person"
+        self.home.mkdir()
+        # A name that a shell and ssh must be told of with care.
+        self.directory = self.home / "it's mine"
+        self.config = self.home / "config"
+        self.write_config()
+
+    def write_config(self, *more):
+        """Write the person's own ssh configuration."""
+        lines = [f"IdentityFile {self.controller.key}", "ControlPath none"]
+        text = SSH_CONFIG.format(more="\n    ".join(lines))
+        self.config.write_text("\n".join([f'Include "{self.directory}/config"', *more, text]))
+
+    def run_playbook(self, *words, hosts=None, program="python"):
+        """Run the playbook; return the finished process."""
+        inventory = self.home / "inventory.json"
+        known = {"target": {"ansible_host": self.host, "ansible_user": "root", "portknock_doors": [DOOR]}}
+        group = {"hosts": known if hosts is None else hosts, "vars": {"ansible_become": True}}
+        inventory.write_text(json.dumps({"all": group}))
+        more = {
+            "portknock_client_directory": str(self.directory),
+            "portknock_client_program": program,
+            "portknock_client_ssh_config": str(self.config),
+        }
+        environment = clean_environment(
+            HOME=str(self.home), ANSIBLE_HOME=str(self.home), ANSIBLE_NOCOLOR="1", LC_ALL="C.UTF-8",
+            ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".build"), ANSIBLE_CONFIG=str(self.controller.folder / "ansible.cfg"),
+        )  # fmt: skip
+        ansible = self.controller._playbook
+        done = self.controller.namespace.run(
+            ansible, "-i", inventory, PLAYBOOK, "-e", json.dumps(more), *words, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        for step in STEPS:
+            assert step.partition("/")[0] not in done.stdout + done.stderr
+        return done
+
+    def run(self, *words, check=True, **environment):
+        """Run a command as this person; return the finished process."""
+        return self.controller.namespace.run(
+            *words, check=check, timeout=60, env=clean_environment(HOME=str(self.home), **environment)
+        )
+
+    @property
+    def ssh_words(self):
+        """How this person's ssh is called."""
+        return ["ssh", "-F", str(self.config)]
+
+    def ssh(self, *words, options=(), host="target", **more):
+        """Run a command on the target by ssh."""
+        given = [word for option in options for word in ("-o", option)]
+        return self.run(*self.ssh_words, *given, host, *(words or ["echo in"]), **more)
+
+
+def changes(done):
+    """Return how many tasks changed something."""
+    return int(re.search(r"changed=(\d+)", done.stdout)[1])
+
+
+@pytest.fixture
+def person(rig, controller):
+    """Somebody, and a door that is closed to them, over IPv4."""
+    rig.target.apply(DOOR)
+    return Person(controller, TARGET[IPV4])
+
+
+@pytest.fixture
+def counter(rig):
+    """The knocks and connections that the target sees."""
+    return Counter(rig, STEPS[-1])
+
+
+def copied(rig, path, data):
+    """Tell whether a file of the target has this content."""
+    return faults.inside(rig, path).read_bytes() == data
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_client_knocks_once(rig, family, program, person, counter):
+    person.host = TARGET[family]
+    person.run_playbook(program=program)
+    data = os.urandom(3_000_000)
+    local = person.home / "data"
+    local.write_bytes(data)
+    rig.target.namespace.run(
+        "sh", "-ec", "rm -rf /run/own/repo; git init -q /run/own/repo; cd /run/own/repo; echo a >a; git add a; "
+        "git -c user.name=a -c user.email=a commit -qm a"
+    )  # fmt: skip
+    by_ssh = " ".join(person.ssh_words)
+
+    def ansible():
+        run = person.controller.play(
+            PING, hosts={"target": {"ansible_host": person.host, "ansible_ssh_common_args": f"-F {person.config}"}}
+        )
+        assert run.code == 0, run.output
+        person.controller.close()
+
+    clients = {
+        "ssh": person.ssh,
+        "ssh by address": lambda: person.ssh(host=person.host),
+        "ssh with much output": lambda: person.ssh("base64", "-w0", str(local)),
+        "scp": lambda: person.run("scp", "-F", person.config, local, "target:/run/own/by-scp"),
+        "sftp": lambda: person.run("sftp", "-F", person.config, f"target:{local}", person.home / "by-sftp"),
+        "rsync": lambda: person.run("rsync", "-e", by_ssh, local, "target:/run/own/by-rsync"),
+        "git": lambda: person.run("git", "clone", "target:/run/own/repo", person.home / "repo", GIT_SSH_COMMAND=by_ssh),
+        "ansible": ansible,
+    }
+    for name, client in clients.items():
+        close_doors(rig)
+        assert person.controller.gets_in(host=person.host) is False
+        counter.take()
+        done = client()
+        assert (name, counter.take()) == (name, (1, 1)), done
+        if name == "ssh with much output":
+            assert base64.b64decode(done.stdout) == data
+    assert copied(rig, "/run/own/by-scp", data)
+    assert copied(rig, "/run/own/by-rsync", data)
+    assert (person.home / "by-sftp").read_bytes() == data
+    assert (person.home / "repo" / "a").read_text() == "a\n"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_master_knocks_once_for_many(person, counter, program):
+    person.run_playbook(program=program)
+    path = person.home / "cp"
+    options = ("ControlMaster=auto", "ControlPersist=60", f"ControlPath={path}")
+    # A master that goes to the background keeps what it was started with; the test waits for none of it.
+    for _turn in range(4):
+        done = subprocess.run(
+            person.controller.namespace.words(
+                *person.ssh_words, *[word for option in options for word in ("-o", option)], "target", "echo in"
+            ),
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.stdout == b"in\n"
+    assert counter.take() == (1, 1)
+    person.run("ssh", "-F", person.config, "-o", f"ControlPath={path}", "-O", "exit", "target")
+    assert "hostname" in person.run(*person.ssh_words, "-G", "target").stdout
+    assert counter.take() == (0, 0)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_lost_step_costs_a_second_knock(rig, person, counter, program):
+    person.run_playbook(program=program)
+    lose = "-t raw -A PREROUTING -p udp --dport 19100 -m statistic --mode nth --every 3 --packet 0 -j DROP"
+    rig.target.namespace.run("iptables", *lose.split())
+    assert person.ssh().stdout == "in\n"
+    assert counter.take()[0] == 2
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_wrong_knock_ends_and_says_so(rig, person, program):
+    person.run_playbook(program=program)
+    rig.target.reset()
+    rig.target.apply(dict(DOOR, knock=["18000", "14000"]))
+    began = time.monotonic()
+    done = person.ssh(check=False)
+    assert time.monotonic() - began < 40
+    assert done.returncode == 255
+    assert re.search(r"^portknock: port 22 of \S+ did not open with [2-9]\d? knock", done.stderr, re.M), done.stderr
+    assert "refused" in done.stderr
+    for step in STEPS:
+        assert step.partition("/")[0] not in done.stderr
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_several_at_once_do_not_disturb_each_other(person, counter, program):
+    person.run_playbook(program=program)
+    words = person.controller.namespace.words(*person.ssh_words, "target", "echo in")
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) for _number in range(4)]
+    assert [process.communicate(timeout=60)[0] for process in running] == [b"in\n"] * 4
+    assert counter.take() == (4, 4)
+
+
+def test_the_files(person):
+    assert changes(person.run_playbook("--check", "--diff")) > 0
+    assert not person.directory.exists()
+    assert changes(person.run_playbook("--diff", "-vvv")) > 0
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [person.directory, *person.directory.iterdir()]}
+    assert modes.pop(person.directory.name) == 0o700
+    assert set(modes.values()) == {0o600}
+    text = (person.directory / "config").read_text()
+    assert "Changes are lost" in text.splitlines()[0]
+    assert PLAYBOOK in text.splitlines()[0]
+    holders = {path.name for path in person.directory.iterdir() if "17005" in path.read_text()}
+    assert holders == {"knocks"}
+    assert changes(person.run_playbook("--diff")) == 0
+
+
+def test_hosts_that_went_go(person):
+    knock = {"ansible_knock": list(STEPS)}
+    person.run_playbook(hosts={"one": knock, "two": knock, "open": {}})
+    text = (person.directory / "config").read_text()
+    assert re.findall(r"^Host (.*)$", text, re.M) == ["one", "two"]
+    person.run_playbook("--check", hosts={"two": knock})
+    assert (person.directory / "config").read_text() == text
+    person.run_playbook(hosts={"two": knock})
+    assert re.findall(r"^Host (.*)$", (person.directory / "config").read_text(), re.M) == ["two"]
+    assert [line.split()[0] for line in (person.directory / "knocks").read_text().splitlines()] == ["two"]
+
+
+def test_hosts_behind_a_jump_host_are_left_out(person):
+    knock = {"ansible_knock": list(STEPS)}
+    hosts = {"by_config": knock, "by_variable": dict(knock, ansible_ssh_common_args="-J bastion"), "direct": knock}
+    for _turn in range(2):
+        # The second time what the playbook wrote is in the configuration too.
+        person.write_config("Host by_config", "    ProxyJump bastion")
+        person.run_playbook(hosts=hosts)
+        text = (person.directory / "config").read_text()
+        assert re.findall(r"^Host (.*)$", text, re.M) == ["direct"]
+        assert re.findall(r"^# (\S+) is left out: ssh reaches it through a jump host", text, re.M) == [
+            "by_config",
+            "by_variable",
+        ]
+    # One that gets a jump host after it was written is seen as well.
+    person.write_config("Host direct by_config", "    ProxyJump bastion")
+    person.run_playbook(hosts=hosts)
+    assert "\nHost " not in (person.directory / "config").read_text()
+
+
+@pytest.mark.parametrize("tool", ["/dev/$p", "knock ", "nc ", "nmap "])
+def test_the_lines_that_the_readme_shows(rig, tool):
+    """The article's own is in test_knockers."""
+    found = [line for line in LINES if tool in line]
+    assert len(found) == 1
+    rig.target.apply(door("7144", "2791/udp", "9318", opens=(2222,)))
+    assert rig.client.probe(2222) != OPEN
+    done = rig.client.namespace.run("bash", "-c", found[0].replace("192.0.2.11", TARGET[IPV4]), check=False, timeout=60)
+    assert rig.client.probe(2222) == OPEN, (done.stdout, done.stderr)

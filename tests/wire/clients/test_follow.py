@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A play that closes the door it comes through goes on to its end, and a door's knock changes in one run."""
+
+import re
+
+from rig.controller import MODULE, PING, knock_task
+from rig.guard import DOOR, NEW, Case
+from rig.target import door
+from test_knock_ssh import BEHIND, end_masters
+
+SHORT = dict(DOOR, window=4)
+OTHER = dict(door(7100, "9200/udp", 3300), window=4)
+ROLE = {"name": "role", "ansible.builtin.include_role": {"name": "sesame.portknock.portknock"}}
+LATER = {"name": "later", "ansible.builtin.pause": {"seconds": 7}}
+
+
+def test_a_play_of_plain_ssh_goes_on_through_the_closed_door(rig, controller):
+    """Its master is gone and the window over when it needs the next connection: the role has changed to knock_ssh."""
+    case = Case(rig, controller)
+    short = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config} -o ControlMaster=auto -o ControlPersist=2s"}
+    run = controller.play(
+        *[dict(task, tags=["always"]) for task in (PING, ROLE, LATER, dict(PING, name="after"))],
+        hosts={"target": {"portknock_doors": [SHORT]}}, environment=short, words=["--tags", "portknock_ruleset"],
+    )  # fmt: skip
+    assert run.code == 0, run.output
+    assert run.only(task="after").kind == "ok"
+    case.check_target(NEW)
+
+
+def test_a_changed_knock_in_one_run(rig, controller):
+    """In by the old steps, confirmed by the new ones, and on with the old ones' owner told what to change."""
+    case = Case(rig, controller)
+    case.check(NEW, controller.play(knock_task(SHORT), hosts={"target": BEHIND}))
+    end_masters(controller)
+    run = controller.play(LATER, knock_task(OTHER), hosts={"target": BEHIND})
+    case.check(NEW, run)
+    result = run.only(task=MODULE).result
+    assert (result["guard"]["knocked"], result["guard"]["tries"]) == ("ssh", 1)
+    assert "ansible_knock of target has other steps" in re.sub(r"\s+", " ", run.output)
+    end_masters(controller)
+    there = {**BEHIND, "ansible_knock": OTHER["knock"]}
+    assert controller.play(LATER, PING, hosts={"target": there}).code == 0
+    end_masters(controller)
+    assert controller.play(LATER, PING, hosts={"target": BEHIND}).code != 0, "the steps before open nothing"

@@ -1,0 +1,279 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A controller that is killed, a module that is killed, two controllers at once, an administrator at the console."""
+
+import contextlib
+import signal
+import time
+
+import pytest
+from rig import faults
+from rig.controller import Controller
+from rig.guard import DOOR, EITHER, NEW, OLD, TIMEOUT, Case
+from rig.target import door
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("number", "whole"),
+    [pytest.param(number, True, id=f"{number.name}-all it started") for number in SIGNALS]
+    + [pytest.param(signal.SIGKILL, False, id="SIGKILL-alone")]
+    + [pytest.param(number, False, id=f"{number.name}-alone", marks=pytest.mark.soak) for number in SIGNALS[:2]],
+)
+class TestControllerKilled:
+    """ansible-playbook gets a signal, as from a terminal all its processes, or as from the machine it alone."""
+
+    def test_before_the_apply(self, rig, controller, number, whole):
+        """The module is at work on the host; it may end its work, or end."""
+        case = Case(rig, controller)
+        with faults.restore_that(rig, "sleep 2"):
+            run = case.apply(start=True)
+            run.until(lambda: faults.is_loading(rig))
+            run.kill(number, whole)
+            run.wait()
+            self._check(case, OLD if whole else EITHER)
+
+    def test_between_apply_and_confirm(self, rig, controller, number, whole):
+        case = Case(rig, controller)
+        with case.waiting():
+            run = case.apply(start=True)
+            run.until(case.applied)
+            run.kill(number, whole)
+            run.wait()
+            if whole:
+                faults.settled(rig)
+        self._check(case, OLD if whole else EITHER)
+
+    def test_during_the_confirm(self, rig, controller, number, whole):
+        case = Case(rig, controller)
+        with contextlib.ExitStack() as stack, case.waiting():
+            run = case.apply(start=True, guard_timeout=10)
+            run.until(case.applied)
+            stack.enter_context(faults.held(rig, faults.LOCK))
+            waiting = stack.pop_all()
+        with waiting:
+            run.until(lambda: faults.processes(rig, "guard.zip confirm"))
+            run.kill(number, whole)
+            run.wait()
+        self._check(case, EITHER)
+
+    def _check(self, case, end):
+        faults.settled(case.rig)
+        case.check(end, None) if end == EITHER else case.check_target(end)
+        case.check_next()
+
+
+@pytest.mark.parametrize("tty", [True, False], ids=["with a terminal", "without a terminal"])
+def test_the_ssh_of_the_module_is_killed(rig, controller, tty):
+    """No master keeps the session alive: sshd hangs up on the module while it loads the ruleset."""
+    case = Case(rig, controller)
+    controller.configure("ControlMaster no", "ControlPath none")
+    environment = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config}", "ANSIBLE_SSH_USETTY": str(tty)}
+    with faults.restore_that(rig, "sleep 2"):
+        run = case.apply(start=True, run={"environment": environment})
+        run.until(lambda: faults.is_loading(rig))
+        run.kill(signal.SIGKILL)
+        run.wait()
+        faults.settled(rig)
+        case.check_target(OLD)
+    case.check_next()
+
+
+def test_the_module_is_killed(rig, controller):
+    """Half of the ruleset is loaded, nobody is left to answer; the task says what became of it."""
+    case = Case(rig, controller)
+    with faults.restore_that(rig, "sleep 2", ["ipv6"]):
+        run = case.apply(start=True)
+        run.until(lambda: faults.is_loading(rig))
+        faults.send(rig, "KILL", faults.processes(rig, "AnsiballZ_knock_ruleset"))
+        case.check(OLD, run.wait())
+    case.check_next()
+
+
+def test_the_next_run_finishes_what_a_killed_module_left(rig, controller):
+    """It need not wait for the deadline."""
+    case = Case(rig, controller)
+    with faults.restore_that(rig, "sleep 2", ["ipv6"]):
+        run = case.apply(start=True, guard_timeout=120)
+        run.until(lambda: faults.is_loading(rig))
+        run.kill(signal.SIGKILL)
+        faults.send(rig, "KILL", faults.processes(rig, "AnsiballZ_knock_ruleset"))
+    case.check_next()
+
+
+def test_the_next_run_finishes_what_a_killed_controller_left(rig, controller):
+    """The same controller sees that its earlier run is gone."""
+    case = Case(rig, controller)
+    with case.waiting():
+        run = case.apply(start=True, guard_timeout=120)
+        run.until(case.applied)
+        run.kill(signal.SIGKILL)
+        run.wait()
+    case.check_next()
+
+
+def test_the_next_run_finishes_what_a_killed_agent_left(rig, controller):
+    """Nobody acts at the deadline; the rules stay, and the next run gives the old ones back before it goes on."""
+    case = Case(rig, controller)
+    with case.waiting():
+        run = case.apply(start=True)
+        run.until(case.applied)
+        deadline = faults.pending(rig)["deadline"]
+        faults.send(rig, "KILL", faults.processes(rig, "guard.zip wait"))
+        run.kill(signal.SIGKILL)
+        run.wait()
+    time.sleep(max(0, deadline - time.monotonic()) + 0.5)
+    assert case.applied(), "somebody acted although the agent was dead"
+    rig.client.knock(*(7000, "9100/udp", 3100))
+    case.check_next()
+
+
+def test_two_controllers_at_once(rig, controller, core):
+    """The second is refused and says who is at it; the first is confirmed; then the second works."""
+    case = Case(rig, controller)
+    second = Controller(rig.client.namespace, controller.key, rig.target.folder / "second", core)
+    other = door(7500, 9500, opens=(22,))
+    with contextlib.closing(second):
+        with case.waiting():
+            rig.client.knock(*(7000, "9100/udp", 3100))
+            run = case.apply(start=True, guard_timeout=40)
+            run.until(case.applied)
+            owner = faults.pending(rig)["owner"]
+            with faults.way_blocked(rig, 7000):
+                pass
+            refused = second.apply(other, run={"environment": {"ANSIBLE_SSH_ARGS": reuse(controller)}}).only()
+        assert refused.kind == "failed"
+        assert "pending" in refused.result["msg"]
+        assert owner and owner in refused.result["msg"]
+        assert not refused.result.get("rolled_back")
+        case.check(NEW, run.wait())
+        case.check_door()
+
+
+def reuse(controller):
+    """Return ssh arguments with which another controller uses this one's running connection."""
+    path = next((controller.folder / "cp").iterdir())
+    return f"-F {controller.ssh_config} -o ControlMaster=no -o ControlPath={path}"
+
+
+def test_ten_controllers_at_once(rig, controller, core):
+    """Whoever comes first is confirmed; nobody hangs, nobody undoes it."""
+    case = Case(rig, controller)
+    all_of_them = [controller] + [
+        Controller(rig.client.namespace, controller.key, rig.target.folder / f"more-{number}", core)
+        for number in range(3)
+    ]
+    with contextlib.ExitStack() as stack:
+        for one in all_of_them[1:]:
+            stack.callback(one.close)
+        runs = [one.apply(DOOR, start=True) for one in all_of_them]
+        events = [run.wait().only() for run in runs]
+    said = [(event.kind, event.result.get("guard", {}).get("state")) for event in events]
+    assert said.count(("ok", "confirmed")) == 1, said
+    for kind, state in said:
+        assert (kind, state) in (("ok", "confirmed"), ("ok", "not_needed"), ("failed", None)) or kind == "failed", said
+    case.check_target(NEW)
+    case.check_door()
+
+
+@pytest.mark.parametrize("verb", ["confirm", "rollback"])
+def test_an_administrator_at_the_console(rig, controller, verb):
+    """Who stands at the console ends it with one plain command; the waiting controller is told."""
+    case = Case(rig, controller)
+    with case.waiting():
+        run = case.apply(start=True, guard_timeout=20)
+        run.until(case.applied)
+        said = rig.target.namespace.run("sh", "/run/portknock/status").stdout
+        assert "pending" in said
+        for step in ("7000", "9100", "3100"):
+            assert step not in said
+        rig.target.namespace.run("sh", f"/run/portknock/{verb}")
+        assert faults.last(rig)["outcome"] == {"confirm": "confirmed", "rollback": "rolled_back"}[verb]
+    case.check(NEW if verb == "confirm" else OLD, run.wait())
+    assert rig.target.namespace.run("sh", "/run/portknock/rollback", check=False).returncode != 0 or verb == "rollback"
+    case.check_target(NEW if verb == "confirm" else OLD)
+    case.check_next()
+
+
+def test_a_late_confirm_is_told_so(rig, controller):
+    """Exactly one of confirm and rollback wins, and the one that lost says it."""
+    case = Case(rig, controller)
+    with case.waiting():
+        run = case.apply(start=True)
+        run.until(case.applied)
+        name = faults.pending(rig)["id"]
+        faults.settled(rig)
+        late = rig.target.namespace.run("sh", "/run/portknock/confirm", name, check=False)
+        assert late.returncode != 0
+        assert "rolled back" in late.stdout
+    case.check(OLD, run.wait())
+
+
+def test_a_wrong_id_confirms_nothing(rig, controller):
+    case = Case(rig, controller)
+    with case.waiting():
+        run = case.apply(start=True)
+        run.until(case.applied)
+        for name in ("0123456789abcdef", "x", "../../etc"):
+            assert rig.target.namespace.run("sh", "/run/portknock/confirm", name, check=False).returncode != 0
+        assert case.applied()
+    case.check(NEW if run.wait().only().kind == "ok" else OLD, run)
+
+
+def test_a_confirm_over_the_old_connection_proves_nothing(rig, controller):
+    """A confirmation that comes over the connection that was there before is refused by the host itself."""
+    case = Case(rig, controller)
+    with case.waiting():
+        run = case.apply(start=True)
+        run.until(case.applied)
+        name = faults.pending(rig)["id"]
+        path = next((controller.folder / "cp").iterdir())
+        words = [
+            "ssh",
+            "-F",
+            "/dev/null",
+            "-o",
+            f"ControlPath={path}",
+            "root@10.77.0.1",
+            f"sh /run/portknock/confirm {name}",
+        ]
+        old = controller.namespace.run(*words, check=False)
+        assert old.returncode != 0
+        assert "older" in old.stdout, old.stdout + old.stderr
+        assert case.applied()
+        run.kill(signal.SIGKILL)
+        run.wait()
+        faults.settled(rig)
+    case.check_target(OLD)
+
+
+def test_nothing_is_kept_before_the_confirm(rig, controller):
+    """A reboot, or a restart of what loads the rules files, in the window gives the old rules; the version before is kept."""
+    case = Case(rig, controller)
+    case.check_next()
+    case.remember()
+    kept = faults.files(rig)["/etc/iptables/rules.v4"]
+    two = (DOOR, door(7500, 9500, name="two", opens=(8000,)))
+    with case.waiting():
+        rig.client.knock(*(7000, "9100/udp", 3100))
+        run = case.apply(*two, start=True, guard_timeout=20)
+        run.until(case.applied)
+        now = faults.files(rig)
+        assert {path: now[path] for path in case.files} == case.files
+        assert all("/.portknock-" in path for path in set(now) - set(case.files)), sorted(set(now) - set(case.files))
+    case.check(NEW, run.wait())
+    after = faults.files(rig)
+    assert after["/etc/iptables/rules.v4"] != kept
+    assert after["/etc/portknock/previous/rules.v4"] == kept
+
+
+def test_fifty_seconds_are_not_needed(rig, controller):
+    """What is confirmed does not wait: no fixed sleep anywhere on the good path."""
+    case = Case(rig, controller)
+    begun = time.monotonic()
+    case.check(NEW, case.apply(guard_timeout=50))
+    assert time.monotonic() - begun < 15
+    assert TIMEOUT < 50

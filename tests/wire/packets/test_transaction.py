@@ -1,0 +1,178 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A change is whole or not at all: both families, whatever fails on the way; and all of it can be taken out."""
+
+import time
+
+import pytest
+from rig.packets import IPV4, IPV6
+from rig.peer import OPEN, REFUSED
+from rig.target import COMMANDS, FAMILIES, door
+
+KNOCK = (7000, "9100/udp", 3100)
+DOOR = door(*KNOCK, opens=(2222,), window=600)
+ONE = {"doors": [DOOR], "persist": False}
+TWO = {"doors": [DOOR, door(7500, 9500, name="two", opens=(8000,))], "persist": False}
+FOREIGN = """
+:f2b-sshd - [0:0]
+-A INPUT -p tcp -m multiport --dports 2222 -j f2b-sshd
+-A INPUT -p tcp -m tcp --dport 80 -m comment --comment "the shop" -j ACCEPT
+-A f2b-sshd -j RETURN
+"""
+# It fails, or spoils what it is given, only when the ruleset is really loaded: not for --test, not for a probe.
+WRAPPER = """#!/bin/sh
+input=$(mktemp)
+cat >"$input"
+case " $* " in *" --test "*) real=yes ;; *) real="" ;; esac
+grep -q ' PORTKNOCK_PROBE \\|:PORTKNOCK_PROBE ' "$input" && real=yes
+if [ -z "$real" ]; then
+    {what}
+fi
+{real} "$@" <"$input"
+code=$?
+rm -f "$input"
+exit $code
+"""
+WHATS = {
+    "fails": "rm -f $input; echo the wrapper says no >&2; exit 4",
+    "gets a bad line": "sed -i '/^COMMIT/i -A INPUT -m nosuchmatch -j ACCEPT' \"$input\"",
+    "loses a rule and says nothing": "sed -i '/-A PORTKNOCK_HEAD -i lo/d' \"$input\"",
+}
+WRAPPER_PATH = "/usr/local/sbin/wrapper"
+
+
+class Broken:
+    """One family's restore command is broken within the block, on the target alone."""
+
+    def __init__(self, rig, family, what):
+        """Make the wrapper's text."""
+        command = COMMANDS[family]
+        self._run, self._link = rig.target.namespace.run, f"/etc/alternatives/{command}-restore"
+        self._real = f"/usr/sbin/{command}-{rig.backend}-restore"
+        self._text = WRAPPER.replace("{what}", WHATS[what]).replace("{real}", self._real)
+
+    def __enter__(self):
+        self._run(
+            "sh",
+            "-c",
+            f"cat >{WRAPPER_PATH}; chmod +x {WRAPPER_PATH}; ln -sfn {WRAPPER_PATH} {self._link}",
+            stdin=self._text,
+        )
+
+    def __exit__(self, *_error):
+        self._run("ln", "-sfn", self._real, self._link)
+
+
+def state(rig, counters=False):
+    """Return both rulesets without the lines that carry the time."""
+    saves = {family: rig.target.save(family, counters) for family in FAMILIES}
+    return {
+        family: [line.split(" [")[0] for line in text.splitlines() if line[0] != "#"] for family, text in saves.items()
+    }
+
+
+@pytest.mark.parametrize("broken", FAMILIES)
+@pytest.mark.parametrize("what", WHATS)
+def test_the_first_apply_fails(rig, what, broken):
+    rig.target.load(FOREIGN)
+    before = state(rig)
+    with Broken(rig, broken, what):
+        result = rig.target.module(**ONE, expect=1)
+    assert result["failed"]
+    assert result["msg"]
+    for step in ("7000", "9100", "3100"):
+        assert step not in result["msg"]
+    assert state(rig) == before
+    assert rig.target.module(**ONE)["changed"], "the next run works"
+
+
+@pytest.mark.parametrize("broken", FAMILIES)
+@pytest.mark.parametrize("what", WHATS)
+def test_a_later_apply_fails(rig, what, broken):
+    """What was in force stays in force, and who has knocked stays known."""
+    rig.target.load(FOREIGN)
+    rig.target.module(**ONE)
+    before = state(rig)
+    rig.client.knock(*KNOCK)
+    rig.client.knock(*KNOCK, family=IPV6)
+    if what == "loses a rule and says nothing":
+        rig.target.namespace.run(COMMANDS[broken], "-F", "PORTKNOCK_HEAD")
+        before = state(rig)
+    with Broken(rig, broken, what):
+        result = rig.target.module(**TWO, expect=1)
+    assert result["failed"]
+    assert state(rig) == before
+    if what == "loses a rule and says nothing":
+        rig.target.module(**ONE)
+    for family in FAMILIES:
+        assert rig.client.probe(2222, family) == OPEN
+        assert rig.other.probe(2222, family) == REFUSED[family]
+
+
+def test_a_held_lock_is_waited_for(rig):
+    if rig.backend == "nft":
+        pytest.skip("the nft backend has no lock: the kernel takes transactions one by one")
+    held = rig.target.namespace.start("flock", "/run/xtables.lock", "sleep", "3")
+    try:
+        time.sleep(0.3)
+        begun = time.monotonic()
+        assert rig.target.module(**ONE)["changed"]
+        assert time.monotonic() - begun > 2
+    finally:
+        held.wait()
+    assert rig.client.probe(2222) == REFUSED[IPV4]
+
+
+def test_check_mode_changes_nothing(rig):
+    rig.target.load(FOREIGN)
+    before = state(rig)
+    files = rig.target.namespace.run(
+        "find", "/etc", "/usr/local/sbin", "-newer", rig.target.folder / "arguments.json"
+    ).stdout
+    result = rig.target.module(**dict(ONE, persist=True), check=True)
+    assert result["changed"]
+    assert any("PORTKNOCK" in part["after"] for part in result["diff"])
+    assert state(rig) == before
+    after = rig.target.namespace.run(
+        "find", "/etc", "/usr/local/sbin", "-newer", rig.target.folder / "arguments.json"
+    ).stdout
+    assert after in (files, "")
+    assert not rig.target.namespace.read_proc("xt_recent/pk4_ssh")
+
+
+@pytest.mark.parametrize("foreign", ["", FOREIGN])
+def test_absent_gives_back_what_was_there(rig, foreign):
+    rig.target.load(foreign)
+    before = state(rig)
+    saves = {
+        family: [line for line in rig.target.save(family, True).splitlines() if line.startswith("[")]
+        for family in FAMILIES
+    }
+    assert rig.target.module(**TWO)["changed"]
+    result = rig.target.module(state="absent", doors=[], persist=False)
+    assert result["changed"]
+    assert state(rig) == before
+    for family in FAMILIES:
+        assert [line for line in rig.target.save(family, True).splitlines() if line.startswith("[")] == saves[family]
+        assert rig.client.probe(2222, family) == OPEN
+    assert not rig.target.module(state="absent", doors=[], persist=False)["changed"]
+
+
+def test_drift_is_mended(rig):
+    """Rules of ours that were removed, edited or moved by hand come back; nothing else is touched."""
+    rig.target.load(FOREIGN)
+    rig.target.module(**ONE)
+    wanted = state(rig)
+    damages = (
+        ["-D", "PORTKNOCK_REFUSE", "1"], ["-F", "PORTKNOCK_K1"], ["-D", "INPUT", "1"], ["-F", "PORTKNOCK"],
+        ["-I", "PORTKNOCK_D1", "-j", "ACCEPT"], ["-A", "PORTKNOCK_HEAD", "-j", "ACCEPT"],
+    )  # fmt: skip
+    for words in zip(damages, damages[1:] + damages[:1]):
+        for family, damage in zip(FAMILIES, words):
+            rig.target.namespace.run(COMMANDS[family], *damage)
+        assert rig.target.module(**ONE)["changed"], words
+        assert state(rig) == wanted, words
+        for family in FAMILIES:
+            assert rig.client.probe(2222, family) == REFUSED[family]

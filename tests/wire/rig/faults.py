@@ -1,0 +1,294 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can go wrong while a change waits for its confirmation, each as a block that ends it again."""
+
+import contextlib
+import json
+import subprocess
+import time
+from pathlib import Path
+
+from rig.target import COMMANDS, FAMILIES
+
+RUN = "/run/portknock"
+LOCK = "/run/portknock.lock"
+AGENT = RUN + "/guard.zip"
+OPTIONAL_FILES = ("/etc/iptables", "/etc/portknock", "/etc/systemd/system/portknock.service", "/etc/modprobe.d")
+CLEAN = """
+systemd=/etc/systemd/system
+rm -rf /run/portknock /etc/iptables /etc/portknock /usr/local/sbin/portknock-boot $systemd/portknock.service \\
+    $systemd/*/portknock.service /etc/modprobe.d/portknock.conf /run/own/ansible
+mkdir /etc/iptables
+"""
+# What a wrapper around iptables-restore does when the ruleset is really loaded: not for --test, not for a probe.
+WRAPPER = """#!/bin/sh
+input=$(mktemp)
+cat >"$input"
+case " $* " in *" --test "*) real=yes ;; *) real="" ;; esac
+grep -q ' PORTKNOCK_PROBE \\|:PORTKNOCK_PROBE ' "$input" && real=yes
+if [ -z "$real" ]; then
+    echo "$$" >>/run/own/restores
+    {what}
+fi
+{real} "$@" <"$input"
+code=$?
+rm -f "$input"
+exit $code
+"""
+FAILS = "rm -f $input; echo the wrapper says no >&2; exit 4"
+UNTRACKED = """*raw
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A PREROUTING -p tcp -m tcp --dport {port} -j CT --notrack
+-A OUTPUT -p tcp -m tcp --sport {port} -j CT --notrack
+COMMIT
+"""
+
+
+def inside(rig, path):
+    """Return where a path of the target is seen from here."""
+    return Path(f"/proc/{rig.target.namespace.pid}/root{path}")
+
+
+def text_of(rig, path):
+    """Return a file of the target, '' where there is none."""
+    try:
+        return inside(rig, path).read_text(errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def processes(rig, words):
+    """Return the ids, as the target counts them, of its processes with these words in their command line."""
+    found = []
+    for folder in inside(rig, "/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            if words in line:
+                found.append(int(folder.name))
+    return found
+
+
+def send(rig, signal_name, pids):
+    """Send a signal to processes of the target."""
+    if pids:
+        rig.target.namespace.run("kill", "-" + signal_name, *pids, check=False)
+
+
+def clean_up(rig):
+    """Take away what the collection left on the target: processes, files, rules."""
+    send(rig, "KILL", processes(rig, AGENT) + sessions(rig))
+    rig.target.namespace.run("sh", "-c", CLEAN)
+    rig.target.reset()
+
+
+def pending(rig):
+    """Return the record of the change that is pending, or an empty dictionary."""
+    return json.loads(text_of(rig, RUN + "/pending.json") or "{}")
+
+
+def last(rig):
+    """Return how the last change ended."""
+    return json.loads(text_of(rig, RUN + "/last.json") or "{}")
+
+
+def is_applied(rig):
+    """Tell whether a change is in force and waits to be confirmed."""
+    return pending(rig).get("state") == "applied"
+
+
+def ruleset(rig):
+    """Return both rulesets without what changes by itself: counters and the lines that carry the time."""
+    saves = {family: rig.target.save(family) for family in FAMILIES}
+    return {
+        family: [line.split(" [")[0].rstrip() for line in text.splitlines() if line[0] != "#"]
+        for family, text in saves.items()
+    }
+
+
+def ours(lines):
+    """Tell which lines of a ruleset are ours."""
+    return [line for line in lines if "PORTKNOCK" in line or "portknock:" in line]
+
+
+def foreign(rules):
+    """Return the lines of both rulesets that are not ours."""
+    return {family: [line for line in lines if line not in ours(lines)] for family, lines in rules.items()}
+
+
+def files(rig):
+    """Return path to content of all files that the collection may leave on the target."""
+    found = {}
+    for top in OPTIONAL_FILES:
+        path = inside(rig, top)
+        for one in [path] if path.is_file() else sorted(path.rglob("*")):
+            if one.is_file():
+                found[top + str(one)[len(str(path)) :]] = one.read_bytes()
+    return found
+
+
+# Faults of the target
+
+
+@contextlib.contextmanager
+def restore_that(rig, what, families=FAMILIES):
+    """Within the block the families' restore command does something else first, or instead."""
+    run = rig.target.namespace.run
+    try:
+        for family in families:
+            command = COMMANDS[family] + "-restore"
+            real = f"/usr/sbin/{COMMANDS[family]}-{rig.backend}-restore"
+            text = WRAPPER.replace("{what}", what).replace("{real}", real)
+            path = "/usr/local/sbin/wrapped-" + command
+            line = f"cat >{path}; chmod +x {path}; ln -sfn {path} /etc/alternatives/{command}"
+            run("sh", "-c", line, stdin=text)
+        yield
+    finally:
+        for family in families:
+            command = COMMANDS[family] + "-restore"
+            run("ln", "-sfn", f"/usr/sbin/{COMMANDS[family]}-{rig.backend}-restore", f"/etc/alternatives/{command}")
+        run("rm", "-f", "/run/own/restores")
+
+
+def is_loading(rig):
+    """Tell whether a wrapped restore command has begun to load something."""
+    return bool(text_of(rig, "/run/own/restores"))
+
+
+@contextlib.contextmanager
+def cut_off(rig, families=FAMILIES):
+    """Within the block the new rules cut everything, running sessions too, and no knock arrives.
+
+    The target tracks no connection to port 22, so a packet of a running session looks like a stranger's.
+    """
+    with untracked(rig, families=families), way_blocked(rig, 7000, families=families):
+        yield
+
+
+@contextlib.contextmanager
+def untracked(rig, port=22, families=FAMILIES):
+    """Within the block the target tracks no connection to the port."""
+    for family in families:
+        rig.target.restore(family, UNTRACKED.format(port=port), "--noflush")
+    try:
+        yield
+    finally:
+        for family in families:
+            rig.target.namespace.run(COMMANDS[family], "-w", "-t", "raw", "-F")
+
+
+@contextlib.contextmanager
+def small_disk(rig, folder, kilobytes=256):
+    """Within the block a folder of the target is on a small disk of its own."""
+    run = rig.target.namespace.run
+    run("mkdir", "-p", folder)
+    run("mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder)
+    try:
+        yield
+    finally:
+        run("umount", "-l", folder)
+
+
+@contextlib.contextmanager
+def full(rig, folder):
+    """Within the block there is no room on the disk of a folder of the target; it must be a small one."""
+    path = folder + "/full"
+    rig.target.namespace.run("sh", "-c", f"head -c 64M /dev/zero >{path}", check=False)
+    assert rig.target.namespace.run("sh", "-c", f"echo more >>{path}", check=False).returncode, "there is room left"
+    try:
+        yield
+    finally:
+        rig.target.namespace.run("rm", "-f", path)
+
+
+@contextlib.contextmanager
+def full_run(rig):
+    """Within the block /run is full."""
+    rig.target.namespace.run("mount", "-o", "remount,size=16M", "/run")
+    try:
+        with full(rig, "/run"):
+            yield
+    finally:
+        rig.target.namespace.run("mount", "-o", "remount,size=50%", "/run")
+
+
+@contextlib.contextmanager
+def read_only(rig, folder):
+    """Within the block a folder of the target cannot be written to."""
+    run = rig.target.namespace.run
+    run("mount", "--bind", folder, folder)
+    run("mount", "-o", "remount,bind,ro", folder)
+    try:
+        yield
+    finally:
+        run("umount", "-l", folder)
+
+
+@contextlib.contextmanager
+def held(rig, path, seconds=None):
+    """Hold a lock file of the target within the block, and at most for some seconds."""
+    process = rig.target.namespace.start(
+        "flock", path, "sh", "-c", f"echo held; exec sleep {seconds or 60}", stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"held\n"
+        yield
+    finally:
+        if seconds:
+            process.wait()
+        else:
+            send(rig, "KILL", processes(rig, "sleep 60") + processes(rig, f"flock {path}"))
+            process.wait()
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def sshd_stopped(rig, port=22):
+    """Within the block nothing listens for ssh; sessions live on."""
+    rig.target.stop_sshd(port)
+    try:
+        yield
+    finally:
+        rig.target.start_sshd(port)
+
+
+@contextlib.contextmanager
+def sshd_with(rig, *lines, port=22):
+    """Within the block sshd has more lines of configuration."""
+    rig.target.start_sshd(port, *lines)
+    try:
+        yield
+    finally:
+        rig.target.start_sshd(port) if port == 22 else rig.target.stop_sshd(port)
+
+
+def sessions(rig):
+    """Return the processes of the target that serve an ssh connection."""
+    return sorted(set(processes(rig, "sshd: ")) - set(processes(rig, "[listener]")))
+
+
+# Faults of the way there
+
+
+@contextlib.contextmanager
+def way_blocked(rig, port, protocol="tcp", only_new=True, families=FAMILIES):
+    """Within the block a firewall between drops what the client sends to a port of the target."""
+    words = ["OUTPUT", "-p", protocol, "--dport", str(port)] + (["--syn"] if only_new and protocol == "tcp" else [])
+    commands = [f"/usr/sbin/{COMMANDS[family]}-nft" for family in families]
+    for command in commands:
+        rig.client.namespace.run(command, "-A", *words, "-j", "DROP")
+    try:
+        yield
+    finally:
+        for command in commands:
+            rig.client.namespace.run(command, "-D", *words, "-j", "DROP")
+
+
+def settled(rig, seconds=30):
+    """Wait until no change is pending."""
+    end = time.monotonic() + seconds
+    while pending(rig):
+        assert time.monotonic() < end, f"still pending after {seconds} s: {pending(rig)['state']}"
+        time.sleep(0.05)

@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A change under guard: the target before it, and all that must be true after it."""
+
+import contextlib
+import time
+
+from rig import faults
+from rig.controller import PING, knock_task
+from rig.packets import IPV4, IPV6
+from rig.peer import OPEN, TARGET
+from rig.target import FAMILIES, door
+
+KNOCK = (7000, "9100/udp", 3100)
+DOOR = door(*KNOCK, window=20)
+ALLOW = [{"port": "22"}]
+FOREIGN = """
+:f2b-sshd - [0:0]
+-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd
+-A INPUT -p tcp -m tcp --dport 80 -m comment --comment "the shop" -j ACCEPT
+-A f2b-sshd -j RETURN
+"""
+NEW, OLD, REFUSED, EITHER = "new", "old", "refused", "either"
+TIMEOUT = 6
+# Somebody who has not knocked in any of the tests.
+STRANGER = {IPV4: "10.77.0.22", IPV6: "fd77::22"}
+
+
+class Case:
+    """One change, from what was there before to what is there after it."""
+
+    def __init__(self, rig, controller, foreign=FOREIGN):
+        """Load rules of others; what is there then is the old state."""
+        self.rig, self.controller = rig, controller
+        rig.target.load(foreign)
+        self.remember()
+
+    def remember(self):
+        """Take what is there now for the old state."""
+        self.before, self.files = faults.ruleset(self.rig), faults.files(self.rig)
+
+    def others_changed(self):
+        """Others changed their rules while ours wait: theirs stay as they are now, whatever becomes of ours."""
+        assert not faults.ours(self.before[IPV4])
+        self.before = faults.foreign(faults.ruleset(self.rig))
+
+    @contextlib.contextmanager
+    def waiting(self):
+        """Within the block no new connection of ssh gets through, so that a change that is applied stays pending.
+
+        The running one, which a first task opens, serves the module.
+        """
+        self.controller.play(PING)
+        with faults.way_blocked(self.rig, 22):
+            yield
+
+    def apply(self, *doors, start=False, task=None, run=None, **options):
+        """Run the module under guard, with one door on port 22 unless something else is asked for."""
+        options.setdefault("guard_timeout", TIMEOUT)
+        if not doors and not {"allow", "doors"} & set(options) and options.get("state") != "absent":
+            doors = (DOOR,)
+        made = knock_task(*doors, task=task, **options)
+        return (self.controller.start if start else self.controller.play)(made, **(run or {}))
+
+    def applied(self):
+        """Tell whether the change is in force and waits."""
+        return faults.is_applied(self.rig)
+
+    # What is there afterwards
+
+    def check(self, end, run, undo="exact", family=IPV4, tidy=True):
+        """Check everything: what is there, who gets in, and what the task said."""
+        if end == EITHER:
+            end = NEW if faults.last(self.rig).get("outcome") == "confirmed" else OLD
+            self.check_target(end, family, tidy)
+            return
+        event = run.only()
+        if end == REFUSED:
+            assert event.kind == "failed", run.output
+            assert not event.result.get("rolled_back"), event.result
+            assert not event.result["changed"]
+        elif end == NEW:
+            assert event.kind == "ok", run.output
+            assert event.result["changed"]
+            assert event.result["guard"]["state"] == "confirmed", event.result["guard"]
+            assert event.result["rolled_back"] is False
+        else:
+            self.check_rolled_back(event, run, undo)
+        self.check_target(OLD if end == REFUSED else end, family, tidy)
+
+    def check_rolled_back(self, event, run, undo):
+        """Check the result of a task whose change was undone."""
+        assert event.kind in ("failed", "ignored"), run.output
+        result = event.result
+        assert result.get("rolled_back") is True, run.output
+        assert result["changed"] is False, result
+        assert result["guard"]["state"] == "rolled_back", result["guard"]
+        assert result["guard"]["undo"] == undo, result["guard"]
+        assert len(result["msg"]) > 40, result["msg"]
+        for step in ("7000", "9100", "3100"):
+            assert step not in str(result), result
+
+    def check_target(self, end, family=IPV4, tidy=True):
+        """Check rules, files, and who gets in by a new connection; unless tidy, staged files may be left."""
+        faults.settled(self.rig)
+        rules, files = faults.ruleset(self.rig), faults.files(self.rig)
+        staged = {path for path in files if "/.portknock-" in path}
+        assert not (tidy and staged), staged
+        if end == OLD:
+            assert rules == self.before
+            left = {path: text for path, text in files.items() if path not in staged}
+            assert left == self.files, sorted(set(left) ^ set(self.files))
+            assert self.gets_in(family)
+        else:
+            assert faults.foreign(rules) == faults.foreign(self.before)
+            for one in FAMILIES:
+                assert faults.ours(rules[one]), one
+            assert "/etc/iptables/rules.v4" in files
+
+    def gets_in(self, family=IPV4, **options):
+        """Tell whether plain ssh gets in by a new connection."""
+        return self.controller.gets_in(host=TARGET[family], **options)
+
+    def check_door(self, family=IPV4):
+        """The door holds: closed to whoever has not knocked, open for who does."""
+        probe = self.rig.client.probe
+        assert probe(22, family, source=STRANGER[family]) != OPEN
+        self.rig.client.knock(*KNOCK, family=family, source=STRANGER[family])
+        assert self.gets_in(family, bind=STRANGER[family])
+        # Or it would still be let in where the door is looked at again.
+        name = "pk4_ssh" if family == IPV4 else "pk6_ssh"
+        self.rig.target.namespace.run("sh", "-c", f"echo -{STRANGER[family]} >/proc/net/xt_recent/{name}")
+
+    def check_next(self, run=None):
+        """The next run, of a door that works, does."""
+        self.remember()
+        begun = time.monotonic()
+        done = self.apply(guard_timeout=30, run=run)
+        event = done.only()
+        assert event.kind == "ok", done.output
+        assert event.result["guard"]["state"] in ("confirmed", "not_needed"), event.result
+        assert time.monotonic() - begun < 40, "it had to wait"
+        self.check_target(NEW)
+        self.check_door()

@@ -1,0 +1,127 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The real knockd on the target, with the configuration that the collection writes; there is no systemd here."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+from rig.target import FAMILIES, use_collection
+
+use_collection()
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import (  # noqa: E402
+    PREFIX_NAME,
+    PREFIX_SCRIPT,
+    config_text,
+    listens,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import ENGINES, KERNEL, KNOCKD  # noqa: E402
+
+INTERFACE = "eth0"
+PATIENCE = 20
+STRANGER = "192.0.2.1"
+"""The source of the packets that tell how far knockd is: no test knocks from there, and no refusal goes there. Refusals to an
+address that is on the wire and answers to nobody wait in the kernel, until it sends none to anyone."""
+_TRAP = re.compile(r"^\[trap 1\]\nsequence = [^,]+,(\d+):(\w+)", re.M)
+WRONG = 6543
+"""A port that is nobody's and no trap."""
+
+
+class Knockd:
+    """The daemon in a namespace: started, ended, and asked whether it has done all that was sent to it."""
+
+    def __init__(self, namespace, folder, program="/usr/sbin/knockd"):
+        """Take the namespace and a folder for its files."""
+        self._namespace, self._folder, self._program = namespace, folder, program
+        self._text, self._process, self._log = "", None, folder / "knockd.log"
+        self.pid = 0
+        self.talks = True
+        """Whether it says each packet that it sees, which settle() needs and a measurement does not want."""
+
+    @property
+    def running(self):
+        """Whether there is a daemon."""
+        return self._process is not None
+
+    def follow(self, spec):
+        """Run with what a Spec says, or not at all."""
+        if not listens(spec):
+            self.stop()
+            return
+        text = config_text(spec, FAMILIES, INTERFACE, str(self._folder))
+        if text != self._text or not self.running:
+            self.stop()
+            self._text = text
+            self.start()
+
+    def start(self):
+        """Start it, and wait until it captures packets."""
+        self._write()
+        words = [self._program, "-v", *(["-D"] if self.talks else []), "-c", self._folder / "knockd.conf"]
+        with open(self._log, "wb") as log:
+            self._process = self._namespace.start(*words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._wait("does not listen", lambda: "listening on" in self._said())
+        # It is the child of nsenter where that entered a namespace of processes.
+        self.pid = (children(self._process.pid) or [self._process.pid])[0]
+
+    def _write(self):
+        config = self._folder / "knockd.conf"
+        config.touch(mode=0o600)
+        config.write_text(self._text)
+        (self._folder / PREFIX_NAME).write_text(PREFIX_SCRIPT)
+
+    def stop(self, sign=signal.SIGTERM):
+        """End it."""
+        if self.running:
+            os.kill(self.pid, sign)
+            self._process.wait(PATIENCE)
+            self._process, self.pid = None, 0
+
+    @property
+    def breaker(self):
+        """A port whose packet breaks an attempt and never begins one."""
+        port, protocol = _TRAP.search(self._text).groups()
+        return int(port) if protocol == "tcp" else f"{port}/{protocol}"
+
+    @property
+    def ports(self):
+        """All (port, protocol) that it looks at."""
+        sequences = re.findall(r"^sequence = (\S+)$", self._text, re.M)
+        return sorted({tuple(step.split(":")) for each in sequences for step in each.split(",")})
+
+    def settle(self, peer):
+        """Wait until it has seen what was sent before, and its commands have ended.
+
+        A packet of a stranger to a port that begins nothing is behind all the others.
+        """
+        if not self.running or not self.talks:
+            return
+        sport = peer.fresh_port()
+        mark = f": {STRANGER}:{sport} -> "
+        peer.send_step(self.breaker, source=STRANGER, sport=sport)
+        self._wait("does not get so far", lambda: mark in self._said())
+        self._wait("has commands that do not end", lambda: not children(self.pid))
+
+    def _said(self):
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def _wait(self, problem, done):
+        end = time.monotonic() + PATIENCE
+        while not done():
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"knockd {problem}: {self._said()[-2000:]}")
+            threading.Event().wait(0.005)
+
+
+def children(pid):
+    """Return the processes that a process has started."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as stream:
+        return [int(word) for word in stream.read().split()]
+
+
+__all__ = ("ENGINES", "KERNEL", "KNOCKD", "WRONG", "Knockd")

@@ -1,0 +1,46 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Applies two sets of options in turn, many times in one process, each time as the module does it.
+
+Usage: reapply.py TIMES OPTIONS.json  (a list of two sets). Prints how many runs changed something.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rig.target import use_collection
+
+use_collection()
+from ansible.module_utils import basic  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Job  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec  # noqa: E402
+
+
+def module_with(options):
+    """Return an AnsibleModule for the options."""
+    basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode()
+    basic._ANSIBLE_PROFILE = "legacy"
+    return basic.AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+
+
+def main():
+    """Apply."""
+    times, path = sys.argv[1:]
+    modules = [module_with(options) for options in json.loads(Path(path).read_text())]
+    changes = 0
+    for turn in range(int(times)):
+        module = modules[turn % 2]
+        job = Job(module.params, Host(module))
+        changes += bool(job.changed)
+        job.apply()
+    print(changes)
+
+
+if __name__ == "__main__":
+    main()
