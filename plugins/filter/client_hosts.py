@@ -53,7 +53,8 @@ from collections import Counter
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import PAUSE, KnockError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS, ENGINES
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as knocking
 
 _SSH = ("ssh", "ansible.builtin.ssh", "smart", "paramiko", "paramiko_ssh", "ansible.netcommon.paramiko")

@@ -23,7 +23,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.knock imp
     steps_of_turn,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._client.probe import AWAY, OPEN, REFUSED, RESET, SILENT
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import FAMILIES, IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES, IPV4, IPV6
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
 
 OK, WRONG, UNSEEN = "ok", "wrong", "unseen"

@@ -150,7 +150,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.knock imp
     steps_of_turn,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS, ENGINES
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
 
 FAMILIES = {"any": "any", "ipv4": "inet", "ipv6": "inet6"}
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"

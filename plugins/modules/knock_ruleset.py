@@ -374,7 +374,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.plan impo
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import RUN, PendingError
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec, without_steps
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
 
 
 def changed(options, host, with_diff):

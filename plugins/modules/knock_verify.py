@@ -310,8 +310,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.knock imp
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._client.probe import local_address, output_of, probe
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec as ruleset_spec
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._verify import (
     OK,

@@ -39,7 +39,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import is_undone, snapshot_text, undo_text
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd import daemon as _doorman
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
 
 
 class Guard:

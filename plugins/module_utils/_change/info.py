@@ -7,7 +7,7 @@
 """What knock_ruleset_info tells: reads the host and puts together what the pure parts say of it."""
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Store
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import DOORS
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import (
     Finding,
@@ -31,7 +31,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import interface_of, is_edited, steps_of
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon import config_of, is_listening
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import IPV4, KERNEL, KNOCKD, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, KERNEL, KNOCKD, Step
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
 
 

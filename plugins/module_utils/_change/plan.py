@@ -19,11 +19,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.commit im
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._change.load import apply_plans, undo_plans
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import TAIL, Lists, own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import door_for, lets_in, may_knock
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT, Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file, shortened
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Finding, spec_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import door_for, lets_in, may_knock
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import place_of, same_ids
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
     MODPROBE,
     SERVICE_CONFIGS,
@@ -33,20 +36,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persist
     modprobe_text,
     wanted_files,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
-    plan_family,
-    readable_file,
-    shortened,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import address_of, network_of
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import readable_config
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon import CONFIG, Doorman, put_back
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import (
-    FAMILIES,
-    IPV4,
-    family_of,
-    spec_from_options,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES, IPV4, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 
 class Job:

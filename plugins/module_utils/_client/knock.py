@@ -52,7 +52,7 @@ def parse_steps(words, path="knock"):
     :raises SpecError: for the first thing that is no step; never shows it.
     """
     # Imported here and not above, because a jump host gets this file alone, with steps that were checked.
-    from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import read_steps
+    from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_steps
 
     return read_steps(words, path, 1)
 

@@ -19,7 +19,7 @@ import time
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import UNIT_NAME
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
 
 STAGED = ".portknock-"
 """How the names of staged files begin."""

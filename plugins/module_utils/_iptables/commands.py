@@ -2,25 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """The commands of iptables on this host, behind one small seam: a function that runs a command."""
 
 import os
 import re
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import CHAIN
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import ports_named
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import COMMANDS
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import is_secret, readable_rule
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
 
 LOCK_SECONDS = 30
 """How long to wait for the lock that iptables commands share."""
 
 PROBE = "PORTKNOCK_PROBE"
+
 NFT, LEGACY = "nft", "legacy"
+
 _LEGACY_TABLES = {IPV4: "/proc/net/ip_tables_names", IPV6: "/proc/net/ip6_tables_names"}
 
 
@@ -94,7 +94,7 @@ class Iptables:
         if code:
             raise HostError(
                 "{0} refused the ruleset, and changed nothing: {1}{2}".format(
-                    command, _without_steps(err.strip(), text), _failing_line(err, text)
+                    command, without_steps_of(err.strip(), text), _failing_line(err, text)
                 )
             )
 
@@ -153,19 +153,6 @@ def _samples(chains):
     return samples
 
 
-def _without_steps(err, text):
-    """Return an error of iptables-restore with the ports of knocks in it left out."""
-    steps = set()
-    for line in text.splitlines():
-        words = line.split(" ", 2)
-        if line.startswith("-") and len(words) == 3 and is_secret(words[1], words[2]):
-            steps |= ports_named(words[2])
-    if not steps:
-        return err
-    number = re.compile(r"(line:? )?\b({0})\b".format("|".join(sorted(steps))))
-    return number.sub(lambda found: found.group(0) if found.group(1) else "****", err)
-
-
 def _failing_line(err, text):
     found = re.search(r"line:? (\d+)", err)
     lines = text.splitlines()
@@ -178,4 +165,4 @@ def _failing_line(err, text):
     return " (line {0}: {1})".format(found.group(1), line)
 
 
-__all__ = ("NFT", "Iptables", "own_lines")
+__all__ = ("LEGACY", "LOCK_SECONDS", "NFT", "PROBE", "Iptables", "own_lines")

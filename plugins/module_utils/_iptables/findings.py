@@ -2,11 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """What an operator should know: foreign rules that lost their effect, and what our rules cannot guard. Pure."""
 
-import re
 from typing import NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import (
@@ -15,24 +12,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
     REFUSE,
     Walker,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked, ports_named
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import WIDE, PortIndex, Ports, port_samples
 
 Finding = NamedTuple("Finding", [("kind", str), ("ip_version", str), ("rule", str), ("message", str)])
 
 MOST_OF_A_KIND = 20
-_NUMBERS = re.compile(
-    r"(--(?:dports?|sports?|ports|to-ports?|to-destination)|--destination-ports?|--source-ports?)(\s+)(\S+)"
-)
-
-
-def masked(text):
-    """Return a rule's text with the ports taken out: it has to do with a knock."""
-    return _NUMBERS.sub(r"\1\2****", text)
-
-
-def ports_named(text):
-    """Return the numbers of the ports that a rule's text names, as texts."""
-    return {number for found in _NUMBERS.finditer(text) for number in re.findall(r"\d+", found.group(3))}
 
 
 class Names:
@@ -189,4 +174,4 @@ def _before(decision, table_name, names, family):
     return Finding("unguarded", family, rule, text.format(table_name, verb, " and ".join(whose)))
 
 
-__all__ = ("Finding", "Names", "masked", "ports_named", "ruleset_findings", "spec_findings")
+__all__ = ("MOST_OF_A_KIND", "Finding", "Names", "masked", "ports_named", "ruleset_findings", "spec_findings")

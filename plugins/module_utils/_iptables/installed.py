@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """What of a table is ours, and how to get from one state of it to another. Pure.
 
 A State holds only our chains and where our hooks stand among the foreign rules of INPUT, so a change and
@@ -13,7 +11,8 @@ its undo are the same function with its arguments swapped, and no foreign rule i
 from typing import NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import CHAIN, COMMENT, HEAD
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, HEAD
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import COMMENT
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 
 Hook = NamedTuple("Hook", [("place", int), ("text", str)])
@@ -175,6 +174,8 @@ __all__ = (
     "place_of",
     "read_state",
     "same_ids",
+    "same_rules",
     "same_state",
+    "spelled_alike",
     "transition",
 )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rules_file import merged_file
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import IPV4, IPV6, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
 
 Layout = NamedTuple("Layout", [("name", str), ("rules", dict)])

@@ -2,37 +2,31 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """Our own rules read back: what doors there are, how often they were used, and how they drifted. Pure."""
 
 import difflib
 import ipaddress
-import re
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import Own
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, HEAD, OPEN, TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import (
     COMMENT,
-    DOORS,
-    HEAD,
-    OPEN,
-    TAIL,
-    Own,
+    ENTRANCE,
+    STEP,
     rule_id,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Ground, wanted_state
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
     foreign_rules,
     read_state,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import readable
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS, Allow, Door, Spec, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Allow, Door, Spec, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
-
-_STEP = re.compile(r"door (\w+): (closing )?step (\d+) of (\d+)$")
-_ENTRANCE = re.compile(r"door (\w+): let in who has knocked$")
 
 
 class _Found:
@@ -94,7 +88,7 @@ def _doors(rules):
     doors, steps = {}, {}
     for name in sorted(rules):
         for rule in rules[name]:
-            entrance, step = _ENTRANCE.match(rule.comment), _STEP.match(rule.comment)
+            entrance, step = ENTRANCE.match(rule.comment), STEP.match(rule.comment)
             if entrance:
                 doors.setdefault(entrance.group(1), []).append(rule)
             elif step:
@@ -127,8 +121,8 @@ def counters(table):
     for name, rules in table.chains.items():
         for rule in rules if name.startswith(DOORS) else ():
             comment = COMMENT.search(rule.text)
-            entrance = comment and _ENTRANCE.match(comment.group(2))
-            step = comment and _STEP.match(comment.group(2))
+            entrance = comment and ENTRANCE.match(comment.group(2))
+            step = comment and STEP.match(comment.group(2))
             packets = int(rule.counters[1:].split(":")[0]) if rule.counters else 0
             if entrance:
                 _count(counted, entrance.group(1), "let_in", packets)
@@ -186,4 +180,9 @@ def _is_edited(chain, text, family):
     return found.group(1) != rule_id(family, chain, plain)
 
 
-__all__ = ("counters", "drift", "expected_own", "recover_spec")
+__all__ = (
+    "counters",
+    "drift",
+    "expected_own",
+    "recover_spec",
+)

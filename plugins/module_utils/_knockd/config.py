@@ -26,9 +26,10 @@ import itertools
 import re
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import Lists, knockers
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Finding
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import FAMILIES, IPV4, IPV6, KNOCKD
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.match_text import knockers
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES, IPV4, IPV6, KNOCKD
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ranges
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.sequences import sequences_of
 
@@ -62,8 +63,6 @@ _TURNS = 4096
 
 _HEADER = "# Written by sesame.portknock, id {0}; changes to this file are lost.\n"
 _ID = re.compile(r"\A# Written by sesame\.portknock, id ([0-9a-f]{16});")
-_SECRET = re.compile(r"^([ \t]*sequence[ \t]*=[ \t]*).*$", re.M | re.I)
-"""However somebody who edited the file spells it."""
 _STEPS = re.compile(r"^\[open ([A-Za-z0-9_]+)\]\nsequence = (\S+)$", re.M)
 _INTERFACE = re.compile(r"^interface = (\S+)$", re.M)
 
@@ -241,11 +240,6 @@ def interface_of(text):
     """Return the interface that a configuration names, or ''."""
     found = _INTERFACE.search(text)
     return found.group(1) if found else ""
-
-
-def readable_config(text):
-    """Return a configuration as a person reads it: with no step, and without its id, which steps could be tried against."""
-    return _SECRET.sub(r"\1****", re.sub(_ID, "# Written by sesame.portknock;", text))
 
 
 def _digest(body):
@@ -503,7 +497,6 @@ __all__ = (
     "is_edited",
     "is_too_old",
     "listens",
-    "readable_config",
     "seq_timeout",
     "steps_of",
     "trap_ports",

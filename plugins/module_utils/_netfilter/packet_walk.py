@@ -9,7 +9,7 @@
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import read_condition
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.match import read_condition
 
 ACCEPT, REFUSE, DIVERT, MAYBE = "accept", "refuse", "divert", "perhaps"
 

@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """The text that iptables-save prints and iptables-restore reads, parsed without losing a byte. Pure.
 
 One parser serves the live ruleset and the distribution's rules file. A file may be written by hand: blank
@@ -21,7 +19,9 @@ Rule = NamedTuple("Rule", [("text", str), ("line", int), ("counters", str)])
 """text: the rule without ``-A CHAIN``; line: index into Document.lines; counters: ``[1:2]`` or ''."""
 
 _COMMAND = re.compile(r"^(\[\d+:\d+\])?\s*(-\S+)\s+(\S+)\s*(.*)$", re.S)
+
 _APPEND, _INSERT, _NEW = ("-A", "--append"), ("-I", "--insert"), ("-N", "--new-chain")
+
 _POLICY = ("-P", "--policy")
 
 
@@ -142,26 +142,10 @@ def _command(table, text, number, name):
         raise _lost(name, number, "has the command {0}".format(command))
 
 
-def split_words(text):
-    """Split a rule into words as iptables-restore does: blanks part them, double quotes hold them together."""
-    if '"' not in text:
-        return text.split()
-    words, word, quoted, begun, escaped = [], [], False, False, False
-    for char in text:
-        if escaped:
-            word.append(char)
-            escaped = False
-        elif char == "\\" and quoted:
-            escaped = True
-        elif char == '"':
-            quoted, begun = not quoted, True
-        elif char.isspace() and not quoted:
-            if word or begun:
-                words.append("".join(word))
-            word, begun = [], False
-        else:
-            word.append(char)
-    return words + ["".join(word)] if word or begun else words
-
-
-__all__ = ("BUILT_IN", "Document", "Table", "parse", "split_words")
+__all__ = (
+    "BUILT_IN",
+    "Document",
+    "Rule",
+    "Table",
+    "parse",
+)

@@ -2,18 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """The options of knock_ruleset, as an argument spec; the role's argument_specs say the same."""
 
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import (
-    DEFAULTS,
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     ENGINES,
     FAMILIES,
     POLICIES,
     PROTOCOLS,
     REJECT_WITH,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
 
 
 def _strings(**more):
@@ -61,17 +59,4 @@ def argument_spec():
     )
 
 
-HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-
-
-def without_steps(options):
-    """Return a copy of the options in which every step is replaced, for the invocation in a result."""
-    shown = dict(options)
-    shown["doors"] = [
-        dict(door, **{key: HIDDEN for key in ("knock", "close") if isinstance(door, dict) and door.get(key)})
-        for door in options.get("doors") or []
-    ]
-    return shown
-
-
-__all__ = ("argument_spec", "without_steps")
+__all__ = ("argument_spec",)

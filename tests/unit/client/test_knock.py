@@ -25,8 +25,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.knock imp
     steps_of_turn,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import ENGINES, Step
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import KNOCKD as SPEC_KNOCKD
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import KNOCKD as SPEC_KNOCKD
 
 HOST = "127.0.0.1"
 LONG = 5.0

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import record as _transaction
-from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_program import MARK
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import MARK
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import client as guard_client
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import (
     ACCESS_SECONDS,

@@ -20,7 +20,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.probe imp
     queues_errors,
     read_error,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import REJECT_WITH, spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import REJECT_WITH
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._verify import (
     MORE_TRIES,
     SLACK,

@@ -6,12 +6,10 @@
 import foreign
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
-    plan_family,
-    readable_file,
-    shortened,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse, split_words
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file, shortened
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import split_words
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_iptables import FakeIptables
 from hypothesis import given, reject

@@ -12,7 +12,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.guard imp
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Job
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import LAST
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PortknockError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import readable_config
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon import (
     CONFIG,
     DROP_IN,
@@ -22,6 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon im
     RUN_DROP_IN,
     RUN_PREFIX,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config
 from fake_host import KNOCKD, FakeHost, knockd_host
 from hypothesis import given
 from hypothesis import strategies as st

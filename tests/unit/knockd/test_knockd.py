@@ -31,11 +31,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config im
     is_edited,
     is_too_old,
     listens,
-    readable_config,
     seq_timeout,
     steps_of,
     trap_ports,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_host import ROUTE, ROUTE6
 from hypothesis import assume, example, given

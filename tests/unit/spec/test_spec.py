@@ -9,7 +9,8 @@ from time import perf_counter
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import Step, spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 from hypothesis import given
 from hypothesis import strategies as st

@@ -20,7 +20,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config im
     config_text,
     listens,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import ENGINES, KERNEL, KNOCKD  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, KERNEL, KNOCKD  # noqa: E402
 
 INTERFACE = "eth0"
 PATIENCE = 20

@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names of xt_recent's lists, and the matches that look them up. Pure."""
+
+import ipaddress
+
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
+
+FULL_MASK = {IPV4: "255.255.255.255", IPV6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}
+
+
+class Lists:
+    """Names and lookups of xt_recent's lists for one family.
+
+    A list takes the mask of the rule that made it and keeps it, so the families never share a name, nor do
+    two IPv6 prefixes. A door's name cannot hold a dot, so no stage is ever named as a door.
+    """
+
+    def __init__(self, family, ipv6_prefix):
+        """Take the family and the leading bits of an IPv6 source that must match."""
+        self.mask = FULL_MASK[family]
+        self.prefix = "pk4_"
+        if family == IPV6:
+            self.prefix = "pk6_"
+            if ipv6_prefix != 128:
+                self.prefix = "pk6.{0}_".format(ipv6_prefix)
+                self.mask = _ipv6_mask(ipv6_prefix)
+        self.progress = self.prefix + ".progress"
+
+    def door(self, door):
+        """Return the name of the list that holds who has knocked."""
+        return self.prefix + door.name
+
+    def stage(self, door, number, closing=False):
+        """Return the name of the list that holds who has done the given number of steps."""
+        return "{0}{1}.{2}{3}".format(self.prefix, door.name, "c" if closing else "", number)
+
+    def put(self, name):
+        """Match always, and put the source on the list."""
+        return self._match("--set", name)
+
+    def forget(self, name):
+        """Match if the source was on the list, and take it off."""
+        return self._match("--remove", name)
+
+    def seen(self, name, seconds):
+        """Match if the source was put on the list in the last seconds."""
+        return self._match("--rcheck --seconds {0}".format(seconds), name)
+
+    def known(self, name):
+        """Match if the source is on the list."""
+        return self._match("--rcheck", name)
+
+    def _match(self, what, name):
+        return "-m recent {0} --name {1} --mask {2} --rsource".format(what, name, self.mask)
+
+
+def _ipv6_mask(prefix):
+    return str(ipaddress.ip_network("::/{0}".format(prefix)).netmask)
+
+
+__all__ = (
+    "FULL_MASK",
+    "Lists",
+)

@@ -1,0 +1,345 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one rule asks of a packet: the part of a rule's text that a decision about its position needs. Pure.
+
+The packets in question are the first of a connection, unicast, to this host, from anywhere but a trusted
+source or interface. A match that is not known counts as "perhaps".
+"""
+
+import ipaddress
+from typing import NamedTuple, Optional
+
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
+
+Condition = NamedTuple(
+    "Condition",
+    [
+        ("never", bool),
+        ("sure", bool),
+        ("particular", bool),
+        ("protocols", Optional[frozenset]),
+        ("ports", Optional[tuple]),
+        ("but_ports", bool),
+        ("states", Optional[frozenset]),
+        ("target", str),
+        ("goto", bool),
+    ],
+)
+"""never: matches none of the packets; sure: all that its protocol, ports and states let through;
+particular: only some sources; protocols: those it takes (None: all); ports: ranges of destination ports
+(None: all), or with but_ports all others; states: conntrack states it takes (None: all)."""
+
+BROAD_PREFIX = {4: 8, 6: 16}
+"""A source shorter than this is no particular source: a few such rules are a catch-all in disguise."""
+
+_PLAIN_MATCHES = frozenset(
+    "tcp udp multiport conntrack state comment addrtype pkttype recent set iprange mac geoip hashlimit connlimit".split()
+)
+
+_PROTOCOL_NUMBERS = {"6": "tcp", "17": "udp", "0": "all"}
+
+_SILENT = frozenset("--comment --rsource --rdest --name --mask --seconds --hitcount --rttl --reap --set".split())
+
+_TARGET_OPTIONS = frozenset(
+    "--reject-with --log-prefix --log-level --log-ip-options --log-tcp-options --log-tcp-sequence --log-uid "
+    "--nflog-group --nflog-prefix --nflog-threshold --to-destination --to-source --to-ports --to --random --persistent "
+    "--set-mark --set-xmark --queue-num --queue-bypass --queue-balance --add-set --del-set --exist --timeout "
+    "--on-port --on-ip --tproxy-mark".split()
+)
+
+_HASHLIMIT = frozenset(
+    "--hashlimit-name --hashlimit-burst --hashlimit-htable-expire --hashlimit-htable-size "
+    "--hashlimit-htable-max --hashlimit-htable-gcinterval --connlimit-saddr".split()
+)
+
+_CHANGES_NOTHING = _SILENT | _HASHLIMIT | _TARGET_OPTIONS
+
+
+def read_condition(text, trusted_interfaces, trusted_sources, source=None, first=True):
+    """Return the Condition of a rule's text.
+
+    :param trusted_interfaces: names whose packets our head lets in before any of this; ``lo`` is always one.
+    :param trusted_sources: ``ipaddress`` networks whose packets it lets in.
+    :param first: whether only first packets of connections are in question, so that their TCP flags are known.
+    :param source: an ``ipaddress`` address if the packets in question come from this one alone.
+    """
+    state = _Reading(frozenset(trusted_interfaces) | {"lo"}, trusted_sources, source, first)
+    for option, values, negated in options(text):
+        value = values[0] if values else ""
+        handler = _HANDLERS.get(option)
+        if handler:
+            handler(state, value, values, negated)
+        elif option not in _CHANGES_NOTHING:
+            state.sure = False
+    return state.result()
+
+
+class _Reading:
+    """What has been read of a rule so far."""
+
+    def __init__(self, interfaces, sources, source, first):
+        self.interfaces, self.sources, self.source, self.first = interfaces, sources, source, first
+        self.never, self.sure, self.particular = False, True, False
+        self.protocols = self.ports = self.states = None
+        self.but_ports, self.target, self.goto = False, "", False
+        # A limit counted per source refuses those that go above it; counted for many at once, or under it, everyone.
+        self.per_source = self.above = self.counts_many = False
+
+    def result(self):
+        self.particular = self.particular or (self.per_source and self.above and not self.counts_many)
+        return Condition(
+            self.never, self.sure and not self.particular, self.particular, self.protocols, self.ports,
+            self.but_ports, self.states, self.target, self.goto,
+        )  # fmt: skip
+
+    def perhaps(self):
+        self.sure = False
+
+    def only(self, particular):
+        """Take note of a match on sources: a particular few, or perhaps everyone."""
+        self.sure = False
+        self.particular = self.particular or particular
+
+    def fits(self, fits):
+        """Take note of a match that all packets in question fit, or none."""
+        self.never = self.never or not fits
+
+
+def _protocol(state, value, _values, negated):
+    name = _PROTOCOL_NUMBERS.get(value, value).lower()
+    if name == "all":
+        return
+    both = frozenset(("tcp", "udp", "other"))
+    one = frozenset((name if name in ("tcp", "udp") else "other",))
+    if "other" in one:
+        state.perhaps()
+    state.protocols = (both - one if "other" not in one else both) if negated else one
+
+
+def _source(state, value, _values, negated):
+    networks = [_network(item) for item in value.split(",")]
+    if state.source is not None and None not in networks:
+        state.fits(any(state.source in network for network in networks) != negated)
+    elif negated:
+        state.perhaps()
+    elif any(network is None for network in networks):
+        # A name is one host; a mask with holes in it may be anybody.
+        state.only("/" not in value)
+    elif all(_inside(network, state.sources) for network in networks):
+        state.never = True
+    elif not all(network.prefixlen == 0 for network in networks):
+        state.only(all(network.prefixlen >= BROAD_PREFIX[network.version] for network in networks))
+
+
+def _network(text):
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _inside(network, trusted):
+    return any(
+        other.version == network.version
+        and other.prefixlen <= network.prefixlen
+        and other.network_address <= network.network_address <= other.broadcast_address
+        for other in trusted
+    )
+
+
+_NOT_UNICAST = [
+    ipaddress.ip_network(text) for text in ("127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::1/128", "ff00::/8")
+]
+
+
+def _destination(state, value, _values, negated):
+    network = _network(value)
+    if network is not None and network.prefixlen == 0:
+        return
+    if network is not None and not negated and _inside(network, _NOT_UNICAST):
+        state.never = True
+    if not (negated and network is not None and _inside(network, _NOT_UNICAST)):
+        state.perhaps()
+
+
+def _interface(state, value, _values, negated):
+    if value in state.interfaces:
+        state.fits(negated)
+    elif value != "+":
+        state.perhaps()
+
+
+def _ports(state, value, _values, negated):
+    ranges = []
+    for item in value.split(","):
+        first, _colon, last = item.partition(":")
+        bounds = (_port(first or "0"), _port((last or "65535") if _colon else first))
+        if None in bounds:
+            state.perhaps()
+            return
+        ranges.append(bounds)
+    if state.ports is not None:
+        state.perhaps()
+        return
+    state.ports, state.but_ports = tuple(sorted(ranges)), negated
+    if negated:
+        state.perhaps()
+
+
+SERVICES = {"ssh": 22, "http": 80, "https": 443, "domain": 53, "smtp": 25, "telnet": 23, "ftp": 21, "imaps": 993}
+
+
+def _port(text):
+    return int(text) if text.isdigit() else SERVICES.get(text)
+
+
+def _either_port(state, value, values, negated):
+    _ports(state, value, values, negated)
+    state.ports = None
+    state.perhaps()
+
+
+def _syn(state, _value, _values, negated):
+    _tcp_flags(state, "", ["FIN,SYN,RST,ACK", "SYN"], negated)
+
+
+_KNOWN_FLAGS = frozenset(("SYN", "ACK", "FIN", "RST"))
+
+_FLAGS = _KNOWN_FLAGS | {"PSH", "URG"}
+
+
+def _tcp_flags(state, _value, values, negated):
+    """A first packet has SYN and none of ACK, FIN and RST; of PSH and URG nothing is known, it opens with them too."""
+    _only_tcp(state)
+    if len(values) != 2 or not state.first:
+        state.perhaps()
+        return
+    mask, wanted = (_FLAGS if "ALL" in item.split(",") else set(item.split(",")) - {"NONE"} for item in values)
+    fits = wanted & _KNOWN_FLAGS == {"SYN"} & mask
+    if not fits:
+        state.fits(negated)
+    elif mask - _KNOWN_FLAGS:
+        state.perhaps()
+    else:
+        state.fits(not negated)
+
+
+def _only_tcp(state):
+    if state.protocols is None:
+        state.protocols = frozenset(("tcp",))
+
+
+def _states(state, value, _values, negated):
+    named = frozenset(value.upper().split(","))
+    every = frozenset(("NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED"))
+    taken = every - named if negated else named
+    state.states = taken if state.states is None else state.states & taken
+
+
+def _match(state, value, _values, _negated):
+    if value not in _PLAIN_MATCHES:
+        state.perhaps()
+
+
+def _recent(state, _value, _values, negated):
+    state.only(not negated)
+
+
+def _match_set(state, _value, values, negated):
+    state.only(not negated and len(values) > 1 and "src" in values[1].split(","))
+
+
+def _source_range(state, value, _values, negated):
+    first, _dash, last = value.partition("-")
+    try:
+        low, high = ipaddress.ip_address(first), ipaddress.ip_address(last or first)
+    except ValueError:
+        state.only(False)
+        return
+    bits = low.max_prefixlen - BROAD_PREFIX[low.version]
+    state.only(not negated and int(high) - int(low) < 2**bits)
+
+
+def _some_sources(state, _value, _values, negated):
+    state.only(not negated)
+
+
+def _hashlimit_mode(state, value, _values, _negated):
+    state.per_source = "srcip" in value.split(",")
+    state.perhaps()
+
+
+def _hashlimit_above(state, _value, _values, negated):
+    state.above = not negated
+    state.perhaps()
+
+
+def _counted_mask(state, value, _values, _negated):
+    """Take note of a limit that counts many sources as one, such as a mask of 0."""
+    state.counts_many = not value.isdigit() or int(value) < min(BROAD_PREFIX.values())
+    state.perhaps()
+
+
+def _connlimit(state, _value, _values, negated):
+    state.per_source, state.above = True, not negated
+    state.perhaps()
+
+
+def _counts_many(state, _value, _values, _negated):
+    state.counts_many = True
+    state.perhaps()
+
+
+def _destination_type(state, value, _values, negated):
+    state.fits(("LOCAL" in value.split(",") or "UNICAST" in value.split(",")) != negated)
+
+
+def _packet_type(state, value, _values, negated):
+    state.fits((value in ("unicast", "host")) != negated)
+
+
+def _jump(state, value, _values, _negated):
+    state.target = value
+
+
+def _goto(state, value, _values, _negated):
+    state.target, state.goto = value, True
+
+
+_HANDLERS = {
+    "-p": _protocol,
+    "-s": _source,
+    "-d": _destination,
+    "-i": _interface,
+    "-m": _match,
+    "-j": _jump,
+    "-g": _goto,
+    "--dport": _ports,
+    "--dports": _ports,
+    "--ports": _either_port,
+    "--port": _either_port,
+    "--syn": _syn,
+    "--tcp-flags": _tcp_flags,
+    "--state": _states,
+    "--ctstate": _states,
+    "--rcheck": _recent,
+    "--update": _recent,
+    "--remove": _recent,
+    "--match-set": _match_set,
+    "--src-range": _source_range,
+    "--mac-source": _some_sources,
+    "--src-cc": _some_sources,
+    "--connlimit-above": _connlimit,
+    "--connlimit-mask": _counted_mask,
+    "--connlimit-daddr": _counts_many,
+    "--hashlimit-mode": _hashlimit_mode,
+    "--hashlimit-above": _hashlimit_above,
+    "--hashlimit-srcmask": _counted_mask,
+    "--dst-type": _destination_type,
+    "--pkt-type": _packet_type,
+}
+
+
+__all__ = ("BROAD_PREFIX", "SERVICES", "Condition", "read_condition")

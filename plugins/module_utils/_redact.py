@@ -1,0 +1,82 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Takes the steps of knocks out of any text that may leave the host: the only file that does. Pure.
+
+It knows the form of each text that can hold a step: options, rules, what iptables-restore says, rules files,
+knockd's configuration.
+"""
+
+import re
+
+HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+
+
+def without_steps(options):
+    """Return a copy of the options in which every step is replaced, for the invocation in a result."""
+    shown = dict(options)
+    shown["doors"] = [
+        dict(door, **{key: HIDDEN for key in ("knock", "close") if isinstance(door, dict) and door.get(key)})
+        for door in options.get("doors") or []
+    ]
+    return shown
+
+
+SECRET_CHAIN = re.compile(r"^PORTKNOCK_K[1-9][0-9]*$")
+
+_SECRET_TARGET = re.compile(r" -g PORTKNOCK_(?:[KR][1-9]|FORGET)")
+
+
+def is_secret(chain, text):
+    """Tell whether a rule of ours names ports of knocks."""
+    return bool(SECRET_CHAIN.match(chain) or _SECRET_TARGET.search(text))
+
+
+_NUMBERS = re.compile(
+    r"(--(?:dports?|sports?|ports|to-ports?|to-destination)|--destination-ports?|--source-ports?)(\s+)(\S+)"
+)
+
+
+def masked(text):
+    """Return a rule's text with the ports taken out: it has to do with a knock."""
+    return _NUMBERS.sub(r"\1\2****", text)
+
+
+def ports_named(text):
+    """Return the numbers of the ports that a rule's text names, as texts."""
+    return {number for found in _NUMBERS.finditer(text) for number in re.findall(r"\d+", found.group(3))}
+
+
+def without_steps_of(err, text):
+    """Return an error of iptables-restore with the ports of knocks in it left out."""
+    steps = set()
+    for line in text.splitlines():
+        words = line.split(" ", 2)
+        if line.startswith("-") and len(words) == 3 and is_secret(words[1], words[2]):
+            steps |= ports_named(words[2])
+    if not steps:
+        return err
+    number = re.compile(r"(line:? )?\b({0})\b".format("|".join(sorted(steps))))
+    return number.sub(lambda found: found.group(0) if found.group(1) else "****", err)
+
+
+_SEQUENCE = re.compile(r"^([ \t]*sequence[ \t]*=[ \t]*).*$", re.M | re.I)
+"""However an administrator who edited the file spells it."""
+_CONFIG_ID = re.compile(r"\A(# Written by sesame\.portknock), id [0-9a-f]{16};")
+
+
+def readable_config(text):
+    """Return knockd's configuration with no step, and without its id: a guess at the steps could be checked against that."""
+    return _SEQUENCE.sub(r"\1****", _CONFIG_ID.sub(r"\1;", text))
+
+
+__all__ = (
+    "HIDDEN",
+    "is_secret",
+    "masked",
+    "ports_named",
+    "readable_config",
+    "without_steps",
+    "without_steps_of",
+)
