@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from rig.bare_host import BareHost, docker_image
 from rig.controller import Controller, cores
 from rig.faults import clean_up
 from rig.jump import jump_host
@@ -85,15 +86,14 @@ def pytest_collection_modifyitems(config, items):
 def _runs(item, soak):
     only = item.get_closest_marker("only")
     values = item.callspec.params if hasattr(item, "callspec") else {}
-    if only and values["network"] not in only.args:
+    backend = values.get("network", values.get("bare_host"))
+    if only and backend not in only.args:
         return False
     if soak:
         return True
     if item.get_closest_marker("soak"):
         return False
-    return "core" not in values or _is_its_turn(
-        item, values["core"], values["network"], only.args if only else BACKENDS
-    )
+    return "core" not in values or _is_its_turn(item, values["core"], backend, only.args if only else BACKENDS)
 
 
 def _is_its_turn(item, core, backend, backends):
@@ -108,10 +108,12 @@ def _is_its_turn(item, core, backend, backends):
 
 def pytest_generate_tests(metafunc):
     """Run each test on both backends, and where it asks for a family, on both of those."""
+    backends = metafunc.config.getoption("--backend") or BACKENDS
     if "rig" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "network", metafunc.config.getoption("--backend") or BACKENDS, indirect=True, scope="session"
-        )
+        metafunc.parametrize("network", backends, indirect=True, scope="session")
+    if "bare_host" in metafunc.fixturenames:
+        # Its backend is the distribution's; the value only says in which of the two runs it is tried.
+        metafunc.parametrize("bare_host", backends, indirect=True)
     if "family" in metafunc.fixturenames:
         metafunc.parametrize("family", (IPV4, IPV6))
     if "engine" in metafunc.fixturenames:
@@ -191,3 +193,18 @@ def jump(rig):
     rig.target.start_sshd()
     with jump_host(rig) as place:
         yield place
+
+
+@pytest.fixture(scope="session")
+def image():
+    """The tag of the image that bare hosts are made of."""
+    with docker_image("debian-12") as tag:
+        yield tag
+
+
+@pytest.fixture
+def bare_host(image, request, tmp_path):
+    """A host on which the role was never run."""
+    made = BareHost(f"portknock-role-{request.param}", image, tmp_path)
+    yield made
+    made.close()

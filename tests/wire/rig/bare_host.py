@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A host as its distribution installs it: a fresh container with systemd, sshd and apt, and without iptables.
+
+The role installs from the package repository inside the image (bin/lib/images), so nothing is downloaded.
+"""
+
+import contextlib
+import os
+import subprocess
+
+from rig.lan import Namespace
+from rig.target import ROOT
+
+HOSTS_SH = ROOT / "bin" / "lib" / "hosts.sh"
+INTERPRETER = "/usr/local/bin/counting-python"
+_CALLS = "/var/tmp/module-calls"
+# With pipelining one call of a module is one start of the interpreter.
+_COUNTING_PYTHON = f"""#!/bin/sh
+echo call >>{_CALLS}
+exec /usr/bin/python3 "$@"
+"""
+
+
+def hosts_sh(*words):
+    """Call a function of bin/lib/hosts.sh and return what it prints."""
+    done = subprocess.run([HOSTS_SH, *words], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"hosts.sh {' '.join(words)}: {done.stderr}")
+    return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def docker_image(name):
+    """Within the block a docker daemon runs and has the image; the value is its tag."""
+    user = f"wire-role.{os.getpid()}"
+    hosts_sh("docker_acquire", user)
+    try:
+        yield hosts_sh("image_ensure", name)
+    finally:
+        hosts_sh("docker_release", user)
+
+
+class Machine(Namespace):
+    """The machine that the tests run on, used as a namespace: docker's network can be reached from it."""
+
+    def __init__(self):
+        """Nothing has to be made."""
+
+    def words(self, *words):
+        """Return the command line as it is."""
+        return [str(word) for word in words]
+
+    def close(self):
+        """Nothing was made."""
+
+
+class BareHost:
+    """A throwaway host; root logs in with a key that was made for it."""
+
+    def __init__(self, name, image, folder):
+        """Start the container and wait until it has booted."""
+        self.name, self.key, self.controller_side = name, folder / "id", Machine()
+        self.controller_side.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
+        hosts_sh("host_create", name, image)
+        self.address = hosts_sh("host_address", name)
+        self.write("/root/.ssh/authorized_keys", (folder / "id.pub").read_text(), "0600")
+        self.write(INTERPRETER, _COUNTING_PYTHON, "0755")
+
+    def run(self, *words, **options):
+        """Run a command on the host, past its network; return the finished process."""
+        return self.controller_side.run("docker", "exec", "--interactive", self.name, *words, **options)
+
+    def write(self, path, text, mode):
+        """Write a file."""
+        self.run("sh", "-ec", f"cat >{path}; chmod {mode} {path}", stdin=text)
+
+    def has_command(self, name):
+        """Tell whether the host has a command."""
+        return self.run("sh", "-c", f"command -v {name}", check=False).returncode == 0
+
+    def rules(self):
+        """Return the live rules of both families."""
+        return self.run("iptables-save").stdout + self.run("ip6tables-save").stdout
+
+    def module_calls(self):
+        """Return how many modules have run on the host since this was asked last."""
+        return self.run("sh", "-c", f"cat {_CALLS} 2>/dev/null; rm -f {_CALLS}").stdout.count("call")
+
+    def close(self):
+        """Remove the container and its network."""
+        hosts_sh("host_remove", self.name)
