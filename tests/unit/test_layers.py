@@ -1,0 +1,272 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The layers of the code: imports go down only, the core does no I/O, and files, functions and classes stay small."""
+
+import ast
+import os
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PLUGINS = os.path.join(ROOT, "plugins")
+PREFIX = "ansible_collections.sesame.portknock.plugins."
+
+LAYERS = (
+    "module_utils._errors",
+    "module_utils._paths",
+    "module_utils._spec",
+    "module_utils._netfilter",
+    "module_utils._redact",
+    "module_utils._engine",
+    "module_utils._iptables",
+    "module_utils._nftables",
+    "module_utils._knockd",
+    "module_utils._host",
+    "module_utils._change",
+    "module_utils._command",
+)
+"""A file imports only from layers above its own in this list, and from its own."""
+
+ALONE = "module_utils._client"
+"""Runs on the controller and wherever a knock is sent from: imports nothing of the target's code, nor this of it."""
+
+TOP = ("modules", "plugin_utils", "action", "connection", "filter", "doc_fragments")
+"""What Ansible loads, and what only that uses. plugin_utils is for the controller: no module imports it."""
+
+PURE = ("module_utils._errors", "module_utils._paths", "module_utils._spec", "module_utils._netfilter", "module_utils._redact",
+        "module_utils._engine", "module_utils._iptables", "module_utils._nftables")  # fmt: skip
+"""Layers that compute and do no I/O."""
+IO_FILES = ("module_utils._iptables.commands",)
+"""Files in those layers that may run commands, through what they are given."""
+IO = frozenset(
+    "os io sys subprocess socket select selectors signal shutil tempfile fcntl glob pathlib pwd grp time threading "
+    "multiprocessing asyncio ctypes random secrets logging syslog".split()
+)
+
+MOST_LINES, MOST_FUNCTION_LINES, MOST_METHODS = 400, 40, 20
+
+TEMPORARY = {
+    "layer": ("module_utils._verify",),
+    "imports": (
+        ("module_utils._client.knock", "module_utils._spec.values"),
+        ("module_utils._knockd.daemon", "module_utils._change.record"),
+    ),
+    "circle": (("module_utils._change.agent_program", "module_utils._change.agent"),),
+    "file": (
+        "module_utils._host.host",
+        "module_utils._knockd.config",
+        "module_utils._verify",
+        "modules.knock_ruleset",
+        "modules.knock_verify",
+    ),
+    "function": (),
+    "class": ("module_utils._change.plan", "module_utils._host.host"),
+}
+"""Files that do not conform yet, by rule. To be emptied."""
+
+
+def names_of(path):
+    return os.path.relpath(path, PLUGINS)[: -len(".py")].replace(os.sep, ".")
+
+
+def _files():
+    return sorted(
+        os.path.join(folder, name)
+        for folder, _folders, names in os.walk(PLUGINS)
+        for name in names
+        if name.endswith(".py")
+    )
+
+
+def _tree(path):
+    with open(path, encoding="utf-8") as stream:
+        return ast.parse(stream.read())
+
+
+TREES = {names_of(path): _tree(path) for path in _files()}
+
+
+def _target(module, name):
+    """Return the file of ours that ``from module import name`` imports from, or None where it is none of ours."""
+    if not (module or "").startswith(PREFIX):
+        return None
+    inner = module[len(PREFIX) :]
+    return "{0}.{1}".format(inner, name) if "{0}.{1}".format(inner, name) in TREES else inner
+
+
+def _imports(tree):
+    """Return the files of ours that a file imports from, also inside of its functions."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found |= {_target(node.module, alias.name) for alias in node.names} - {None}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name[len(PREFIX) :] for alias in node.names if alias.name.startswith(PREFIX)}
+    return found
+
+
+IMPORTS = {name: _imports(tree) for name, tree in TREES.items()}
+
+
+def _outside(tree):
+    """Return the first parts of the names of modules that are imported and not ours; relative imports as '.'."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("." if node.level else node.module.split(".")[0])
+    return found
+
+
+def _within(name, layer):
+    return name == layer or name.startswith(layer + ".")
+
+
+def _level(name):
+    """Return the number of a file's layer, or None where it is in none."""
+    return next((number for number, layer in enumerate(LAYERS) if _within(name, layer)), None)
+
+
+def _is_top(name):
+    return name.split(".")[0] in TOP
+
+
+def may_import(name, other):
+    """Tell whether a file may import from another."""
+    if _within(name, ALONE) or _within(other, ALONE):
+        return _within(other, ALONE) and (_within(name, ALONE) or _is_top(name))
+    if _is_top(other):
+        return other.split(".")[0] == "plugin_utils" and _is_top(name) and name.split(".")[0] != "modules"
+    return _is_top(name) or _level(other) <= _level(name)
+
+
+def circle(graph):
+    """Return files that import each other in a circle, [] where there are none."""
+    done, path = set(), []
+
+    def visit(name):
+        if name in path:
+            return path[path.index(name) :] + [name]
+        if name in done:
+            return []
+        path.append(name)
+        found = next(filter(None, (visit(other) for other in sorted(graph.get(name, ())))), [])
+        path.pop()
+        done.add(name)
+        return found
+
+    return next(filter(None, (visit(name) for name in sorted(graph))), [])
+
+
+def test_every_file_is_in_a_layer():
+    assert len(TREES) > 30
+    lost = {name for name in TREES if _level(name) is None and not _within(name, ALONE) and not _is_top(name)}
+    assert lost == set(TEMPORARY["layer"])
+
+
+def test_imports_go_down():
+    wrong = {
+        (name, other)
+        for name, others in IMPORTS.items()
+        if name not in TEMPORARY["layer"]
+        for other in others
+        if other not in TEMPORARY["layer"] and not may_import(name, other)
+    }
+    assert {pair for pair in wrong if pair not in TEMPORARY["imports"]} == set()
+    assert set(TEMPORARY["imports"]) <= wrong, "no longer needed"
+
+
+def test_every_import_of_ours_is_there():
+    assert {(name, other) for name, others in IMPORTS.items() for other in others if other not in TREES} == set()
+
+
+def test_no_circle():
+    cut = {
+        name: {other for other in others if (name, other) not in TEMPORARY["circle"]}
+        for name, others in IMPORTS.items()
+    }
+    assert circle(cut) == []
+    assert not TEMPORARY["circle"] or circle(IMPORTS), "no longer needed"
+
+
+def test_no_relative_import():
+    assert [name for name, tree in TREES.items() if "." in _outside(tree)] == []
+
+
+@pytest.mark.parametrize("name", sorted(name for name in TREES if any(_within(name, layer) for layer in PURE)))
+def test_the_core_does_no_io(name):
+    if name in IO_FILES:
+        assert _outside(TREES[name]) & IO <= {"os"}
+    else:
+        assert _outside(TREES[name]) & IO == set()
+
+
+def _length(node):
+    return node.end_lineno - min([node.lineno] + [each.lineno for each in node.decorator_list]) + 1
+
+
+def long_functions(tree):
+    functions = (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    return [node.name for node in functions if _length(node) > MOST_FUNCTION_LINES]
+
+
+def large_classes(tree):
+    classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    return [
+        node.name
+        for node in classes
+        if sum(isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) for each in node.body) > MOST_METHODS
+    ]
+
+
+def _lines(name):
+    with open(os.path.join(PLUGINS, *name.split(".")) + ".py", encoding="utf-8") as stream:
+        return sum(1 for _line in stream)
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ("file", lambda name: _lines(name) > MOST_LINES),
+        ("function", lambda name: long_functions(TREES[name])),
+        ("class", lambda name: large_classes(TREES[name])),
+    ],
+)
+def test_nothing_is_too_large(rule, found):
+    assert {name: found(name) for name in TREES if found(name) and name not in TEMPORARY[rule]} == {}
+    assert [name for name in TEMPORARY[rule] if name not in TREES or not found(name)] == [], "no longer needed"
+
+
+# The test of the test
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "allowed"),
+    [
+        ("module_utils._iptables.plan", "module_utils._spec.model", True),
+        ("module_utils._iptables.plan", "module_utils._iptables.build", True),
+        ("module_utils._spec.options", "module_utils._iptables.build", False),
+        ("module_utils._redact", "module_utils._iptables.build", False),
+        ("module_utils._client.knock", "module_utils._spec.values", False),
+        ("module_utils._change.plan", "module_utils._client.knock", False),
+        ("modules.knock", "module_utils._client.knock", True),
+        ("module_utils._change.plan", "modules.knock", False),
+        ("modules.knock", "plugin_utils.send_knock", False),
+        ("action.knock_ruleset", "plugin_utils.send_knock", True),
+    ],
+)
+def test_what_an_import_may_do(name, other, allowed):
+    assert may_import(name, other) is allowed
+
+
+def test_what_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
+    assert long_functions(ast.parse("def f():\n" + "    pass\n" * 40)) == ["f"]
+    assert long_functions(ast.parse("def f():\n" + "    pass\n" * 39)) == []
+    assert large_classes(ast.parse("class C:\n" + "    def f(self): pass\n" * 21)) == ["C"]
+    assert _imports(ast.parse("def f():\n    from {0}module_utils._spec import model\n".format(PREFIX))) == {
+        "module_utils._spec.model"
+    }
