@@ -6,7 +6,7 @@
 
 Knocks, connects, knocks again if that did not get in, and hands the open connection to ssh, which then goes on by
 itself (ProxyUseFdpass). The steps are in the file ``knocks`` beside this one, a line for each host:
-NAME ENGINE PAUSE HOST_TO_KNOCK_AT_OR_- STEP... where the engine, which recognises the knock, is iptables or knockd.
+NAME ENGINE PAUSE HOST_TO_KNOCK_AT_OR_- STEP... where the engine is what recognises the knock, one of _knock.ENGINES.
 """
 
 import fcntl
@@ -15,22 +15,23 @@ import socket
 import struct
 import sys
 import zlib
+from typing import Callable, List, Sequence, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from _connect import ShutError, enter  # noqa: E402
+from _connect import NotOpenError, connect_after_knock  # noqa: E402
 from _knock import KnockError, resolve, send_knock, settle_of, steps_of_turn  # noqa: E402
 
 SECONDS = 20
 KNOCKS = os.path.join(HERE, "knocks")
 
 
-class Trouble(Exception):
-    """Why it cannot be done, for whoever called ssh."""
+class ConnectError(Exception):
+    """Why no connection could be made, for whoever called ssh."""
 
 
-def read_knock(name):
+def read_knock(name: str) -> Tuple[str, float, str, List[Tuple[int, str]]]:
     """Return (engine, pause, host to knock at or '', steps) of a host."""
     with open(KNOCKS, encoding="utf-8") as stream:
         for line in stream:
@@ -39,15 +40,15 @@ def read_knock(name):
                 _name, engine, pause, host = words[:4]
                 pairs = [word.partition("/") for word in words[4:]]
                 return engine, float(pause), "" if host == "-" else host, [(int(p), kind) for p, _s, kind in pairs]
-    raise Trouble("{0} is not in {1}. Run the playbook sesame.portknock.client_config again.".format(name, KNOCKS))
+    raise ConnectError(f"{name} is not in {KNOCKS}. Run the playbook sesame.portknock.client_config again.")
 
 
-def knocker(name, addresses):
-    """Return a function that knocks once, given how many knocks before did not get in."""
+def knocker(name: str, addresses: Sequence[str]) -> Callable[[int], None]:
+    """Return a function that knocks once, given how many knocks before were not let in."""
     engine, pause, host, steps = read_knock(name)
     at = resolve(host) if host else addresses
 
-    def knock(turn):
+    def knock(turn: int) -> None:
         # Steps of two ssh at once to the same host would mix: each host has a byte of the file to lock.
         with open(KNOCKS, "r+b") as stream:
             fcntl.lockf(stream, fcntl.LOCK_EX, 1, zlib.crc32(name.encode()))
@@ -56,36 +57,36 @@ def knocker(name, addresses):
     return knock
 
 
-def hand_over(opened):
+def hand_over(opened: socket.socket) -> None:
     """Give a connection to the ssh that started us."""
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     with socket.fromfd(sys.stdout.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as ssh:
         ssh.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", opened.fileno()))])
 
 
-def connect(name, host, port):
-    """Go in."""
+def connect(name: str, host: str, port: int) -> None:
+    """Knock, connect, and give the connection to ssh."""
     addresses = resolve(host)
     try:
-        entered = enter(knocker(name, addresses), addresses, port, SECONDS, speaks_first=True)
-    except ShutError as error:
-        raise Trouble(
-            "port {0} of {1} did not open with {2} knock(s): {3}. Has the knock changed? Then run the playbook "
-            "sesame.portknock.client_config again.".format(port, host, error.tries, error)
+        opened = connect_after_knock(knocker(name, addresses), addresses, port, SECONDS, speaks_first=True)
+    except NotOpenError as error:
+        raise ConnectError(
+            f"port {port} of {host} did not open with {error.tries} knock(s): {error}. Has the knock changed? Then run the "
+            "playbook sesame.portknock.client_config again."
         ) from None
-    hand_over(entered.socket)
+    hand_over(opened.socket)
 
 
-def main():
+def main() -> None:
     """Take NAME, HOST and PORT from the command line."""
     try:
         name, host, port = sys.argv[1:]
         connect(name, host, int(port))
-    except (Trouble, KnockError) as error:
-        sys.exit("portknock: {0}".format(error))
+    except (ConnectError, KnockError) as error:
+        sys.exit(f"portknock: {error}")
     except OSError as error:
         # ssh ended meanwhile, a file is not readable, or ProxyUseFdpass is not yes.
-        sys.exit("portknock: {0} {1}".format(error.strerror, error.filename or "when ssh was to take the connection"))
+        sys.exit(f"portknock: {error.strerror} {error.filename or 'when ssh was to take the connection'}")
     except KeyboardInterrupt:
         sys.exit(130)
 

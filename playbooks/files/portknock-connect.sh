@@ -4,9 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # What ssh calls to connect to a host behind a door, where there is no python3: bash portknock-connect.sh NAME HOST PORT
-# Knocks, connects, knocks again if that did not get in, and then copies between ssh and the connection. The steps are
+# Knocks, connects, knocks again if that was not let in, and then copies between ssh and the connection. The steps are
 # in the file `knocks` beside this one, a line for each host: NAME ENGINE PAUSE HOST_TO_KNOCK_AT_OR_- STEP... where the
-# engine, which recognises the knock, is iptables or knockd.
+# engine is what recognises the knock.
 # For bash 3.2 and later, with what Linux and macOS both have.
 
 set -u
@@ -15,8 +15,9 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P) || exit 1
 TRIES=5
 # Tenths of a second for an address to answer and for the server to say something.
 PATIENCE=60
-# Seconds that knockd needs after the last step.
-SETTLE=0.1
+# What an engine needs, as in ENGINES of _knock.py: seconds after the last step, and whether it keeps broken knocks.
+SETTLE=0
+KEEPS_BROKEN_KNOCKS=
 
 complain() {
     printf 'portknock: %s\n' "$1" >&2
@@ -29,6 +30,9 @@ read_knock() {
         [[ $found == "$NAME" ]] || continue
         read -r -a STEPS <<<"$rest"
         [[ $KNOCK_HOST != - ]] || KNOCK_HOST=$HOST
+        case $ENGINE in
+            knockd) SETTLE=0.1 KEEPS_BROKEN_KNOCKS=yes ;;
+        esac
         return
     done <"$HERE/knocks"
     complain "$NAME is not in $HERE/knocks. Run the playbook sesame.portknock.client_config again."
@@ -45,7 +49,7 @@ addresses_of() {
     [[ -n $found ]] || echo "$1"
 }
 
-# Steps of two ssh at once to the same host would mix. A lock that nobody lets go of is broken after three seconds.
+# Steps of two ssh at once to the same host would mix. A lock that is never released is ignored after three seconds.
 lock() {
     local turn
     for ((turn = 0; turn < 30; turn++)); do
@@ -56,12 +60,12 @@ lock() {
 
 unlock() { rmdir "$HERE/lock-$NAME" 2>/dev/null; }
 
-# The steps of the first try, and of each further one: knockd keeps what arrived of a knock whose end got lost, and the
+# The steps of the first try, and of each further one: some engines keep what arrived of a knock whose end got lost, and the
 # last step, sent before the first, completes or breaks it. Without that the next knock fails for certain. Every fourth
 # further one is plain, because a door may have a close knock that the others would begin each time.
 steps_of_try() {
     local count=${#STEPS[@]}
-    [[ $((($1 - 1) % 4)) == 0 || $ENGINE != knockd || $count == 1 ]] || echo "${STEPS[count - 1]}"
+    [[ $((($1 - 1) % 4)) == 0 || -z $KEEPS_BROKEN_KNOCKS || $count == 1 ]] || echo "${STEPS[count - 1]}"
     printf '%s\n' "${STEPS[@]}"
 }
 
@@ -85,11 +89,11 @@ send_steps() {
     done
 }
 
-# knockd has one list of attempts for all addresses, and forgets all of them when the first one ends: one after the other.
+# Such an engine has one list of attempts for all addresses, and forgets all of them when the first one ends: one after the other.
 knock() {
     local address
     lock
-    if [[ $ENGINE == knockd ]]; then
+    if [[ -n $KEEPS_BROKEN_KNOCKS ]]; then
         for address in $KNOCK_AT; do
             send_steps "$1" "$address"
         done

@@ -12,9 +12,10 @@ short_description: ssh through a door that opens to a knock
 version_added: 1.0.0
 description:
   - Core's P(ansible.builtin.ssh#connection) with all its options, which knocks when, and only when, a new TCP connection is about
-    to be made - for the first task, after a master has ended or was reset, for every retry, for sftp, scp and piped transfers.
-  - While a ControlPersist master serves the host, nothing is knocked. A master whose network is gone is noticed within seconds,
-    ended, and knocked past.
+    to be made - for the first task, after a control master has ended or was reset, for every retry, for sftp, scp and piped
+    transfers.
+  - While a control master (ControlPersist) of the host runs, no knock is sent. One whose network is gone is noticed within
+    seconds and ended, and a knock is sent.
   - A knock can get lost. A connection that could not be made is tried again with a new knock, twice, or four times where
     O(knock_engine) is V(knockd); nothing that was begun on the host is ever run twice by that.
   - Steps show in no output.
@@ -59,8 +60,8 @@ options:
       - name: ansible_knock_host
   knock_engine:
     description:
-      - Who recognises the knock on the host. V(knockd) needs a moment after the last step, 0.1 seconds, which is waited; and a
-        knock that follows one that did not get in is sent so that what was left of that one is forgotten.
+      - What recognises the knock on the host. V(knockd) needs a moment after the last step, 0.1 seconds, which is waited; and a
+        knock that follows one that was not let in is sent so that what was left of that one is forgotten.
       - Where it is not set, it is what the role P(sesame.portknock.portknock#role) has in the same inventory.
     type: str
     choices: [iptables, knockd]
@@ -85,7 +86,7 @@ options:
         key: via
 notes:
   - It stays C(ssh) for modules that look at the connection's kind, such as M(ansible.posix.synchronize), which then finds the
-    master. Where it makes a connection of its own, the playbook C(sesame.portknock.client_config) helps.
+    control master. Where it makes a connection of its own, the playbook C(sesame.portknock.client_config) helps.
 seealso:
   - module: sesame.portknock.knock
 """
@@ -97,73 +98,82 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.connection import ssh
 from ansible.utils.display import Display
-from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError
-from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as knocking
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.control_master import Master
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import ssh_path
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.control_master import ControlMaster
+
+# Every task loads this file anew. What only a knock needs is imported where one is sent.
 
 display = Display()
 _CONNECTION_LOST = 255
-# Of 100 knocks over a path that loses one packet in fifty and mixes up one in four, seven to ten fail. knockd also breaks a
-# knock of which a packet arrives twice, and keeps what is left of one, so that now and then the next one fails as well.
-_TRIES = {"iptables": 3, "knockd": 5}
 # All but the last try: where a knock got lost, waiting does not help.
-_HURRY = b"ConnectTimeout=4"
+_SHORT_TIMEOUT = b"ConnectTimeout=4"
 # ssh did not even begin to speak, so nothing can have been run.
 _NEVER_CONNECTED = re.compile(r"ssh: connect to host|Connection timed out during banner exchange")
+
+Done = tuple[int, bytes, bytes]
+"""How ssh ended: its exit code, output and errors."""
 
 
 class Connection(ssh.Connection):
     """Core's ssh, with a knock before each new connection."""
 
     _missed = 0
-    """How many knocks have not got in since one has; core's own retries count too."""
+    """How many knocks were sent since one was let in; core's own retries count too."""
 
-    def _bare_run(self, cmd, in_data, sudoable=True, checkrc=True):
+    def _bare_run(self, cmd: list[bytes], in_data: bytes | None, sudoable: bool = True, checkrc: bool = True) -> Done:
         """Run one ssh, sftp or scp: all that core's plugin does goes through here, each retry as well."""
-        if self.get_option("knock_via") == knocking.NONE or not self._may_knock():
+        if self.get_option("knock_via") == "none" or not self._may_knock():
             return super()._bare_run(cmd, in_data, sudoable=sudoable, checkrc=checkrc)
+        host = self.get_option("host") or self.host
+        directory = os.path.expanduser(self.get_option("control_path_dir"))
+        control_master = ControlMaster(self, host, directory)
+        if control_master.serves(cmd):
+            done = super()._bare_run(cmd, in_data, sudoable=sudoable, checkrc=checkrc)
+        else:
+            done = self._knock_and_run(control_master, cmd, in_data, sudoable, checkrc)
+        if done[0] != _CONNECTION_LOST:
+            self._missed = 0
+            control_master.note_use()
+        return done
+
+    def _may_knock(self) -> bool:
+        steps = self.get_option("knock")
+        return bool(steps if steps is not None else self.get_option("knock_doors"))
+
+    def _knock_and_run(
+        self, control_master: ControlMaster, cmd: list[bytes], in_data: bytes | None, sudoable: bool, checkrc: bool
+    ) -> Done:
+        """Run a command that makes a new connection; again, with a new knock, as long as it could not be made."""
+        from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
+
         # A password goes through a pipe that is read once.
-        tries = 1 if self.get_option("password") else _TRIES[self.get_option("knock_engine")]
+        tries = 1 if self.get_option("password") else ENGINES[self.get_option("knock_engine")].tries
         for left in reversed(range(tries)):
-            knocked, master = self._before(cmd)
-            self._missed += knocked
-            hurried = [cmd[0], b"-o", _HURRY, *cmd[1:]] if knocked and left else cmd
+            # Another process may have made a connection to share since the last try.
+            knocked = left == tries - 1 or not control_master.serves(cmd)
+            if knocked:
+                self._knock()
+            again = knocked and left > 0
+            hurried = [cmd[0], b"-o", _SHORT_TIMEOUT, *cmd[1:]] if again else cmd
             try:
                 done = super()._bare_run(hurried, in_data, sudoable=sudoable, checkrc=checkrc)
             except AnsibleConnectionFailure as error:
-                if not (knocked and left and _NEVER_CONNECTED.search(str(error))):
+                if not (again and _NEVER_CONNECTED.search(str(error))):
                     raise
                 continue
-            if not (knocked and left and done[0] == _CONNECTION_LOST and _NEVER_CONNECTED.search(to_text(done[2]))):
+            if not (again and done[0] == _CONNECTION_LOST and _NEVER_CONNECTED.search(to_text(done[2]))):
                 break
-        if done[0] != _CONNECTION_LOST:
-            self._missed = 0
-            master.used()
         return done
 
-    def _before(self, cmd):
-        """Knock, unless a master serves the command; return whether it was knocked, and the Master."""
+    def _knock(self) -> None:
+        from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError
+        from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
+        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import ssh_path
+
         host = self.get_option("host") or self.host
-        directory = os.path.expanduser(self.get_option("control_path_dir"))
-        master = Master(self, host, directory)
-        if master.serves(cmd):
-            return False, master
-        self._knock(host, directory)
-        return True, master
-
-    def _may_knock(self):
-        steps = self.get_option("knock")
-        return bool(steps) if steps is not None else bool(knocking.doors_of(self.get_option("knock_doors")))
-
-    def _knock(self, host, directory):
         try:
             path = ssh_path(self)
-            words = self.get_option("knock")
-            if words is None:
-                words = knocking.door_for_port(self.get_option("knock_doors"), path.port).get("knock")
-            knock = knocking.Knock(
-                steps=knocking.steps_of(words, "ansible_knock") if words else (),
+            knock = send_knock.Knock(
+                steps=send_knock.steps_for_port(self.get_option("knock"), self.get_option("knock_doors"), path.port),
                 pause=self.get_option("knock_pause"),
                 host=self.get_option("knock_host") or "",
                 via=self.get_option("knock_via"),
@@ -171,7 +181,9 @@ class Connection(ssh.Connection):
             )
             if knock.steps:
                 display.vvv("knocking, for a new connection", host=host)
-            with knocking.one_at_a_time(directory, knock.host or path.host):
-                knocking.send(self, knock.of_turn(self._missed), path, display.warning)
+            directory = os.path.expanduser(self.get_option("control_path_dir"))
+            with send_knock.one_at_a_time(directory, knock.host or path.host):
+                send_knock.send(self, knock.of_turn(self._missed), path, display.warning)
+            self._missed += 1
         except KnockError as error:
             raise AnsibleConnectionFailure(f"Failed to knock at {host}: {error}") from error

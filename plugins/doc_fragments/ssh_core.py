@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.connection import ssh
 
 
-def _without_versions(value):
+def _without_versions(value: Any) -> Any:
     """Leave out since when and until when core has an option: here that would be read as a version of this collection."""
     if isinstance(value, dict):
         gone = ("version_added", "version_added_collection", "deprecated")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: client_hosts
-short_description: Tell what an ssh client must know of the hosts behind doors
+short_description: List what an ssh client must know of the hosts behind doors
 version_added: 1.0.0
 author:
   - sesame.portknock contributors (@sesame)
@@ -50,12 +50,13 @@ _value:
 
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import PAUSE, KnockError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES, PAUSE, KnockError, Steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
-from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as knocking
+from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
 
 _SSH = ("ssh", "ansible.builtin.ssh", "smart", "paramiko", "paramiko_ssh", "ansible.netcommon.paramiko")
 _KNOCK_SSH = "sesame.portknock.knock_ssh"
@@ -64,7 +65,9 @@ _USER = re.compile(r"[^\s\"'#\\%]+\Z")
 _THROUGH = re.compile(r"(?:^|\s)-J|ProxyJump|ProxyCommand", re.I)
 
 
-def client_hosts(names, hostvars, jumps=()) -> list[dict]:
+def client_hosts(
+    names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], jumps: Iterable[str] = ()
+) -> list[dict[str, Any]]:
     """Return what an ssh client must know of the hosts behind doors, in their order."""
     hosts = [host for host in (_host(name, hostvars[name], set(jumps)) for name in names) if host]
     shared = Counter(host["address"] for host in hosts)
@@ -77,7 +80,7 @@ def client_hosts(names, hostvars, jumps=()) -> list[dict]:
     return hosts
 
 
-def _host(name, variables, jumps):
+def _host(name: str, variables: Mapping[str, Any], jumps: set[str]) -> dict[str, Any] | None:
     port = _number(name, "ansible_port", _first(variables, ("ansible_port", "ansible_ssh_port"), 22), int)
     try:
         steps = _steps(variables, port)
@@ -86,7 +89,7 @@ def _host(name, variables, jumps):
     if not steps:
         return None
     address = str(_first(variables, ("ansible_host", "ansible_ssh_host"), ""))
-    host = {
+    host: dict[str, Any] = {
         "name": name,
         "address": "" if address == name else address,
         "port": port,
@@ -100,50 +103,46 @@ def _host(name, variables, jumps):
     return host
 
 
-def _engine(name, variables):
+def _engine(name: str, variables: Mapping[str, Any]) -> str:
     engine = _first(variables, ("ansible_knock_engine", "portknock_engine"), DEFAULTS["engine"])
     if engine not in ENGINES:
         raise AnsibleFilterError(f"{name}: portknock_engine must be {' or '.join(ENGINES)}.")
-    return engine
+    return str(engine)
 
 
-def _first(variables, names, default):
+def _first(variables: Mapping[str, Any], names: Iterable[str], default: Any) -> Any:
     return next((variables[name] for name in names if variables.get(name) not in (None, "")), default)
 
 
-def _number(name, option, value, kind):
+def _number(name: str, option: str, value: Any, kind: Callable[[Any], Any]) -> Any:
     try:
         return kind(value)
     except (TypeError, ValueError):
         raise AnsibleFilterError(f"{name}: {option} must be a number.") from None
 
 
-def _steps(variables, port):
+def _steps(variables: Mapping[str, Any], port: int) -> Steps:
     if not _is_ssh(str(variables.get("ansible_connection") or "ssh")):
         return ()
-    words = variables.get("ansible_knock")
-    if words is not None:
-        return knocking.steps_of(words, "ansible_knock") if words else ()
-    words = knocking.door_for_port(variables.get("portknock_doors"), port).get("knock")
-    return knocking.steps_of(words, "portknock_doors") if words else ()
+    return send_knock.steps_for_port(variables.get("ansible_knock"), variables.get("portknock_doors"), port)
 
 
-def _is_ssh(connection):
+def _is_ssh(connection: str) -> bool:
     return connection in (*_SSH, _KNOCK_SSH)
 
 
-def _why_not(host, variables, jumps):
+def _why_not(host: dict[str, Any], variables: Mapping[str, Any], jumps: set[str]) -> str:
     """Return why ssh cannot knock by itself for a host, or ''."""
     arguments = " ".join(str(variables.get(f"ansible_ssh_{kind}args") or "") for kind in ("", "common_", "extra_"))
-    via = variables.get("ansible_knock_via", knocking.AUTO)
-    places = (host["name"], host["address"], str(variables.get("ansible_knock_host") or ""))
-    if not all(map(_NAME.match, filter(None, places))):
+    via = variables.get("ansible_knock_via", send_knock.AUTO)
+    names = (host["name"], host["address"], str(variables.get("ansible_knock_host") or ""))
+    if not all(map(_NAME.match, filter(None, names))):
         return "its name or address has a character that a Host line cannot have."
     if host["user"] and not _USER.match(host["user"]):
         return "its user has a character that ssh's configuration cannot have."
-    if via == knocking.NONE:
+    if via == send_knock.NONE:
         return "ansible_knock_via is none."
-    if via == knocking.JUMP or _THROUGH.search(arguments) or jumps & {host["name"], host["address"]}:
+    if via == send_knock.JUMP or _THROUGH.search(arguments) or jumps & {host["name"], host["address"]}:
         return (
             "ssh reaches it through a jump host, and the knock must come from there: in Ansible use the connection "
             f"{_KNOCK_SSH}, by hand knock on the jump host."
@@ -154,6 +153,6 @@ def _why_not(host, variables, jumps):
 class FilterModule:
     """The filters of this file."""
 
-    def filters(self) -> dict:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return name to function."""
         return {"client_hosts": client_hosts}

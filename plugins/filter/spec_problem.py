@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: spec_problem
-short_description: Tell what is wrong with the options of knock_ruleset
+short_description: Find what is wrong with the options of knock_ruleset
 version_added: 1.0.0
 author:
   - sesame.portknock contributors (@sesame)
@@ -39,12 +39,15 @@ _value:
   type: str
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from ansible.errors import AnsibleFilterError
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS, spec_from_options
 
 
-def spec_problem(options: dict, prefix: str = "") -> str:
+def spec_problem(options: dict[str, Any], prefix: str = "") -> str:
     """Return the first problem of the options, or an empty string."""
     if not isinstance(options, dict):
         raise AnsibleFilterError("spec_problem takes a dictionary of options")
@@ -61,6 +64,6 @@ def spec_problem(options: dict, prefix: str = "") -> str:
 class FilterModule:
     """The filters of this file."""
 
-    def filters(self) -> dict:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return name to function."""
         return {"spec_problem": spec_problem}

@@ -36,7 +36,7 @@ options:
     default: 0.1
   engine:
     description:
-      - Who recognises the knock on the host, C(portknock_engine) there. V(knockd) needs a moment after the last step, 0.1
+      - What recognises the knock on the host, C(portknock_engine) there. V(knockd) needs a moment after the last step, 0.1
         seconds, which is waited; and where a knock did not open O(wait_for), the next one is sent so that what was left of it
         is forgotten.
     type: str
@@ -137,35 +137,37 @@ opened:
 """
 
 import time
+from typing import Any, Dict, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import ShutError, enter
+from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import NotOpenError, connect_after_knock
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
+    ENGINES,
     PAUSE,
     KnockError,
-    parse_steps,
+    Steps,
     resolve,
     send_knock,
     settle_of,
     steps_of_turn,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_steps
 
 FAMILIES = {"any": "any", "ipv4": "inet", "ipv6": "inet6"}
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 _REFUSED = (
-    "Refused means that the host is there and did not take the knock: check the steps and their order, the address that "
-    "the host sees this machine come from, and that a service listens behind the door."
+    "Refused means that the host is up and did not accept the knock: check the steps and their order, the source address "
+    "that the host sees, and that a service listens behind the door."
 )
 _SILENT = (
-    "Nothing refused it either: check that the host is up and that nothing on the way drops the packets. A door that "
-    "refuses by dropping looks the same when it does not take the knock."
+    "Nothing answered: check that the host is up and that nothing on the way drops the packets. A door that refuses by "
+    "dropping looks the same when it does not accept the knock."
 )
 
 
-def argument_spec():
+def argument_spec() -> Dict[str, Any]:
     """Return the argument spec. Steps are no_log, so they do not show in the journal either."""
     wait_for = dict(port=dict(type="int", required=True), timeout=dict(type="int", default=10))
     return dict(
@@ -178,9 +180,12 @@ def argument_spec():
     )
 
 
-def checked(options):
-    """Return the steps; raise for the first option that cannot be."""
-    steps = parse_steps(options["knock"])
+def check_options(options: Dict[str, Any]) -> Steps:
+    """Return the steps.
+
+    :raises SpecError: for the first option that is not valid; never shows a step.
+    """
+    steps: Steps = read_steps(options["knock"], "knock", 1)
     _check_range("pause", options["pause"], 0, 60, "seconds")
     if options["wait_for"]:
         _check_range("wait_for.port", options["wait_for"]["port"], 1, 65535, "a port")
@@ -188,18 +193,17 @@ def checked(options):
     return steps
 
 
-def _check_range(option, value, least, most, what):
+def _check_range(option: str, value: float, least: float, most: float, what: str) -> None:
     # The other way round it would let NaN through.
     if not least <= value <= most:
-        raise SpecError(option, "{0} is out of range. Give {1}, {2} to {3}.".format(value, what, least, most))
+        raise SpecError(option, f"{value} is out of range. Give {what}, {least} to {most}.")
 
 
-def knocked(options, steps, addresses):
-    """Knock, wait for the port if there is one, and return the part of the result that is about it."""
-
+def knock_and_wait(options: Dict[str, Any], steps: Steps, addresses: Sequence[str]) -> Dict[str, Any]:
+    """Knock, wait for the port if there is one, and return the result's value of ``opened``."""
     engine = options["engine"]
 
-    def knock(turn):
+    def knock(turn: int) -> None:
         these = steps_of_turn(steps, turn, engine)
         send_knock(addresses, these, options["pause"], settle=settle_of(engine))
 
@@ -207,21 +211,22 @@ def knocked(options, steps, addresses):
     if not wanted:
         knock(0)
         return {}
-    entered = enter(knock, addresses, wanted["port"], wanted["timeout"])
-    entered.socket.close()
-    return dict(address=entered.address, seconds=round(entered.seconds, 3), tries=entered.tries)
+    opened = connect_after_knock(knock, addresses, wanted["port"], wanted["timeout"])
+    opened.socket.close()
+    return dict(address=opened.address, seconds=round(opened.seconds, 3), tries=opened.tries)
 
 
-def explain(options, error):
+def explain(options: Dict[str, Any], error: NotOpenError) -> str:
     """Return the sentences about a port that did not open."""
     wanted = options["wait_for"]
-    return "port {0} of {1} did not open within {2} s and {3} knock{4} ({5}). {6}".format(
-        wanted["port"], options["host"], wanted["timeout"], error.tries, "s" if error.tries > 1 else "", error,
-        _REFUSED if error.refused else _SILENT,
-    )  # fmt: skip
+    knocks = f"{error.tries} knock{'s' if error.tries > 1 else ''}"
+    return (
+        f"port {wanted['port']} of {options['host']} did not open within {wanted['timeout']} s and {knocks} ({error}). "
+        f"{_REFUSED if error.refused else _SILENT}"
+    )
 
 
-def main():
+def main() -> None:
     """Check, and unless it is check mode, knock."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     # The journal has been written with the steps masked. What is returned holds none by construction, and
@@ -231,10 +236,10 @@ def main():
     invocation = {"module_args": dict(options, knock=HIDDEN)}
     began = time.monotonic()
     try:
-        steps = checked(options)
+        steps = check_options(options)
         addresses = resolve(options["host"], FAMILIES[options["ip_version"]])
-        opened = {} if module.check_mode else knocked(options, steps, addresses)
-    except ShutError as error:
+        opened = {} if module.check_mode else knock_and_wait(options, steps, addresses)
+    except NotOpenError as error:
         seconds = round(time.monotonic() - began, 3)
         module.fail_json(msg=explain(options, error), changed=True, seconds=seconds, invocation=invocation)
     except (KnockError, PortknockError) as error:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Knocking on the way that an ssh connection takes: who knocks, at which address, with which door's steps.
+"""Sending a knock along the path that an ssh connection takes: from where, to which address, with which door's steps.
 
 The connection plugin and the guard both knock with this. PRIVATE to the collection: it may change at any time.
 """
@@ -13,19 +13,24 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.validation import check_type_list
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
     PAUSE,
     KnockError,
-    parse_steps,
+    Steps,
     resolve,
     send_knock,
     settle_of,
     steps_of_turn,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_ports, read_steps
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
     SshPath,
     addresses_of,
@@ -33,20 +38,22 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import 
 )
 
 AUTO, DIRECT, JUMP, NONE = "auto", "direct", "jump", "none"
-WAYS = (AUTO, DIRECT, JUMP, NONE)
-SSH_PORT = 22
+VIA = (AUTO, DIRECT, JUMP, NONE)
 
 
 class Knock(NamedTuple):
     """A knock and how it is sent."""
 
-    steps: tuple = ()
+    steps: Steps = ()
+    """Its steps; none for no knock."""
     pause: float = PAUSE
+    """Seconds between two steps."""
     host: str = ""
     """The address to knock at, where it is not the one that ssh connects to."""
     via: str = AUTO
+    """Where it is sent from, one of VIA."""
     engine: str = DEFAULTS["engine"]
-    """Who recognises it on the host."""
+    """What recognises it on the host."""
 
     @property
     def settle(self) -> float:
@@ -54,75 +61,106 @@ class Knock(NamedTuple):
         return settle_of(self.engine)
 
     def of_turn(self, turn: int) -> Knock:
-        """Return the knock for a try: turn 0 is the first one, each other follows one that did not get in."""
+        """Return the knock for a try: turn 0 is the first one, each other follows one that was not let in."""
         return self._replace(steps=steps_of_turn(self.steps, turn, self.engine))
 
 
-def listed(value) -> list[str]:
-    """Return a list as a module reads it: a text is split at its commas."""
-    if isinstance(value, (list, tuple)):
-        return [str(item).strip() for item in value]
-    return [part.strip() for part in str(value).split(",")] if value not in (None, "") else []
+def knock_from_variables(variables: Mapping[str, Any], template: Callable[[Any], Any], engine: str) -> Knock:
+    """Return how to knock, without steps, from the same variables as the connection plugin knock_ssh.
+
+    :param variables: those of the task.
+    :param template: function that resolves the templates in a value.
+    :raises AnsibleError: for a variable that cannot be used.
+    """
+    names = ("pause", "host", "via")
+    given = {
+        name: template(variables[f"ansible_knock_{name}"]) for name in names if f"ansible_knock_{name}" in variables
+    }
+    via = given.get("via", AUTO)
+    if via not in VIA:
+        raise AnsibleError(f"ansible_knock_via: {via} is not valid. Use one of {', '.join(VIA)}.")
+    try:
+        pause = float(given.get("pause", PAUSE))
+    except (TypeError, ValueError):
+        raise AnsibleError("ansible_knock_pause: must be a number of seconds, such as 0.1.") from None
+    return Knock(pause=pause, host=str(given.get("host") or ""), via=via, engine=engine)
 
 
-def doors_of(value) -> list[dict]:
-    """Return the doors as far as they are such; the module says what is wrong with the rest."""
-    return [door for door in value if isinstance(door, dict)] if isinstance(value, (list, tuple)) else []
+def split_words(value: Any) -> list[Any]:
+    """Return a list as Ansible reads an option of type list: a text is split at its commas. What cannot be one is empty."""
+    try:
+        words = check_type_list(list(value) if isinstance(value, tuple) else value)
+    except TypeError:
+        return []
+    return [word.strip() if isinstance(word, str) else word for word in words if word != ""]
 
 
-def opens(door: dict, port: int) -> bool:
-    """Tell whether a door opens a TCP port."""
-    for word in listed(door.get("opens")):
-        ports, _slash, protocol = word.partition("/")
-        first, _dash, last = ports.partition("-")
-        if protocol in ("", "tcp") and first.isdigit() and int(first) <= port <= int(last if last.isdigit() else first):
-            return True
-    return False
-
-
-def door_for_port(doors, port: int) -> dict:
-    """Return the first door that opens a TCP port, or an empty dictionary."""
-    return next((door for door in doors_of(doors) if opens(door, port)), {})
-
-
-def steps_of(words, where: str) -> tuple:
-    """Check steps, and return them as (port, protocol) pairs.
+def steps_of(words: Any, where: str) -> Steps:
+    """Check steps as the inventory has them, and return them as (port, protocol) pairs.
 
     :param where: the option's name, for messages.
-    :raises KnockError: for the first thing that is no step; never shows it.
+    :raises KnockError: for the first one that is not valid; never shows it.
     """
     try:
-        return tuple(parse_steps(listed(words), where))
-    except PortknockError as error:
+        return tuple(read_steps(split_words(words), where, 1))
+    except SpecError as error:
         raise KnockError(str(error)) from None
 
 
-def send(connection, knock: Knock, path: SshPath, warn=None) -> None:
-    """Send a knock the way that ssh takes.
+def steps_for_port(words: Any, doors: Any, port: int) -> Steps:
+    """Return the steps that open a TCP port: the host's own (``ansible_knock``), or those of the first door that opens it.
+
+    :param words: ``ansible_knock``, None where it is not set; an empty list is no knock.
+    :param doors: ``portknock_doors``; what is not a valid door opens nothing.
+    :raises KnockError: for steps that are not valid; never shows one.
+    """
+    if words is not None:
+        return steps_of(words, "ansible_knock") if words else ()
+    for index, door in enumerate(doors if isinstance(doors, (list, tuple)) else ()):
+        if isinstance(door, Mapping) and _opens(door, port) and door.get("knock"):
+            return steps_of(door["knock"], f"portknock_doors[{index}].knock")
+    return ()
+
+
+def _opens(door: Mapping[str, Any], port: int) -> bool:
+    for word in split_words(door.get("opens")):
+        with contextlib.suppress(SpecError):
+            if opens_port(read_ports(word, "opens"), port):
+                return True
+    return False
+
+
+def opens_port(ports: Ports, port: int) -> bool:
+    """Return whether a port or range includes a TCP port."""
+    return ports.protocol == "tcp" and ports.first <= port <= ports.last
+
+
+def send(connection: Any, knock: Knock, path: SshPath, warn: Callable[[str], object] | None = None) -> None:
+    """Send a knock along the path that ssh takes.
 
     :param connection: core's ssh connection plugin, for reaching a jump host.
-    :param warn: function of a message, for what will not help.
+    :param warn: function of a message, for settings that cannot work.
     :raises KnockError: if it cannot have arrived.
     """
     if not knock.steps or knock.via == NONE:
         return
     jumps = bool(path.jump or path.proxy_command)
     if knock.via == JUMP or (knock.via == AUTO and jumps and not knock.host):
-        there = path._replace(host=knock.host or path.host)
-        knock_via_jump(connection, there, knock.steps, knock.pause, settle=knock.settle)
+        target = path._replace(host=knock.host or path.host)
+        knock_via_jump(connection, target, knock.steps, knock.pause, settle=knock.settle)
         return
     if jumps and knock.via == DIRECT and warn and not knock.host:
         warn(
-            f"ansible_knock_via is direct, but ssh reaches {path.host} through a jump host: the host sees the jump host's address "
-            "and not this machine's, so a knock from here opens nothing for it. Set ansible_knock_via to jump."
+            f"ansible_knock_via is direct, but ssh reaches {path.host} through a jump host: the host sees the jump host's "
+            "address and not this machine's, so a knock from here opens nothing for it. Set ansible_knock_via to jump."
         )
     addresses = resolve(knock.host) if knock.host else addresses_of(path)
     send_knock(addresses, knock.steps, knock.pause, path.source, settle=knock.settle)
 
 
 @contextlib.contextmanager
-def one_at_a_time(directory: str, key: str):
-    """Keep this machine's knocks at one host apart: steps of two that mix are in no order."""
+def one_at_a_time(directory: str, key: str) -> Iterator[None]:
+    """Let only one process of this machine knock at a host at a time: the steps of two that mix are in no order."""
     name = os.path.join(directory, f"knock-{hashlib.sha256(key.encode()).hexdigest()[:16]}.lock")
     with contextlib.ExitStack() as stack:
         # A directory that cannot be written to is no reason not to knock.

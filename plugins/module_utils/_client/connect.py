@@ -2,9 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
-"""Goes in: knocks, connects, and knocks again before each further try, because a packet can get lost.
+"""Connecting through a closed port: knock, connect, and knock again before each further try, because a packet can get lost.
 
 This file also runs alone, beside the program that ssh calls: nothing of the collection is imported.
 """
@@ -14,92 +12,55 @@ import os
 import select
 import socket
 import time
-from collections import namedtuple
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
-PATIENCE = 3.0
+CONNECT_SECONDS = 3.0
 """Seconds for one address to answer: the kernel repeats a lost SYN after 1 s, and slow paths need half a second."""
 
-BANNER = 5.0
+BANNER_SECONDS = 5.0
 """Seconds for a server that speaks first to do so."""
 
-RESTS = (0.1, 0.25, 0.5, 1.0)
+PAUSES = (0.1, 0.25, 0.5, 1.0)
 """Seconds between a try and the next knock; the last of them from then on."""
-
-Entered = namedtuple("Entered", "socket address tries seconds")
-"""A connection that got in: where, after how many knocks, and how many seconds after the first knock was sent."""
-
-
-class ShutError(OSError):
-    """The port did not open."""
-
-    def __init__(self, reasons, tries):
-        """Take what became of each address in the last round, and how many knocks there were."""
-        super().__init__("; ".join("{0}: {1}".format(address, reason) for address, reason in reasons.items()))
-        self.tries = tries
-        self.refused = REFUSED in reasons.values()
-
 
 REFUSED, SILENT, MUTE = "refused", "timed out", "accepted, but said nothing"
 
 
-def enter(knock, addresses, port, seconds, speaks_first=False, line=None):
-    """Knock and connect until the port opens, and return an Entered.
+class Opened(NamedTuple):
+    """A connection that was let in."""
 
-    :param knock: function that knocks once; it is given how often it has knocked before.
-    :param addresses: IP addresses as text, tried in turn.
-    :param seconds: for all tries, from the end of the first knock on.
-    :param speaks_first: whether the server must have said something, as ssh's does. It is left to be read.
-    :param line: what to connect with, for tests.
-    :raises ShutError: if it did not open in time.
-    """
-    line = line or Line()
-    knock(0)
-    began = line.now()
-    tries = 1
-    while True:
-        opened, address, reasons = _round(line, addresses, port, began + seconds, speaks_first)
-        if opened:
-            return Entered(opened, address, tries, line.now() - began)
-        rest = RESTS[min(tries, len(RESTS)) - 1]
-        if line.now() + rest >= began + seconds:
-            raise ShutError(reasons, tries)
-        line.sleep(rest)
-        knock(tries)
-        tries += 1
+    socket: socket.socket
+    """The connected socket."""
+    address: str
+    """The address that let it in."""
+    tries: int
+    """How many knocks were sent."""
+    seconds: float
+    """The time from the end of the first knock to the connection."""
 
 
-def _round(line, addresses, port, end, speaks_first):
-    """Try each address once; return (socket, address, {address: reason})."""
-    reasons = {}
-    for address in addresses:
-        try:
-            patience = max(0.1, min(PATIENCE, end - line.now()))
-            return line.connect(address, port, patience, BANNER if speaks_first else 0), address, reasons
-        except OSError as error:
-            reasons[address] = reason_of(error)
-    return None, "", reasons
+class NotOpenError(OSError):
+    """The port did not open in time."""
+
+    def __init__(self, reasons: Dict[str, str], tries: int) -> None:
+        """Take what became of each address in the last round, and how many knocks there were."""
+        super().__init__("; ".join(f"{address}: {reason}" for address, reason in reasons.items()))
+        self.tries = tries
+        self.refused = REFUSED in reasons.values()
 
 
-def reason_of(error):
-    """Return why a connection did not come about, in a word or two."""
-    if isinstance(error, socket.timeout):
-        return SILENT
-    known = {errno.ECONNREFUSED: REFUSED, errno.ETIMEDOUT: SILENT, errno.ENOMSG: MUTE}
-    return known.get(error.errno) or error.strerror or error.__class__.__name__
-
-
-class Line:
+class Sockets:
     """Sockets and the clock, behind a seam that a test can replace."""
 
-    def now(self):
+    def now(self) -> float:
         """Return seconds that only go up."""
         return time.monotonic()
 
-    def sleep(self, seconds):
+    def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
 
-    def connect(self, address, port, patience, banner):
+    def connect(self, address: str, port: int, patience: float, banner: float) -> socket.socket:
         """Return a connected socket whose server has said something within so many seconds, if any are given."""
         found = socket.getaddrinfo(address, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
         opened = socket.socket(found[0][0], socket.SOCK_STREAM)
@@ -107,18 +68,82 @@ class Line:
             opened.settimeout(patience)
             opened.connect(found[0][4])
             if banner:
-                self._hear(opened, banner)
+                self._await_banner(opened, banner)
             opened.settimeout(None)
         except OSError:
             opened.close()
             raise
         return opened
 
-    def _hear(self, opened, seconds):
+    def _await_banner(self, opened: socket.socket, seconds: float) -> None:
         readable = select.poll()
         readable.register(opened, select.POLLIN)
         if not readable.poll(seconds * 1000) or not opened.recv(1, socket.MSG_PEEK):
             raise OSError(errno.ENOMSG, os.strerror(errno.ENOMSG))
 
 
-__all__ = ("BANNER", "PATIENCE", "Entered", "Line", "ShutError", "enter", "reason_of")
+def connect_after_knock(
+    knock: Callable[[int], object],
+    addresses: Sequence[str],
+    port: int,
+    seconds: float,
+    speaks_first: bool = False,
+    sockets: Optional[Sockets] = None,
+) -> Opened:
+    """Knock and connect until the port opens.
+
+    :param knock: function that knocks once; it is given how many knocks were sent before.
+    :param addresses: IP addresses as text, tried in turn.
+    :param seconds: for all tries, from the end of the first knock on.
+    :param speaks_first: whether the server must have said something, as ssh's does. It is left to be read.
+    :param sockets: what to connect with, for tests.
+    :raises NotOpenError: if it did not open in time.
+    """
+    sockets = sockets or Sockets()
+    knock(0)
+    began = sockets.now()
+    tries = 1
+    while True:
+        opened, address, reasons = _try_each(sockets, addresses, port, began + seconds, speaks_first)
+        if opened:
+            return Opened(opened, address, tries, sockets.now() - began)
+        pause = PAUSES[min(tries, len(PAUSES)) - 1]
+        if sockets.now() + pause >= began + seconds:
+            raise NotOpenError(reasons, tries)
+        sockets.sleep(pause)
+        knock(tries)
+        tries += 1
+
+
+def _try_each(
+    sockets: Sockets, addresses: Sequence[str], port: int, end: float, speaks_first: bool
+) -> Tuple[Optional[socket.socket], str, Dict[str, str]]:
+    """Try each address once; return (socket, address, {address: reason})."""
+    reasons = {}
+    for address in addresses:
+        try:
+            patience = max(0.1, min(CONNECT_SECONDS, end - sockets.now()))
+            banner = BANNER_SECONDS if speaks_first else 0
+            return sockets.connect(address, port, patience, banner), address, reasons
+        except OSError as error:
+            reasons[address] = reason_of(error)
+    return None, "", reasons
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a connection did not come about, in a word or two."""
+    if isinstance(error, socket.timeout):
+        return SILENT
+    known = {errno.ECONNREFUSED: REFUSED, errno.ETIMEDOUT: SILENT, errno.ENOMSG: MUTE}
+    return known.get(error.errno or 0) or error.strerror or error.__class__.__name__
+
+
+__all__ = (
+    "BANNER_SECONDS",
+    "CONNECT_SECONDS",
+    "NotOpenError",
+    "Opened",
+    "Sockets",
+    "connect_after_knock",
+    "reason_of",
+)

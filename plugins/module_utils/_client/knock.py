@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+"""Sending a knock, and what whoever knocks must know of the engine that recognises it.
 
-"""Sends a knock. A knock is a secret: no message of this file holds a step.
-
-This file also runs alone, sent to a jump host that must knock for us: nothing of the collection is imported at its top.
+A knock is a secret: no message of this file holds a step. This file also runs alone, sent to a jump host that must knock
+for us, and beside the program that ssh calls: nothing of the collection is imported.
 """
 
 import errno
@@ -15,6 +14,10 @@ import os
 import select
 import socket
 import time
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+Steps = Sequence[Tuple[int, str]]
+"""The steps of a knock: (port, ``tcp`` or ``udp``) pairs."""
 
 PAUSE = 0.1
 """Seconds between two steps that nobody answers. Measured with three steps over a path that holds a quarter of the packets
@@ -23,13 +26,51 @@ back, by up to 50 ms: of 120 knocks each the door opened to 71 % without a pause
 more. A longer pause would only cost time: what is lost on the way is made up for by a new knock. A door's step_timeout (5 s) is
 far away even with eight steps."""
 
-KNOCKD = "knockd"
-"""The engine that is a daemon. Named here too, because this file runs alone."""
-
 SETTLE = 0.1
 """Seconds that knockd is given to open after the last step: it captures packets, and starts a shell for what it does then.
 Measured with knockd 0.8 and two cores: of 100 knocks half had opened after 30 ms, 99 after 53 ms, on a busy host after 44 and
 83 ms (libpcap hands over what it captured every 50 ms). What is slower still, a new knock makes up for."""
+
+
+class EngineTraits(NamedTuple):
+    """What whoever knocks must know of an engine."""
+
+    settle: float = 0.0
+    """Seconds that it needs after the last step, until the port is open."""
+    keeps_broken_knocks: bool = False
+    """Whether it keeps what it has seen of a knock that was broken off, so that a plain new knock fails."""
+    tries: int = 3
+    """How often a new connection is tried, each time with a new knock. Of 100 knocks over a path that loses one packet in
+    fifty and mixes up one in four, seven to ten fail. knockd also breaks a knock of which a packet arrives twice, and keeps
+    what is left of one, so that now and then the next one fails as well."""
+    verify_knocks: int = 3
+    """How many knocks a door gets before it counts as one that does not open: a packet may get lost."""
+    needs_proof: bool = False
+    """Whether only a knock shows that it receives knocks at all."""
+    daemon: str = ""
+    """The name of its process and unit on the host, where it is one."""
+    advice: str = ""
+    """Where to look if it does not receive the knock, as a sentence with a blank before it."""
+
+
+ENGINES: Dict[str, EngineTraits] = {
+    "iptables": EngineTraits(),
+    "knockd": EngineTraits(
+        settle=SETTLE,
+        keeps_broken_knocks=True,
+        tries=5,
+        # The first one may complete the rest of another knock.
+        verify_knocks=4,
+        needs_proof=True,
+        daemon="knockd",
+        advice=(
+            " knockd only sees packets that arrive on the interface named by knockd_interface (if it is empty, that of the "
+            "default route), addressed to this interface, over ipv4 or ipv6 as the connection does: check 'systemctl status "
+            "knockd' there as well."
+        ),
+    ),
+}
+"""Every engine by its name. Nothing that knocks asks for an engine by name; it asks this table."""
 
 HOLD = 0.5
 """Seconds after which a TCP step is given up at the latest: the kernel repeats an unanswered SYN after 1 s, and a
@@ -42,22 +83,10 @@ _ANSWERED = (0, errno.ECONNREFUSED)
 
 
 class KnockError(OSError):
-    """A knock that cannot have arrived, and what to do now."""
+    """A knock that cannot have arrived: why, and what to do now."""
 
 
-def parse_steps(words, path="knock"):
-    """Check a list of ``PORT``, ``PORT/tcp`` or ``PORT/udp`` and return a tuple of Step.
-
-    :param path: the option's name, for messages.
-    :raises SpecError: for the first thing that is no step; never shows it.
-    """
-    # Imported here and not above, because a jump host gets this file alone, with steps that were checked.
-    from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_steps
-
-    return read_steps(words, path, 1)
-
-
-def resolve(host, family="any"):
+def resolve(host: str, family: str = "any") -> Tuple[str, ...]:
     """Return the addresses of a host, as ssh tries them one after the other.
 
     :param host: a name or an address.
@@ -70,30 +99,38 @@ def resolve(host, family="any"):
         texts = [socket.getnameinfo(entry[4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0] for entry in found]
     except (OSError, UnicodeError) as error:
         raise KnockError(
-            "{0} has no address to knock at: {1}. Check the name, and the address family.".format(host, _reason(error))
+            f"{host} has no address to knock at: {_reason(error)}. Check the name and the address family."
         ) from None
     return tuple(dict.fromkeys(texts))
 
 
-def settle_of(engine):
+def settle_of(engine: str) -> float:
     """Return the seconds that an engine needs after the last step; the kernel has opened before it answers."""
-    return SETTLE if engine == KNOCKD else 0.0
+    return ENGINES[engine].settle
 
 
-def steps_of_turn(steps, turn, engine=""):
-    """Return the steps to send the first time (turn 0), and for each try that follows one that did not get in.
+def steps_of_turn(steps: Iterable[Tuple[int, str]], turn: int, engine: str) -> Tuple[Tuple[int, str], ...]:
+    """Return the steps to send the first time (turn 0), and for each try that follows one that was not let in.
 
     knockd keeps an attempt that is under way, and a step that it does not wait for, the first one too, ends that attempt and
     counts for nothing else. So behind a knock whose end got lost a plain new one fails for certain. The last step, sent
     before the first, ends what was left in either way: it completes the attempt or breaks it. Where nothing was left it
-    means nothing, or begins another knock that has it as its first step, and then the try after this one gets in. Every
+    means nothing, or begins another knock that has it as its first step, and then the try after this one is let in. Every
     fourth turn is plain, because a door may have a close knock that the others would begin each time.
     """
     steps = tuple(steps)
-    return steps[-1:] + steps if turn % 4 and engine == KNOCKD and len(steps) > 1 else steps
+    begins_with_last = turn % 4 and len(steps) > 1 and ENGINES[engine].keeps_broken_knocks
+    return steps[-1:] + steps if begins_with_last else steps
 
 
-def send_knock(addresses, steps, pause=PAUSE, source="", network=None, settle=0.0):
+def send_knock(
+    addresses: Sequence[str],
+    steps: Steps,
+    pause: float = PAUSE,
+    source: str = "",
+    network: "Optional[Network]" = None,
+    settle: float = 0.0,
+) -> float:
     """Send each step once to every address, and return the seconds it took.
 
     When it returns, the last step has arrived or had a pause's time to, and the host had some more to act on it.
@@ -111,7 +148,7 @@ def send_knock(addresses, steps, pause=PAUSE, source="", network=None, settle=0.
     network = network or Network()
     began = network.now()
     groups = [[address] for address in addresses] if settle and addresses else [addresses]
-    problems = []
+    problems: List[KnockError] = []
     for group in groups:
         try:
             _send_steps(network, group, steps, pause, source)
@@ -123,40 +160,42 @@ def send_knock(addresses, steps, pause=PAUSE, source="", network=None, settle=0.
     return network.now() - began
 
 
-def _send_steps(network, addresses, steps, pause, source):
+def _send_steps(network: "Network", addresses: Sequence[str], steps: Steps, pause: float, source: str) -> None:
     for port, protocol in steps:
         addresses, sockets = _send_step(network, addresses, port, protocol, source)
         network.wait(sockets, pause)
 
 
-def _send_step(network, addresses, port, protocol, source):
+def _send_step(
+    network: "Network", addresses: Sequence[str], port: int, protocol: str, source: str
+) -> Tuple[List[str], List[Any]]:
     reached, sockets, problems = [], [], []
     for address in addresses:
         try:
             sockets.append(network.send(address, port, protocol, source))
             reached.append(address)
         except OSError as error:
-            problems.append("{0}: {1}".format(address, _reason(error)))
+            problems.append(f"{address}: {_reason(error)}")
     if not reached:
+        why = "; ".join(problems) or "no address"
         raise KnockError(
-            "the knock cannot leave this machine ({0}). Check the address, the routes and this machine's own "
-            "firewall.".format("; ".join(problems) or "no address")
+            f"the knock cannot leave this machine ({why}). Check the address, the routes and this machine's own firewall."
         )
     return reached, sockets
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or error.__class__.__name__
 
 
 class Network:
     """Sockets and the clock, behind a seam that a test can replace."""
 
-    def now(self):
+    def now(self) -> float:
         """Return seconds that only go up."""
         return time.monotonic()
 
-    def send(self, address, port, protocol, source):
+    def send(self, address: str, port: int, protocol: str, source: str) -> Any:
         """Send one packet, a SYN or a datagram, and return its socket."""
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
         found = socket.getaddrinfo(address, port, 0, kind, 0, socket.AI_NUMERICHOST)
@@ -172,7 +211,7 @@ class Network:
             raise
         return opened
 
-    def _start(self, opened, target):
+    def _start(self, opened: socket.socket, target: Any) -> None:
         if opened.type & socket.SOCK_DGRAM:
             # One byte, because some routers throw empty datagrams away.
             opened.sendto(b"\0", target)
@@ -181,7 +220,7 @@ class Network:
         if code not in _UNDER_WAY:
             raise OSError(code, os.strerror(code))
 
-    def wait(self, sockets, seconds):
+    def wait(self, sockets: Sequence[Any], seconds: float) -> None:
         """Wait until every step was answered, or for so many seconds, and close the sockets."""
         end = self.now() + seconds
         try:
@@ -192,11 +231,11 @@ class Network:
         if silent:
             time.sleep(max(0, end - self.now()))
 
-    def rest(self, seconds):
+    def rest(self, seconds: float) -> None:
         """Let time pass."""
         time.sleep(seconds)
 
-    def _silent(self, sockets, end):
+    def _silent(self, sockets: Sequence[socket.socket], end: float) -> int:
         """Return how many have not been answered in time. A datagram never is."""
         poller = select.poll()
         watched = {opened.fileno(): opened for opened in sockets if not opened.type & socket.SOCK_DGRAM}
@@ -212,13 +251,13 @@ class Network:
 
 
 __all__ = (
+    "ENGINES",
     "HOLD",
-    "KNOCKD",
     "PAUSE",
     "SETTLE",
+    "EngineTraits",
     "KnockError",
     "Network",
-    "parse_steps",
     "resolve",
     "send_knock",
     "settle_of",

@@ -2,9 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
-"""Looks at ports from outside: let in, refused by a reset, refused by ICMP, or silent."""
+"""Looks at ports from outside: open, refused by a reset, refused by ICMP, or silent. Imports nothing of the collection."""
 
 import contextlib
 import errno
@@ -13,15 +11,18 @@ import re
 import select
 import socket
 import struct
-import subprocess
 import sys
 import time
+from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
 
-OPEN, RESET, REFUSED, SILENT, AWAY = "open", "reset", "refused", "silent", "away"
-"""What became of a try. REFUSED: by a reset or by ICMP, this platform cannot say. AWAY: it could not be sent. A
+Target = Tuple[str, int, str]
+"""(address, port, ``tcp`` or ``udp``)."""
+
+OPEN, RESET, REFUSED, SILENT, UNREACHABLE = "open", "reset", "refused", "silent", "unreachable"
+"""The outcome of a try. REFUSED: by a reset or by ICMP, this platform cannot say which. UNREACHABLE: it could not be sent. A
 refusal by ICMP that can be told is ``icmp TYPE/CODE``, with `` by ADDRESS`` behind it if not the host itself said so."""
 
-PATIENCE = 2.0
+ANSWER_SECONDS = 2.0
 """Seconds for an answer. The kernel repeats a SYN after one second, so one packet in each direction may get lost."""
 
 AT_ONCE = 32
@@ -39,13 +40,13 @@ _NO_WAY = ("icmp 3/0", "icmp 3/1", "icmp 1/0", "icmp 1/3")
 _REFUSALS = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.ENOPROTOOPT)
 
 
-def queues_errors(platform=sys.platform, release=None):
+def queues_errors(platform: str = sys.platform, release: Optional[str] = None) -> bool:
     """Tell whether the kernel says which ICMP error ended a TCP connect."""
     found = re.match(r"(\d+)\.(\d+)", release or os.uname()[2])
     return platform.startswith("linux") and bool(found) and (int(found.group(1)), int(found.group(2))) >= (5, 8)
 
 
-def local_address(address):
+def local_address(address: str) -> str:
     """Return the address that this machine sends from to another one, '' if it has no way to it."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_DGRAM)
@@ -59,22 +60,23 @@ def local_address(address):
         opened.close()
 
 
-def probe(targets, patience=PATIENCE, source=""):
+def probe(targets: Iterable[Target], patience: float = ANSWER_SECONDS, source: str = "") -> Dict[Target, str]:
     """Look at ports, many at the same time, and return target to what became of it.
 
     :param targets: (address, port, protocol) of each.
     :param patience: seconds to wait for an answer.
     :param source: the address to send from, where it has the family of the one to send to.
     """
-    targets = list(dict.fromkeys(targets))
-    found = {}
-    for start in range(0, len(targets), AT_ONCE):
-        found.update(_probe_some(targets[start : start + AT_ONCE], patience, source))
+    wanted = list(dict.fromkeys(targets))
+    found: Dict[Target, str] = {}
+    for start in range(0, len(wanted), AT_ONCE):
+        found.update(_probe_some(wanted[start : start + AT_ONCE], patience, source))
     return found
 
 
-def _probe_some(targets, patience, source):
-    tries, found = {}, {}
+def _probe_some(targets: Sequence[Target], patience: float, source: str) -> Dict[Target, str]:
+    tries: Dict[int, _Try] = {}
+    found: Dict[Target, str] = {}
     try:
         for target in targets:
             try:
@@ -82,7 +84,7 @@ def _probe_some(targets, patience, source):
                 tries[made.number] = made
             except OSError as error:
                 # On the way through loopback the refusal is there at once.
-                found[target] = REFUSED if error.errno == errno.ECONNREFUSED else AWAY
+                found[target] = REFUSED if error.errno == errno.ECONNREFUSED else UNREACHABLE
         _collect(tries, found, time.monotonic() + patience)
     finally:
         for made in tries.values():
@@ -91,7 +93,7 @@ def _probe_some(targets, patience, source):
     return found
 
 
-def _collect(tries, found, end):
+def _collect(tries: "Dict[int, _Try]", found: Dict[Target, str], end: float) -> None:
     poller = select.poll()
     for number, made in tries.items():
         poller.register(number, made.wanted)
@@ -111,7 +113,7 @@ def _collect(tries, found, end):
             found[made.target] = made.outcome()
 
 
-def _repeat(tries):
+def _repeat(tries: "Iterable[_Try]") -> None:
     for made in tries:
         made.repeat()
 
@@ -119,7 +121,7 @@ def _repeat(tries):
 class _Try:
     """One port: a connect that is under way, or a datagram that was sent."""
 
-    def __init__(self, target, source):
+    def __init__(self, target: Target, source: str) -> None:
         self.target = target
         address, port, protocol = target
         self._datagram = protocol == "udp"
@@ -135,7 +137,7 @@ class _Try:
             self.close()
             raise
 
-    def _start(self, where, source):
+    def _start(self, where: Any, source: str) -> None:
         self._socket.setblocking(False)
         if source and (":" in source) == self._ipv6:
             self._socket.bind((source, 0))
@@ -147,7 +149,7 @@ class _Try:
             raise OSError(code, os.strerror(code))
         self.repeat()
 
-    def repeat(self):
+    def repeat(self) -> None:
         """Send a datagram once more; TCP repeats by itself."""
         if not self._datagram:
             return
@@ -155,11 +157,11 @@ class _Try:
         with contextlib.suppress(OSError):
             self._socket.send(b"\0")
 
-    def outcome(self):
+    def outcome(self) -> str:
         """Return what became of it, now that there is something to read or to write."""
         said = self._icmp()
         if said:
-            return AWAY if said.split(" by ", 1)[0] in _NO_WAY else said
+            return UNREACHABLE if said.split(" by ", 1)[0] in _NO_WAY else said
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not code:
             return self._answer()
@@ -169,9 +171,9 @@ class _Try:
             return RESET
         if code == errno.ECONNRESET:
             return RESET
-        return REFUSED if code in _REFUSALS else AWAY
+        return REFUSED if code in _REFUSALS else UNREACHABLE
 
-    def _answer(self):
+    def _answer(self) -> str:
         if not self._datagram:
             return OPEN
         try:
@@ -180,21 +182,21 @@ class _Try:
             return REFUSED if error.errno in _REFUSALS else SILENT
         return OPEN
 
-    def _icmp(self):
+    def _icmp(self) -> str:
         if not queues_errors():
             return ""
         try:
             _data, extra, _flags, _where = self._socket.recvmsg(1, 512, _MSG_ERRQUEUE)
         except OSError:
             return ""
-        return next((text for text in (read_error(data, self.target[0]) for _l, _k, data in extra) if text), "")
+        return next((text for text in (read_error(data, self.target[0]) for _level, _kind, data in extra) if text), "")
 
-    def close(self):
+    def close(self) -> None:
         """Give it up; nothing is repeated then."""
         self._socket.close()
 
 
-def read_error(data, address):
+def read_error(data: bytes, address: str) -> str:
     """Return the text for a sock_extended_err with the address of who said so behind it, '' for what is no ICMP. Pure."""
     if len(data) < 16:
         return ""
@@ -202,10 +204,10 @@ def read_error(data, address):
     if origin not in (_ICMP, _ICMPV6):
         return ""
     said = _offender(data[16:])
-    return "icmp {0}/{1}".format(kind, code) + (" by " + said if said and said != address.split("%", 1)[0] else "")
+    return f"icmp {kind}/{code}" + (" by " + said if said and said != address.split("%", 1)[0] else "")
 
 
-def _offender(data):
+def _offender(data: bytes) -> str:
     if len(data) < 8:
         return ""
     family = struct.unpack_from("=H", data)[0]
@@ -216,31 +218,14 @@ def _offender(data):
     return ""
 
 
-def output_of(words, seconds):
-    """Return what a command prints within some seconds, else ''; run_command of AnsibleModule knows no bound in time.
-
-    :raises OSError: if it cannot be started.
-    """
-    process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=True
-    )
-    try:
-        return process.communicate(timeout=seconds)[0].decode("utf-8", "replace")
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return ""
-
-
 __all__ = (
-    "AWAY",
+    "ANSWER_SECONDS",
     "OPEN",
-    "PATIENCE",
     "REFUSED",
     "RESET",
     "SILENT",
+    "UNREACHABLE",
     "local_address",
-    "output_of",
     "probe",
     "queues_errors",
     "read_error",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The line to a host: new connections and old ones, each try bounded in time.
+"""The guard's connections to the host: new ones and the play's own, each try bounded in time.
 
 PRIVATE to the collection: it may change at any time.
 """
@@ -15,12 +15,15 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError
-from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as knocking
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import LineError
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, ssh_command, ssh_path
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError, Steps
+from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.command import is_ssh, ssh_command
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, ssh_path
 
 # Connections that do not pass the firewall of the host: that they work proves nothing.
 NO_NETWORK = frozenset(
@@ -41,11 +44,13 @@ class _TimeUp(BaseException):
 
 
 @contextlib.contextmanager
-def bounded(seconds: float):
-    """End what runs in the block after some seconds; LineError then.
+def bounded(seconds: float) -> Iterator[None]:
+    """End what runs in the block after some seconds.
 
     Core has no bound for a command over a connection that hangs. The alarm clock is that of a task's ``timeout`` too,
     which is set again behind the block, and comes first where it is sooner.
+
+    :raises TryError: if the block did not end in time.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -53,7 +58,7 @@ def bounded(seconds: float):
 
     ours = _TimeUp()
 
-    def ring(_number, _frame):
+    def ring(_number: int, _frame: object) -> None:
         raise ours
 
     old_handler = signal.signal(signal.SIGALRM, ring)
@@ -69,7 +74,7 @@ def bounded(seconds: float):
         if error is not ours:
             raise
         _end(_children() - children)
-        raise LineError(f"no answer within {seconds:.0f} s") from None
+        raise TryError(f"no answer within {seconds:.0f} s") from None
     finally:
         if not 0 < old_left <= seconds:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -79,7 +84,7 @@ def bounded(seconds: float):
 
 
 def _children() -> set[int]:
-    """Return the process ids of our children."""
+    """Return the process ids of this process's children."""
     with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as stream:
         return {int(word) for word in stream.read().split()}
     done = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False)
@@ -93,14 +98,14 @@ def _end(pids: set[int]) -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-class Line:
-    """What the action plugin's connection can do for the guard."""
+class HostConnection:
+    """What the guard does with the action plugin's connection."""
 
-    def __init__(self, action, knock: knocking.Knock, warn=None):
+    def __init__(self, action: Any, knock: send_knock.Knock, warn: Callable[[str], object] | None = None) -> None:
         """Take the action plugin, how to knock once there are steps, and a function for warnings."""
         self._action, self._connection, self._knock, self._warn = action, action._connection, knock, warn
-        self._path = None
-        self.is_ssh = self._connection.transport == "ssh" and hasattr(self._connection, "_build_command")
+        self._path: SshPath | None = None
+        self.is_ssh = is_ssh(self._connection)
         self.name = getattr(self._connection, "ansible_name", "") or self._connection.transport
         self.has_network = self.name.rpartition(".")[2] not in NO_NETWORK
 
@@ -121,54 +126,53 @@ class Line:
         return str(host or self._action._play_context.remote_addr)
 
     @property
-    def path(self):
-        """The way that ssh takes."""
-        if self._path is None and not self.is_ssh:
-            self._path = SshPath(host=self._action._play_context.remote_addr, port=0, family="any", user="")
+    def path(self) -> SshPath:
+        """The path that ssh takes."""
         if self._path is None:
-            with bounded(_CHECK_SECONDS * 2):
-                self._path = ssh_path(self._connection)
+            self._path = self._find_path()
         return self._path
 
-    def use_knock(self, words) -> None:
+    def _find_path(self) -> SshPath:
+        if not self.is_ssh:
+            return SshPath(host=self._action._play_context.remote_addr, port=0, family="any", user="")
+        with bounded(_CHECK_SECONDS * 2):
+            return ssh_path(self._connection)
+
+    def use_knock(self, steps: Steps) -> None:
         """Knock with these steps from now on; none for no knock."""
-        steps = ()
-        # What is no step, the module has refused: then there is nothing to confirm.
-        with contextlib.suppress(KnockError):
-            steps = knocking.steps_of(words, "doors[].knock") if words and self.has_network else ()
-        self._knock = self._knock._replace(steps=steps)
+        self._knock = self._knock._replace(steps=steps if self.has_network else ())
 
     def knock(self, turn: int = 0) -> None:
         """Send the knock, if there is one, the way that ssh will take.
 
-        :param turn: how many knocks before this one did not get in.
-        :raises LineError: if it cannot have left.
+        :param turn: how many knocks before this one were not let in.
+        :raises TryError: if it cannot have left.
         """
         if not self._knock.steps:
             return
         try:
-            knocking.send(self._connection, self._knock.of_turn(turn), self.path, self._warn)
+            send_knock.send(self._connection, self._knock.of_turn(turn), self.path, self._warn)
         except (KnockError, AnsibleError) as error:
-            raise LineError(str(error)) from error
+            raise TryError(str(error)) from error
 
-    def fresh(self, command: str, seconds: float) -> str:
+    def run_over_new(self, command: str, seconds: float) -> str:
         """Run a command over a connection that is made for it and shared with nothing.
 
-        :raises LineError: if it does not come through in time.
+        :raises TryError: if it does not come through in time.
         """
         if not self.is_ssh:
             if self.has_network:
                 self.reset()
-            return self.usual(command, seconds)
+            return self.run_over_shared(command, seconds)
         options = {"ssh_args": _FRESH.format(max(1, int(seconds))) + (self._option("ssh_args") or "")}
         # The connection plugin would knock as well, with what the inventory says: that may be the knock before.
         with self._set(reconnection_retries=0, knock=[], **options):
             return self._run(command, seconds)
 
-    def usual(self, command: str, seconds: float) -> str:
+    def run_over_shared(self, command: str, seconds: float) -> str:
         """Run a command the way that the play's tasks do.
 
-        :raises LineError: if it does not come through in time.
+        :raises TryError: if it does not come through in time.
         """
         with self._set(reconnection_retries=0):
             return self._run(command, seconds)
@@ -178,16 +182,16 @@ class Line:
             with bounded(seconds + 1):
                 done = self._action._low_level_execute_command(command)
         except AnsibleError as error:
-            raise LineError(_last_line(str(error))) from error
+            raise TryError(_last_line(str(error))) from error
         if done.get("rc") == 255 and not done.get("stdout"):
-            raise LineError(_last_line(done.get("stderr", "")) or "the connection was closed")
+            raise TryError(_last_line(done.get("stderr", "")) or "the connection was closed")
         return done.get("stdout", "")
 
-    def _option(self, name: str):
+    def _option(self, name: str) -> Any:
         return self._connection.get_option(name)
 
     @contextlib.contextmanager
-    def _set(self, **options):
+    def _set(self, **options: Any) -> Iterator[None]:
         """Give the connection other options within the block."""
         known = {name: value for name, value in options.items() if self.is_ssh and self._connection.has_option(name)}
         before = {name: self._option(name) for name in known}
@@ -200,14 +204,14 @@ class Line:
                 self._connection.set_option(name, value)
 
     def reset(self) -> None:
-        """Close the play's connection, whoever set up its master; what was dead already is no error."""
+        """Close the play's connection and its control master; it is no error if they were dead already."""
         if self.is_ssh:
             self._control("exit")
-        with contextlib.suppress(LineError, AnsibleError), bounded(_CHECK_SECONDS):
+        with contextlib.suppress(TryError, AnsibleError), bounded(_CHECK_SECONDS):
             self._connection.reset()
 
-    def has_master(self) -> bool:
-        """Tell whether the play's connection goes through a master that runs."""
+    def has_control_master(self) -> bool:
+        """Return whether the play's connection uses a control master that runs."""
         return self.is_ssh and self._control("check")
 
     def _control(self, verb: str) -> bool:
@@ -221,20 +225,20 @@ class Line:
             return False
         return done.returncode == 0
 
-    def mend(self) -> bool:
-        """See to it that the tasks that follow have a connection: a master that the change cut off is replaced.
+    def restore(self) -> bool:
+        """Replace a control master that the change cut off, so that the tasks that follow have a connection.
 
         :returns: whether it was.
         """
-        if not self.has_master():
+        if not self.has_control_master():
             return False
         try:
-            self.usual(":", _CHECK_SECONDS)
-        except LineError:
+            self.run_over_shared(":", _CHECK_SECONDS)
+        except TryError:
             self.reset()
-            with contextlib.suppress(LineError):
+            with contextlib.suppress(TryError):
                 self.knock()
-                self.usual(":", _CHECK_SECONDS)
+                self.run_over_shared(":", _CHECK_SECONDS)
             return True
         return False
 

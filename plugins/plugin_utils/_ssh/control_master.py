@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The master that ssh commands share (ControlMaster): whether one serves us, and whether it still gets through.
+"""ssh's control master (ControlMaster): whether one runs that a command can use, and whether its connection still works.
 
-A master whose network is gone answers ``ssh -O check`` as before, and every command over it hangs. So one that
-nobody has used for a while is asked to run something before it is trusted. PRIVATE to the collection: it may change at any time.
+A control master whose network is gone answers ``ssh -O check`` as before, and every command over it hangs. So one that
+was not used for a while must run something before it is trusted. PRIVATE to the collection: it may change at any time.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import ssh_command
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.command import ssh_command
 
 TRUSTED_SECONDS = 5.0
-"""How long a master that did its work is trusted to do it again."""
+"""Seconds after a command through a control master, in which it is trusted without a test."""
 
 PROBE_SECONDS = 5.0
-"""How long a master may take to run ``true``; then it is dead."""
+"""Seconds that it may take to run ``true``; then it is dead."""
 
 CONTROL_SECONDS = 3.0
-"""How long it may take to answer a control command, which needs no network."""
+"""Seconds that it may take to answer a control command, which needs no network."""
 
 _CONTROL_PATH = re.compile(r'^ControlPath="?([^"]*)"?$')
 
@@ -43,37 +44,42 @@ def control_path(words: Sequence[bytes | str]) -> str:
 
 
 def is_shared(words: Sequence[bytes | str]) -> bool:
-    """Tell whether an ssh command may go through a master."""
+    """Return whether an ssh command may use a control master."""
     return not any(os.fsdecode(word).replace('"', "") == "ControlPath=none" for word in words)
 
 
-class Master:
-    """The master that a connection plugin's commands go through."""
+class ControlMaster:
+    """The control master that a connection plugin's commands use."""
 
-    def __init__(self, connection, host: str, directory: str, clock=time.time):
-        """Take core's ssh plugin, the host's name as it is given to ssh, and where to keep a time stamp."""
+    def __init__(self, connection: Any, host: str, directory: str, clock: Callable[[], float] = time.time) -> None:
+        """Take core's ssh plugin, the host's name as it is given to ssh, and the directory of the time stamp."""
         self._connection, self._host, self._clock = connection, host, clock
         words = " ".join(map(str, (host, connection.get_option("port"), connection.get_option("remote_user"))))
         self._stamp = os.path.join(directory, f"knock-{hashlib.sha256(words.encode()).hexdigest()[:16]}.used")
 
     def serves(self, words: Sequence[bytes | str]) -> bool:
-        """Tell whether a command will go through a master that gets through; one that does not is ended."""
+        """Return whether a command will use a control master whose connection works; one that does not work is ended."""
         if not is_shared(words) or not self._answers(words):
             return False
-        if self._age() <= TRUSTED_SECONDS or self._gets_through():
+        if self._age() <= TRUSTED_SECONDS or self._works():
             return True
         self.end(words)
         return False
 
-    def used(self) -> None:
-        """Note that a command went through."""
+    def note_use(self) -> None:
+        """Write down that a command went through."""
         with contextlib.suppress(OSError):
+            self._touch()
+
+    def _touch(self) -> None:
+        try:
+            os.utime(self._stamp)
+        except FileNotFoundError:
             with open(self._stamp, "a", encoding="ascii"):
                 pass
-            os.utime(self._stamp)
 
     def end(self, words: Sequence[bytes | str]) -> None:
-        """End the master, also one that hangs: then nobody finds its socket any more."""
+        """End the control master; the socket of one that hangs is removed, so that no ssh uses it any more."""
         self._run("-O", "exit", seconds=CONTROL_SECONDS)
         path = control_path(words)
         if path and _listens(path):
@@ -88,15 +94,15 @@ class Master:
 
     def _answers(self, words: Sequence[bytes | str]) -> bool:
         path = control_path(words)
-        # Half a millisecond in place of the eight of another ssh.
+        # Half a millisecond, where another ssh takes eight.
         return _listens(path) if path else self._run("-O", "check", seconds=CONTROL_SECONDS)
 
-    def _gets_through(self) -> bool:
-        # Without its master this ssh must not connect by itself: the door is closed, and nobody knocked.
+    def _works(self) -> bool:
+        # Without its control master this ssh must not connect by itself: the door is closed, and no knock was sent.
         first = ("BatchMode=yes", "ControlMaster=no", "ProxyCommand=false")
         done = self._run(options=first, command=("true",), seconds=PROBE_SECONDS)
         if done:
-            self.used()
+            self.note_use()
         return done
 
     def _run(self, *words: str, options: Sequence[str] = (), command: Sequence[str] = (), seconds: float) -> bool:
@@ -116,7 +122,7 @@ class Master:
 
 
 def _listens(path: str) -> bool:
-    """Tell whether somebody answers at a control socket."""
+    """Return whether a process listens at a control socket."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as opened:
         opened.settimeout(CONTROL_SECONDS)
         opened.connect(path)

@@ -2,9 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This plugin util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
-"""The way that ssh takes to a host, so that a knock takes the same, also where it goes through a jump host."""
+"""The network path that ssh takes to a host, so that a knock takes the same, also through a jump host."""
 
 from __future__ import annotations
 
@@ -18,22 +16,24 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._client import knock as _knock
-from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import PAUSE, KnockError, resolve
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import PAUSE, KnockError, Steps, resolve
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.command import ssh_command
 
-DUMP_PATIENCE = 10
+DUMP_SECONDS = 10
 """Seconds for ``ssh -G``, which only reads files, and runs what they say in Match exec."""
 
-JUMP_PATIENCE = 30
+JUMP_SECONDS = 30
 """Seconds to log in to a jump host and knock from there, pauses not counted."""
 
 _NO = ("", "none")
-_OWN_PROGRAM = "portknock-connect."
+_CONNECT_PROGRAM = "portknock-connect."
 # ssh's own short options; those with a colon take a value.
 _OPTIONS = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"
-# A master of the jump host serves us, but we leave none behind, and what its Host block adds to a login does not matter.
+# A control master of the jump host is used where there is one, but none is left behind; what its Host block adds to a login
+# does not matter.
 _QUIET = [
     word
     for option in (
@@ -58,7 +58,7 @@ _SAID = "portknock: "
 # Both programs come in over standard input, one behind the other, so that no process list shows a step.
 _REMOTE = (
     "exec sh -c '"
-    'if python3 -IS -c "" </dev/null >/dev/null 2>&1; then sed "/^{mark}/q" | python3 -IS - 2>/dev/null; '
+    'if python3 -IS -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1; then sed "/^{mark}/q" | python3 -IS - 2>/dev/null; '
     'elif command -v bash >/dev/null 2>&1; then sed "1,/^{mark}/d" | bash 2>/dev/null; '
     'else echo "{said}it has neither python3 nor bash"; fi\''
 ).format(mark=_MARK, said=_SAID)
@@ -108,33 +108,38 @@ echo "{said}sent"
 
 
 class SshPath(NamedTuple):
-    """What a knock must know of the way that ssh takes."""
+    """What a knock must know of the path that ssh takes."""
 
     host: str
     """The name or address after the aliases of ssh's configuration."""
     port: int
+    """The port of the host's sshd; 0 where the connection is not ssh."""
     family: str
     """``any``, ``inet`` or ``inet6``."""
     user: str
+    """The name that ssh logs in with."""
     jump: str = ""
     """The value of ProxyJump, or nothing."""
     proxy_command: str = ""
+    """The value of ProxyCommand, or nothing."""
     source: str = ""
     """The address that ssh sends from, where its configuration names one."""
 
 
-def ssh_path(connection, patience: float = DUMP_PATIENCE) -> SshPath:
-    """Ask ssh itself which way it would take for a connection of core's ssh plugin.
+def ssh_path(connection: Any, patience: float = DUMP_SECONDS, host: str = "") -> SshPath:
+    """Ask ssh itself which path it would take for a connection of core's ssh plugin.
 
     Where the connection's executable does not know ``-G``, the plugin's options have to do.
+
+    :param host: another host to ask about than the connection's own.
     """
-    words = ssh_command(connection, "-G", _host_of(connection))
+    words = ssh_command(connection, "-G", host or _host_of(connection))
     try:
         code, text, _errors = _run(words, "", patience)
     except (OSError, subprocess.TimeoutExpired):
         code, text = None, ""
     path = path_of_dump(text) if code == 0 else None
-    return path or _path_of_options(connection)
+    return path or _path_of_options(connection, host)
 
 
 def path_of_dump(text: str) -> SshPath | None:
@@ -147,7 +152,7 @@ def path_of_dump(text: str) -> SshPath | None:
         return None
     family = facts.get("addressfamily", "any")
     jump, command, source = (facts.get(key, "") for key in ("proxyjump", "proxycommand", "bindaddress"))
-    if _OWN_PROGRAM in command:
+    if _CONNECT_PROGRAM in command:
         # The playbook client_config wrote it: it connects directly.
         command = ""
     return SshPath(
@@ -157,13 +162,14 @@ def path_of_dump(text: str) -> SshPath | None:
         user=facts.get("user", ""),
         jump="" if jump.lower() in _NO else jump,
         proxy_command="" if command.lower() in _NO else command,
-        source=source if _is_address(source) else "",
+        source=source if is_address(source) else "",
     )
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Return whether a text is an IP address, with or without a zone."""
     try:
-        ipaddress.ip_address(text)
+        ipaddress.ip_address(text.split("%", 1)[0])
     except ValueError:
         return False
     return True
@@ -178,11 +184,11 @@ def addresses_of(path: SshPath) -> tuple[str, ...]:
 
 
 def knock_via_jump(
-    connection,
+    connection: Any,
     path: SshPath,
-    steps: Sequence,
+    steps: Steps,
     pause: float = PAUSE,
-    patience: float = JUMP_PATIENCE,
+    patience: float = JUMP_SECONDS,
     settle: float = 0.0,
 ) -> None:
     """Knock from the last jump host of a path, reached as ssh itself reaches it.
@@ -200,7 +206,7 @@ def knock_via_jump(
         text, errors = "", str(error.strerror)
     said = re.findall(f"^{_SAID}(.*)$", text, re.M)
     if said[-1:] != ["sent"]:
-        reason = (said or errors.strip().splitlines() or ["it said nothing"])[-1].strip().rstrip(".")
+        reason = (said or errors.strip().splitlines() or ["it printed nothing"])[-1].strip().rstrip(".")
         raise KnockError(
             f"the knock was not sent by the jump host of {path.host}: {reason}. A command must run there by ssh "
             "without a question being asked."
@@ -219,7 +225,7 @@ def jump_command(path: SshPath, words: Sequence[str]) -> list[str]:
         return _through_proxy_jump(path.jump, words)
     if path.proxy_command:
         return _through_proxy_command(path)
-    raise KnockError(f"there is no jump host on the way to {path.host}.")
+    raise KnockError(f"there is no jump host on the path to {path.host}.")
 
 
 def _through_proxy_jump(jump: str, words: Sequence[str]) -> list[str]:
@@ -254,8 +260,8 @@ def _through_proxy_command(path: SshPath) -> list[str]:
     found = None if _SHELL_ONLY.search(text) else _JUMP.fullmatch(text)
     if not found:
         raise KnockError(
-            f"the way to {path.host} is a ProxyCommand that is not of the form `ssh -W %h:%p JUMP_HOST`, so nobody "
-            "can be asked to knock there. Use ProxyJump, or knock from elsewhere."
+            f"ssh reaches {path.host} by a ProxyCommand that is not of the form `ssh -W %h:%p JUMP_HOST`, so there is no host "
+            "that could knock. Use ProxyJump, or knock from elsewhere."
         )
     command = " ".join([found["program"], *_QUIET, _expand(found["before"] + found["after"], path)])
     return ["/bin/sh", "-c", f"exec {command} {shlex.quote(_REMOTE)}"]
@@ -270,7 +276,7 @@ def _expand(text: str, path: SshPath) -> str:
     return re.sub("%.", lambda found: values[found[0]], text)
 
 
-def jump_script(host: str, steps: Sequence, pause: float = PAUSE, settle: float = 0.0) -> str:
+def jump_script(host: str, steps: Steps, pause: float = PAUSE, settle: float = 0.0) -> str:
     """Return what the jump host runs, for python3 and behind it for bash. Pure.
 
     The jump host looks the name up and tries every address it finds, as its sshd does when it connects.
@@ -290,34 +296,19 @@ def jump_script(host: str, steps: Sequence, pause: float = PAUSE, settle: float 
     return "\n".join([inspect.getsource(_knock), python, _MARK, bash])
 
 
-def _host_of(connection) -> str:
-    return connection.get_option("host") or connection.host
+def _host_of(connection: Any) -> str:
+    return str(connection.get_option("host") or connection.host)
 
 
-def _path_of_options(connection) -> SshPath:
+def _path_of_options(connection: Any, host: str) -> SshPath:
     port, user = connection.get_option("port"), connection.get_option("remote_user")
-    return SshPath(_host_of(connection), int(port or 22), "any", str(user or ""))
-
-
-def ssh_command(connection, *more: str) -> list[str]:
-    """Return the words that the plugin would start ssh with, without sshpass: nothing here asks for a password."""
-    program = connection.get_option("ssh_executable")
-    before = getattr(connection, "sshpass_pipe", None)
-    built = connection._build_command(program, "ssh", *more)
-    pipe = getattr(connection, "sshpass_pipe", None)
-    if pipe is not None and pipe is not before:
-        # Made for the command that we only look at; the plugin may be about to use the one it had.
-        for number in pipe:
-            os.close(number)
-        connection.sshpass_pipe = before
-    words = [os.fsdecode(word) for word in built]
-    return words[words.index(program) :]
+    return SshPath(host or _host_of(connection), int(port or 22), "any", str(user or ""))
 
 
 def _run(words: Sequence[str], data: str, seconds: float) -> tuple[int, str, str]:
     """Run a command within a time; return (exit code, output, errors).
 
-    Its output goes to files: a master that ssh leaves behind would keep a pipe open.
+    Its output goes to files: a control master that ssh leaves behind would keep a pipe open.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         # In a session of its own it can ask nobody, and is ended with all that it started.

@@ -1,19 +1,24 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Going in: a new knock before each further try, within a time, and what is told when it does not open."""
+"""Connecting: a new knock before each further try, within a time, and what is told when it does not open."""
 
 import errno
 import socket
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._client import connect as _enter
-from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import PATIENCE, Line, ShutError, enter
+from ansible_collections.sesame.portknock.plugins.module_utils._client import connect as _connect
+from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import (
+    CONNECT_SECONDS,
+    NotOpenError,
+    Sockets,
+    connect_after_knock,
+)
 
 HOST = "127.0.0.1"
 
 
-class Script(Line):
+class Script(Sockets):
     """Says what each connect does, one after the other and the last one for ever, and keeps a clock."""
 
     def __init__(self, *ends):
@@ -43,41 +48,46 @@ class Script(Line):
 
 
 def test_it_gets_in_at_once():
-    line = Script(0)
-    assert enter(line.knock, ["a", "b"], 22, 10, True, line) == (("a", 22, _enter.BANNER), "a", 1, 0.0)
-    assert line.log == ["knock", "a"]
+    script = Script(0)
+    assert connect_after_knock(script.knock, ["a", "b"], 22, 10, True, script) == (
+        ("a", 22, _connect.BANNER_SECONDS),
+        "a",
+        1,
+        0.0,
+    )
+    assert script.log == ["knock", "a"]
 
 
 def test_each_round_begins_with_a_knock():
-    line = Script(errno.ECONNREFUSED, errno.ENETUNREACH, errno.ECONNREFUSED, 0)
-    entered = enter(line.knock, ["a", "b"], 22, 10, line=line)
-    assert (entered.address, entered.tries) == ("b", 2)
-    assert entered.seconds == pytest.approx(_enter.RESTS[0] + 0.3)
-    assert line.log == ["knock", "a", "b", "rest", "knock", "a", "b"]
+    script = Script(errno.ECONNREFUSED, errno.ENETUNREACH, errno.ECONNREFUSED, 0)
+    opened = connect_after_knock(script.knock, ["a", "b"], 22, 10, sockets=script)
+    assert (opened.address, opened.tries) == ("b", 2)
+    assert opened.seconds == pytest.approx(_connect.PAUSES[0] + 0.3)
+    assert script.log == ["knock", "a", "b", "rest", "knock", "a", "b"]
 
 
 def test_it_ends_in_time_when_all_is_silent():
-    line = Script("silent")
-    with pytest.raises(ShutError) as caught:
-        enter(line.knock, ["a"], 22, 10, line=line)
+    script = Script("silent")
+    with pytest.raises(NotOpenError) as caught:
+        connect_after_knock(script.knock, ["a"], 22, 10, sockets=script)
     assert (str(caught.value), caught.value.refused) == ("a: timed out", False)
-    assert 10 - PATIENCE < line.clock - 50.3 <= 10.2
-    assert caught.value.tries == line.log.count("knock") == 3
+    assert 10 - CONNECT_SECONDS < script.clock - 50.3 <= 10.2
+    assert caught.value.tries == script.log.count("knock") == 3
 
 
 def test_it_ends_in_time_when_all_is_refused():
-    line = Script(errno.ECONNREFUSED)
-    with pytest.raises(ShutError) as caught:
-        enter(line.knock, ["a"], 22, 5, line=line)
+    script = Script(errno.ECONNREFUSED)
+    with pytest.raises(NotOpenError) as caught:
+        connect_after_knock(script.knock, ["a"], 22, 5, sockets=script)
     assert (str(caught.value), caught.value.refused) == ("a: refused", True)
-    assert 3.5 < line.clock - 50.3 <= 5
-    assert caught.value.tries == line.log.count("knock")
+    assert 3.5 < script.clock - 50.3 <= 5
+    assert caught.value.tries == script.log.count("knock")
 
 
 def test_every_address_is_told():
-    line = Script(errno.ECONNREFUSED, errno.EHOSTUNREACH)
-    with pytest.raises(ShutError, match="^a: refused; b: said the system$"):
-        enter(line.knock, ["a", "b"], 22, 0.1, line=line)
+    script = Script(errno.ECONNREFUSED, errno.EHOSTUNREACH)
+    with pytest.raises(NotOpenError, match="^a: refused; b: said the system$"):
+        connect_after_knock(script.knock, ["a", "b"], 22, 0.1, sockets=script)
 
 
 def listener():
@@ -92,25 +102,25 @@ def test_a_server_that_speaks_first_is_heard_and_nothing_is_lost():
         client = socket.create_connection(server.getsockname())
         peer, _address = server.accept()
         peer.sendall(b"SSH-2.0-x\r\n")
-        Line()._hear(client, 2)
+        Sockets()._await_banner(client, 2)
         assert client.recv(20) == b"SSH-2.0-x\r\n"
         peer.close()
         client.close()
 
 
 def test_a_server_that_says_nothing_is_not_in(monkeypatch):
-    monkeypatch.setattr(_enter, "BANNER", 0.1)
-    with listener() as server, pytest.raises(ShutError, match="^127.0.0.1: accepted, but said nothing$"):
-        enter(lambda _turn: None, [HOST], server.getsockname()[1], 0.1, True)
+    monkeypatch.setattr(_connect, "BANNER_SECONDS", 0.1)
+    with listener() as server, pytest.raises(NotOpenError, match="^127.0.0.1: accepted, but said nothing$"):
+        connect_after_knock(lambda _turn: None, [HOST], server.getsockname()[1], 0.1, True)
 
 
 def test_a_connection_is_handed_out_as_ssh_wants_it():
     with listener() as server:
-        entered = enter(lambda _turn: None, [HOST], server.getsockname()[1], 3)
-        assert entered.socket.gettimeout() is None
-        entered.socket.close()
+        opened = connect_after_knock(lambda _turn: None, [HOST], server.getsockname()[1], 3)
+        assert opened.socket.gettimeout() is None
+        opened.socket.close()
 
 
 def test_it_stands_alone():
-    with open(_enter.__file__, encoding="utf-8") as stream:
+    with open(_connect.__file__, encoding="utf-8") as stream:
         assert "import ansible" not in stream.read().replace("from ansible", "import ansible")

@@ -12,21 +12,21 @@ from itertools import product
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._client import knock as _knock
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
+    ENGINES,
     HOLD,
-    KNOCKD,
     PAUSE,
     SETTLE,
     KnockError,
     Network,
-    parse_steps,
     resolve,
     send_knock,
     settle_of,
     steps_of_turn,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, Step
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import KNOCKD as SPEC_KNOCKD
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES as SPEC_ENGINES
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import KNOCKD, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_steps
 
 HOST = "127.0.0.1"
 LONG = 5.0
@@ -88,7 +88,11 @@ def silent_port():
 
 
 def test_steps_are_read_as_those_of_a_door():
-    assert parse_steps(["7005", 9100, "3100/udp"]) == (Step(7005, "tcp"), Step(9100, "tcp"), Step(3100, "udp"))
+    assert read_steps(["7005", 9100, "3100/udp"], "knock", 1) == (
+        Step(7005, "tcp"),
+        Step(9100, "tcp"),
+        Step(3100, "udp"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_steps_are_read_as_those_of_a_door():
 )
 def test_a_wrong_step_is_named_by_its_place_alone(words, path):
     with pytest.raises(SpecError) as caught:
-        parse_steps(words)
+        read_steps(words, "knock", 1)
     assert caught.value.option == path
     assert "7005" not in str(caught.value) and "65536" not in str(caught.value)
 
@@ -156,7 +160,7 @@ def test_a_refusal_does_not_end_the_time_after_it():
 
 
 def test_which_engine_needs_time():
-    assert KNOCKD == SPEC_KNOCKD
+    assert set(ENGINES) == set(SPEC_ENGINES)
     assert {engine: settle_of(engine) for engine in ENGINES} == {"iptables": 0, "knockd": SETTLE}
     assert 0.05 <= SETTLE <= PAUSE
 
@@ -393,7 +397,7 @@ def disturbed(dice, steps):
     return [step for step in steps for _each in range(dice.choices((0, 1, 2), (1, 48, 1))[0])]
 
 
-@pytest.mark.parametrize("engine", ["iptables", ""])
+@pytest.mark.parametrize("engine", [name for name in sorted(ENGINES) if not ENGINES[name].keeps_broken_knocks])
 def test_the_kernel_needs_no_other_steps(engine):
     steps = (Step(7005, "tcp"), Step(9100, "udp"))
     assert [steps_of_turn(steps, turn, engine) for turn in (0, 1, 2)] == [steps] * 3

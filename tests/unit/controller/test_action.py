@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The action plugin: what it makes of what the module and the line to the host say, each of them made up."""
+"""The action plugin: what it makes of what the module and the connection to the host say, each of them made up."""
 
 import copy
 import functools
@@ -19,10 +19,13 @@ pytest.importorskip("ansible", reason="it runs on controllers, and this Python h
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.sesame.portknock.plugins.action import knock_ruleset as plugin
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import MARK, Client, LineError
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import guarded_run, owner
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import MARK, GuardClient, TryError
 from test_guard_client import CONFIRMED, LATE, TIMED_OUT, UNKNOWN, Clock
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
+STEPS = (Step(17005, "tcp"), Step(19100, "udp"), Step(18300, "tcp"))
 ARGS = {"doors": [DOOR], "policy": "reject"}
 TASK_VARS = {"inventory_hostname": "h"}
 LOST = "Failed to connect to the host via ssh: mux_client_request_session: read from master failed: Broken pipe"
@@ -37,8 +40,8 @@ def pending(**more):
 NOTHING = {"changed": False, "rolled_back": False, "findings": [], "guard": {"state": "not_needed"}}
 
 
-class FakeLine:
-    """Stands in for a Line; one is made by each run of the action."""
+class FakeHost:
+    """Stands in for a HostConnection; one is made by each run of the action."""
 
     is_ssh, has_network, name, where, pause, settle = True, True, "ssh", "h", 0.1, 0.0
     port, mended = 22, 0
@@ -59,25 +62,25 @@ class FakeLine:
         answers = self.stage.answers.get(verb, [TIMED_OUT])
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, str):
-            raise LineError(answer)
+            raise TryError(answer)
         return MARK + json.dumps(answer) + "\n"
 
-    def fresh(self, command, _seconds):
+    def run_over_new(self, command, _seconds):
         return self._say("fresh", command)
 
-    def usual(self, command, _seconds):
+    def run_over_shared(self, command, _seconds):
         return self._say("usual", command)
 
     def reset(self):
         self.stage.calls.append(("reset",))
 
-    def mend(self):
+    def restore(self):
         self.stage.calls.append(("mend",))
         return False
 
 
 class Stage:
-    """A task, the action plugin that runs it, and what module and line answer."""
+    """A task, the action plugin that runs it, and what module and host answer."""
 
     def __init__(self, monkeypatch):
         self.calls, self.modules, self.answers = [], [], {}
@@ -85,20 +88,23 @@ class Stage:
         self.task = SimpleNamespace(
             args=copy.deepcopy(ARGS), check_mode=False, async_val=0, diff=False, action="sesame.portknock.knock_ruleset"
         )
-        self.line = type("ThisLine", (FakeLine,), {})
+        self.host = type("ThisHost", (FakeHost,), {})
         self.clock = Clock()
-        monkeypatch.setattr(plugin, "Line", self._line)
-        monkeypatch.setattr(plugin, "Client", functools.partial(Client, clock=self.clock, sleep=self.clock.sleep))
+        monkeypatch.setattr(guarded_run, "HostConnection", self._host)
+        monkeypatch.setattr(
+            guarded_run, "GuardClient", functools.partial(GuardClient, clock=self.clock, sleep=self.clock.sleep)
+        )
 
-    def _line(self, _action, knock, _warn):
+    def _host(self, _action, knock, _warn):
         self.knock = knock
-        return self.line(self)
+        return self.host(self)
 
     def run(self, **task_vars):
         connection = SimpleNamespace(transport="ssh", tmpdir="/nonexistent", _shell=SimpleNamespace(tmpdir="/none"))
         templar = SimpleNamespace(template=lambda value: value)
         action = plugin.ActionModule(self.task, connection, SimpleNamespace(), None, templar, None)
         action._execute_module = self._execute_module
+        action._load_name = "knock_ruleset"
         return action.run(task_vars=dict(TASK_VARS, **task_vars))
 
     def _execute_module(self, module_name=None, module_args=None, task_vars=None, **_more):
@@ -131,7 +137,7 @@ def test_a_change_is_confirmed(stage):
         agent="systemd", undo="",
     )  # fmt: skip
     assert [call[0] for call in stage.calls] == ["knock", "fresh", "mend"]
-    assert stage.calls[0] == ("knock", DOOR["knock"])
+    assert stage.calls[0] == ("knock", STEPS)
     assert stage.modules[0]["guard_id"] in stage.calls[1][1], "the id is this run's own"
     assert "guard_id" not in result
     assert result["findings"] == [], "what else the module said stays"
@@ -147,7 +153,7 @@ def test_each_run_has_an_id_of_its_own_and_the_task_keeps_its_args(stage):
     assert first["guard_id"] != second["guard_id"]
     assert re.match(r"^[0-9a-f]{16}$", first["guard_id"])
     assert {key: value for key, value in first.items() if not key.startswith("guard")} == ARGS
-    assert plugin._OWNER.match(first["guard_owner"])
+    assert owner.OWNER.match(first["guard_owner"])
 
 
 @pytest.mark.parametrize(("state", "verbs"), [("absent", ["confirm", "tidy"]), ("present", ["confirm"])])
@@ -205,11 +211,13 @@ def test_without_guard_and_without_change_there_is_none(stage):
 
 
 @pytest.mark.parametrize("word", ["maybe", [], None, 7])
-def test_a_guard_that_is_no_bool_is_guarded(word, stage):
-    """The module says what is wrong with it; but nothing is unguarded by mistake."""
+def test_a_guard_that_is_no_bool_is_refused(word, stage):
+    """Nothing is unguarded by mistake."""
     stage.task.args["guard"] = word
-    stage.answers["confirm"] = [CONFIRMED]
-    assert stage.run()["guard"]["state"] == "confirmed"
+    result = stage.run()
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert result["msg"].startswith("guard: ")
+    assert (stage.modules, stage.calls) == ([], [])
 
 
 def test_nobody_gets_in(stage):
@@ -246,10 +254,11 @@ def test_without_a_door_there_is_no_knock(stage):
     stage.answers["confirm"] = [CONFIRMED]
     result = stage.run()
     assert result["guard"]["knocked"] == ""
-    assert stage.calls[0] == ("knock", [])
+    assert stage.calls[0] == ("knock", ())
 
 
 WEB = {"name": "web", "knock": ["17100", "13100"], "opens": ["443"]}
+WEB_STEPS = (Step(17100, "tcp"), Step(13100, "tcp"))
 UNHEARD = {"outcome": "unheard", "why": "no knock was seen"}
 
 
@@ -260,7 +269,7 @@ def test_a_knock_that_only_proves_that_it_is_heard(stage):
     stage.answers["confirm"] = [UNHEARD, CONFIRMED]
     result = stage.run()
     assert (result["guard"]["state"], result["guard"]["knocked"], result["guard"]["tries"]) == ("confirmed", "", 2)
-    assert [call for call in stage.calls if call[0] == "knock"] == [("knock", WEB["knock"])] * 2
+    assert [call for call in stage.calls if call[0] == "knock"] == [("knock", WEB_STEPS)] * 2
 
 
 def test_the_door_of_the_connection_is_proof_enough(stage):
@@ -268,7 +277,7 @@ def test_the_door_of_the_connection_is_proof_enough(stage):
     stage.results = [pending(proof_door="")]
     stage.answers["confirm"] = [CONFIRMED]
     assert stage.run()["guard"]["knocked"] == "ssh"
-    assert stage.calls[0] == ("knock", DOOR["knock"])
+    assert stage.calls[0] == ("knock", STEPS)
 
 
 def test_a_knock_that_is_never_heard_is_rolled_back(stage):
@@ -277,11 +286,11 @@ def test_a_knock_that_is_never_heard_is_rolled_back(stage):
     stage.answers = {"confirm": [UNHEARD], "status": [LATE]}
     result = stage.run()
     assert (result["failed"], result["rolled_back"], result["guard"]["knocked"]) == (True, True, "")
-    assert "knockd hears no knock from this controller" in result["msg"]
+    assert "knockd receives no knock from this controller" in result["msg"]
     assert "at door web" in result["msg"] and "knockd_interface" in result["msg"]
 
 
-@pytest.mark.parametrize(("engine", "knocked"), [("iptables", []), ("knockd", WEB["knock"])])
+@pytest.mark.parametrize(("engine", "knocked"), [("iptables", ()), ("knockd", WEB_STEPS)])
 def test_a_lost_answer_may_have_asked_for_a_proof(engine, knocked, stage):
     stage.task.args.update(engine=engine, doors=[WEB, dict(DOOR, opens=["2222"])])
     stage.results = [AnsibleConnectionFailure(LOST)]
@@ -310,7 +319,7 @@ def test_a_confirm_without_words_of_a_connection(stage):
      ("ansible.builtin.winrm", True, "confirmed", "as far as that can be told")],
 )  # fmt: skip
 def test_other_connections(name, network, state, proof, stage):
-    stage.line.is_ssh, stage.line.has_network, stage.line.name = False, network, name
+    stage.host.is_ssh, stage.host.has_network, stage.host.name = False, network, name
     stage.results = [pending(door="", port=0)]
     stage.answers["confirm"] = [dict(CONFIRMED, connection="")]
     result = stage.run()
@@ -323,7 +332,7 @@ def test_other_connections(name, network, state, proof, stage):
 
 def test_a_deadline_too_short_is_refused_before_anything_runs(stage):
     stage.task.args["guard_timeout"] = 5
-    stage.line.pause = 2.0
+    stage.host.pause = 2.0
     result = stage.run()
     assert (result["failed"], result["changed"]) == (True, False)
     assert re.match(
@@ -335,49 +344,77 @@ def test_a_deadline_too_short_is_refused_before_anything_runs(stage):
 
 def test_the_time_that_the_engine_needs_counts(stage):
     stage.task.args["guard_timeout"] = 5
-    stage.line.pause, stage.line.settle = 1.0, 0.5
+    stage.host.pause, stage.host.settle = 1.0, 0.5
     assert stage.run()["msg"].startswith("guard_timeout: 5 s is too short")
     assert stage.modules == []
 
 
 def test_it_depends_on_the_door_of_the_connection(stage):
     stage.task.args["guard_timeout"] = 5
-    stage.line.pause = 2.0
-    stage.line.port = 2222
+    stage.host.pause = 2.0
+    stage.host.port = 2222
     stage.results = [pending(door="")]
     stage.answers["confirm"] = [CONFIRMED]
     assert stage.run()["guard"]["state"] == "confirmed"
 
 
 WRONG = [
-    dict(doors=5), dict(doors="ssh"), dict(doors=[1, "x", None]), dict(doors=[{}]), dict(doors=None),
-    dict(doors=[{"name": "ssh", "knock": 7, "opens": 22}]), dict(doors=[{"name": "ssh", "knock": "a,b", "opens": "22/tcp,80"}]),
-    dict(guard_timeout="soon"), dict(guard_timeout=None), dict(guard_timeout=[]), dict(guard_timeout="5"),
-]  # fmt: skip
+    (dict(doors=5), "doors: must be a list."),
+    (dict(doors="ssh"), "doors: must be a list."),
+    (dict(doors=[1, "x", None]), "doors[0]: must be a dictionary"),
+    (dict(doors=[["ssh", 61234]]), "doors[0]: must be a dictionary"),
+    (dict(doors=[{}]), "doors[0].name: "),
+    (dict(doors=None), "doors: is not valid. It must be of type list of dict"),
+    (dict(doors=[{"name": "ssh", "knock": "a,b", "opens": "22/tcp,80"}]), "doors[0].knock[0]: "),
+    (dict(doors=[{"name": "ssh", "knock": [[61234]], "opens": [22]}]), "doors[0].knock[0]: "),
+    (dict(doors=[{"name": "ssh", "knock": {"port": 61234}, "opens": [22]}]), "doors[0].knock: must be a list."),
+    (dict(doors=[{"name": "ssh", "knock": [61234], "opens": [22], "window": [61234]}]), "doors[0].window: must be"),
+    (dict(guard_timeout="soon"), "guard_timeout: must be a whole number"),
+    (dict(guard_timeout=None), "guard_timeout: is not valid. It must be of type int"),
+    (dict(guard_timeout=[]), "guard_timeout: must be a whole number"),
+    (dict(engine="ipchains"), "engine: is 'ipchains', but must be one of"),
+    (dict(gaurd=True), "gaurd: there is no such option. The options are allow, doors, engine, guard,"),
+    ({61234: ["ssh"]}, "an option: there is no such option."),
+]
 
 
-@pytest.mark.parametrize("args", WRONG)
-@pytest.mark.parametrize("pause", [0.1, 50.0])
-def test_what_is_wrong_with_the_options_the_module_says(args, pause, stage):
-    stage.task.args = args
-    stage.line.pause = pause
-    stage.results = [{"failed": True, "msg": "the module's word"}]
+@pytest.mark.parametrize(("args", "begins"), WRONG)
+@pytest.mark.parametrize("check", [False, True])
+def test_wrong_options_are_refused_before_anything_runs(args, begins, check, stage):
+    """Core's own message would repeat the value, and a misplaced one may be a step."""
+    stage.task.args, stage.task.check_mode = args, check
     result = stage.run()
-    assert result["failed"] is True
-    assert result["msg"] == "the module's word" or result["msg"].startswith("guard_timeout: ")
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert result["msg"].startswith(begins), result["msg"]
+    assert "61234" not in repr(result)
+    assert (stage.modules, stage.calls) == ([], [])
+
+
+@pytest.mark.parametrize("options", [dict(knock=61234, opens=22), dict(knock="61234", opens="22,80")])
+def test_words_are_read_as_core_reads_them(options, stage):
+    stage.task.args = {"doors": [dict(options, name="ssh")]}
+    stage.answers["confirm"] = [CONFIRMED]
+    assert stage.run()["guard"]["state"] == "confirmed"
+    assert stage.calls[0] == ("knock", (Step(61234, "tcp"),))
+
+
+def test_a_guard_timeout_that_is_a_text(stage):
+    stage.task.args["guard_timeout"] = "5"
+    stage.host.pause = 50.0
+    assert stage.run()["msg"].startswith("guard_timeout: 5 s is too short")
 
 
 # Answers that get lost
 
 
-@pytest.mark.parametrize("error", [AnsibleConnectionFailure(LOST), LineError("no answer within 210 s")])
+@pytest.mark.parametrize("error", [AnsibleConnectionFailure(LOST), TryError("no answer within 210 s")])
 def test_a_lost_answer_is_asked_for_by_id(error, stage):
     stage.results = [error]
     stage.answers["confirm"] = [CONFIRMED]
     result = stage.run()
     assert (result["changed"], result["guard"]["state"], result["guard"]["knocked"]) == (True, "confirmed", "ssh")
     assert stage.modules[0]["guard_id"] in stage.calls[1][1]
-    assert stage.calls[0] == ("knock", DOOR["knock"]), "the change may be in force"
+    assert stage.calls[0] == ("knock", STEPS), "the change may be in force"
 
 
 def test_a_lost_answer_of_what_was_rolled_back(stage):
@@ -388,7 +425,7 @@ def test_a_lost_answer_of_what_was_rolled_back(stage):
     assert "it could not be applied" in result["msg"]
 
 
-@pytest.mark.parametrize("error", [AnsibleConnectionFailure(LOST), LineError("no answer within 210 s")])
+@pytest.mark.parametrize("error", [AnsibleConnectionFailure(LOST), TryError("no answer within 210 s")])
 def test_a_lost_answer_of_what_never_ran(error, stage):
     """The host knows nothing of it: then it is what core makes of a lost connection."""
     stage.results = [error]
@@ -426,7 +463,7 @@ def dead_owner():
     """The words of a process of this machine that is no more."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
-    return re.sub(r"process \d+", f"process {child.pid}", plugin._owner())
+    return re.sub(r"process \d+", f"process {child.pid}", owner.owner_of_this_run())
 
 
 def is_pending(owner):
@@ -469,7 +506,7 @@ def living():
 
 
 def owners_alive(living):
-    mine = plugin._owner()
+    mine = owner.owner_of_this_run()
     dead = dead_owner()
     return {
         "it lives": re.sub(r"process \d+", f"process {living}", mine),
@@ -483,9 +520,9 @@ def owners_alive(living):
 
 
 def test_a_change_of_others_is_left_alone(living, monkeypatch):
-    for name, owner in owners_alive(living).items():
+    for name, whose in owners_alive(living).items():
         stage = Stage(monkeypatch)
-        stage.results = [is_pending(owner)]
+        stage.results = [is_pending(whose)]
         result = stage.run()
         assert (result["failed"], result["msg"]) == (True, "pending"), name
         assert stage.calls == [], name
@@ -493,14 +530,14 @@ def test_a_change_of_others_is_left_alone(living, monkeypatch):
 
 
 def test_who_makes_it(monkeypatch):
-    found = plugin._OWNER.match(plugin._owner())
+    found = owner.OWNER.match(owner.owner_of_this_run())
     assert int(found.group(1)) == os.getpid()
-    assert found.group(2) == plugin._machine() == plugin._machine()
-    monkeypatch.setattr(plugin.socket, "gethostname", lambda: "elsewhere")
-    assert plugin._machine() != found.group(2)
+    assert found.group(2) == owner.machine_id() == owner.machine_id()
+    monkeypatch.setattr(owner.socket, "gethostname", lambda: "elsewhere")
+    assert owner.machine_id() != found.group(2)
 
     def nobody():
         raise KeyError("no such user")
 
-    monkeypatch.setattr(plugin.getpass, "getuser", nobody)
-    assert plugin._owner().startswith(f"{os.getuid()}@elsewhere process ")
+    monkeypatch.setattr(owner.getpass, "getuser", nobody)
+    assert owner.owner_of_this_run().startswith(f"{os.getuid()}@elsewhere process ")

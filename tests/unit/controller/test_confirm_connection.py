@@ -18,10 +18,11 @@ pytest.importorskip("ansible", reason="it runs on controllers, and this Python h
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import SETTLE, KnockError
-from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as knocking
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import confirm_connection as line_module
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import LineError
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.confirm_connection import Line, bounded
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
+from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import confirm_connection
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.confirm_connection import HostConnection, bounded
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath
 
 
@@ -60,7 +61,7 @@ def no_more_alarm():
 
 def test_what_takes_too_long_is_ended():
     began = time.monotonic()
-    with pytest.raises(LineError, match="no answer within 0 s"), bounded(0.3):
+    with pytest.raises(TryError, match="no answer within 0 s"), bounded(0.3):
         time.sleep(30)
     assert 0.2 < time.monotonic() - began < 5
 
@@ -78,7 +79,7 @@ def test_an_error_within_passes():
 
 def test_retries_within_do_not_catch_it():
     """Core's ssh plugin tries again on any Exception."""
-    with pytest.raises(LineError), bounded(0.3), contextlib.suppress(Exception):
+    with pytest.raises(TryError), bounded(0.3), contextlib.suppress(Exception):
         time.sleep(30)
 
 
@@ -92,7 +93,7 @@ def test_an_outer_alarm_goes_on_behind_it():
 
 def test_an_outer_alarm_goes_on_behind_one_that_rang():
     ring = outer(20)
-    with pytest.raises(LineError), bounded(0.3):
+    with pytest.raises(TryError), bounded(0.3):
         time.sleep(30)
     assert signal.getsignal(signal.SIGALRM) is ring
     assert 18 < no_more_alarm() < 19.8
@@ -138,7 +139,7 @@ def test_one_in_another(outside, inside):
         with bounded(outside):
             rang += _rings(inside)
             time.sleep(0)
-    except LineError as error:
+    except TryError as error:
         rang.append(str(error))
     assert rang == (["no answer within 0 s"] if outside < inside else ["inside: no answer within 0 s"])
 
@@ -147,7 +148,7 @@ def _rings(seconds):
     try:
         with bounded(seconds):
             time.sleep(30)
-    except LineError as error:
+    except TryError as error:
         return ["inside: {0}".format(error)]
     return ["it did not ring"]
 
@@ -156,7 +157,7 @@ def test_children_made_within_are_ended():
     others = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
     made = []
     try:
-        with pytest.raises(LineError), bounded(0.5):
+        with pytest.raises(TryError), bounded(0.5):
             _start_and_wait(made)
         assert made[0].wait(10) == -signal.SIGTERM
         assert others.poll() is None, "a child from before was ended"
@@ -188,8 +189,8 @@ def test_children_without_proc(monkeypatch):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
     try:
         monkeypatch.setattr("builtins.open", no_proc)
-        assert child.pid in line_module._children()
-        assert os.getpid() not in line_module._children()
+        assert child.pid in confirm_connection._children()
+        assert os.getpid() not in confirm_connection._children()
     finally:
         monkeypatch.undo()
         child.kill()
@@ -214,7 +215,7 @@ def test_a_thread_has_no_alarm():
 
 
 class FakeSsh:
-    """Core's ssh plugin, as far as a Line asks for it."""
+    """Core's ssh plugin, as far as a HostConnection asks for it."""
 
     transport, ansible_name = "ssh", "ansible.builtin.ssh"
 
@@ -264,15 +265,15 @@ class FakeAction:
         return answer
 
 
-def line_of(*answers, connection=None, **knock):
+def connection_of(*answers, connection=None, **knock):
     action = FakeAction(connection or FakeSsh(), *answers)
-    return Line(action, knocking.Knock(pause=0.5, **knock)), action
+    return HostConnection(action, send_knock.Knock(pause=0.5, **knock)), action
 
 
 def test_a_fresh_connection_is_shared_with_nothing():
-    line, action = line_of({"rc": 0, "stdout": "out", "stderr": ""})
+    host, action = connection_of({"rc": 0, "stdout": "out", "stderr": ""})
     before = dict(action._connection.options)
-    assert line.fresh("cmd", 7.6) == "out"
+    assert host.run_over_new("cmd", 7.6) == "out"
     ((command, options),) = action.seen
     assert command == "cmd"
     words = options["ssh_args"]
@@ -287,30 +288,30 @@ def test_a_fresh_connection_is_shared_with_nothing():
 
 @pytest.mark.parametrize("error", [AnsibleConnectionFailure("x"), KeyError("x")])
 def test_the_options_come_back_after_an_error(error):
-    line, action = line_of(error)
+    host, action = connection_of(error)
     before = dict(action._connection.options)
-    with pytest.raises((LineError, KeyError)):
-        line.fresh("cmd", 5)
+    with pytest.raises((TryError, KeyError)):
+        host.run_over_new("cmd", 5)
     assert action._connection.options == before
 
 
 def test_options_that_a_connection_does_not_have():
-    line, action = line_of({"rc": 0, "stdout": "out", "stderr": ""})
+    host, action = connection_of({"rc": 0, "stdout": "out", "stderr": ""})
     del action._connection.options["reconnection_retries"]
-    assert line.fresh("cmd", 5) == "out"
+    assert host.run_over_new("cmd", 5) == "out"
     assert "reconnection_retries" not in action._connection.options
 
 
 def test_ssh_args_that_are_not_set():
-    line, action = line_of({"rc": 0, "stdout": "out", "stderr": ""})
+    host, action = connection_of({"rc": 0, "stdout": "out", "stderr": ""})
     action._connection.options["ssh_args"] = None
-    assert line.fresh("cmd", 5) == "out"
+    assert host.run_over_new("cmd", 5) == "out"
     assert action._connection.options["ssh_args"] is None
 
 
 def test_the_usual_connection_is_as_the_play_has_it():
-    line, action = line_of({"rc": 1, "stdout": "out", "stderr": ""})
-    assert line.usual("cmd", 5) == "out"
+    host, action = connection_of({"rc": 1, "stdout": "out", "stderr": ""})
+    assert host.run_over_shared("cmd", 5) == "out"
     assert action.seen[0][1]["ssh_args"] == "-C"
     assert action.seen[0][1]["reconnection_retries"] == 0
 
@@ -325,26 +326,26 @@ FAILED = [
 
 
 @pytest.mark.parametrize(("answer", "text"), FAILED)
-@pytest.mark.parametrize("way", ["fresh", "usual"])
+@pytest.mark.parametrize("way", ["run_over_new", "run_over_shared"])
 def test_what_did_not_come_through(answer, text, way):
-    line, _action = line_of(answer)
-    with pytest.raises(LineError) as error:
-        getattr(line, way)("cmd", 5)
+    host, _action = connection_of(answer)
+    with pytest.raises(TryError) as error:
+        getattr(host, way)("cmd", 5)
     assert str(error.value) == text
 
 
 def test_a_command_that_exits_with_255_itself():
-    line, _action = line_of({"rc": 255, "stdout": "an answer", "stderr": ""})
-    assert line.fresh("cmd", 5) == "an answer"
+    host, _action = connection_of({"rc": 255, "stdout": "an answer", "stderr": ""})
+    assert host.run_over_new("cmd", 5) == "an answer"
 
 
 def test_a_try_that_hangs(monkeypatch):
-    line, action = line_of()
+    host, action = connection_of()
     before = dict(action._connection.options)
     monkeypatch.setattr(action, "_low_level_execute_command", lambda _command: time.sleep(30))
     began = time.monotonic()
-    with pytest.raises(LineError, match="no answer"):
-        line.fresh("cmd", 0)
+    with pytest.raises(TryError, match="no answer"):
+        host.run_over_new("cmd", 0)
     assert time.monotonic() - began < 10
     assert action._connection.options == before
 
@@ -356,16 +357,16 @@ def test_a_try_that_hangs(monkeypatch):
 )  # fmt: skip
 def test_other_connections(name, network, knocks):
     connection = FakeLocal(name)
-    line, action = line_of({"rc": 0, "stdout": "out", "stderr": ""}, connection=connection)
-    assert (line.is_ssh, line.has_network, line.where) == (False, network, "192.0.2.7")
-    line.use_knock(["7005"])
-    line.knock()
+    host, action = connection_of({"rc": 0, "stdout": "out", "stderr": ""}, connection=connection)
+    assert (host.is_ssh, host.has_network, host.where) == (False, network, "192.0.2.7")
+    host.use_knock([Step(7005, "tcp")])
+    host.knock()
     way = SshPath("192.0.2.7", 0, "any", "")
     assert knocks == ([(["7005/tcp"], 0.5, way)] if network else []), "a jump host is ssh's alone"
-    assert line.fresh("cmd", 5) == "out"
+    assert host.run_over_new("cmd", 5) == "out"
     assert connection.resets == (1 if network else 0), "only a new one proves something"
-    assert line.has_master() is False
-    assert line.mend() is False
+    assert host.has_control_master() is False
+    assert host.restore() is False
     assert action.answers == []
 
 
@@ -378,32 +379,32 @@ def knocks(monkeypatch):
     found = []
 
     def send(_connection, knock, path, _warn):
-        found.append(([f"{step.port}/{step.protocol}" for step in knock.steps], knock.pause, path))
+        found.append(([f"{port}/{protocol}" for port, protocol in knock.steps], knock.pause, path))
 
-    monkeypatch.setattr(knocking, "send", send)
+    monkeypatch.setattr(send_knock, "send", send)
     return found
 
 
 def test_no_steps_no_knock(knocks):
-    line, _action = line_of()
-    line.knock()
-    line.use_knock([])
-    line.knock()
+    host, _action = connection_of()
+    host.knock()
+    host.use_knock([])
+    host.knock()
     assert knocks == []
 
 
 def test_the_knock_goes_the_way_that_ssh_goes(knocks, monkeypatch):
     path = SshPath("192.0.2.7", 2222, "any", "me", source="192.0.2.9", jump="j")
     asked = []
-    monkeypatch.setattr(line_module, "ssh_path", lambda connection: asked.append(connection) or path)
-    line, action = line_of()
-    line.use_knock(["7005", "9100/udp"])
-    line.knock()
-    line.knock()
+    monkeypatch.setattr(confirm_connection, "ssh_path", lambda connection: asked.append(connection) or path)
+    host, action = connection_of()
+    host.use_knock([Step(7005, "tcp"), Step(9100, "udp")])
+    host.knock()
+    host.knock()
     assert knocks == [(["7005/tcp", "9100/udp"], 0.5, path)] * 2
     assert asked == [action._connection], "ssh is asked once"
-    line.use_knock([])
-    line.knock()
+    host.use_knock([])
+    host.knock()
     assert len(knocks) == 2
 
 
@@ -412,12 +413,12 @@ def test_the_knock_goes_the_way_that_ssh_goes(knocks, monkeypatch):
     [("iptables", 0, ["7005/tcp", "9100/udp"]), ("knockd", SETTLE, ["9100/udp", "7005/tcp", "9100/udp"])],
 )
 def test_the_engine_says_how_to_knock_again_and_how_long_it_takes(engine, settle, again, knocks, monkeypatch):
-    monkeypatch.setattr(line_module, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
-    line, _action = line_of(engine=engine)
-    line.use_knock(["7005", "9100/udp"])
-    assert line.settle == settle
+    monkeypatch.setattr(confirm_connection, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
+    host, _action = connection_of(engine=engine)
+    host.use_knock([Step(7005, "tcp"), Step(9100, "udp")])
+    assert host.settle == settle
     for turn in range(3):
-        line.knock(turn)
+        host.knock(turn)
     assert [steps for steps, _pause, _path in knocks] == [["7005/tcp", "9100/udp"], again, again]
 
 
@@ -425,10 +426,10 @@ def test_the_engine_says_how_to_knock_again_and_how_long_it_takes(engine, settle
 @pytest.mark.parametrize("jump", ["", "j"])
 def test_the_wait_after_the_last_step_goes_with_the_knock(engine, jump, monkeypatch):
     sent = []
-    monkeypatch.setattr(knocking, "send_knock", lambda *_words, **more: sent.append(more))
-    monkeypatch.setattr(knocking, "knock_via_jump", lambda *_words, **more: sent.append(more))
-    knock = knocking.Knock(steps=((7005, "tcp"),), host="" if jump else "192.0.2.7", engine=engine)
-    knocking.send(None, knock, SshPath("192.0.2.7", 22, "any", "me", jump=jump))
+    monkeypatch.setattr(send_knock, "send_knock", lambda *_words, **more: sent.append(more))
+    monkeypatch.setattr(send_knock, "knock_via_jump", lambda *_words, **more: sent.append(more))
+    knock = send_knock.Knock(steps=((7005, "tcp"),), host="" if jump else "192.0.2.7", engine=engine)
+    send_knock.send(None, knock, SshPath("192.0.2.7", 22, "any", "me", jump=jump))
     assert sent == [{"settle": SETTLE if engine == "knockd" else 0}]
 
 
@@ -439,52 +440,52 @@ def test_a_knock_that_cannot_leave(error, monkeypatch):
     def fail(*_args):
         raise error
 
-    monkeypatch.setattr(knocking, "send", fail)
-    monkeypatch.setattr(line_module, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
-    line, _action = line_of()
-    line.use_knock(["7005"])
-    with pytest.raises(LineError, match="the network is unreachable"):
-        line.knock()
+    monkeypatch.setattr(send_knock, "send", fail)
+    monkeypatch.setattr(confirm_connection, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
+    host, _action = connection_of()
+    host.use_knock([Step(7005, "tcp")])
+    with pytest.raises(TryError, match="the network is unreachable"):
+        host.knock()
 
 
 # The master
 
 
 def test_a_reset_ends_the_master_too():
-    line, action = line_of()
-    line.reset()
+    host, action = connection_of()
+    host.reset()
     assert action._connection.control == [("ssh", "-O", "exit", "h")]
     assert action._connection.resets == 1
 
 
 def test_a_reset_of_what_is_dead_is_no_error(monkeypatch):
-    line, action = line_of()
+    host, action = connection_of()
 
     def fail():
         raise AnsibleConnectionFailure("no such socket")
 
     monkeypatch.setattr(action._connection, "reset", fail)
-    line.reset()
+    host.reset()
 
 
 def test_a_master_that_lives_is_left_alone():
-    line, action = line_of({"rc": 0, "stdout": "", "stderr": ""})
-    assert line.mend() is False
+    host, action = connection_of({"rc": 0, "stdout": "", "stderr": ""})
+    assert host.restore() is False
     assert action._connection.resets == 0
 
 
 def test_a_master_that_was_cut_off_is_replaced(knocks, monkeypatch):
-    monkeypatch.setattr(line_module, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
-    line, action = line_of({"rc": 255, "stdout": "", "stderr": "broken"}, {"rc": 0, "stdout": "", "stderr": ""})
-    line.use_knock(["7005"])
-    assert line.mend() is True
+    monkeypatch.setattr(confirm_connection, "ssh_path", lambda _connection: SshPath("192.0.2.7", 22, "any", "me"))
+    host, action = connection_of({"rc": 255, "stdout": "", "stderr": "broken"}, {"rc": 0, "stdout": "", "stderr": ""})
+    host.use_knock([Step(7005, "tcp")])
+    assert host.restore() is True
     assert action._connection.resets == 1
     assert len(knocks) == 1, "before the new connection"
     assert action.answers == []
 
 
 def test_without_a_master_there_is_nothing_to_mend(monkeypatch):
-    line, action = line_of()
+    host, action = connection_of()
     monkeypatch.setattr(action._connection, "_build_command", lambda *_words: ["sh", "-c", "false"])
-    assert line.mend() is False
+    assert host.restore() is False
     assert action.seen == []

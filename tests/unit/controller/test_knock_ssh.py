@@ -15,7 +15,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.connection import ssh
 from ansible_collections.sesame.portknock.plugins.connection import knock_ssh
-from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as knocking
+from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
 
 PLUGIN = "knock_ssh_under_test"
 KNOCK = ["17005", "19100/udp"]
@@ -42,7 +42,7 @@ class Way:
         self.ends, self.knocks, self.calls = [DONE], [], 0
         self._directory = str(tmp_path)
         monkeypatch.setattr(ssh.Connection, "_bare_run", self._run)
-        monkeypatch.setattr(knocking, "send", self._send)
+        monkeypatch.setattr(send_knock, "send", self._send)
         # As the loader does for a collection that is installed.
         options = {**options_of(ssh), **options_of(knock_ssh)}
         constants.config.initialize_plugin_configuration_definitions("connection", PLUGIN, options)

@@ -336,7 +336,7 @@ def test_the_users_own_proxy_command_is_run(jump):
     ("text", "reason"),
     [
         ("echo 'Permission denied (publickey).' >&2; exit 255", r"Permission denied \(publickey\)\. A command"),
-        ("echo Welcome; exit 0", "it said nothing"),
+        ("echo Welcome; exit 0", "it printed nothing"),
         ("sleep 60", "no answer within 1 s"),
         ('for last; do :; done\nPATH={empty}\neval "$last"', "neither python3 nor bash"),
     ],

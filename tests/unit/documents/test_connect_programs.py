@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._client import connect as _enter
+from ansible_collections.sesame.portknock.plugins.module_utils._client import connect as _connect
 from ansible_collections.sesame.portknock.plugins.module_utils._client import knock as _knock
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import SETTLE
 
@@ -75,7 +75,7 @@ class Door:
 
 def connect(program, door, engine, tmp_path):
     """Run a program as ssh does; return what it said of the door's banner, and the door's side of it."""
-    for module in (_enter, _knock):
+    for module in (_connect, _knock):
         name = os.path.basename(module.__file__)
         shutil.copy(module.__file__, str(tmp_path / ("_" + name)))
     line = " ".join(["target", engine, "0.05", "-", *door.steps])

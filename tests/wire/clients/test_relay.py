@@ -16,7 +16,7 @@ from rig.target import door, use_collection
 
 use_collection()
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import PAUSE, send_knock  # noqa: E402
-from ansible_collections.sesame.portknock.plugins.plugin_utils import knocking  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as sending  # noqa: E402
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath  # noqa: E402
 
 STEPS = ((7000, "tcp"), (9100, "udp"), (3100, "tcp"))
@@ -53,7 +53,7 @@ def knock_by_ssh_path(rig, family, source, pause):
     """Knock as the connection plugin does."""
     path = SshPath(FAR[family], 22, "any", "root", source=source)
     with rig.client.namespace.entered():
-        knocking.send(None, knocking.Knock(STEPS, pause), path)
+        sending.send(None, sending.Knock(STEPS, pause), path)
 
 
 def gets_in(rig, key, family, number):

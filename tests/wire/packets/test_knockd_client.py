@@ -9,7 +9,7 @@ import statistics
 import time
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import enter
+from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import connect_after_knock
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
     SETTLE,
     send_knock,
@@ -36,15 +36,15 @@ def prepare(rig, engine, **more):
 
 
 def come_in(family, engine):
-    """Knock and connect as the connection plugin does; return an Entered and the seconds from the first packet on."""
+    """Knock and connect as the connection plugin does; return an Opened and the seconds from the first packet on."""
 
     def knock(turn):
         send_knock([TARGET[family]], steps_of_turn(STEPS, turn, engine), settle=settle_of(engine))
 
     began = time.monotonic()
-    entered = enter(knock, [TARGET[family]], PORT, 20)
-    entered.socket.close()
-    return entered, time.monotonic() - began
+    opened = connect_after_knock(knock, [TARGET[family]], PORT, 20)
+    opened.socket.close()
+    return opened, time.monotonic() - began
 
 
 def test_a_hundred_knocks(rig, knockd, family):
@@ -55,11 +55,11 @@ def test_a_hundred_knocks(rig, knockd, family):
     for _block in range(KNOCKS // BLOCK):
         for engine in ENGINES:
             prepare(rig, engine)
-            with rig.client.namespace.entered():
+            with rig.client.namespace.opened():
                 for _turn in range(BLOCK):
-                    entered, took = come_in(family, engine)
+                    opened, took = come_in(family, engine)
                     seconds[engine].append(took)
-                    tries[engine].append(entered.tries)
+                    tries[engine].append(opened.tries)
                     close_doors(rig)
     for engine in ENGINES:
         print(f"{family} {engine}: {summary(seconds[engine])}, {sum(tries[engine])} knocks for {len(tries[engine])}")
@@ -107,7 +107,7 @@ def test_how_long_opening_takes(rig, knockd, family):
 def test_a_thousand_knocks(rig, knockd, family):
     knockd.talks = False
     prepare(rig, KNOCKD)
-    with rig.client.namespace.entered():
+    with rig.client.namespace.opened():
         for _turn in range(1000):
             come_in(family, KNOCKD)
             close_doors(rig)

@@ -9,7 +9,7 @@ import random
 import threading
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import enter
+from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import connect_after_knock
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import send_knock, settle_of, steps_of_turn
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import TRAPS
 from rig import packets
@@ -143,11 +143,11 @@ def test_a_knock_gets_in_while_another_scans(rig, knockd, family, reject_with):
     steps = ((50001, "tcp"), (23456, "tcp"), (34567, "tcp"))
     rig.target.apply(door(*(port for port, _protocol in steps), opens=(2222,)), reject_with=reject_with)
     tries = []
-    with rig.client.namespace.entered(), Scan(rig, family) as scan:
+    with rig.client.namespace.opened(), Scan(rig, family) as scan:
         for _turn in range(3):
-            entered = enter(_knock(family, steps), [TARGET[family]], 2222, 60)
-            entered.socket.close()
-            tries.append(entered.tries)
+            opened = connect_after_knock(_knock(family, steps), [TARGET[family]], 2222, 60)
+            opened.socket.close()
+            tries.append(opened.tries)
             close_doors(rig)
     print(f"{reject_with}: {scan.count} packets, tries {tries}")
     assert scan.count > 1000
