@@ -47,18 +47,15 @@ IO = frozenset(
 MOST_LINES, MOST_FUNCTION_LINES, MOST_METHODS = 400, 40, 20
 
 TEMPORARY = {
-    "layer": ("module_utils._verify",),
+    "layer": (),
     "imports": (
-        ("module_utils._client.knock", "module_utils._spec.values"),
         ("module_utils._knockd.daemon", "module_utils._change.record"),
     ),
     "circle": (("module_utils._change.agent_program", "module_utils._change.agent"),),
     "file": (
         "module_utils._host.host",
         "module_utils._knockd.config",
-        "module_utils._verify",
         "modules.knock_ruleset",
-        "modules.knock_verify",
     ),
     "function": (),
     "class": ("module_utils._change.plan", "module_utils._host.host"),

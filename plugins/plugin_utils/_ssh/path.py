@@ -58,10 +58,10 @@ _SAID = "portknock: "
 # Both programs come in over standard input, one behind the other, so that no process list shows a step.
 _REMOTE = (
     "exec sh -c '"
-    'if python3 -IS -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1; then sed "/^{mark}/q" | python3 -IS - 2>/dev/null; '
-    'elif command -v bash >/dev/null 2>&1; then sed "1,/^{mark}/d" | bash 2>/dev/null; '
-    'else echo "{said}it has neither python3 nor bash"; fi\''
-).format(mark=_MARK, said=_SAID)
+    f'if python3 -IS -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1; then sed "/^{_MARK}/q" | python3 -IS - 2>/dev/null; '
+    f'elif command -v bash >/dev/null 2>&1; then sed "1,/^{_MARK}/d" | bash 2>/dev/null; '
+    f'else echo "{_SAID}it has neither python3 nor bash"; fi\''
+)
 
 _PYTHON = """
 try:

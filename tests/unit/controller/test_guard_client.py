@@ -148,7 +148,9 @@ def test_a_knock_that_is_never_heard():
     assert (outcome.answer, outcome.reached, outcome.unheard) == (LATE, True, True)
     assert clock.now - 5000 == pytest.approx(30, abs=1)
     assert settle(fresh=[TIMED_OUT], usual=[LATE])[0].unheard is False
-    assert settle(fresh=[dict(UNHEARD, why="")], usual=[LATE])[0].errors[0].endswith("did not receive the knock before it")
+    assert (
+        settle(fresh=[dict(UNHEARD, why="")], usual=[LATE])[0].errors[0].endswith("did not receive the knock before it")
+    )
 
 
 def test_the_door_to_knock_at():

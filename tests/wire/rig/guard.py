@@ -11,6 +11,7 @@ from rig import faults
 from rig.controller import PING, knock_task
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, TARGET
+from rig.shown import steps_in
 from rig.target import FAMILIES, door
 
 KNOCK = (7000, "9100/udp", 3100)
@@ -99,8 +100,7 @@ class Case:
         assert result["guard"]["state"] == "rolled_back", result["guard"]
         assert result["guard"]["undo"] == undo, result["guard"]
         assert len(result["msg"]) > 40, result["msg"]
-        for step in ("7000", "9100", "3100"):
-            assert step not in str(result), result
+        assert steps_in(("7000", "9100", "3100"), str(result)) == [], result
 
     def check_target(self, end, family=IPV4, tidy=True):
         """Check rules, files, and who gets in by a new connection; unless tidy, staged files may be left."""
