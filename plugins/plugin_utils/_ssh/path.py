@@ -58,7 +58,8 @@ _SAID = "portknock: "
 # Both programs come in over standard input, one behind the other, so that no process list shows a step.
 _REMOTE = (
     "exec sh -c '"
-    f'if python3 -IS -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1; then sed "/^{_MARK}/q" | python3 -IS - 2>/dev/null; '
+    'if python3 -IS -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1; '
+    f'then sed "/^{_MARK}/q" | python3 -IS - 2>/dev/null; '
     f'elif command -v bash >/dev/null 2>&1; then sed "1,/^{_MARK}/d" | bash 2>/dev/null; '
     f'else echo "{_SAID}it has neither python3 nor bash"; fi\''
 )
