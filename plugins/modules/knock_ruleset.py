@@ -367,52 +367,60 @@ rolled_back:
   type: bool
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import AppliedError, Guard
-from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Job
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import RUN, PendingError
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import PendingError
+from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_version
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
 
 
-def changed(options, host, with_diff):
+def run(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
     """Read, plan and apply; return the module's result."""
-    with host.lock():
-        guard = Guard(host, Agent(host))
-        note = guard.clear_way()
-        job = Job(options, host, with_diff=with_diff)
-        told = dict(state="not_needed" if options["guard"] else "off")
-        if job.loads and options["guard"]:
-            told = guard.answer(guard.apply(job, options), job.door)
-        elif job.changed:
-            job.apply()
-        if job.absent and told["state"] != "pending":
-            host.remove_directory(RUN)
-    return dict(job.result(), guard=told, rolled_back=False, **(dict(warnings=[note]) if note else {}))
+    note = end_other_version(host)
+    with host.lock.hold():
+        guard = Guard(host, Agent(host, agent_program.__name__))
+        note = guard.finish_earlier() or note
+        change = plan_change(options, host, with_diff=with_diff)
+        state = dict(state="not_needed" if options["guard"] else "off")
+        if change.changed:
+            record = guard.apply(change, options)
+            if record.agent:
+                state = guard.answer(record, change.door)
+            else:
+                guard.keep(record)
+        if change.absent and state["state"] != "pending":
+            host.filesystem.remove_directory(RUN)
+    return dict(result_of(change), guard=state, rolled_back=False, **(dict(warnings=[note]) if note else {}))
 
 
-def main():
+def main() -> None:
     """Plan, and unless it is check mode, change."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     # The journal has been written with the steps masked. What is returned holds none by construction, and
     # masking every text that looks like a step would spoil the result: a step may be a number as short as 7.
     module.no_log_values = set()
     invocation = {"module_args": without_steps(module.params)}
-    host = Host(module)
+    host = this_host(module)
     try:
         if module.check_mode:
-            result = Job(module.params, host, may_lack_iptables=True, with_diff=module._diff).result()
+            result = result_of(plan_change(module.params, host, may_lack=True, with_diff=module._diff))
         else:
-            result = changed(module.params, host, module._diff)
+            result = run(module.params, host, module._diff)
         module.exit_json(invocation=invocation, **result)
     except PendingError as error:
         module.fail_json(msg=str(error), pending=error.pending, invocation=invocation)
     except AppliedError as error:
-        told = dict(state="rolled_back", undo=error.undo)
-        module.fail_json(msg=str(error), rolled_back=True, guard=told, invocation=invocation)
+        state = dict(state="rolled_back", undo=error.undo)
+        module.fail_json(msg=str(error), rolled_back=True, guard=state, invocation=invocation)
     except PortknockError as error:
         module.fail_json(msg=str(error), invocation=invocation)
 

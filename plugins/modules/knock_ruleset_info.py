@@ -144,14 +144,14 @@ pending:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
 
 
-def main():
-    """Read and tell."""
+def main() -> None:
+    """Read, and return what was found."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     try:
-        module.exit_json(changed=False, **inspect(Host(module)))
+        module.exit_json(changed=False, **inspect(this_host(module)))
     except PortknockError as error:
         module.fail_json(msg=str(error))
 

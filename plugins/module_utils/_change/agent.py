@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """The agent that undoes an unconfirmed change: a program of its own on the host, started outside the ssh session.
 
 Where systemd runs, a transient timer waits and a transient service rolls back: no session, no parent and no kill of
@@ -11,29 +9,18 @@ anything of ours ends a timer of PID 1. Elsewhere a process waits that has left 
 The program is this collection's own code as a zip file in /run, because the files of a module are gone once it ends.
 """
 
-import importlib.util
-import io
-import marshal
 import os
 import select
 import shlex
-import struct
 import sys
-import time
-import zipfile
+from typing import Any
 
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._change.archive import archive
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import GUARD_UNIT as UNIT
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM, RUN
 
-UNIT = "portknock-guard"
-PROGRAM = RUN + "/guard.zip"
-_PACKAGE = __name__.rsplit(".", 2)[0]
 _START_SECONDS = 15
-_WRITTEN = 10**9
-"""Any even time will do: a .pyc file counts where it names the time and size of its source."""
-_FLAGS = bytes(4) if sys.version_info >= (3, 7) else b""
-"""In a .pyc file behind its magic number, since PEP 552."""
-_MAIN = "import sys\nfrom {0} import main\nsys.exit(main(sys.argv[1:]))\n"
 _COMMAND = """#!/bin/sh
 # Written by sesame.portknock. {what}
 exec {program} {verb} "$@"
@@ -49,9 +36,9 @@ _COMMANDS = {
 class Agent:
     """Arms and disarms."""
 
-    def __init__(self, host):
-        """Take a Host."""
-        self._host = host
+    def __init__(self, host: Any, program: str = "") -> None:
+        """Take a Host, and the name of the module whose main() the agent runs; without it nothing can be armed."""
+        self._host, self._program = host, program
 
     def arm(self, record, timeout):
         """Make sure that a change is rolled back after some seconds, whatever becomes of this process.
@@ -61,16 +48,20 @@ class Agent:
         :raises HostError: if nothing can be armed.
         """
         program = [sys.executable or "/usr/bin/python3", "-I", "-S", "-B", PROGRAM]
-        self._host.replace_bytes(PROGRAM, _archive())
-        self._host.replace_files(_scripts(program))
-        if self._host.systemd_runs() and self._host.find("systemd-run") and self._arm_unit(program, record, timeout):
+        self._host.filesystem.replace_bytes(PROGRAM, archive(self._program))
+        self._host.filesystem.replace_files(_scripts(program))
+        if (
+            self._host.systemd.runs()
+            and self._host.command.find("systemd-run")
+            and self._arm_unit(program, record, timeout)
+        ):
             return "systemd"
         _detach(program + ["wait", record.id])
         return "process"
 
     def _arm_unit(self, program, record, timeout):
         words = [
-            self._host.find("systemd-run"),
+            self._host.command.find("systemd-run"),
             "--quiet",
             "--collect",
             "--unit=" + UNIT,
@@ -85,17 +76,17 @@ class Agent:
         lasting = ["--timer-property=IgnoreOnIsolate=yes", "--property=IgnoreOnIsolate=yes"]
         command = program + ["rollback", "--deadline", record.id]
         for more in (lasting, lasting, []):
-            if self._host.run(words + more + command, "")[0] == 0:
+            if self._host.command.run(words + more + command)[0] == 0:
                 return True
             # A unit of an earlier change that failed would keep the name.
-            self._host.systemctl("stop", UNIT + ".timer", UNIT + ".service")
-            self._host.systemctl("reset-failed", UNIT + ".service")
+            self._host.systemd.call("stop", UNIT + ".timer", UNIT + ".service")
+            self._host.systemd.call("reset-failed", UNIT + ".service")
         return False
 
     def disarm(self, record):
         """Take the timer away; a waiting process notices by itself that its change is no longer pending."""
         if record.agent == "systemd":
-            self._host.systemctl("stop", UNIT + ".timer")
+            self._host.systemd.call("stop", UNIT + ".timer")
 
 
 def _scripts(program):
@@ -104,47 +95,6 @@ def _scripts(program):
         "{0}/{1}".format(RUN, verb): (_COMMAND.format(what=what, program=words, verb=verb), 0o700)
         for verb, what in _COMMANDS.items()
     }
-
-
-def _archive():
-    """Return our module_utils as a zip file that Python runs."""
-    # It imports this module in turn; and where it is not named, a module's payload does not hold it.
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_program import main
-
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        names = sorted(name for name in sys.modules if name.startswith(_PACKAGE + "._") and _is_file(name))
-        for package in _packages(names):
-            archive.writestr(package.replace(".", "/") + "/__init__.py", "")
-        for name in names:
-            path, source = name.replace(".", "/") + ".py", _source(name).encode("utf-8")
-            archive.writestr(zipfile.ZipInfo(path, time.localtime(_WRITTEN)[:6]), source)
-            # Compiled once here instead of at each use, of which one has the controller waiting. Another Python,
-            # after an upgrade, reads the source.
-            code = marshal.dumps(compile(source, path, "exec"))
-            header = importlib.util.MAGIC_NUMBER + _FLAGS + struct.pack("<II", _WRITTEN, len(source))
-            archive.writestr(path + "c", header + code)
-        archive.writestr("__main__.py", _MAIN.format(main.__module__))
-    return stream.getvalue()
-
-
-def _is_file(name):
-    """Return whether a module is a file: a package of ours has none."""
-    return not hasattr(sys.modules[name], "__path__")
-
-
-def _packages(names):
-    """Return the packages that modules lie in, as names."""
-    return sorted({name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)})
-
-
-def _source(name):
-    """Return the source of a module of ours, which may come from a zip file itself."""
-    spec = importlib.util.find_spec(name)
-    text = spec.loader.get_source(name) if spec and spec.loader else None
-    if text is None:
-        raise HostError("the source of {0} cannot be read, so nothing can be armed to undo the change.".format(name))
-    return text
 
 
 def _detach(words):

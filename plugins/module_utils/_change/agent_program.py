@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """The program in /run/portknock: what waits for the deadline, and what confirms or rolls back.
 
 It runs without Ansible, on the plain Python of the host.
@@ -13,52 +11,20 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK, RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
 
 _LOCK_SECONDS = 10
 _STUCK_SECONDS = 30
 _TRIES = 600
-_PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin")
-
-
-class Runner:
-    """What Host needs of an AnsibleModule, without Ansible."""
-
-    def run_command(self, words, data=None, environ_update=None, **_options):
-        """Run a command; return (exit code, output, errors)."""
-        try:
-            # There is no AnsibleModule here.
-            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env=dict(os.environ, **(environ_update or {})),
-            )  # fmt: skip
-        except OSError as error:
-            return 127, "", str(error)
-        out, err = process.communicate((data or "").encode("utf-8", "surrogateescape"))
-        return process.returncode, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "replace")
-
-    def get_bin_path(self, name, opt_dirs=None, **_options):
-        """Return the path of a command, or None; the order is that of AnsibleModule."""
-        for place in list(opt_dirs or []) + os.environ.get("PATH", "").split(":") + list(_PLACES):
-            path = os.path.join(place, name)
-            if place and os.access(path, os.X_OK) and not os.path.isdir(path):
-                return path
-        return None
-
-    def set_default_selinux_context(self, path, changed):
-        """Give a file the label that its place has."""
-        restorecon = self.get_bin_path("restorecon")
-        if restorecon and os.path.isdir("/sys/fs/selinux"):
-            self.run_command([restorecon, path])
-        return changed
 
 
 def main(words):
@@ -72,7 +38,7 @@ def main(words):
     if verb not in actions or flags - {"--json", "--deadline"}:
         sys.stderr.write("usage: sh {0}/confirm | sh {0}/rollback | sh {0}/status\n".format(RUN))
         return 2
-    host = Host(Runner())
+    host = this_host(PlainRunner())
     try:
         answer, good = actions[verb](Guard(host, Agent(host)), host, name)
     except HostError as error:
@@ -108,8 +74,8 @@ def _sentence(answer):
 
 
 def _confirm(guard, host, name):
-    with host.lock(_LOCK_SECONDS):
-        answer = guard.confirm(name, host.session())
+    with host.lock.hold(_LOCK_SECONDS):
+        answer = guard.confirm(name, host.processes.session())
     return answer, answer["outcome"] == CONFIRMED
 
 
@@ -118,7 +84,7 @@ def _status(guard, host, name):
     if record is None or (name and record.id != name):
         answer = guard.ended(name)
     else:
-        left = record.deadline - host.monotonic()
+        left = record.deadline - host.clock.monotonic()
         answer = dict(
             outcome="pending",
             owner=record.owner or "somebody",
@@ -130,14 +96,14 @@ def _status(guard, host, name):
 
 def _tidy(guard, host, _name):
     """Remove this program, unless something is pending: the last thing of ours that goes."""
-    with host.lock(_LOCK_SECONDS):
+    with host.lock.hold(_LOCK_SECONDS):
         if guard.pending() is None:
-            host.remove_directory(RUN)
+            host.filesystem.remove_directory(RUN)
     return dict(outcome="tidied"), True
 
 
 def _rollback(guard, host, name):
-    with host.lock(_LOCK_SECONDS):
+    with host.lock.hold(_LOCK_SECONDS):
         answer = guard.undo(name, "somebody on the host asked for it")
     return answer, answer["outcome"] == ROLLED_BACK
 
@@ -155,7 +121,7 @@ def _wait(guard, host, name):
         stream.write("-900\n")
     deadline = record.deadline if record else 0
     while record and record.id == name:
-        left = deadline - host.monotonic()
+        left = deadline - host.clock.monotonic()
         if left <= 0:
             return _at_deadline(guard, host, name)
         time.sleep(min(left, 0.5))
@@ -169,7 +135,7 @@ def _at_deadline(guard, host, name):
     """Roll back, again and again until it works: nobody else will."""
     for _turn in range(_TRIES):
         try:
-            with host.lock(_STUCK_SECONDS):
+            with host.lock.hold(_STUCK_SECONDS):
                 answer = guard.undo(name, _why_now(guard, host))
             return answer, True
         except Exception as error:
@@ -184,7 +150,7 @@ def _at_deadline(guard, host, name):
 def _why_now(guard, host):
     """Return why a change is undone: its service may also be started by hand, before the deadline."""
     record = guard.pending()
-    early = record is not None and host.monotonic() < record.deadline - 0.5
+    early = record is not None and host.clock.monotonic() < record.deadline - 0.5
     return "somebody on the host asked for it" if early else "nobody confirmed it in time"
 
 
@@ -202,7 +168,7 @@ def _end_stuck_run(guard, host, name):
     if record is None or record.id != name:
         return
     pid, started = record.module
-    if started is not None and host.process_start(pid) == started and host.lock_is_held():
+    if started is not None and host.processes.start_of(pid) == started and host.lock.is_held():
         os.kill(pid, signal.SIGKILL)
 
 

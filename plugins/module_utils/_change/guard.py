@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """The host's half of the guard: a change is armed, applied, and then confirmed or rolled back, exactly one of the two.
 
 Everything here runs under the lock of the host: in the module, in the process that waits for the deadline, in the
@@ -14,125 +12,166 @@ record says; if it dies on the way, the next one finds the record as it was and 
 import contextlib
 import os
 import time
+from typing import Any, Dict, List, Optional, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._change import commit as _keeping
+from ansible_collections.sesame.portknock.plugins.module_utils._change import commit
+from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Change
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
     APPLIED,
     ARMED,
     CONFIRMED,
     CONFIRMING,
-    EXACT,
     ROLLED_BACK,
-    SNAPSHOT,
     UNDOING,
+    VERSION,
+    OtherVersionError,
     PendingError,
     Record,
     Store,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, own_lines
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import MODPROBE
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import (
-    address_of,
-    network_of,
-    read_list,
+from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import (
+    refuse_other_version,
+    roll_back,
+    time_left,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import is_undone, snapshot_text, undo_text
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd import daemon as _doorman
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, address_of
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNIT_NAME
+
+Answer = Dict[str, Any]
+"""``outcome``: CONFIRMED, ROLLED_BACK, ``stale`` (this connection is older than the change, so it proves nothing), ``unheard``
+(the knock that is to prove the engine has not come) or ``unknown``; more keys tell how."""
+Session = Tuple[Optional[List[str]], Optional[float]]
 
 
 class Guard:
     """The guard of one host."""
 
-    def __init__(self, host, agent):
-        """Take a Host, and an agent: arm(record) to ``systemd`` or ``process``, disarm(record)."""
+    def __init__(self, host: Any, agent: Any) -> None:
+        """Take a Host, and an agent: arm(record, seconds) to ``systemd`` or ``process``, disarm(record)."""
         self._host, self._agent = host, agent
-        self._iptables = Iptables(host.run, host.find, host.read)
-        self._store = Store(host)
+        self._store = Store(host.filesystem)
+        self._parts = parts_on(host)
 
     # In the module
 
-    def clear_way(self):
+    def finish_earlier(self) -> str:
         """Finish what a run before left unfinished.
 
         :returns: a sentence about it, or ''.
         :raises PendingError: if a change waits to be confirmed and still can be.
         """
-        record = self._store.read()
+        try:
+            record = self._store.read()
+        except OtherVersionError as error:
+            refuse_other_version(self._host, error)
+            return ""
         if record is None:
             return ""
-        if record.boot != self._host.boot():
-            self._host.discard(record.staged)
+        if record.boot != self._host.processes.boot():
+            self._host.filesystem.discard(record.staged)
             self._store.end(record, ROLLED_BACK, EXACT, "the host was restarted before it was confirmed")
             return ""
         if record.state == CONFIRMING:
             done = self._finish(record)["outcome"] == CONFIRMED
-            return "An earlier change ({0}) had been confirmed but not kept to the end; {1} first.".format(
-                record.described(), "that was done" if done else "that failed, so it was undone"
+            return "An earlier change ({}) had been confirmed but not kept to the end; {} first.".format(
+                record.description(), "that was done" if done else "that failed, so it was undone"
             )
-        left = record.deadline - self._host.monotonic()
-        if record.state == APPLIED and left > 0:
+        left = time_left(self._host, record)
+        if left > 0:
             raise PendingError(record, left)
-        self.roll_back(record, _unfinished(record))
-        return "An earlier change ({0}) had been left unfinished; it was undone first.".format(record.described())
+        self._roll_back(record, _unfinished(record))
+        return f"An earlier change ({record.description()}) had been left unfinished; it was undone first."
 
-    def apply(self, job, options):
-        """Apply a Job under guard.
+    def apply(self, change: Change, options: Dict[str, Any]) -> Record:
+        """Apply a Change.
 
         :param options: the module's options.
-        :returns: the Record of the change, which now waits to be confirmed.
-        :raises HostError: with what failed; the host is then as it was.
+        :returns: the Record of the change, which now waits to be confirmed; what loads nothing, or is not to be guarded, has
+            nobody to wait for, and keep() is to follow at once.
+        :raises AppliedError: with what failed; the host is then as it was.
         """
-        record = self._arm(job, options)
+        record = self._arm(change, options)
         try:
-            loaded = job.load()
-            job.doorman.load()
-            job.forget_connection()
-            staged = _keeping.stage(self._host, job.keeping(loaded))
-            record = record._replace(
-                state=APPLIED,
-                applied=self._host.since_boot(),
-                expected={family: own_lines(one.save) for family, one in loaded.items()},
-                **staged._asdict(),
-            )
-            if self._host.monotonic() >= record.deadline:
+            record = self._load(change, record)
+            if record.agent and self._host.clock.monotonic() >= record.deadline:
                 raise HostError("applying took longer than guard_timeout, so nobody could have confirmed it.")
             self._store.write(record)
-        except BaseException as error:
-            undo = self.roll_back(record, "it could not be applied")
-            if isinstance(error, HostError):
-                raise AppliedError("{0} Everything is as it was before.".format(error), undo) from error
+        except HostError as error:
+            raise AppliedError(f"{error} Everything is as it was before.", self._take_back(record, error)) from error
+        except BaseException:
+            self._roll_back(record, _NOT_APPLIED)
             raise
         return record
 
-    def _arm(self, job, options):
-        timeout = options["guard_timeout"]
+    def _take_back(self, record: Record, problem: HostError) -> str:
+        """Undo what could not be applied, and return EXACT or SNAPSHOT.
+
+        :raises HostError: if that is not possible at once, with the problem that it began with.
+        """
+        try:
+            return self._roll_back(record, _NOT_APPLIED)
+        except HostError as error:
+            again = (
+                "It is tried again until it works." if record.agent else "Running this again tries to undo it first."
+            )
+            raise HostError(f"{problem} Undoing it failed too, look at it by hand now: {error} {again}") from error
+
+    def _load(self, change: Change, record: Record) -> Record:
+        self._host.filesystem.replace_files(change.early_files)
+        loaded = {plan.part: part.load(plan) for part, plan in zip(self._parts, change.parts) if plan.loads}
+        if loaded:
+            self._forget_connection(change)
+        staged = commit.stage(self._host, change, {name: one.remembered for name, one in loaded.items()})
+        parts = {
+            name: dict(fields, expected=loaded[name].expected if name in loaded else {})
+            for name, fields in record.parts.items()
+        }
+        now = self._host.clock.since_boot()
+        return record._replace(state=APPLIED, applied=now, parts=parts, **staged._asdict())
+
+    def _forget_connection(self, change: Change) -> None:
+        """Take whoever runs this off the list of its door.
+
+        It may be there from a knock with the steps before, and then a new connection would get in without the new
+        knock, and prove nothing about it. Established connections live on.
+        """
+        door = change.door or change.proof.get("door", "")
+        if door and change.connection is not None:
+            for part, plan in zip(self._parts, change.parts):
+                if plan.wanted.spec is not None:
+                    part.forget(plan, door, change.connection.source)
+
+    def _arm(self, change: Change, options: Dict[str, Any]) -> Record:
+        guarded, timeout = options["guard"] and change.loads, options["guard_timeout"]
+        processes, clock = self._host.processes, self._host.clock
         record = Record(
-            id=options["guard_id"] or os.urandom(8).hex(),
-            owner=options["guard_owner"] or "",
+            version=VERSION,
+            id=options.get("guard_id") or os.urandom(8).hex(),
+            owner=options.get("guard_owner") or "",
             begun=time.time(),
-            boot=self._host.boot(),
-            deadline=self._host.monotonic() + timeout,
+            boot=processes.boot(),
+            # Without a guard nobody is waited for: whoever finds the record undoes it.
+            deadline=clock.monotonic() + (timeout if guarded else 0),
             state=ARMED,
             agent="",
-            module=[os.getpid(), self._host.process_start(os.getpid())],
-            session=self._host.ssh_connection() or [],
+            module=[os.getpid(), processes.start_of(os.getpid())],
+            session=processes.ssh_connection() or [],
             applied=0.0,
-            saves=job.saves,
-            changed=[plan.family for plan in job.plans if plan.change],
-            expected={},
-            before=job.before(),
+            parts={plan.part: dict(before=plan.before, expected={}) for plan in change.parts},
+            proof=change.proof if guarded else {},
+            before=self._files_before(change),
+            early=sorted(change.early_files),
             staged=[],
             gone=[],
-            unit="",
-            unit_was=self._host.unit_enabled(),
-            directory_goes=False,
-            doorman=job.doorman.verb(),
-            doorman_was=job.doorman.was if job.doorman.due else {},
-            proof=job.proof(),
+            unit=change.unit,
+            unit_was=self._host.systemd.is_enabled(UNIT_NAME),
+            directory_goes=change.absent,
         )
         self._store.write(record)
+        if not guarded:
+            return record
         try:
             agent = self._agent.arm(record, timeout)
         except BaseException:
@@ -140,229 +179,155 @@ class Guard:
             raise
         return record._replace(agent=agent)
 
-    def answer(self, record, door):
+    def _files_before(self, change: Change) -> Dict[str, List[Any]]:
+        filesystem = self._host.filesystem
+        return {
+            path: [filesystem.read(path) or None, filesystem.mode(path)] for path in set(change.files) | {STATE_FILE}
+        }
+
+    def keep(self, record: Record) -> None:
+        """Confirm at once what apply() returned.
+
+        :raises AppliedError: if it cannot be kept; the host is then as it was.
+        """
+        answer = self._finish(record)
+        if answer["outcome"] != CONFIRMED:
+            raise AppliedError(f"{answer['why']} Everything is as it was before.", answer["undo"])
+
+    def answer(self, record: Record, door: str) -> Answer:
         """Return what the controller must know to confirm a change.
 
         :param door: the name of the door that its new connection must knock at, or ''; where it needs none, ``proof_door`` may
-            name one whose knock proves knockd.
+            name one whose knock proves the engine.
         """
         return dict(
             state="pending",
             id=record.id,
             door=door,
             port=int(record.session[3]) if len(record.session) == 4 else 0,
-            seconds_left=round(record.deadline - self._host.monotonic(), 3),
+            seconds_left=round(record.deadline - self._host.clock.monotonic(), 3),
             agent=record.agent,
             proof_door=record.proof.get("door", ""),
         )
 
     # From outside
 
-    def confirm(self, name, session=(None, None)):
+    def confirm(self, name: str, session: Session = (None, None)) -> Answer:
         """Keep a change.
 
         :param name: the id of the change, '' for whichever is pending (an administrator's word).
-        :param session: what Host.session() returns of the connection that confirms.
-        :returns: dictionary with ``outcome``: ``confirmed``, ``rolled_back``, ``stale`` (this connection is older than the
-            change, so it proves nothing), ``unheard`` (the knock that is to prove knockd has not come) or ``unknown``; more
-            keys tell how.
+        :param session: the ssh session of the connection that confirms.
         """
         record = self._store.read()
         if record is None or (name and record.id != name):
             return self.ended(name)
-        if record.boot != self._host.boot():
-            self.clear_way()
+        if record.boot != self._host.processes.boot():
+            self.finish_earlier()
             return self.ended(name)
         if record.state == CONFIRMING:
             return self._finish(record)
+        words = session[0] or []
         if name and not _is_newer(session, record):
-            return dict(outcome="stale", connection=" ".join(session[0]))
+            return dict(outcome="stale", connection=" ".join(words))
         problem = self._problem(record, name)
-        unheard = (
-            "" if not name or self._heard(record, session[0]) else _UNHEARD.format(session[0][0], record.proof["door"])
-        )
+        unheard = self._missing_knock(record, words) if name else ""
         if problem:
-            self.roll_back(record, unheard if unheard and problem == _LATE else problem)
+            self._roll_back(record, unheard if unheard and problem == _LATE else problem)
             return self.ended(record.id)
         if not name:
             return self._finish(record, why="somebody on the host confirmed it")
         if unheard:
             return dict(outcome="unheard", why=unheard)
-        return self._finish(record, proof=session[0])
+        return self._finish(record, connection=" ".join(words))
 
-    def _problem(self, record, name):
+    def _problem(self, record: Record, name: str) -> str:
         """Return why a change cannot be confirmed, or ''."""
         if record.state != APPLIED:
             return _unfinished(record)
-        if name and self._host.monotonic() >= record.deadline:
+        if name and self._host.clock.monotonic() >= record.deadline:
             return _LATE
-        if record.doorman in (_doorman.KEEP, _doorman.LEAVE) and not _doorman.is_listening(self._host):
-            return "knockd does not run, 'journalctl -u knockd' on the host tells why"
         for _temporary, path in record.staged:
-            if path in record.before and self._text(path) != record.before[path][0]:
-                return "something else changed {0} before it was confirmed".format(path)
-        for family, expected in record.expected.items():
-            if own_lines(self._iptables.save(family)) != expected:
-                return "something else changed the knock rules of {0} before it was confirmed".format(family)
+            if path in record.before and (self._host.filesystem.read(path) or None) != record.before[path][0]:
+                return f"something else changed {path} before it was confirmed"
+        for part in reversed(self._parts):
+            problem = part.problem(**record.parts[part.name])
+            if problem:
+                return problem
         return ""
 
-    def _heard(self, record, words):
-        """Tell whether the knock that is to prove knockd has come from where a connection comes from."""
-        source = address_of(words[0]) if words else None
-        name = record.proof.get(family_of(source)) if source else None
-        if name is None:
-            return True
-        entries = read_list(self._host.lists().get(name, ""))
-        return network_of(source, record.proof["ipv6_prefix"]) in {address_of(each.source) for each in entries}
+    def _missing_knock(self, record: Record, words: List[str]) -> str:
+        """Return why the knock is not there that is to prove the engine, from where a connection comes from, or ''."""
+        if not record.proof or not words:
+            return ""
+        part = next(part for part in self._parts if part.name == record.proof["part"])
+        return part.missing_knock(record.proof, address_of(words[0]))
 
-    def _finish(self, record, proof=None, why=""):
+    def _finish(self, record: Record, connection: str = "", why: str = "") -> Answer:
         record = record._replace(state=CONFIRMING)
         try:
             self._store.write(record)
-            _keeping.finish(self._host, record)
+            commit.commit(self._host, self._parts, record)
         except HostError as error:
             # Decided anew, and written down: whoever comes after a kill here must not finish it after all.
             record = record._replace(state=UNDOING)
             with contextlib.suppress(HostError):
                 self._store.write(record)
-            self.roll_back(record, "it could not be kept: {0}".format(error))
+            self._roll_back(record, f"it could not be kept: {error}")
             return self.ended(record.id)
-        self._store.end(record, CONFIRMED, why=why, connection=" ".join(proof or []))
+        self._store.end(record, CONFIRMED, why=why, connection=connection)
         self._agent.disarm(record)
-        return dict(outcome=CONFIRMED, connection=" ".join(proof or []), why=why)
+        return dict(outcome=CONFIRMED, connection=connection, why=why)
 
-    def undo(self, name, why):
+    def undo(self, name: str, why: str) -> Answer:
         """Roll a change back, if it is still pending and neither confirmed nor rolled back.
 
         :param name: its id, '' for whichever is pending.
-        :returns: as confirm().
         :raises HostError: if that did not work; it may be tried again.
         """
         record = self._store.read()
-        if record is None or (name and record.id != name) or record.boot != self._host.boot():
+        if record is None or (name and record.id != name) or record.boot != self._host.processes.boot():
             return self.ended(name)
         if record.state == CONFIRMING:
             return self._finish(record)
-        self.roll_back(record, why)
+        self._roll_back(record, why)
         return self.ended(record.id)
 
-    def ended(self, name):
-        """Return how a change ended, as confirm() does."""
+    def ended(self, name: str) -> Answer:
+        """Return how a change ended."""
         last = self._store.last()
         if not last or (name and last["id"] != name):
             return dict(outcome="unknown")
         return last
 
-    def pending(self):
+    def pending(self) -> Optional[Record]:
         """Return the Record of the change that is pending, or None."""
         return self._store.read()
 
-    # Back
+    def _roll_back(self, record: Record, why: str) -> str:
+        """Undo a change, and return EXACT or SNAPSHOT.
 
-    def roll_back(self, record, why):
-        """Put rules and files back as they were before a change.
-
-        :returns: ``exact``, or ``snapshot`` where only the whole table could be put back.
-        :raises HostError: if neither works; the record stays, so that it is tried again.
+        :raises HostError: if it cannot be undone; the record stays, so that it is tried again.
         """
-        with contextlib.ExitStack() as rest:
-            # Whatever becomes of the others: the old way in may need just that one. The last one comes first.
-            rest.callback(self._call_back, record)
-            rest.callback(self._put_back, record)
-            rest.callback(self._host.discard, record.staged)
-            undo = self._undo_rules(record)
+        undo = roll_back(self._host, self._parts, record)
         self._store.end(record, ROLLED_BACK, undo, why)
         self._agent.disarm(record)
         return undo
 
-    def _call_back(self, record):
-        """Have knockd as it was, where the change touched it."""
-        if record.doorman_was:
-            _doorman.put_back(self._host, record.doorman_was)
-
-    def _undo_rules(self, record):
-        """Undo every family that can be: the controller may come over just that one."""
-        undone, failed = [], []
-        for family in reversed(record.changed):
-            try:
-                undone.append(self._undo_family(family, record.saves[family]))
-            except HostError as error:
-                failed.append("{0}: {1}".format(family, error))
-        if failed:
-            raise HostError(" ".join(failed))
-        return SNAPSHOT if SNAPSHOT in undone else EXACT
-
-    def _undo_family(self, family, before):
-        try:
-            text = undo_text(before, self._iptables.save(family))
-            if text:
-                self._iptables.restore(family, text)
-            if is_undone(before, self._iptables.save(family)):
-                return EXACT
-        except Exception:
-            # Whatever it was: access comes first, and the snapshot needs no understanding of the rules.
-            pass
-        self._iptables.restore(family, snapshot_text(before), flush=True)
-        return SNAPSHOT
-
-    def _text(self, path):
-        return self._host.read(path) or None
-
-    def _put_back(self, record):
-        """Put back the files that are not as before, every one that can be.
-
-        :raises HostError: if one cannot; what is not put back would come with the next boot.
-        """
-        failed = []
-        for path, (text, mode) in sorted(record.before.items()):
-            try:
-                if (self._text(path), self._host.mode(path)) != (text, mode) and self._is_ours(path, text, record):
-                    self._host.replace_files({path: (text, mode)})
-            except HostError as error:
-                failed.append(str(error))
-        if record.state == UNDOING and not failed:
-            self._switch_unit(record.unit_was)
-        if failed:
-            raise HostError(
-                "The rules are as before, but the files could not be put back: {0}".format(" ".join(failed))
-            )
-
-    def _switch_unit(self, enabled):
-        """Have our unit as it was; what it looks at is in place in any case."""
-        with contextlib.suppress(HostError):
-            if enabled:
-                self._host.enable_unit()
-            else:
-                self._host.disable_unit()
-
-    def _is_ours(self, path, text, record):
-        """Tell whether what changed in a file is ours to undo.
-
-        Before the confirmation only modprobe's options are written. But somebody may have saved the kernel's rules, and ours
-        among them, to the rules file meanwhile; that must not come back with the next boot.
-        """
-        if record.state == UNDOING or path == MODPROBE:
-            return True
-        return own_lines(self._text(path) or "") != own_lines(text or "")
-
 
 class AppliedError(HostError):
-    """Applying failed after the guard was armed, and what had been done was undone."""
+    """Applying failed after something was touched, and what had been done was undone."""
 
-    def __init__(self, message, undo):
-        """Take the message, and how it was undone: ``exact`` or ``snapshot``."""
+    def __init__(self, message: str, undo: str) -> None:
+        """Take the message, and how it was undone: EXACT or SNAPSHOT."""
         super().__init__(message)
         self.undo = undo
 
 
+_NOT_APPLIED = "it could not be applied"
 _LATE = "it was confirmed too late"
-_UNHEARD = (
-    "knockd has not heard a knock of {0} at door {1}: look whether a firewall between passes the knock's ports, whether knock and "
-    "connection leave from the same address, and whether knockd_interface is the one that they come in by"
-)
 
 
-def _unfinished(record):
+def _unfinished(record: Record) -> str:
     """Return why a change that is found pending is undone."""
     return {
         ARMED: "its run ended before it was applied",
@@ -370,8 +335,8 @@ def _unfinished(record):
     }.get(record.state, "nobody confirmed it")
 
 
-def _is_newer(session, record):
-    """Tell whether an ssh session belongs to a connection that was made after a change was applied."""
+def _is_newer(session: Session, record: Record) -> bool:
+    """Return whether an ssh session belongs to a connection that was made after a change was applied."""
     words, started = session
     if not words or not record.session:
         return True

@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """A change that waits to be confirmed: what is written down about it, and where.
 
 The record lies in /run, so a reboot ends it; the rules files are not touched before it is confirmed, so a reboot is
@@ -13,121 +11,172 @@ a rollback as well. Whoever reads or changes it holds the lock of the host.
 import contextlib
 import json
 import time
-from typing import NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, RUN
 
-RUN = "/run/portknock"
+VERSION = 2
+"""Of the record's form. The first release wrote records without a version."""
+
 MARK = "portknock-guard: "
 """What stands before an answer that the controller reads, among whatever else a login prints."""
 
-PENDING = RUN + "/pending.json"
-LAST = RUN + "/last.json"
-
 ARMED, APPLIED, CONFIRMING, UNDOING = "armed", "applied", "confirming", "undoing"
 CONFIRMED, ROLLED_BACK = "confirmed", "rolled_back"
-EXACT, SNAPSHOT = "exact", "snapshot"
 
 
-class Record(
-    NamedTuple(
-        "Record",
-        [
-            ("id", str),
-            ("owner", str),
-            ("begun", float),
-            ("boot", str),
-            ("deadline", float),
-            ("state", str),
-            ("agent", str),
-            ("module", list),
-            ("session", list),
-            ("applied", float),
-            ("saves", dict),
-            ("changed", list),
-            ("expected", dict),
-            ("before", dict),
-            ("staged", list),
-            ("gone", list),
-            ("unit", str),
-            ("unit_was", bool),
-            ("directory_goes", bool),
-            ("doorman", str),
-            ("doorman_was", dict),
-            ("proof", dict),
-        ],
-    )
-):
-    """One change.
+class Record(NamedTuple):
+    """One change."""
 
-    id: names it; owner: who makes it, for people; begun: when, seconds since 1970, for people only; boot: of which
-    boot; deadline: CLOCK_MONOTONIC seconds until which it can be confirmed; agent: ``systemd`` or ``process``;
-    module: process id and start of the run that makes it; session: SSH_CONNECTION of that run, or empty; applied:
-    when the rules were in force, seconds since boot; saves: family to the ruleset before; changed: the families that
-    are changed; expected: family to our rules as they read afterwards; before: path to [text, mode] of the files before;
-    staged, gone, unit, directory_goes: what is left to do to keep it (see _keeping); unit_was: whether our unit
-    was enabled; doorman: what is left to do for knockd, '' where it is not touched; doorman_was: how it was; proof: the
-    knock that must have been heard before the change is confirmed, as family to list, with ``ipv6_prefix``, or empty.
-    """
+    version: int
+    """Of the record's form."""
+    id: str
+    """Names the change."""
+    owner: str
+    """Who makes it, for people."""
+    begun: float
+    """When it began, in seconds since 1970, for people only."""
+    boot: str
+    """Of which boot it is."""
+    deadline: float
+    """CLOCK_MONOTONIC seconds until which it can be confirmed."""
+    state: str
+    """ARMED, APPLIED, CONFIRMING or UNDOING."""
+    agent: str
+    """What undoes it at the deadline: ``systemd``, ``process``, or '' for a change without a guard."""
+    module: List[Any]
+    """Process id and start of the run that makes it."""
+    session: List[str]
+    """SSH_CONNECTION of that run, or empty."""
+    applied: float
+    """When it was in force, in seconds since boot."""
+    parts: Dict[str, Dict[str, Any]]
+    """Part to ``before`` and ``expected``, which mean something to the part alone."""
+    proof: Dict[str, Any]
+    """The knock that must have been recognized before the change is confirmed, or empty."""
+    before: Dict[str, List[Any]]
+    """Path to [text or None, mode] of the files before the change."""
+    early: List[str]
+    """Paths of files that are written before the confirmation."""
+    staged: List[List[str]]
+    """[temporary path, path] of files that the confirmation moves into place."""
+    gone: List[str]
+    """Paths of files that it removes."""
+    unit: str
+    """What it does with our unit: ``enable``, ``disable`` or ''."""
+    unit_was: bool
+    """Whether our unit was enabled before."""
+    directory_goes: bool
+    """Whether it removes /etc/portknock."""
 
-    __slots__ = ()
-
-    def described(self):
+    def description(self) -> str:
         """Return who made it and how long ago, for a message."""
-        return "{0}, {1} s ago".format(self.owner or "somebody", max(0, int(time.time() - self.begun)))
+        return _description(self.owner, self.begun)
+
+
+class OtherVersion(NamedTuple):
+    """What is understood of the record of another version of this collection."""
+
+    id: str
+    """Names the change."""
+    owner: str
+    """Who makes it, for people."""
+    begun: float
+    """When it began, in seconds since 1970."""
+    boot: str
+    """Of which boot it is."""
+    deadline: float
+    """CLOCK_MONOTONIC seconds until which it can be confirmed."""
+    state: str
+    """As in a Record."""
+    staged: List[List[str]]
+    """As in a Record."""
+
+    def description(self) -> str:
+        """Return who made it and how long ago, for a message."""
+        return _description(self.owner, self.begun)
+
+
+def _description(owner: str, begun: float) -> str:
+    return "{}, {} s ago".format(owner or "somebody", max(0, int(time.time() - begun)))
 
 
 class PendingError(HostError):
     """Another change waits to be confirmed."""
 
-    def __init__(self, record, left):
-        """Take its Record and the seconds left until it is undone."""
+    def __init__(self, record: Any, left: float) -> None:
+        """Take its Record, or OtherVersion, and the seconds left until it is undone."""
+        seconds = max(0, int(left))
         super().__init__(
-            "another change of the knock ruleset is pending: made by {0}, it is undone in {1} s unless that run confirms it. "
-            "Wait and run this again, or end it on the host: sh {2}/confirm keeps it, sh {2}/rollback undoes it.".format(
-                record.described(), max(0, int(left)), RUN
-            )
+            f"another change of the knock ruleset is pending: made by {record.description()}, it is undone in {seconds} s "
+            f"unless that run confirms it. Wait and run this again, or end it on the host: sh {RUN}/confirm keeps it, "
+            f"sh {RUN}/rollback undoes it."
         )
-        self.pending = dict(id=record.id, owner=record.owner, seconds_left=max(0, int(left)))
+        self.pending = dict(id=record.id, owner=record.owner, seconds_left=seconds)
+
+
+class OtherVersionError(HostError):
+    """The pending change is of another version of this collection."""
+
+    def __init__(self, record: Optional[OtherVersion]) -> None:
+        """Take what is understood of it, None where that is nothing."""
+        super().__init__(
+            f"{PENDING} was written by another version, or by hand, so the change that is pending cannot be read. End it on "
+            f"the host with the program of its own version: sh {RUN}/rollback, or sh {RUN}/confirm."
+        )
+        self.record = record
 
 
 class Store:
     """Reads and writes the record; everything is done under the lock of the host."""
 
-    def __init__(self, host):
-        """Take a Host."""
-        self._host = host
+    def __init__(self, filesystem: Any) -> None:
+        """Take the host's files."""
+        self._filesystem = filesystem
 
-    def read(self):
-        """Return the Record of the change that is pending, or None."""
-        text = self._host.read(PENDING)
+    def read(self) -> Optional[Record]:
+        """Return the Record of the change that is pending, or None.
+
+        :raises OtherVersionError: if it is not one of this version.
+        """
+        text = self._filesystem.read(PENDING)
+        if not text:
+            return None
         try:
-            return Record(**json.loads(text)) if text else None
-        except (TypeError, ValueError) as error:
-            raise HostError(
-                "{0} was written by another version, or by hand, so the change that is pending cannot be read. End it on the host "
-                "with the program of its own version: sh {1}/rollback, or sh {1}/confirm.".format(PENDING, RUN)
-            ) from error
+            fields = json.loads(text)
+            if fields.get("version") != VERSION:
+                raise OtherVersionError(_understood(fields))
+            return Record(**fields)
+        except (AttributeError, TypeError, ValueError):
+            raise OtherVersionError(None) from None
 
-    def write(self, record):
+    def write(self, record: Record) -> None:
         """Write the record, whole or not at all.
 
         :raises HostError: if that is not possible.
         """
-        self._host.replace_files({PENDING: (json.dumps(record._asdict()), 0o600)})
+        self._filesystem.replace_files({PENDING: (json.dumps(record._asdict()), 0o600)})
 
-    def end(self, record, outcome, undo="", why="", connection=""):
+    def end(self, record: Any, outcome: str, undo: str = "", why: str = "", connection: str = "") -> None:
         """Forget the record; what came of it is kept for whoever asks late."""
         last = dict(id=record.id, owner=record.owner, outcome=outcome, undo=undo, why=why, ended=time.time())
         last["connection"] = connection
         # A full /run must not keep a rolled back change alive.
         with contextlib.suppress(HostError):
-            self._host.replace_files({LAST: (json.dumps(last), 0o600)})
-        self._host.replace_files({PENDING: (None, 0)})
+            self._filesystem.replace_files({LAST: (json.dumps(last), 0o600)})
+        self._filesystem.replace_files({PENDING: (None, 0)})
 
-    def last(self):
+    def last(self) -> Dict[str, Any]:
         """Return how the last change ended, or an empty dictionary."""
-        return json.loads(self._host.read(LAST) or "{}")
+        return json.loads(self._filesystem.read(LAST) or "{}")
+
+
+def _understood(fields: Dict[str, Any]) -> Optional[OtherVersion]:
+    try:
+        return OtherVersion(**{name: fields[name] for name in OtherVersion._fields})
+    except KeyError:
+        return None
 
 
 __all__ = (
@@ -135,12 +184,12 @@ __all__ = (
     "ARMED",
     "CONFIRMED",
     "CONFIRMING",
-    "EXACT",
     "MARK",
     "ROLLED_BACK",
-    "RUN",
-    "SNAPSHOT",
     "UNDOING",
+    "VERSION",
+    "OtherVersion",
+    "OtherVersionError",
     "PendingError",
     "Record",
     "Store",

@@ -4,7 +4,6 @@
 
 """Rulesets and rules files as a person reads them, with no step of a knock in them. Pure."""
 
-import difflib
 import re
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
@@ -50,28 +49,8 @@ def readable_file(text):
     return "".join(shown)
 
 
-def shortened(before, after, context=3):
-    """Return both texts with the stretches that do not change, but for some context, replaced by a line.
-
-    A diff of a ruleset with thousands of foreign rules then stays readable.
-    """
-    one, other = before.splitlines(True), after.splitlines(True)
-    short_one, short_other = [], []
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
-        if tag == "equal" and i2 - i1 > 2 * context + 1:
-            gap = ["# ... {0} lines that stay\n".format(i2 - i1 - 2 * context)]
-            same = one[i1 : i1 + context] + gap + one[i2 - context : i2]
-            short_one += same
-            short_other += same
-        else:
-            short_one += one[i1:i2]
-            short_other += other[j1:j2]
-    return "".join(short_one), "".join(short_other)
-
-
 __all__ = (
     "readable",
     "readable_file",
     "readable_rule",
-    "shortened",
 )

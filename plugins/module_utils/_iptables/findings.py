@@ -4,8 +4,7 @@
 
 """What an operator should know: foreign rules that lost their effect, and what our rules cannot guard. Pure."""
 
-from typing import NamedTuple
-
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import (
     ACCEPT,
     MAYBE,
@@ -14,8 +13,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked, ports_named
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import WIDE, PortIndex, Ports, port_samples
-
-Finding = NamedTuple("Finding", [("kind", str), ("ip_version", str), ("rule", str), ("message", str)])
 
 MOST_OF_A_KIND = 20
 
@@ -59,21 +56,6 @@ class _Labels:
     def find(self, port, protocol):
         found = self._single.get((port, protocol))
         return self._wide.find(Ports(port, port, protocol)) if found is None else found
-
-
-def spec_findings(spec):
-    """Return findings that need no host: doors that any scan opens."""
-    return [
-        Finding(
-            "single_step",
-            "",
-            "",
-            "doors[{0}].knock: door {1!r} opens to one step, so any port scan opens it for the scanner. "
-            "Give it two steps or more.".format(index, door.name),
-        )
-        for index, door in enumerate(spec.doors)
-        if len(door.knock) == 1
-    ]
 
 
 def ruleset_findings(document, spec, family, ground, place):
@@ -174,4 +156,4 @@ def _before(decision, table_name, names, family):
     return Finding("unguarded", family, rule, text.format(table_name, verb, " and ".join(whose)))
 
 
-__all__ = ("MOST_OF_A_KIND", "Finding", "Names", "masked", "ports_named", "ruleset_findings", "spec_findings")
+__all__ = ("MOST_OF_A_KIND", "Names", "masked", "ports_named", "ruleset_findings")

@@ -14,10 +14,17 @@ fails, so that it is seen.
 import re
 from typing import NamedTuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import (
+    BOOT_SCRIPT_TEXT,
+    BOOT_UNIT_TEXT,
+    closed_text,
+    fallback_text,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rules_file import merged_file
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, family_of
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT, DIRECTORY, IPTABLES, UNIT
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
 
 Layout = NamedTuple("Layout", [("name", str), ("rules", dict)])
 
@@ -29,17 +36,6 @@ _LIKE = {
     "debian": "debian", "ubuntu": "debian", "raspbian": "debian", "linuxmint": "debian",
     "rhel": "el", "fedora": "el", "centos": "el", "rocky": "el", "almalinux": "el", "ol": "el", "amzn": "el",
 }  # fmt: skip
-
-SERVICE_CONFIGS = ("/etc/sysconfig/iptables-config", "/etc/sysconfig/ip6tables-config")
-"""Settings of iptables-services."""
-
-COMMANDS = {IPV4: "iptables", IPV6: "ip6tables"}
-DIRECTORY = "/etc/portknock"
-STATE_FILE = DIRECTORY + "/state.json"
-SCRIPT = "/usr/local/sbin/portknock-boot"
-UNIT_NAME = "portknock.service"
-UNIT = "/etc/systemd/system/" + UNIT_NAME
-MODPROBE = "/etc/modprobe.d/portknock.conf"
 
 
 def layout_of(os_release):
@@ -71,26 +67,12 @@ def wanted_files(spec, owns, layout, read):
         after = merged_file(before, own, spec, path)
         if after != before or own:
             files[path] = (after if after.strip() else None, 0o600)
-        command = COMMANDS[family]
+        command = IPTABLES[family]
         files["{0}/{1}.rules".format(DIRECTORY, command)] = (fallback_text(own) if own else None, 0o600)
         files["{0}/{1}.closed".format(DIRECTORY, command)] = (closed_text(spec, family) if own else None, 0o600)
-    files[SCRIPT] = (BOOT_SCRIPT if spec else None, 0o755)
-    files[UNIT] = (BOOT_UNIT if spec else None, 0o644)
+    files[BOOT_SCRIPT] = (BOOT_SCRIPT_TEXT if spec else None, 0o755)
+    files[UNIT] = (BOOT_UNIT_TEXT if spec else None, 0o644)
     return files
-
-
-def differing(files, read, mode):
-    """Return the paths of those files that are not as they should be.
-
-    :param files: path to (text, mode); text None where there should be none.
-    :param read: function from a path to the file's text, '' where there is none.
-    :param mode: function from a path to the file's permission bits, None where there is none.
-    """
-    return [
-        path
-        for path, (text, bits) in files.items()
-        if (read(path) or None) != text or (text is not None and mode(path) != bits)
-    ]
 
 
 def modprobe_text(spec):
@@ -101,103 +83,46 @@ def modprobe_text(spec):
     )
 
 
-def fallback_text(own):
-    """Return input for ``iptables-restore --noflush`` that puts the rules of an Own into any ruleset, doors first."""
-    lines = ["*filter"] + [":{0} - [0:0]".format(name) for name in own.chains]
-    lines += ["-A {0} {1}".format(name, text) for name, rules in own.chains.items() for text in rules]
-    lines += ["-I INPUT 1 " + own.doors, "-I INPUT 1 " + own.head]
-    lines += ["-A INPUT " + own.tail] if own.tail else []
-    return "\n".join(lines + ["COMMIT", ""])
+def list_size_finding(wanted, found, is_module):
+    """Return a list with the Finding that the running kernel remembers less than was asked for, or an empty one.
+
+    :param wanted: sources for each list.
+    :param found: what the kernel says, None where it does not.
+    :param is_module: whether xt_recent is a module here.
+    """
+    if found is None or found >= wanted:
+        return []
+    advice = f"xt_recent is built into this kernel: put xt_recent.ip_list_tot={wanted} on its command line."
+    if is_module:
+        advice = "It will take effect when the module is loaded next, at the latest with the next boot."
+    message = (
+        f"list_size: the running kernel remembers {found} sources per list, {wanted} were asked for; that many forged packets "
+        f"push a real knock out. {advice}"
+    )
+    return [Finding("list_size", "", "", message)]
 
 
-def closed_text(spec, family):
-    """Return the plainest rules that keep the doors' ports shut, for a kernel that lacks matches we need."""
-    lines = ["*filter", ":PORTKNOCK - [0:0]", "-A PORTKNOCK -i lo -j ACCEPT"]
-    for network in spec.trusted_sources:
-        if family_of(network) == family:
-            lines.append("-A PORTKNOCK -s {0} -j ACCEPT".format(network))
-    for ports in sorted({ports for door in spec.doors for ports in door.opens}):
-        syn = " --syn" if ports.protocol == "tcp" else ""
-        lines.append("-A PORTKNOCK -p {0} -m {0} --dport {1}{2} -j DROP".format(ports.protocol, port_text(ports), syn))
-    return "\n".join(lines + ["-I INPUT 1 -j PORTKNOCK", "COMMIT", ""])
+def saving_services(configs):
+    """Return a Finding for each setting that makes the distribution's service write the kernel's rules to its file.
 
+    :param configs: path to text of IPTABLES_SERVICE_CONFIGS.
+    """
+    return [
+        Finding(
+            "saves_on_stop", "", "",
+            f"{name} in {path}: stopping or restarting the service writes whatever is in the kernel to the rules file, a change "
+            "that nobody has confirmed yet as well, and rules of programs that come and go. Set it to no.",
+        )
+        for path, text in sorted(configs.items())
+        for name in re.findall(r"^\s*(IP6?TABLES_SAVE_ON_(?:STOP|RESTART))=[\"']?yes\b", text, re.M)
+    ]  # fmt: skip
 
-BOOT_SCRIPT = """#!/bin/sh
-# Written by sesame.portknock; changes to this file are lost.
-# Are the doors in the ruleset after boot? If a rules file did not load: close them here, then fail, so
-# that "systemctl status portknock" shows it.
-set -u
-PATH=/usr/sbin:/sbin:/usr/bin:/bin
-failed=0
-
-hooked() {
-    rules=$("$1" -w 30 -S 2>/dev/null) || return 1
-    for hook in '-A INPUT .*-j PORTKNOCK_HEAD$' '-A INPUT .*-j PORTKNOCK$' '-A PORTKNOCK_HEAD '; do
-        printf '%s\\n' "$rules" | grep -q -e "^$hook" || return 1
-    done
-}
-
-load() {
-    "$1-restore" -w 30 --noflush < "/etc/portknock/$1.$2" 2>&1
-}
-
-close_doors() {
-    failed=1
-    echo "portknock: the knock rules of $1 were not loaded with the rest. Look for errors in the rules file" \\
-        "(try: $1-restore --test < FILE), mend it, restart the service that loads it, then: systemctl restart portknock" >&2
-    if load "$1" rules; then
-        echo "portknock: loaded the doors alone from /etc/portknock/$1.rules; they open to their knocks" >&2
-    elif load "$1" closed; then
-        echo "portknock: the kernel lacks what the knocks need; the doors are shut but for trusted sources" >&2
-    else
-        echo "portknock: $1-restore does not work at all: NOTHING is closed" >&2
-    fi
-}
-
-for file in /etc/portknock/*.rules; do
-    [ -e "$file" ] || continue
-    command=${file##*/}
-    command=${command%.rules}
-    hooked "$command" || close_doors "$command"
-done
-for list in /proc/net/xt_recent/pk[46][_.]*; do
-    [ ! -e "$list" ] || chmod 0600 "$list"
-done
-exit "$failed"
-"""
-
-BOOT_UNIT = """# Written by sesame.portknock; changes to this file are lost.
-[Unit]
-Description=Port knocking: are the doors in the ruleset?
-DefaultDependencies=no
-After=local-fs.target systemd-modules-load.service netfilter-persistent.service iptables.service ip6tables.service
-Wants=network-pre.target
-Before=network-pre.target shutdown.target
-Conflicts=shutdown.target
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/portknock-boot
-
-[Install]
-WantedBy=multi-user.target
-"""
 
 __all__ = (
-    "COMMANDS",
-    "DIRECTORY",
-    "MODPROBE",
-    "SCRIPT",
-    "SERVICE_CONFIGS",
-    "STATE_FILE",
-    "UNIT",
-    "UNIT_NAME",
     "Layout",
-    "closed_text",
-    "differing",
-    "fallback_text",
     "layout_of",
+    "list_size_finding",
     "modprobe_text",
+    "saving_services",
     "wanted_files",
 )

@@ -16,7 +16,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display
     readable,
     readable_file,
     readable_rule,
-    shortened,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import ruleset_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Ground, wanted_state
@@ -103,5 +102,4 @@ __all__ = (
     "readable",
     "readable_file",
     "readable_rule",
-    "shortened",
 )

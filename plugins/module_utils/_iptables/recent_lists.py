@@ -27,11 +27,6 @@ def read_list(text):
     return [Entry(source, int(stamp)) for source, stamp in _ENTRY.findall(text)]
 
 
-def address_of(text):
-    """Return the ``ipaddress`` address of a text, without the zone that a link-local one may have."""
-    return ipaddress.ip_address(text.split("%", 1)[0])
-
-
 def network_of(source, ipv6_prefix):
     """Return the address under which a list of the kernel holds a source."""
     bits = 32 if source.version == 4 else ipv6_prefix
@@ -66,4 +61,4 @@ def seconds_left(entries, window, uptime, hertz):
     return left
 
 
-__all__ = ("address_of", "guess_hertz", "network_of", "read_list", "seconds_left")
+__all__ = ("guess_hertz", "network_of", "read_list", "seconds_left")

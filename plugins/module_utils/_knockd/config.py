@@ -25,19 +25,18 @@ import hashlib
 import itertools
 import re
 
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.match_text import knockers
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES, IPV4, IPV6, KNOCKD
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    KNOCKD_ADDRESSES_UNIT,
+    KNOCKD_PREFIX_HELPER,
+    RECENT_LISTS,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES, IPV4, IPV6
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ranges
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.sequences import sequences_of
-
-SERVICE = "knockd.service"
-ADDRESSES_SERVICE = "portknock-addresses.service"
-NAME = "knockd.conf"
-PREFIX_NAME = "ipv6-prefix"
-LISTS = "/proc/net/xt_recent"
 
 TRAPS = 64
 """Ports per protocol in traps, all over the range. Of scans that take all ports in a random order, one in (TRAPS + 1)(TRAPS + 2)
@@ -68,8 +67,8 @@ _INTERFACE = re.compile(r"^interface = (\S+)$", re.M)
 
 
 def listens(spec):
-    """Tell whether a Spec (None: nothing of ours) wants knockd to run."""
-    return spec is not None and spec.engine == KNOCKD and bool(spec.doors)
+    """Return whether a Spec (None: nothing of ours) needs knockd to run: without doors there is nothing to hear."""
+    return spec is not None and bool(spec.doors)
 
 
 def seq_timeout(door, steps):
@@ -130,8 +129,8 @@ def _command(spec, family, directory, door, sign):
     address = "%IP%"
     if family == IPV6 and spec.ipv6_prefix != 128:
         # The kernel masks what a rule puts on a list, and not what is written to its file.
-        address = "$(sh {0}/{1} {2} %IP%)".format(directory, PREFIX_NAME, spec.ipv6_prefix)
-    return "echo {0}{1} > {2}/{3}".format(sign, address, LISTS, Lists(family, spec.ipv6_prefix).door(door))
+        address = "$(sh {0}/{1} {2} %IP%)".format(directory, KNOCKD_PREFIX_HELPER, spec.ipv6_prefix)
+    return "echo {0}{1} > {2}/{3}".format(sign, address, RECENT_LISTS, Lists(family, spec.ipv6_prefix).door(door))
 
 
 def _trap_sequences(spec):
@@ -363,7 +362,7 @@ def drop_in_text(program, config, noted):
     :param config: the path of the configuration.
     :param noted: the path of ADDRESSES_SCRIPT, or '' where addresses are not watched.
     """
-    lines = ["[Unit]", "StartLimitIntervalSec=0"] + (["Wants=" + ADDRESSES_SERVICE] if noted else [])
+    lines = ["[Unit]", "StartLimitIntervalSec=0"] + (["Wants=" + KNOCKD_ADDRESSES_UNIT] if noted else [])
     lines += ["", "[Service]", "Type=simple", "PIDFile=", "RuntimeDirectory=portknock-knockd", "ExecStartPre="]
     if noted:
         lines += ["ExecStartPre=/bin/sh {0} note".format(noted), "EnvironmentFile=-/run/portknock-knockd/interface"]
@@ -480,12 +479,8 @@ printf '%s\\n' "$groups"
 
 __all__ = (
     "ADDRESSES_SCRIPT",
-    "ADDRESSES_SERVICE",
     "ADDRESSES_UNIT",
-    "NAME",
-    "PREFIX_NAME",
     "PREFIX_SCRIPT",
-    "SERVICE",
     "TRAPS",
     "choose_interface",
     "config_id",

@@ -2,271 +2,332 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
-"""knockd on this host: which files it should have, whether it listens, and how it is started, kept and taken back.
+"""The part of an engine that is knockd: which files it should have, whether it listens, how it is started, kept and taken back.
 
 A change begins with files in /run: a daemon that nobody has confirmed must not come back with the next boot. What is
 kept lies in /etc, and the same daemon is started from there once it has been confirmed.
 """
 
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import RUN
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import DIRECTORY, differing
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd import config as _knockd
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import ADDRESSES_SERVICE, SERVICE
+from typing import Any, Dict, List, NamedTuple, Optional
 
-CONFIG = "{0}/{1}".format(DIRECTORY, _knockd.NAME)
-PREFIX = "{0}/{1}".format(DIRECTORY, _knockd.PREFIX_NAME)
-DROP_IN_DIRECTORY = "/etc/systemd/system/{0}.d".format(SERVICE)
-DROP_IN = DROP_IN_DIRECTORY + "/portknock.conf"
-ADDRESSES_UNIT = "/etc/systemd/system/" + ADDRESSES_SERVICE
-ADDRESSES = "/usr/local/sbin/portknock-addresses"
-KEPT = (CONFIG, PREFIX, DROP_IN, ADDRESSES_UNIT, ADDRESSES)
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
+    ABSENT_FILE,
+    EXACT,
+    Files,
+    Finding,
+    Loaded,
+    Part,
+    PartPlan,
+    Report,
+    Wanted,
+    address_of,
+    differing,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import may_knock
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of, read_list
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd import config as texts
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service import (
+    CONFIG,
+    DROP_IN,
+    DROP_IN_DIRECTORY,
+    IN_RUN,
+    PREFIX,
+    RUN_CONFIG,
+    RUN_DROP_IN,
+    RUN_PREFIX,
+    is_listening,
+    replace_in_run,
+    restart,
+    state_of,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    DIRECTORY,
+    KNOCKD_ADDRESSES_SCRIPT,
+    KNOCKD_ADDRESSES_UNIT,
+    KNOCKD_CONFIG,
+    KNOCKD_PREFIX_HELPER,
+    RUN,
+    UNITS,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_UNIT as SERVICE
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
 
-RUN_CONFIG = "{0}/{1}".format(RUN, _knockd.NAME)
-RUN_PREFIX = "{0}/{1}".format(RUN, _knockd.PREFIX_NAME)
-RUN_DROP_IN_DIRECTORY = "/run/systemd/system/{0}.d".format(SERVICE)
-RUN_DROP_IN = RUN_DROP_IN_DIRECTORY + "/portknock.unconfirmed.conf"
-"""By its name it comes after DROP_IN, and so does what it says."""
-IN_RUN = (RUN_CONFIG, RUN_PREFIX, RUN_DROP_IN)
+ADDRESSES_UNIT = f"{UNITS}/{KNOCKD_ADDRESSES_UNIT}"
+KEPT = (CONFIG, PREFIX, DROP_IN, ADDRESSES_UNIT, KNOCKD_ADDRESSES_SCRIPT)
 
-STOP = "stop"
 KEEP, LEAVE, REMOVE = "keep", "leave", "remove"
-_LISTEN_SECONDS = 5
-_GONE = (None, 0o600)
-"""Text and mode of a file that is not to be there."""
+"""What is done with knockd once a change is to stay; LEAVE: it runs until the next boot."""
+_MISSING_KNOCK = (
+    "knockd has not heard a knock of {0} at door {1}: look whether a firewall between passes the knock's ports, whether knock and "
+    "connection leave from the same address, and whether knockd_interface is the one that they come in by"
+)
 
 
-class Doorman:
-    """What this run makes of knockd: everything is planned in the constructor."""
+class Details(NamedTuple):
+    """What a plan of knockd holds for itself."""
 
-    def __init__(self, host, spec, families, keeps, may_lack=False):
-        """Look at the host and plan.
+    interface: str
+    """The interface that it listens on, '' where it is not wanted."""
+    program: str
+    """Its path, '' where it is not wanted."""
 
-        :param spec: a Spec, None where all of ours is to go.
-        :param families: those that are managed.
-        :param keeps: whether it is to be kept over a reboot.
-        :param may_lack: plan for a host where knockd is still to be installed (check mode).
-        :raises PortknockError: if it cannot run here; nothing was changed.
-        """
-        self._host, self._spec, self._families, self._keeps = host, spec, families, keeps
-        self.wanted = _knockd.listens(spec)
-        self.was = state_of(host, self.wanted)
-        self.interface = self._choose_interface() if self.wanted else ""
-        self._program = self._find_program(may_lack) if self.wanted else ""
-        self.files = self._kept_files()
-        self.due = self._is_due()
 
-    def _choose_interface(self):
-        host = self._host
-        if not host.systemd_runs():
-            raise HostError(
-                "engine: knockd is run by systemd, which does not run on this host. Set engine to iptables. Nothing was changed."
+class Daemon(Part):
+    """knockd on this host."""
+
+    name = "knockd"
+
+    # Planning
+
+    def plan(self, wanted: Wanted) -> PartPlan:
+        is_wanted = texts.listens(wanted.spec)
+        was = state_of(self._host, is_wanted)
+        details = Details("", "")
+        if is_wanted:
+            interface = self._choose_interface(wanted)
+            details = Details(interface, self._find_program(was, wanted.may_lack))
+        files = self._kept_files(wanted, details) if is_wanted and wanted.persist else dict.fromkeys(KEPT, ABSENT_FILE)
+        loads = self._must_start(wanted, details, files, was) if is_wanted else was["ours"]
+        plan = PartPlan(self.name, wanted, loads, files=files, details=details)
+        if loads:
+            plan = plan._replace(before={"verb": _verb(wanted, is_wanted), "was": was})
+        if not is_wanted:
+            return plan
+        self._check_hears(wanted, details)
+        findings = tuple(
+            texts.findings(
+                wanted.spec,
+                wanted.families,
+                details.interface,
+                self._host.filesystem.read(f"/sys/class/net/{details.interface}/type"),
             )
-        return _knockd.choose_interface(
-            self._spec.knockd_interface,
-            host.interfaces(),
-            _knockd.default_interfaces(host.read("/proc/net/route"), host.read("/proc/net/ipv6_route")),
-            self._families,
+        )
+        return plan._replace(findings=findings, proof=self._proof(plan))
+
+    def _choose_interface(self, wanted: Wanted) -> str:
+        if not self._host.systemd.runs():
+            raise HostError(
+                "engine: knockd is run by systemd, which does not run on this host. Set engine to iptables. "
+                "Nothing was changed."
+            )
+        read = self._host.filesystem.read
+        return texts.choose_interface(
+            wanted.spec.knockd_interface,
+            self._host.kernel.interfaces(),
+            texts.default_interfaces(read("/proc/net/route"), read("/proc/net/ipv6_route")),
+            wanted.families,
         )
 
-    def _find_program(self, may_lack):
-        missing = [name for name in ("knockd", "ip") if not self._host.find(name)]
+    def _find_program(self, was: Dict[str, Any], may_lack: bool) -> str:
+        command = self._host.command
+        missing = [name for name in ("knockd", "ip") if not command.find(name)]
         if missing and not may_lack:
             raise HostError(
-                "engine: {0} is not installed on this host. Install it first, the role does that: tag portknock_install. "
+                "engine: {} is not installed on this host. Install it first, the role does that: tag portknock_install. "
                 "Nothing was changed.".format(" and ".join(missing))
             )
-        if not self.was["ours"] and (self.was["runs"] or self.was["enabled"]):
+        if not was["ours"] and (was["runs"] or was["enabled"]):
             raise HostError(
-                "engine: {0} already runs on this host, or is enabled, with doors of its own in /etc/knockd.conf, and it can run once "
-                "only. Carry its doors over to doors, then: systemctl disable --now {0}. Nothing was changed.".format(
-                    SERVICE
-                )
+                f"engine: {SERVICE} already runs on this host, or is enabled, with doors of its own in /etc/knockd.conf, "
+                f"and it can run once only. Carry its doors over to doors, then: systemctl disable --now {SERVICE}. "
+                "Nothing was changed."
             )
-        program = self._host.find("knockd")
-        if program and _knockd.is_too_old(self._host.run([program, "-V"], "")[1]):
+        program = command.find("knockd")
+        if program and texts.is_too_old(command.run([program, "-V"], "")[1]):
             raise HostError(
-                "engine: knockd on this host is older than 0.8: it knows no IPv6 and does not start with a configuration for both. Set "
-                "engine to iptables, or install a newer one. Nothing was changed."
+                "engine: knockd on this host is older than 0.8: it knows no IPv6 and does not start with a configuration "
+                "for both. Set engine to iptables, or install a newer one. Nothing was changed."
             )
         return program or "/usr/sbin/knockd"
 
-    def _kept_files(self):
-        """Return path to (text, mode) of what is kept over a reboot; text None where it is to go."""
-        if not (self.wanted and self._keeps):
-            return dict.fromkeys(KEPT, _GONE)
-        files = self._files_in(DIRECTORY, DROP_IN, ADDRESSES)
-        files[ADDRESSES_UNIT] = (_knockd.ADDRESSES_UNIT.format(ADDRESSES), 0o644)
-        files[ADDRESSES] = (_knockd.ADDRESSES_SCRIPT, 0o755)
+    def _kept_files(self, wanted: Wanted, details: Details) -> Files:
+        """Return what is kept over a reboot."""
+        files = _files_in(DIRECTORY, DROP_IN, wanted, details, KNOCKD_ADDRESSES_SCRIPT)
+        files[ADDRESSES_UNIT] = (texts.ADDRESSES_UNIT.format(KNOCKD_ADDRESSES_SCRIPT), 0o644)
+        files[KNOCKD_ADDRESSES_SCRIPT] = (texts.ADDRESSES_SCRIPT, 0o755)
         return files
 
-    def _unconfirmed_files(self):
-        """Return path to (text, mode) of what knockd runs with until the change is confirmed."""
-        return self._files_in(RUN, RUN_DROP_IN, "")
-
-    def _files_in(self, directory, drop_in, noted):
-        """Return path to (text, mode) of the configuration, what its commands call, and what starts knockd with it.
-
-        :param noted: see _knockd.drop_in_text().
-        """
-        config = "{0}/{1}".format(directory, _knockd.NAME)
-        text = _knockd.config_text(self._spec, self._families, self.interface, directory)
-        helper = _knockd.PREFIX_SCRIPT if self._spec.ipv6_prefix != 128 else None
-        return {
-            config: (text, 0o600),
-            "{0}/{1}".format(directory, _knockd.PREFIX_NAME): (helper, 0o600),
-            drop_in: (_knockd.drop_in_text(self._program, config, noted), 0o644),
-        }
-
-    def _is_due(self):
-        if not self.wanted:
-            return self.was["ours"]
-        if not self._keeps:
-            return self._differs(self._unconfirmed_files()) or not is_listening(self._host, RUN_CONFIG)
-        unconfirmed = self.was["run"][RUN_DROP_IN][0] is not None
-        unready = unconfirmed or not self.was["enabled"] or self._differs(self.files)
-        return unready or not is_listening(self._host, CONFIG)
-
-    def _differs(self, files):
-        return bool(differing(files, self._host.read, self._host.mode))
-
-    def load(self):
-        """Have knockd run, or not, as it is to be; nothing of it outlives a boot yet.
-
-        :raises HostError: if it does not listen, or cannot be stopped.
-        """
-        if self.due and self.wanted:
-            self._host.replace_files(self._unconfirmed_files())
-            self._host.service("daemon-reload")
-            restart(self._host, RUN_CONFIG)
-        elif self.due:
-            self._host.service(STOP, SERVICE)
-
-    def verb(self):
-        """Return what finish() is to do once the change is to stay: ``keep``, ``leave`` as it runs, ``remove``, or ''."""
-        if not self.due:
-            return ""
-        if not self.wanted:
-            return REMOVE
-        return KEEP if self._keeps else LEAVE
-
-    def hears(self, address):
-        """Tell whether knockd hears knocks at an address of this host."""
-        # Check mode may come before the packages.
-        return not self._host.find("ip") or address.split("%", 1)[0] in self._host.addresses(self.interface)
-
-    def findings(self):
-        """Return what an operator should know, as Findings."""
-        if not self.wanted:
-            return []
-        kind = self._host.read("/sys/class/net/{0}/type".format(self.interface))
-        return _knockd.findings(self._spec, self._families, self.interface, kind)
-
-
-def state_of(host, matters=True):
-    """Return how knockd is on a host, as a dictionary that put_back() understands.
-
-    ``ours``: whether files of ours are there; ``enabled``, ``runs``: the unit; ``run``: path to [text, mode] of its files in /run.
-
-    :param matters: whether to ask systemd even where nothing of it is ours.
-    """
-    run = {path: [host.read(path) or None, host.mode(path)] for path in IN_RUN}
-    ours = any(host.mode(path) is not None for path in (DROP_IN, RUN_DROP_IN, CONFIG))
-    runs = (ours or matters) and host.running(SERVICE) is not None
-    return dict(enabled=host.is_enabled(SERVICE), runs=runs, ours=ours, run=run)
-
-
-def config_of(host):
-    """Return the configuration that knockd runs with, or will after the next boot; '' where there is none of ours."""
-    return host.read(RUN_CONFIG if host.mode(RUN_DROP_IN) is not None else CONFIG)
-
-
-def is_listening(host, config=""):
-    """Tell whether knockd runs and captures packets.
-
-    :param config: the configuration that it must run with, if it matters: there may be drop-ins of somebody else.
-    """
-    pid = host.running(SERVICE)
-    return host.captures_packets(pid) and (not config or config in host.words_of(pid))
-
-
-def restart(host, config):
-    """Start knockd anew, and wait until it listens.
-
-    :param config: the configuration that it must run with.
-    :raises HostError: if it does not.
-    """
-    host.service("reset-failed", SERVICE, must=False)
-    host.service("restart", SERVICE)
-    end = host.monotonic() + _LISTEN_SECONDS
-    while not is_listening(host, config):
-        if host.monotonic() >= end:
-            raise HostError(
-                "engine: {0} s after its start knockd does not listen, with {1}. 'journalctl -u knockd' on the host tells why, "
-                "or 'systemctl cat knockd', if something there overrides how it is started.".format(
-                    _LISTEN_SECONDS, config
-                )
+    def _must_start(self, wanted: Wanted, details: Details, files: Files, was: Dict[str, Any]) -> bool:
+        if not wanted.persist:
+            return _differs(self._host.filesystem, _unconfirmed_files(wanted, details)) or not is_listening(
+                self._host, RUN_CONFIG
             )
-        host.sleep(0.02)
+        unconfirmed = was["run"][RUN_DROP_IN][0] is not None
+        return (
+            unconfirmed
+            or not was["enabled"]
+            or _differs(self._host.filesystem, files)
+            or not is_listening(self._host, CONFIG)
+        )
+
+    def _check_hears(self, wanted: Wanted, details: Details) -> None:
+        connection = wanted.connection
+        if connection is not None and wanted.door and not self._hears(details, connection.address):
+            raise SpecError(
+                "knockd_interface",
+                f"this connection needs door {wanted.door} and comes to {connection.address}, which is no address of "
+                f"{details.interface}; there knockd would not hear its knock. Name the interface that has the address. "
+                "Nothing was changed.",
+            )
+
+    def _hears(self, details: Details, address: str) -> bool:
+        """Return whether knockd hears knocks at an address of this host."""
+        # Check mode may come before the packages.
+        if not self._host.command.find("ip"):
+            return True
+        return address.split("%", 1)[0] in self._host.kernel.addresses(details.interface)
+
+    def _proof(self, plan: PartPlan) -> Dict[str, Any]:
+        """Return the knock that a controller which needs none is to send, so that knockd is proved all the same."""
+        wanted, connection = plan.wanted, plan.wanted.connection
+        if connection is None or wanted.door or not plan.loads:
+            return {}
+        source = connection.source
+        if family_of(source) not in wanted.families or not self._hears(plan.details, connection.address):
+            return {}
+        door = next((door for door in wanted.spec.doors if may_knock(door, source)), None)
+        if door is None:
+            return {}
+        prefix = wanted.spec.ipv6_prefix
+        lists = {family: Lists(family, prefix).door(door) for family in wanted.families}
+        return dict(lists, part=self.name, door=door.name, ipv6_prefix=prefix)
+
+    def diff(self, plan: PartPlan) -> List[Dict[str, str]]:  # noqa: ARG002
+        return []
+
+    def readable(self, path: str, text: str) -> str:
+        return readable_config(text) if path == CONFIG else readable_file(text)
+
+    # Changing
+
+    def load(self, plan: PartPlan) -> Loaded:
+        if plan.loads and texts.listens(plan.wanted.spec):
+            self._host.filesystem.replace_files(_unconfirmed_files(plan.wanted, plan.details))
+            self._host.systemd.reload()
+            restart(self._host, RUN_CONFIG)
+        elif plan.loads:
+            self._host.systemd.service("stop", SERVICE)
+        return Loaded({}, {})
+
+    def problem(self, before: Dict[str, Any], expected: Dict[str, Any]) -> str:  # noqa: ARG002
+        if before.get("verb") in (KEEP, LEAVE) and not is_listening(self._host):
+            return "knockd does not run, 'journalctl -u knockd' on the host tells why"
+        return ""
+
+    def missing_knock(self, proof: Dict[str, Any], source: Any) -> str:
+        name = proof.get(family_of(source))
+        if name is None:
+            return ""
+        entries = read_list(self._host.recent_lists.read().get(name, ""))
+        if network_of(source, proof["ipv6_prefix"]) in {address_of(each.source) for each in entries}:
+            return ""
+        return _MISSING_KNOCK.format(source, proof["door"])
+
+    def keep(self, before: Dict[str, Any]) -> None:
+        verb = before.get("verb", "")
+        if verb == KEEP:
+            replace_in_run(self._host, dict.fromkeys(IN_RUN, ABSENT_FILE))
+            self._host.systemd.add_wants(SERVICE)
+            restart(self._host, CONFIG)
+        elif verb:
+            if verb == REMOVE:
+                replace_in_run(self._host, dict.fromkeys(IN_RUN, ABSENT_FILE))
+            self._host.systemd.remove_wants(SERVICE)
+            self._host.filesystem.remove_if_empty(DROP_IN_DIRECTORY)
+            self._host.systemd.reload()
+            self._host.systemd.service("reset-failed", SERVICE, must=False)
+
+    def undo(self, before: Dict[str, Any]) -> str:  # noqa: ARG002
+        # Its files in /etc come first.
+        return EXACT
+
+    def undo_with_files(self, before: Dict[str, Any]) -> None:
+        """Have knockd as it was.
+
+        A knockd that does not listen is no error here: it was started, systemd goes on trying, and a rollback that never ends
+        would help nobody.
+        """
+        was = before.get("was")
+        if not was:
+            return
+        systemd = self._host.systemd
+        self._host.filesystem.remove_if_empty(DROP_IN_DIRECTORY)
+        replace_in_run(self._host, was["run"])
+        if was["enabled"]:
+            systemd.add_wants(SERVICE)
+        else:
+            systemd.remove_wants(SERVICE)
+        if was["runs"]:
+            systemd.service("reset-failed", SERVICE, must=False)
+            systemd.service("restart", SERVICE)
+        elif systemd.main_process(SERVICE) is not None:
+            systemd.service("stop", SERVICE)
+
+    def is_loaded_in(self, before: str, now: str) -> bool:  # noqa: ARG002
+        return False
+
+    # Looking
+
+    def inspect(self, report: Report) -> Report:
+        filesystem = self._host.filesystem
+        # Without a file in /etc it is the one that it runs with until the next boot.
+        config = filesystem.read(RUN_CONFIG if filesystem.mode(RUN_DROP_IN) is not None else CONFIG)
+        report = report._replace(facts=dict(report.facts, daemon={}))
+        if not config:
+            return report
+        interface, running = texts.interface_of(config), is_listening(self._host)
+        steps = texts.steps_of(config)
+        doors = [dict(door, steps=door["steps"] or steps.get(door["name"], 0)) for door in report.doors]
+        drift = ["edited by hand: the configuration of knockd"] if texts.is_edited(config) else []
+        return report._replace(
+            installed=dict(report.installed, **{self.name: True}),
+            doors=doors,
+            steps=dict(steps, **report.steps),
+            drift=report.drift + drift,
+            findings=report.findings + ([] if running else [_not_listening(interface)]),
+            facts=dict(report.facts, daemon=dict(running=running, interface=interface)),
+        )
 
 
-def finish(host, verb):
-    """Do what is left for knockd once the files of a change are in place; may be done again from the start.
+def _differs(filesystem: Any, files: Files) -> bool:
+    return bool(differing(files, filesystem.read, filesystem.mode))
 
-    :param verb: what Doorman.verb() returned.
-    :raises HostError: if that cannot be done.
+
+def _not_listening(interface: str) -> Finding:
+    message = (
+        f"knockd does not listen on {interface}, so knocks open nothing; trusted sources and sessions that run are let in as "
+        "ever. 'systemctl status knockd' on the host tells why; write the ruleset again to mend it."
+    )
+    return Finding("knockd", "", "", message)
+
+
+def _verb(wanted: Wanted, is_wanted: bool) -> str:
+    if not is_wanted:
+        return REMOVE
+    return KEEP if wanted.persist else LEAVE
+
+
+def _unconfirmed_files(wanted: Wanted, details: Details) -> Files:
+    """Return what knockd runs with until the change is confirmed."""
+    return _files_in(RUN, RUN_DROP_IN, wanted, details, "")
+
+
+def _files_in(directory: str, drop_in: str, wanted: Wanted, details: Details, noted: str) -> Files:
+    """Return the configuration, what its commands call, and what starts knockd with it.
+
+    :param noted: see drop_in_text().
     """
-    if verb == KEEP:
-        _forget_run(host, dict.fromkeys(IN_RUN, _GONE))
-        host.enable(SERVICE)
-        restart(host, CONFIG)
-    elif verb:
-        if verb == REMOVE:
-            _forget_run(host, dict.fromkeys(IN_RUN, _GONE))
-        host.disable(SERVICE)
-        host.remove_empty(DROP_IN_DIRECTORY)
-        host.service("daemon-reload")
-        host.service("reset-failed", SERVICE, must=False)
+    spec, config = wanted.spec, f"{directory}/{KNOCKD_CONFIG}"
+    helper: Optional[str] = texts.PREFIX_SCRIPT if spec.ipv6_prefix != 128 else None
+    return {
+        config: (texts.config_text(spec, wanted.families, details.interface, directory), 0o600),
+        f"{directory}/{KNOCKD_PREFIX_HELPER}": (helper, 0o600),
+        drop_in: (texts.drop_in_text(details.program, config, noted), 0o644),
+    }
 
 
-def _forget_run(host, files):
-    host.replace_files(files)
-    host.remove_empty(RUN_DROP_IN_DIRECTORY)
-    host.service("daemon-reload")
-
-
-def put_back(host, was):
-    """Have knockd as it was before a change that did not stay; its files in /etc are in place.
-
-    :param was: what state_of() returned then.
-    :raises HostError: if that cannot be done. A knockd that does not listen is not such a case: it was started, systemd goes
-        on trying, and a rollback that never ends would help nobody.
-    """
-    host.remove_empty(DROP_IN_DIRECTORY)
-    _forget_run(host, was["run"])
-    if was["enabled"]:
-        host.enable(SERVICE)
-    else:
-        host.disable(SERVICE)
-    if was["runs"]:
-        host.service("reset-failed", SERVICE, must=False)
-        host.service("restart", SERVICE)
-    elif host.running(SERVICE) is not None:
-        host.service(STOP, SERVICE)
-
-
-__all__ = (
-    "CONFIG",
-    "KEEP",
-    "KEPT",
-    "LEAVE",
-    "Doorman",
-    "config_of",
-    "finish",
-    "is_listening",
-    "put_back",
-    "restart",
-    "state_of",
-)
+__all__ = ("CONFIG", "DROP_IN", "KEPT", "PREFIX", "RUN_CONFIG", "RUN_DROP_IN", "RUN_PREFIX", "Daemon")

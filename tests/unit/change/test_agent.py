@@ -18,24 +18,31 @@ import zipfile
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent as _agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program as _agent_program
+from ansible_collections.sesame.portknock.plugins.module_utils._change import archive as _archive
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import PROGRAM, Agent
-from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_program import Runner
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Record
+from ansible_collections.sesame.portknock.plugins.module_utils._change.archive import archive
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import VERSION, Record
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
 from fake_host import FakeHost
 
 FLAGS = ["-I", "-S", "-B"]
 IDENT = "0123456789abcdef"
+NO_PARTS = {
+    "ruleset": {"before": {"saves": {}, "changed": []}, "expected": {}},
+    "knockd": {"before": {}, "expected": {}},
+}
 
 
 def record(host=None, timeout=30.0, **more):
     """A change of no rules at all: only files are kept or put back."""
     values = dict(
-        id=IDENT, owner="me@here", begun=time.time(), boot=host.boot() if host else "", state="applied", agent="process",
-        deadline=(host.monotonic() if host else 0.0) + timeout, module=[1, None], session=[], applied=0.0, saves={},
-        changed=[], expected={}, before={}, staged=[], gone=[], unit="", unit_was=False, directory_goes=False,
-        doorman="", doorman_was={}, proof={},
+        version=VERSION, id=IDENT, owner="me@here", begun=time.time(), boot=host.processes.boot() if host else "",
+        state="applied", agent="process", deadline=(host.clock.monotonic() if host else 0.0) + timeout, module=[1, None],
+        session=[], applied=0.0, parts=NO_PARTS, before={}, early=[], staged=[], gone=[], unit="", unit_was=False,
+        directory_goes=False, proof={},
     )  # fmt: skip
     return Record(**dict(values, **more))
 
@@ -46,7 +53,7 @@ def record(host=None, timeout=30.0, **more):
 @pytest.fixture
 def host(monkeypatch):
     made = FakeHost()
-    made.systemd = True
+    made.runs_systemd = True
     made.tools |= {"systemd-run", "systemctl"}
     monkeypatch.setattr(_agent, "_detach", lambda words: made.done.append(("detach", words)))
     return made
@@ -87,7 +94,7 @@ def test_a_unit_of_an_earlier_change_is_cleared_away(host):
 
 WITHOUT = [
     ("systemd-run fails", dict(failing_commands={"systemd-run": 99}), 3),
-    ("systemd does not run", dict(systemd=False), 0),
+    ("systemd does not run", dict(runs_systemd=False), 0),
     ("there is no systemd-run", dict(tools={"systemctl"}), 0),
 ]
 
@@ -144,15 +151,15 @@ def test_a_full_run_is_an_error(host):
 def test_a_module_without_source_is_an_error(monkeypatch):
     made_up = types.ModuleType("made_up")
     made_up.__spec__ = importlib.machinery.ModuleSpec("made_up", None)
-    monkeypatch.setitem(sys.modules, _agent._PACKAGE + "._made_up", made_up)
+    monkeypatch.setitem(sys.modules, _archive._PACKAGE + "._made_up", made_up)
     with pytest.raises(HostError, match="_made_up cannot be read, so nothing can be armed"):
-        _agent._archive()
+        archive(_agent_program.__name__)
 
 
 def test_what_is_in_the_archive():
-    with zipfile.ZipFile(io.BytesIO(_agent._archive())) as archive:
-        names = archive.namelist()
-        assert archive.testzip() is None
+    with zipfile.ZipFile(io.BytesIO(archive(_agent_program.__name__))) as made:
+        names = made.namelist()
+        assert made.testzip() is None
     assert len(names) == len(set(names))
     folder = "ansible_collections/sesame/portknock/plugins/module_utils/"
     parts = folder.split("/")[:-1]
@@ -181,15 +188,15 @@ class Place:
     def __init__(self, directory):
         self.run = str(directory)
         self.program = self.run + "/guard.zip"
-        self.host = Host(Runner())
-        self.host.systemd_runs = lambda: False
-        self.agent = Agent(self.host)
+        self.host = this_host(PlainRunner())
+        self.host.systemd.runs = lambda: False
+        self.agent = Agent(self.host, _agent_program.__name__)
 
     def write(self, name, value):
-        self.host.replace_files({"{0}/{1}".format(self.run, name): (json.dumps(value), 0o600)})
+        self.host.filesystem.replace_files({"{0}/{1}".format(self.run, name): (json.dumps(value), 0o600)})
 
     def read(self, name):
-        text = self.host.read("{0}/{1}".format(self.run, name))
+        text = self.host.filesystem.read("{0}/{1}".format(self.run, name))
         return json.loads(text) if text else None
 
     def call(self, *words):
@@ -207,11 +214,11 @@ class Place:
 def place(tmp_path, monkeypatch):
     """The program, its constants turned to a directory of this test."""
     made = Place(tmp_path / "run")
-    source = _agent._source
-    monkeypatch.setattr(_agent, "_source", lambda name: source(name).replace("/run/portknock", made.run))
+    source = _archive._source
+    monkeypatch.setattr(_archive, "_source", lambda name: source(name).replace("/run/portknock", made.run))
     monkeypatch.setattr(_agent, "RUN", made.run)
     monkeypatch.setattr(_agent, "PROGRAM", made.program)
-    made.host.replace_bytes(made.program, _agent._archive())
+    made.host.filesystem.replace_bytes(made.program, archive(_agent_program.__name__))
     return made
 
 
@@ -246,7 +253,7 @@ def test_it_keeps_and_undoes(place, tmp_path):
     target = tmp_path / "rules"
     for verb, wanted in (("confirm", "new"), ("rollback", "old")):
         target.write_text("old")
-        staged = place.host.stage({str(target): ("new", 0o600)})
+        staged = place.host.filesystem.stage({str(target): ("new", 0o600)})
         place.write("pending.json", record(place.host, before={str(target): ["old", 0o600]}, staged=staged)._asdict())
         assert json.loads(place.call("status", "--json", IDENT)[1].split(": ", 1)[1])["outcome"] == "pending"
         code, text = place.call(verb, "--json", IDENT)
@@ -258,7 +265,7 @@ def test_it_keeps_and_undoes(place, tmp_path):
 
 
 def test_the_scripts_run_it(place):
-    place.host.replace_files(_agent._scripts([sys.executable] + FLAGS + [place.program]))
+    place.host.filesystem.replace_files(_agent._scripts([sys.executable] + FLAGS + [place.program]))
     for words in (["sh", place.run + "/status", "--json", IDENT], [place.run + "/status", "--json"]):
         done = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True)
         assert done.stdout == b'portknock-guard: {"outcome": "unknown"}\n'
@@ -330,8 +337,8 @@ def test_it_undoes_at_the_deadline(place, tmp_path):
     place.write("pending.json", wanted._asdict())
     place.agent.arm(wanted, 1)
     until(lambda: place.read("last.json"))
-    assert place.host.monotonic() >= wanted.deadline
-    assert place.host.monotonic() - wanted.deadline < 5
+    assert place.host.clock.monotonic() >= wanted.deadline
+    assert place.host.clock.monotonic() - wanted.deadline < 5
     assert place.read("last.json")["why"] == "nobody confirmed it in time"
     until(lambda: not waiting(place))
     assert place.read("pending.json") is None

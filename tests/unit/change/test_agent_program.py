@@ -11,8 +11,9 @@ import signal
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program as _console
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import PENDING
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING
 from test_guard import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, Story
 
 
@@ -21,7 +22,7 @@ def story(monkeypatch):
     """A change that is pending, and a program that meets its host instead of this machine."""
     made = Story()
     made.apply()
-    monkeypatch.setattr(_console, "Host", lambda _runner: made.host)
+    monkeypatch.setattr(_console, "this_host", lambda _runner: made.host)
     monkeypatch.setattr(_console, "Agent", lambda _host: made.agent)
     monkeypatch.setattr(_console.time, "sleep", lambda seconds: setattr(made.host, "now", made.host.now + seconds))
     return made
@@ -104,7 +105,7 @@ def test_a_knock_that_was_not_heard_fails(capsys, monkeypatch):
     made = Story("a bare host gets knockd")
     made.wanted = dict(made.wanted, trusted_sources=[OLD_SSH.split()[0]])
     made.apply()
-    monkeypatch.setattr(_console, "Host", lambda _runner: made.host)
+    monkeypatch.setattr(_console, "this_host", lambda _runner: made.host)
     monkeypatch.setattr(_console, "Agent", lambda _host: made.agent)
     made.host.ssh = NEW_SSH
     assert _console.main(["confirm", "--json", IDENT]) == 1
@@ -135,7 +136,7 @@ def test_an_error_is_an_answer(verb, story, capsys):
             raise HostError("another run has held it for {0} s.".format(seconds))
         yield
 
-    story.host.lock = held
+    story.host.hold_lock = held
     assert _console.main([verb, "--json", IDENT]) == 1
     assert as_json(said(capsys)) == dict(outcome="error", why="another run has held it for 10 s.")
     assert _console.main([verb]) == 1
@@ -244,11 +245,11 @@ STUCK = [
 def test_a_run_that_hangs_with_the_lock_is_ended(pid, noted, started, held, killed, story, log, monkeypatch):
     record = story.guard.pending()._replace(module=[pid, noted])
     story.host.files[PENDING] = (json.dumps(record._asdict()), 0o600)
-    story.host.processes = {pid: started} if started is not None else {}
+    story.host.started = {pid: started} if started is not None else {}
     kills = []
     monkeypatch.setattr(_console.os, "kill", lambda *args: kills.append(args))
     story.host.lock_is_held = lambda: held
-    lock = story.host.lock
+    lock = story.host.hold_lock
 
     @contextlib.contextmanager
     def lock_or_not(seconds):
@@ -257,7 +258,7 @@ def test_a_run_that_hangs_with_the_lock_is_ended(pid, noted, started, held, kill
         with lock(seconds):
             yield
 
-    story.host.lock = lock_or_not
+    story.host.hold_lock = lock_or_not
     assert _console.main(["rollback", "--deadline", IDENT]) == 0
     assert kills == [(number, signal.SIGKILL) for number in killed]
     story.assert_old()
@@ -278,7 +279,7 @@ def test_the_log_gets_it(monkeypatch, capsys):
 
 
 def test_commands_are_run():
-    runner = _console.Runner()
+    runner = PlainRunner()
     assert runner.run_command(["sh", "-c", "cat; echo $X >&2; exit 3"], data="a\udcff\n", environ_update={"X": "y"}) == (
         3, "a\udcff\n", "y\n",
     )  # fmt: skip
@@ -295,7 +296,7 @@ def test_commands_are_found(tmp_path, monkeypatch):
     for place in places[:2]:
         (place / "tool").chmod(0o755)
     (tmp_path / "plain" / "other").mkdir()
-    runner = _console.Runner()
+    runner = PlainRunner()
     monkeypatch.setenv("PATH", ":{0}:{1}".format(places[2], places[1]))
     assert runner.get_bin_path("tool", opt_dirs=[str(places[0])], required=False) == str(places[0] / "tool")
     assert runner.get_bin_path("tool") == str(places[1] / "tool")

@@ -6,12 +6,15 @@
 import json
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._change.commit import PREVIOUS
-from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Job
+from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PortknockError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT as SCRIPT
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    LAST,
     MODPROBE,
-    SCRIPT,
+    PENDING,
+    PREVIOUS,
     STATE_FILE,
     UNIT,
 )
@@ -37,12 +40,22 @@ def options(**more):
     return dict(DEFAULTS, **dict({"doors": [DOOR]}, **more))
 
 
+class NoAgent:
+    """What is not guarded arms nothing."""
+
+    def disarm(self, record):
+        assert record.agent == ""
+
+
 def run(host, check=False, **more):
     """Do what the module's main() does; return the result."""
-    job = Job(options(**more), host, may_lack_iptables=check)
-    if job.changed and not check:
-        job.apply()
-    return job.result()
+    change = plan_change(options(**more), host, may_lack=check)
+    if change.changed and not check:
+        guard = Guard(host, agent=NoAgent())
+        guard.keep(guard.apply(change, options(**dict(more, guard=False))))
+        for path in (PENDING, LAST):
+            host.files.pop(path, None)
+    return result_of(change)
 
 
 def settled(host, **more):
@@ -340,7 +353,7 @@ def test_a_text_that_is_refused_in_the_test_changes_nothing():
     host.refuse = refusing(lambda command, words, _data: command == "ip6tables-restore" and "--test" in words)
     with pytest.raises(HostError, match="ip6tables-restore refused the ruleset, and changed nothing"):
         run(host)
-    assert not [what for what in host.done if what[0] in ("restore", "write")]
+    assert not host.writes()
 
 
 def test_the_kernel_lacks_a_match():
@@ -348,7 +361,7 @@ def test_the_kernel_lacks_a_match():
     host.refuse = refusing(lambda _command, _words, data: "-m recent" in data)
     with pytest.raises(HostError, match="cannot use the recent match .*kernel-modules-extra.*Nothing was changed"):
         run(host)
-    assert not [what for what in host.done if what[0] in ("restore", "write")]
+    assert not host.writes()
     assert "PORTKNOCK" not in host.rules["iptables"].save()
 
 
@@ -357,7 +370,7 @@ def test_a_full_disk_undoes_the_ruleset(path):
     host = FakeHost(v4=ACCEPT_22)
     before = host.state()
     host.disk_full = path
-    with pytest.raises(HostError, match="No space left on device.*What had been loaded before it was undone"):
+    with pytest.raises(HostError, match="No space left on device.*Everything is as it was before"):
         run(host)
     assert foreign_part(host.state()) == foreign_part(before)
 
@@ -374,7 +387,10 @@ def test_a_full_disk_at_modprobe_changes_nothing():
 def test_a_unit_that_fails_undoes_the_ruleset():
     host = FakeHost(v4=ACCEPT_22)
     host.unit_refuses = True
-    with pytest.raises(HostError, match="systemctl restart portknock.service failed.*undone"):
+    with pytest.raises(
+        HostError,
+        match="it could not be kept: systemctl restart portknock.service failed.*Everything is as it was before",
+    ):
         run(host)
     assert "PORTKNOCK" not in host.rules["iptables"].save()
     assert "PORTKNOCK" not in host.rules["ip6tables"].save()
@@ -391,9 +407,14 @@ def test_an_undo_that_fails_is_said_loudly():
         return (4, "", "busy\n") if len(seen) > 1 else None
 
     host.refuse = refuse
-    with pytest.raises(HostError, match="Undoing what was loaded before failed too, look at it by hand now: ipv4: "):
+    with pytest.raises(
+        HostError, match="Undoing it failed too, look at it by hand now: .*Running this again tries to undo it first"
+    ):
         run(host)
-    assert seen == ["iptables-restore", "ip6tables-restore", "iptables-restore"]
+    assert seen[:3] == ["iptables-restore", "ip6tables-restore", "iptables-restore"]
+    host.refuse = None
+    Guard(host, NoAgent()).finish_earlier()
+    assert "PORTKNOCK" not in host.rules["iptables"].save()
 
 
 def test_somebody_else_changes_the_ruleset_at_the_same_time():

@@ -7,12 +7,11 @@ import json
 import re
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._change.commit import PREVIOUS
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import AppliedError, Guard
-from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Job
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import LAST, PENDING, PendingError
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import PendingError
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import MODPROBE
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, MODPROBE, PENDING, PREVIOUS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
 from fake_host import FakeHost, Killed, knockd_host
 from hypothesis import given
@@ -71,6 +70,15 @@ def options(**more):
     return dict(wanted, **more)
 
 
+def apply_at_once(host, **more):
+    """Do what the module does without a guard."""
+    wanted = options(**dict(more, guard=False, guard_id="before"))
+    guard = Guard(host, FakeAgent())
+    guard.keep(guard.apply(plan_change(wanted, host), wanted))
+    # The boot that it was done in is over.
+    del host.files[LAST]
+
+
 class Story:
     """A host before a change, the change, and what the host is like before and after it."""
 
@@ -80,9 +88,9 @@ class Story:
         for host in (self.host, twin):
             host.module = module
             if first is not None:
-                Job(options(**first), host).apply()
+                apply_at_once(host, **first)
         self.old = seen(self.host)
-        Job(options(**self.wanted), twin).apply()
+        apply_at_once(twin, **self.wanted)
         self.new = seen(twin)
         assert self.old != self.new
         self.host.ssh = OLD_SSH
@@ -92,8 +100,8 @@ class Story:
     def apply(self, **more):
         """Do what the module does: clear the way, plan, apply under guard."""
         wanted = options(**dict(self.wanted, **more))
-        self.guard.clear_way()
-        record = self.guard.apply(Job(wanted, self.host), wanted)
+        self.guard.finish_earlier()
+        record = self.guard.apply(plan_change(wanted, self.host), wanted)
         self.host.now += 1
         return record
 
@@ -199,7 +207,7 @@ def test_the_guard_does_what_runs_without_it(story):
     """After either end the next run has nothing, or everything, to do."""
     story.apply()
     story.confirm()
-    assert not Job(options(**story.wanted), story.host).changed
+    assert not plan_change(options(**story.wanted), story.host).changed
 
 
 def test_an_administrator_needs_no_new_connection(story):
@@ -216,7 +224,7 @@ def test_an_administrator_undoes(story):
 
 def test_a_host_before_any_change():
     guard = Guard(FakeHost(), FakeAgent())
-    assert guard.clear_way() == ""
+    assert guard.finish_earlier() == ""
     for answer in (guard.confirm("x"), guard.confirm(""), guard.undo("x", ""), guard.undo("", ""), guard.ended("")):
         assert answer == dict(outcome="unknown")
     assert guard.pending() is None
@@ -322,7 +330,7 @@ def test_a_second_run_while_one_is_pending():
     with pytest.raises(
         PendingError, match=r"made by me@here, \d+ s ago, it is undone in 12 s .*portknock/rollback"
     ) as e:
-        story.guard.clear_way()
+        story.guard.finish_earlier()
     assert e.value.pending == dict(id=IDENT, owner="me@here", seconds_left=12)
     assert story.pending_is(record)
 
@@ -331,7 +339,7 @@ def test_a_second_run_after_the_deadline_undoes():
     story = Story()
     record = story.apply()
     story.host.now = record.deadline
-    assert "had been left unfinished; it was undone first" in story.guard.clear_way()
+    assert "had been left unfinished; it was undone first" in story.guard.finish_earlier()
     story.assert_old()
     assert story.guard.ended(IDENT)["why"] == "nobody confirmed it"
 
@@ -341,7 +349,7 @@ def test_a_second_run_after_one_that_died_before_it_was_applied():
     die_in(story.host, story.apply, lambda: story.host.done[-1:] == [("restore", "iptables-restore")])
     assert story.guard.pending().state == "armed"
     assert story.seen() != story.old
-    assert "it was undone first" in story.guard.clear_way()
+    assert "it was undone first" in story.guard.finish_earlier()
     story.assert_old()
     assert story.guard.ended(IDENT)["why"] == "its run ended before it was applied"
 
@@ -375,7 +383,7 @@ def test_confirmed_and_dead_is_finished_by_the_next(story, actor):
     story.apply()
     die_in(story.host, story.confirm, lambda: story.state() == "confirming")
     if actor == "run":
-        assert "had been confirmed but not kept to the end" in story.guard.clear_way()
+        assert "had been confirmed but not kept to the end" in story.guard.finish_earlier()
     elif actor == "undo":
         assert story.guard.undo(IDENT, "in vain")["outcome"] == "confirmed"
     else:
@@ -388,7 +396,7 @@ def test_a_reboot_is_a_rollback(story):
     story.host.reboot()
     assert story.confirm() == dict(outcome="unknown")
     story.assert_old_after_boot()
-    assert story.guard.clear_way() == ""
+    assert story.guard.finish_earlier() == ""
 
 
 def test_a_restarted_container_keeps_run():
@@ -400,7 +408,7 @@ def test_a_restarted_container_keeps_run():
         story.host.reboot()
         story.host.files.update(kept)
         if actor == "run":
-            assert story.guard.clear_way() == ""
+            assert story.guard.finish_earlier() == ""
         else:
             assert story.guard.undo("", "deadline")["outcome"] == "unknown", "what is in the kernel is of this boot"
             answer = story.confirm()
@@ -444,7 +452,8 @@ def nth_restore_fails(number, message="no such luck"):
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_family_that_does_not_load_rolls_all_back(story, number):
-    changing = [plan for plan in Job(options(**story.wanted), story.host).plans if plan.change]
+    change = plan_change(options(**story.wanted), story.host)
+    changing = change.parts[0].before["changed"]
     story.host.refuse = nth_restore_fails(number)
     if number > len(changing):
         story.apply()
@@ -592,7 +601,7 @@ def test_a_rollback_that_failed_half_way_is_not_turned_into_a_confirm(broken, ac
     story.host.refuse = story.host.settle_refuses = None
     story.host.now = record.deadline + 1
     if actor == "run":
-        story.guard.clear_way()
+        story.guard.finish_earlier()
     elif actor == "confirm":
         assert story.confirm()["outcome"] == "rolled_back"
     else:
@@ -677,7 +686,7 @@ class Play:
         return self.guard.undo(IDENT, "nobody confirmed it in time")
 
     def next_run(self):
-        self.guard.clear_way()
+        self.guard.finish_earlier()
 
     def wait(self):
         self.host.now += 5
@@ -695,7 +704,7 @@ class Play:
 
 def apply_once(play):
     wanted = options(**play.story.wanted)
-    play.guard.apply(Job(wanted, play.host), wanted)
+    play.guard.apply(plan_change(wanted, play.host), wanted)
 
 
 @given(name=st.sampled_from(NAMES), module=st.booleans(), dies=deaths, trouble=troubles, rest=events)
@@ -729,13 +738,13 @@ def test_the_run_after_any_of_that_works(name, rest, dies):
         if kind != "foreign":
             play.do(play.event(kind), dies_at, trouble)
     play.host.now = max(play.host.now, play.deadline)
-    play.guard.clear_way()
+    play.guard.finish_earlier()
     wanted = options(**dict(play.story.wanted, guard_id="second"))
-    job = Job(wanted, play.host)
-    if job.loads:
-        play.guard.apply(job, wanted)
+    change = plan_change(wanted, play.host)
+    record = play.guard.apply(change, wanted) if change.changed else None
+    if change.loads:
         assert play.story.confirm("second")["outcome"] == "confirmed"
-    else:
-        job.apply()
+    elif record:
+        play.guard.keep(record)
     assert play.story.seen() == play.story.new
     assert not [path for path in play.host.staged if path.startswith("/etc/")], "left over"

@@ -34,7 +34,7 @@ def entry(source, seconds_ago):
 class Host(FakeHost):
     """A fake host that also has lists and a clock; it fails on any change once it is looked at."""
 
-    def uptime(self):
+    def monotonic(self):
         return UPTIME
 
 

@@ -4,9 +4,10 @@
 """Findings to the word: what lost its effect, and what cannot be guarded."""
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import MOST_OF_A_KIND, spec_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import MOST_OF_A_KIND
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import spec_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp"], "opens": ["22"]}

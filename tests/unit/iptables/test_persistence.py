@@ -9,19 +9,18 @@ import subprocess
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import BOOT_SCRIPT_TEXT as BOOT_SCRIPT
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import BOOT_UNIT_TEXT as BOOT_UNIT
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import closed_text, fallback_text
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
-    BOOT_SCRIPT,
-    BOOT_UNIT,
-    SCRIPT,
-    UNIT,
-    closed_text,
-    fallback_text,
     layout_of,
     modprobe_text,
     wanted_files,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT as SCRIPT
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_iptables import FakeIptables
 from walker import Packet, Walker

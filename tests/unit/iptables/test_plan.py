@@ -5,8 +5,9 @@
 
 import foreign
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._change.diff import shortened
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file, shortened
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import split_words
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse

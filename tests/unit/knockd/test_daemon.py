@@ -9,8 +9,7 @@ import re
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import AppliedError, Guard
-from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Job
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import LAST
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PortknockError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon import (
     CONFIG,
@@ -21,6 +20,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon im
     RUN_DROP_IN,
     RUN_PREFIX,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config
 from fake_host import KNOCKD, FakeHost, knockd_host
 from hypothesis import given
@@ -158,7 +158,7 @@ def test_it_is_given_time_to_listen(host):
 
 def test_check_mode_on_a_host_that_is_bare_of_all():
     host = FakeHost()
-    host.systemd = True
+    host.runs_systemd = True
     host.tools = {"systemctl"}
     host.frozen = True
     result = run(host, check=True, **by_knockd())
@@ -183,7 +183,7 @@ def refuses(host, message, error=HostError, check=True, **more):
 
 
 def test_without_systemd(host):
-    host.systemd = False
+    host.runs_systemd = False
     refuses(
         host, "knockd is run by systemd, which does not run on this host. Set engine to iptables. Nothing was changed"
     )
@@ -229,7 +229,7 @@ INTERFACES = [
 )
 def test_interface_unknown(more, kernel, message, host):
     for path, text in (kernel or {}).items():
-        host.kernel[path] = host.kernel[path].replace("eth0", text) if text else ""
+        host.kernel_files[path] = host.kernel_files[path].replace("eth0", text) if text else ""
     refuses(host, "^knockd_interface: .*" + message, SpecError, **more)
 
 
@@ -258,10 +258,10 @@ class Change:
         self.options = guarded(**dict({"doors": [DOOR]}, **more))
 
     def apply(self):
-        job = Job(self.options, self.host)
-        record = self.guard.apply(job, self.options)
+        change = plan_change(self.options, self.host)
+        record = self.guard.apply(change, self.options)
         self.host.now += 1
-        return self.guard.answer(record, job.door)
+        return self.guard.answer(record, change.door)
 
     def confirm(self, ssh=None):
         words = (ssh or self.host.ssh).split()
@@ -298,7 +298,7 @@ def test_a_confirm_keeps_it_and_starts_it_from_there(host):
     assert not [path for path in (RUN_CONFIG, RUN_DROP_IN) if path in host.files]
     host.reboot()
     assert host.knockd() == (True, host.read(CONFIG))
-    assert not Job(change.options, host).changed
+    assert not plan_change(change.options, host).changed
 
 
 def test_not_kept_it_runs_until_the_next_boot(host):
@@ -307,7 +307,7 @@ def test_not_kept_it_runs_until_the_next_boot(host):
     assert change.confirm()["outcome"] == "confirmed"
     assert host.knockd() == (False, host.read(RUN_CONFIG))
     assert not [path for path in KEPT if path in host.files]
-    assert not Job(change.options, host).changed
+    assert not plan_change(change.options, host).changed
     host.reboot()
     assert host.knockd() == (False, None)
 
@@ -421,16 +421,17 @@ def test_without_a_guard_too_all_is_as_it_was(served):
         served.daemon_dies = len(seen) == 1
 
     served._start = start
-    with pytest.raises(HostError, match="knockd does not listen.*What had been loaded before it was undone") as error:
+    with pytest.raises(HostError, match="knockd does not listen.*Everything is as it was before") as error:
         run(served, **by_knockd(doors=[NEW], allow=[{"port": 80}]))
-    assert "could not be put back" not in str(error.value)
+    assert "Undoing it failed" not in str(error.value)
     assert everything(served) == was
 
 
 def test_one_that_cannot_be_put_back_is_said(served):
     served.service_refuses = "restart"
     with pytest.raises(
-        HostError, match="systemctl restart knockd.service failed.*knockd could not be put back as it was"
+        HostError,
+        match="systemctl restart knockd.service failed.*Undoing it failed too.*systemctl restart knockd.service failed",
     ):
         run(served, **by_knockd(doors=[NEW]))
 
@@ -546,7 +547,7 @@ def test_the_kernel_takes_over(served):
     assert served.knockd() == (False, None)
     assert not [path for path in served.files if path in KEPT or path.startswith("/run/systemd")]
     assert served.drop_ins == {}, "systemd was not told"
-    assert not Job(guarded(doors=[DOOR]), served).changed
+    assert not plan_change(guarded(doors=[DOOR]), served).changed
 
 
 def test_absent_takes_just_ours():
@@ -583,12 +584,12 @@ def test_no_step_in_a_result_or_an_error(ports, wrong, guard, prefix):  # fmt: s
     for turn in range(2):
         more = by_knockd(doors=[dict(DOOR, knock=steps[:2], close=steps[2:])], ipv6_prefix=prefix, log=bool(turn))
         host.daemon_dies, host.service_refuses = wrong == "dies", "restart" if wrong == "refuses" else None
-        host.disk_full, host.systemd = CONFIG if wrong == "disk" else None, wrong != "systemd"
+        host.disk_full, host.runs_systemd = CONFIG if wrong == "disk" else None, wrong != "systemd"
         more["knockd_interface"] = "eth7" if wrong == "interface" else ""
         try:
             if guard:
                 change = Change(host, **more)
-                shown += [Job(change.options, host).result(), change.apply(), change.confirm()]
+                shown += [result_of(plan_change(change.options, host)), change.apply(), change.confirm()]
             else:
                 shown.append(run(host, **more))
         except PortknockError as error:

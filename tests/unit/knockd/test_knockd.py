@@ -145,7 +145,7 @@ def test_no_door_has_a_name_that_means_something(name):
     ],
 )
 def test_what_the_shell_does_with_it(source, prefix, written, tmp_path, monkeypatch):
-    monkeypatch.setattr(_knockd, "LISTS", str(tmp_path))
+    monkeypatch.setattr(_knockd, "RECENT_LISTS", str(tmp_path))
     (tmp_path / "ipv6-prefix").write_text(PREFIX_SCRIPT)
     spec = spec_of(ipv6_prefix=prefix)
     text = config_text(spec, BOTH, "eth0", str(tmp_path))
@@ -182,9 +182,7 @@ def test_a_close_has_its_own_time():
     assert (found["open ssh"]["seq_timeout"], found["close ssh"]["seq_timeout"]) == ("7", "4")
 
 
-@pytest.mark.parametrize(
-    ("more", "wanted"), [({}, True), ({"engine": "iptables"}, False), ({"doors": []}, False), ({"doors": None}, False)]
-)
+@pytest.mark.parametrize(("more", "wanted"), [({}, True), ({"doors": []}, False), ({"doors": None}, False)])
 def test_who_needs_knockd(more, wanted):
     assert listens(spec_from_options(dict({"doors": [DOOR], "engine": "knockd"}, **more))) is wanted
     assert listens(None) is False

@@ -1,12 +1,13 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host in memory, with the methods of _host.Host: two rulesets, some files, systemd that remembers."""
+"""A host in memory, with the parts of _host.host.Host in one: two rulesets, some files, systemd that remembers."""
 
 import contextlib
 import copy
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT_NAME
 from fake_iptables import FakeIptables, Refused
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
@@ -29,7 +30,7 @@ class Killed(BaseException):
 def knockd_host(kind=None, **more):
     """Return a FakeHost, or a kind of it, with systemd, knockd installed, and its package's unit at rest."""
     host = (kind or FakeHost)(**more)
-    host.systemd = True
+    host.runs_systemd = True
     host.tools |= {"knockd", "ip"}
     return host
 
@@ -49,20 +50,29 @@ class FakeHost:
         self.unit, self.unit_refuses, self.disk_full = False, False, None
         self.frozen, self.done, self.commands = False, [], []
         self.staged, self.settle_refuses = {}, None
-        self.now, self.booted, self.processes = 1000.0, "one", {}
+        self.now, self.booted, self.started = 1000.0, "one", {}
         self.forgotten = []
-        self.systemd, self.failing_commands = False, {}
+        self.runs_systemd, self.failing_commands = False, {}
         self.dies_at, self.dead, self.steps = None, False, 0
         self.recent, self.knockd_version = {}, "knockd 0.8\nCopyright (C) 2004-2012 Judd Vinet <jvinet@zeroflux.org>\n"
         self.wants, self.drop_ins, self.daemon = set(), {}, None
         self.daemon_dies, self.service_refuses, self.slow_start = False, None, 0.0
         self.addresses_of = {"lo": {"127.0.0.1", "::1"}, "eth0": {"192.0.2.1", "2001:db8::1"}}
-        self.kernel = {
+        self.kernel_files = {
             "/proc/net/route": ROUTE,
             "/proc/net/ipv6_route": ROUTE6,
             "/sys/class/net/eth0/type": "1\n",
             "/sys/class/net/lo/type": "772\n",
         }
+
+    command = property(lambda self: self)
+    filesystem = property(lambda self: self)
+    lock = property(lambda self: _FakeLock(self))
+    processes = property(lambda self: self)
+    clock = property(lambda self: self)
+    systemd = property(lambda self: _FakeSystemd(self))
+    kernel = property(lambda self: self)
+    recent_lists = property(lambda self: _FakeLists(self))
 
     def _step(self):
         """Count what leaves a trace on the host; the process dies in front of the step ``dies_at``."""
@@ -89,7 +99,7 @@ class FakeHost:
         for family, path in (("iptables", "/etc/iptables/rules.v4"), ("ip6tables", "/etc/iptables/rules.v6")):
             self.rules[family] = FakeIptables(self.read(path))
         self.recent, self.drop_ins, self.daemon = {}, {}, None
-        if self.systemd:
+        if self.runs_systemd:
             self._reload()
             if KNOCKD in self.wants:
                 self._start()
@@ -100,17 +110,22 @@ class FakeHost:
         self.done.append(what)
 
     def state(self):
-        """What must be as before after a failure."""
+        """What must be as before after a failure; what is in /run is of no account."""
+        files = {path: value for path, value in self.files.items() if not path.startswith("/run/")}
         return copy.deepcopy(
-            (self.rules["iptables"].save(), self.rules["ip6tables"].save(), self.files, self.unit, self.knockd())
+            (self.rules["iptables"].save(), self.rules["ip6tables"].save(), files, self.unit, self.knockd())
         )
+
+    def writes(self):
+        """What was written to where it lasts, or loaded."""
+        return [what for what in self.done if what[0] == "restore" or (what[0] == "write" and what[1][:5] != "/run/")]
 
     # What Iptables asks for
 
     def find(self, name):
         return "/usr/sbin/" + name if name in self.tools else None
 
-    def run(self, words, data):
+    def run(self, words, data=""):
         self._alive()
         self.commands.append(tuple(words))
         command = words[0].rsplit("/", 1)[1]
@@ -153,7 +168,7 @@ class FakeHost:
 
     def read(self, path):
         self._alive()
-        text = self.files.get(path, (self.kernel.get(path, ""), None))[0]
+        text = self.files.get(path, (self.kernel_files.get(path, ""), None))[0]
         if isinstance(text, Exception):
             raise text
         return text
@@ -172,8 +187,8 @@ class FakeHost:
     def session(self):
         return (self.ssh_connection(), self.now) if self.ssh else (None, None)
 
-    def process_start(self, pid):
-        return self.processes.get(pid)
+    def start_of(self, pid):
+        return self.started.get(pid)
 
     def monotonic(self):
         return self.now
@@ -218,7 +233,7 @@ class FakeHost:
         for temporary, _path in staged:
             self.staged.pop(temporary, None)
 
-    def tidy(self, directories):
+    def discard_leftovers(self, directories):
         for temporary in list(self.staged):
             if temporary.rpartition("/")[0] in directories:
                 del self.staged[temporary]
@@ -227,56 +242,16 @@ class FakeHost:
         self._change("rmdir", path)
         self.files = {name: value for name, value in self.files.items() if not name.startswith(path + "/")}
 
-    def chmod(self, path, mode):
-        self._change("chmod", path)
-        self.files[path] = (self.files[path][0], mode)
+    def parameter(self, module, name):
+        assert (module, name) == ("xt_recent", "ip_list_tot")
+        return self.size
 
-    def lists(self):
-        return self.recent
+    def is_module(self, name):
+        assert name == "xt_recent"
+        return self.module
 
     def hide_lists(self):
         self._change("hide_lists")
-
-    def forget(self, name, address):
-        self._alive()
-        self.forgotten.append((name, str(address)))
-        text = self.recent.get(name, "").splitlines(True)
-        self.recent[name] = "".join(line for line in text if not line.startswith("src={0} ".format(address.exploded)))
-
-    def list_size(self):
-        return self.size
-
-    def recent_is_module(self):
-        return self.module
-
-    def uptime(self):
-        return 5000.0
-
-    def unit_enabled(self):
-        return self.unit
-
-    def unit_ready(self):
-        return self.unit
-
-    def enable_unit(self):
-        self._change("enable_unit")
-        if self.unit_refuses:
-            raise HostError("systemctl restart portknock.service failed: no")
-        self.unit = True
-
-    def disable_unit(self):
-        if self.unit:
-            self._change("disable_unit")
-            self.unit = False
-
-    def reload_units(self):
-        self._change("reload_units")
-
-    def systemd_runs(self):
-        return self.systemd
-
-    def systemctl(self, verb, *units):
-        return self.run(["/usr/bin/systemctl", verb] + list(units), "")[0]
 
     # knockd and its unit. What systemd was told of drop-ins counts, not what lies in the directories since.
 
@@ -289,7 +264,7 @@ class FakeHost:
         self.recent[name] = "src={0} ttl: 64 last_seen: 4294967296 oldest_pkt: 1 4294967296\n".format(source)
 
     def service(self, verb, *units, must=True):
-        if not self.systemd:
+        if not self.runs_systemd:
             return
         self._change("service", verb, *units)
         if self.service_refuses == verb:
@@ -315,26 +290,6 @@ class FakeHost:
     def _stop(self):
         self.daemon = None
 
-    def is_enabled(self, unit):
-        return unit in self.wants
-
-    def enable(self, unit):
-        if self.systemd:
-            self._change("enable", unit)
-            self.wants.add(unit)
-
-    def disable(self, unit):
-        if unit in self.wants:
-            self._change("disable", unit)
-            self.wants.discard(unit)
-
-    def running(self, unit):
-        self._alive()
-        assert unit == KNOCKD, unit
-        if not self.systemd or self.daemon is None:
-            return None
-        return 0 if self.daemon_dies else 4711
-
     def words_of(self, pid):
         return ["/usr/sbin/knockd", "-c", self.daemon["path"], ""] if pid and self.daemon else [""]
 
@@ -348,16 +303,108 @@ class FakeHost:
     def addresses(self, interface):
         return self.addresses_of[interface]
 
-    def remove_empty(self, directory):  # noqa: ARG002
+    def remove_if_empty(self, directory):  # noqa: ARG002
         self._step()
+
+    @contextlib.contextmanager
+    def hold_lock(self, seconds):  # noqa: ARG002
+        yield
+
+    def lock_is_held(self):
+        return False
 
     def sleep(self, seconds):
         self._alive()
         self.now += seconds
 
-    @contextlib.contextmanager
-    def lock(self, seconds=60):  # noqa: ARG002
-        yield
 
-    def lock_is_held(self):
-        return False
+class _FakeLock:
+    """The lock of a FakeHost; tests replace what it does."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def hold(self, seconds=30):
+        return self._host.hold_lock(seconds)
+
+    def is_held(self):
+        return self._host.lock_is_held()
+
+
+class _FakeSystemd:
+    """systemd of a FakeHost: our own unit, and knockd's."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def runs(self):
+        return self._host.runs_systemd
+
+    def call(self, verb, *units):
+        return self._host.run(["/usr/bin/systemctl", verb] + list(units), "")[0]
+
+    def service(self, verb, *units, must=True):
+        self._host.service(verb, *units, must=must)
+
+    def is_enabled(self, unit):
+        assert unit == UNIT_NAME
+        return self._host.unit
+
+    is_ready = is_enabled
+
+    def enable(self, unit):
+        assert unit == UNIT_NAME
+        self._host._change("enable_unit")
+        if self._host.unit_refuses:
+            raise HostError("systemctl restart portknock.service failed: no")
+        self._host.unit = True
+
+    def disable(self, unit):
+        assert unit == UNIT_NAME
+        if self._host.unit:
+            self._host._change("disable_unit")
+            self._host.unit = False
+
+    def reload(self):
+        if self._host.runs_systemd:
+            self.service("daemon-reload")
+
+    def is_wanted(self, unit):
+        return unit in self._host.wants
+
+    def add_wants(self, unit):
+        if self._host.runs_systemd:
+            self._host._change("enable", unit)
+            self._host.wants.add(unit)
+
+    def remove_wants(self, unit):
+        if unit in self._host.wants:
+            self._host._change("disable", unit)
+            self._host.wants.discard(unit)
+
+    def main_process(self, unit):
+        self._host._alive()
+        assert unit == KNOCKD, unit
+        if not self._host.runs_systemd or self._host.daemon is None:
+            return None
+        return 0 if self._host.daemon_dies else 4711
+
+
+class _FakeLists:
+    """The kernel's lists of a FakeHost."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def read(self):
+        return self._host.recent
+
+    def hide(self):
+        self._host.hide_lists()
+
+    def forget(self, name, address):
+        host = self._host
+        host._alive()
+        host.forgotten.append((name, str(address)))
+        text = host.recent.get(name, "").splitlines(True)
+        host.recent[name] = "".join(line for line in text if not line.startswith("src={0} ".format(address.exploded)))

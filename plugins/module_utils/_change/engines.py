@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The engines there are: which parts each is made of. A further engine is a folder with its parts, and a line here."""
+
+from typing import Any, Dict, List, Tuple, Type
+
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Part
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.ruleset import Ruleset
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon import Daemon
+
+ENGINES: Dict[str, Tuple[Type[Part], ...]] = {
+    "iptables": (Ruleset,),
+    "knockd": (Ruleset, Daemon),
+}
+"""Name to parts in the order in which they are loaded. The last one recognizes the knocks."""
+
+PARTS: Tuple[Type[Part], ...] = tuple(dict.fromkeys(part for parts in ENGINES.values() for part in parts))
+"""Every part there is, in the order in which they are loaded; they are undone the other way round."""
+
+
+def parts_on(host: Any) -> List[Part]:
+    """Return every part for a Host."""
+    return [part(host) for part in PARTS]
+
+
+def takes_part(engine: str, part: Part) -> bool:
+    """Return whether an engine needs a part."""
+    return type(part) in ENGINES[engine]
+
+
+def recognizes(engine: str, part: Part) -> bool:
+    """Return whether it is this part of an engine that recognizes knocks."""
+    return type(part) is ENGINES[engine][-1]
+
+
+def engine_of(installed: Dict[str, bool]) -> str:
+    """Return the name of the engine that a host has, '' for none.
+
+    :param installed: as Report has it. A part that recognizes no knock is one of an engine whose last part may be gone.
+    """
+    for name, parts in ENGINES.items():
+        if parts[0].name in installed and installed[parts[0].name] == (len(parts) == 1):
+            return name
+    return ""
+
+
+__all__ = ("ENGINES", "PARTS", "engine_of", "parts_on", "recognizes", "takes_part")

@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The way back: rules, files and services as they were before a change, each of them whatever becomes of the others."""
+
+import contextlib
+import sys
+from typing import Any, List
+
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
+    APPLIED,
+    CONFIRMING,
+    ROLLED_BACK,
+    UNDOING,
+    OtherVersionError,
+    PendingError,
+    Record,
+    Store,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, SNAPSHOT, Part
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM, UNIT_NAME
+
+
+def roll_back(host: Any, parts: List[Part], record: Record) -> str:
+    """Put everything back as it was before a change, and return EXACT or SNAPSHOT.
+
+    :raises HostError: if something cannot be put back.
+    """
+    with contextlib.ExitStack() as rest:
+        # Whatever becomes of the others: the old way in may need just that one. The last one comes first.
+        for part in parts:
+            rest.callback(part.undo_with_files, record.parts[part.name]["before"])
+        rest.callback(_put_back_files, host, parts, record)
+        rest.callback(host.filesystem.discard, record.staged)
+        undone = [part.undo(record.parts[part.name]["before"]) for part in reversed(parts)]
+    return SNAPSHOT if SNAPSHOT in undone else EXACT
+
+
+def _put_back_files(host: Any, parts: List[Part], record: Record) -> None:
+    """Put back the files that are not as before, every one that can be.
+
+    :raises HostError: if one cannot; what is not put back would come with the next boot.
+    """
+    filesystem, failed = host.filesystem, []
+    for path, (text, mode) in sorted(record.before.items()):
+        try:
+            now = (filesystem.read(path) or None, filesystem.mode(path))
+            if now != (text, mode) and _is_changed_by_us(path, text, now[0], parts, record):
+                filesystem.replace_files({path: (text, mode)})
+        except HostError as error:
+            failed.append(str(error))
+    if record.state == UNDOING and not failed:
+        _switch_unit(host, record.unit_was)
+    if failed:
+        raise HostError("The rules are as before, but the files could not be put back: {}".format(" ".join(failed)))
+
+
+def _is_changed_by_us(path: str, before: Any, now: Any, parts: List[Part], record: Record) -> bool:
+    """Return whether what changed in a file is ours to undo.
+
+    Before the confirmation only a few are written. But somebody may have saved what was loaded to another one meanwhile; that
+    must not come back with the next boot.
+    """
+    if record.state == UNDOING or path in record.early:
+        return True
+    return any(part.is_loaded_in(before or "", now or "") for part in parts)
+
+
+def _switch_unit(host: Any, enabled: bool) -> None:
+    """Have our unit as it was; what it looks at is in place in any case."""
+    with contextlib.suppress(HostError):
+        if enabled:
+            host.systemd.enable(UNIT_NAME)
+        else:
+            host.systemd.disable(UNIT_NAME)
+
+
+def end_other_version(host: Any) -> str:
+    """Finish the change that another version of this collection left unfinished, with the program that it left in /run.
+
+    That program takes the lock of the host itself, so whoever calls this must not hold it.
+
+    :returns: a sentence about it, or ''.
+    """
+    try:
+        Store(host.filesystem).read()
+    except OtherVersionError as error:
+        record = error.record
+        if record is None or record.boot != host.processes.boot() or time_left(host, record) > 0:
+            return ""
+        verb = "confirm" if record.state == CONFIRMING else "rollback"
+        python = sys.executable or host.command.find("python3") or "/usr/bin/python3"
+        host.command.run([python, "-I", "-S", "-B", PROGRAM, verb, record.id])
+        return f"An earlier change ({record.description()}), made by another version, had been left unfinished; it was ended first."
+    return ""
+
+
+def refuse_other_version(host: Any, error: OtherVersionError) -> None:
+    """Refuse to go on beside a change of another version, unless it is of another boot: then it is forgotten.
+
+    :raises PendingError: if that change can still be confirmed.
+    :raises OtherVersionError: if the program that made it could not end it.
+    """
+    record = error.record
+    if record is None:
+        raise error
+    if record.boot == host.processes.boot():
+        left = time_left(host, record)
+        raise PendingError(record, left) if left > 0 else error
+    host.filesystem.discard(record.staged)
+    Store(host.filesystem).end(record, ROLLED_BACK, EXACT, "the host was restarted before it was confirmed")
+
+
+def time_left(host: Any, record: Any) -> float:
+    """Return the seconds for which a change can still be confirmed: 0 where it was never applied, or is ending already."""
+    return max(0.0, record.deadline - host.clock.monotonic()) if record.state == APPLIED else 0.0
+
+
+__all__ = ("end_other_version", "refuse_other_version", "roll_back", "time_left")

@@ -1,0 +1,242 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The seam between engines and the rest: what guard, plan and info ask of an engine, whichever it is.
+
+An engine is made of parts, each of which keeps one thing on the host: a ruleset, a daemon. A part is planned with what is
+wanted of it or, where the engine has no use for it, to be taken out; so changing the engine is one change like any other.
+What a part plans, loads and undoes means something to itself alone; the rest carries it, as JSON in the record of a change.
+"""
+
+import ipaddress
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+Files = Dict[str, Tuple[Optional[str], Optional[int]]]
+"""Path to text, None where there is to be no file, and permission bits."""
+
+ABSENT_FILE = (None, 0o600)
+"""Text and mode of a file that is to be removed."""
+
+EXACT, SNAPSHOT = "exact", "snapshot"
+"""How a change was undone: rule by rule, or by putting back all that had been there."""
+
+
+class Finding(NamedTuple):
+    """What an operator should know."""
+
+    kind: str
+    """A word for programs."""
+    ip_version: str
+    """``ipv4``, ``ipv6``, or '' where it is about both or neither."""
+    rule: str
+    """The foreign rule that it is about, or ''."""
+    message: str
+    """What is so, and what to do about it."""
+
+
+class Connection(NamedTuple):
+    """A TCP connection to this host."""
+
+    source: Any
+    """The ``ipaddress`` address that it comes from."""
+    address: str
+    """The address of this host that it comes to."""
+    port: int
+    """The port that it comes to."""
+
+
+def connection_of(words: Optional[List[str]]) -> Optional[Connection]:
+    """Return the Connection that the words of SSH_CONNECTION describe, or None where they describe none."""
+    if not words or len(words) != 4:
+        return None
+    return Connection(address_of(words[0]), words[2], int(words[3]))
+
+
+def address_of(text: str) -> Any:
+    """Return the ``ipaddress`` address of a text, without the zone that a link-local one may have."""
+    return ipaddress.ip_address(text.split("%", 1)[0])
+
+
+def differing(files: Files, read: Callable[[str], str], mode: Callable[[str], Optional[int]]) -> List[str]:
+    """Return the paths of those files that are not as they should be.
+
+    :param read: function from a path to the file's text, '' where there is none.
+    :param mode: function from a path to the file's permission bits, None where there is none.
+    """
+    return [
+        path
+        for path, (text, bits) in files.items()
+        if (read(path) or None) != text or (text is not None and mode(path) != bits)
+    ]
+
+
+class Wanted(NamedTuple):
+    """What is wanted of one part."""
+
+    spec: Any
+    """The Spec, or None where this part is to be taken out."""
+    recognizes: bool
+    """Whether it is this part that recognizes knocks."""
+    families: Tuple[str, ...]
+    """The IP versions that are managed."""
+    persist: bool
+    """Whether what it keeps must outlive a boot."""
+    may_lack: bool
+    """Whether packages may still be missing (check mode)."""
+    connection: Optional[Connection]
+    """The connection that the change is made through, if it is known and must not be cut off."""
+    door: str
+    """The door that a new connection like that one must knock at, as the parts before this one found it, or ''."""
+    state: Dict[str, Dict[str, Any]]
+    """What was remembered of earlier changes."""
+
+
+_NO_FILES: Files = {}
+_NOTHING: Dict[str, Any] = {}
+
+
+class PartPlan(NamedTuple):
+    """What a part is going to do. Nothing was written yet."""
+
+    part: str
+    """The name of the part."""
+    wanted: Wanted
+    """What it was planned for."""
+    loads: bool
+    """Whether something that is running must change, beside files."""
+    files: Files = _NO_FILES
+    """Every file that it keeps, as it should be."""
+    early: Tuple[str, ...] = ()
+    """Paths of those files that must be in place before it is loaded."""
+    previous: Tuple[str, ...] = ()
+    """Paths of those files of which the version before is to be kept."""
+    door: str = ""
+    """The door that the connection must knock at, if this part knows."""
+    proof: Dict[str, Any] = _NOTHING
+    """Where the connection needs no knock: how to see that one was recognized all the same, with ``door``; JSON."""
+    findings: Tuple[Finding, ...] = ()
+    """What an operator should know."""
+    facts: Dict[str, str] = _NOTHING
+    """Results of its own for the operator."""
+    before: Dict[str, Any] = _NOTHING
+    """All that is needed to undo it; JSON."""
+    details: Any = None
+    """What only the part itself understands."""
+
+
+class Loaded(NamedTuple):
+    """What came of loading."""
+
+    expected: Dict[str, Any]
+    """What must still be so when the change is confirmed; JSON."""
+    remembered: Dict[str, Dict[str, Any]]
+    """What is to be remembered for later changes, if this one stays; JSON."""
+
+
+class Report(NamedTuple):
+    """What knock_ruleset_info says; each part adds to it."""
+
+    installed: Dict[str, bool]
+    """Parts that are on the host: name to whether it is what recognizes knocks."""
+    doors: List[Dict[str, Any]]
+    """Doors found, one of each IP version."""
+    steps: Dict[str, int]
+    """Door to how many steps its knock has, where that is known."""
+    drift: List[str]
+    """What is not as it was written."""
+    findings: List[Finding]
+    """What an operator should know."""
+    facts: Dict[str, Any]
+    """Further results."""
+
+
+class Part:
+    """A part of an engine on one host. What plans and inspects never writes."""
+
+    name = ""
+
+    def __init__(self, host: Any) -> None:
+        """Take a Host."""
+        self._host = host
+
+    def plan(self, wanted: Wanted) -> PartPlan:
+        """Return what has to be done.
+
+        :raises PortknockError: if the options or the host do not allow it.
+        """
+        raise NotImplementedError
+
+    def diff(self, plan: PartPlan) -> List[Dict[str, str]]:
+        """Return before and after of what runs, as Ansible's diff wants it; no step in it."""
+        raise NotImplementedError
+
+    def readable(self, path: str, text: str) -> str:
+        """Return the text of one of its files for a person; no step in it."""
+        raise NotImplementedError
+
+    def load(self, plan: PartPlan) -> Loaded:
+        """Do what was planned; nothing of it outlives a boot yet.
+
+        :raises HostError: with what failed.
+        """
+        raise NotImplementedError
+
+    def forget(self, plan: PartPlan, door: str, source: Any) -> None:
+        """Take a source off the list of those who may come in by a door, so that only a new knock lets it in."""
+
+    def problem(self, before: Dict[str, Any], expected: Dict[str, Any]) -> str:
+        """Return why a loaded change cannot be confirmed, or ''."""
+        raise NotImplementedError
+
+    def missing_knock(self, proof: Dict[str, Any], source: Any) -> str:
+        """Return why the knock of a source that ``proof`` asks for was not recognized, '' where it was."""
+        raise NotImplementedError
+
+    def keep(self, before: Dict[str, Any]) -> None:
+        """Do what is left once the files of a confirmed change are in place; may be done again from the start.
+
+        :raises HostError: if that cannot be done.
+        """
+
+    def undo(self, before: Dict[str, Any]) -> str:
+        """Have what runs as it was before a change, and return EXACT or SNAPSHOT; the files come after it.
+
+        :raises HostError: if that cannot be done.
+        """
+        raise NotImplementedError
+
+    def undo_with_files(self, before: Dict[str, Any]) -> None:
+        """Do what is left of undoing a change once its files are as they were.
+
+        :raises HostError: if that cannot be done.
+        """
+
+    def is_loaded_in(self, before: str, now: str) -> bool:
+        """Return whether somebody has saved what was loaded into a file, given its text before and now."""
+        raise NotImplementedError
+
+    def inspect(self, report: Report) -> Report:
+        """Return a Report with what there is to say of this part.
+
+        :raises HostError: if it cannot be read.
+        """
+        raise NotImplementedError
+
+
+__all__ = (
+    "ABSENT_FILE",
+    "EXACT",
+    "SNAPSHOT",
+    "Connection",
+    "Files",
+    "Finding",
+    "Loaded",
+    "Part",
+    "PartPlan",
+    "Report",
+    "Wanted",
+    "address_of",
+    "connection_of",
+    "differing",
+)

@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a boot finds of our ruleset: texts that load it alone, the script that looks whether it is there, and its unit. Pure."""
+
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
+
+
+def fallback_text(own):
+    """Return input for ``iptables-restore --noflush`` that puts the rules of an Own into any ruleset, doors first."""
+    lines = ["*filter"] + [":{0} - [0:0]".format(name) for name in own.chains]
+    lines += ["-A {0} {1}".format(name, text) for name, rules in own.chains.items() for text in rules]
+    lines += ["-I INPUT 1 " + own.doors, "-I INPUT 1 " + own.head]
+    lines += ["-A INPUT " + own.tail] if own.tail else []
+    return "\n".join(lines + ["COMMIT", ""])
+
+
+def closed_text(spec, family):
+    """Return the plainest rules that keep the doors' ports shut, for a kernel that lacks matches we need."""
+    lines = ["*filter", ":PORTKNOCK - [0:0]", "-A PORTKNOCK -i lo -j ACCEPT"]
+    for network in spec.trusted_sources:
+        if family_of(network) == family:
+            lines.append("-A PORTKNOCK -s {0} -j ACCEPT".format(network))
+    for ports in sorted({ports for door in spec.doors for ports in door.opens}):
+        syn = " --syn" if ports.protocol == "tcp" else ""
+        lines.append("-A PORTKNOCK -p {0} -m {0} --dport {1}{2} -j DROP".format(ports.protocol, port_text(ports), syn))
+    return "\n".join(lines + ["-I INPUT 1 -j PORTKNOCK", "COMMIT", ""])
+
+
+BOOT_SCRIPT_TEXT = """#!/bin/sh
+# Written by sesame.portknock; changes to this file are lost.
+# Are the doors in the ruleset after boot? If a rules file did not load: close them here, then fail, so
+# that "systemctl status portknock" shows it.
+set -u
+PATH=/usr/sbin:/sbin:/usr/bin:/bin
+failed=0
+
+hooked() {
+    rules=$("$1" -w 30 -S 2>/dev/null) || return 1
+    for hook in '-A INPUT .*-j PORTKNOCK_HEAD$' '-A INPUT .*-j PORTKNOCK$' '-A PORTKNOCK_HEAD '; do
+        printf '%s\\n' "$rules" | grep -q -e "^$hook" || return 1
+    done
+}
+
+load() {
+    "$1-restore" -w 30 --noflush < "/etc/portknock/$1.$2" 2>&1
+}
+
+close_doors() {
+    failed=1
+    echo "portknock: the knock rules of $1 were not loaded with the rest. Look for errors in the rules file" \\
+        "(try: $1-restore --test < FILE), mend it, restart the service that loads it, then: systemctl restart portknock" >&2
+    if load "$1" rules; then
+        echo "portknock: loaded the doors alone from /etc/portknock/$1.rules; they open to their knocks" >&2
+    elif load "$1" closed; then
+        echo "portknock: the kernel lacks what the knocks need; the doors are shut but for trusted sources" >&2
+    else
+        echo "portknock: $1-restore does not work at all: NOTHING is closed" >&2
+    fi
+}
+
+for file in /etc/portknock/*.rules; do
+    [ -e "$file" ] || continue
+    command=${file##*/}
+    command=${command%.rules}
+    hooked "$command" || close_doors "$command"
+done
+for list in /proc/net/xt_recent/pk[46][_.]*; do
+    [ ! -e "$list" ] || chmod 0600 "$list"
+done
+exit "$failed"
+"""
+
+BOOT_UNIT_TEXT = """# Written by sesame.portknock; changes to this file are lost.
+[Unit]
+Description=Port knocking: are the doors in the ruleset?
+DefaultDependencies=no
+After=local-fs.target systemd-modules-load.service netfilter-persistent.service iptables.service ip6tables.service
+Wants=network-pre.target
+Before=network-pre.target shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/portknock-boot
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+__all__ = ("BOOT_SCRIPT_TEXT", "BOOT_UNIT_TEXT", "closed_text", "fallback_text")

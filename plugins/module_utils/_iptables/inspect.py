@@ -1,0 +1,129 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is on a host of our ruleset: doors, who has them open, counters, drift, findings. Reads only."""
+
+from typing import Any, Dict, List, Optional
+
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import ruleset_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Ground
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
+    ABSENT,
+    place_of,
+    read_state,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
+    counters,
+    drift,
+    expected_own,
+    recover_spec,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import (
+    guess_hertz,
+    read_list,
+    seconds_left,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
+
+PART = "ruleset"
+
+
+def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
+    """Return a Report with what there is to say of the ruleset.
+
+    :param host: a Host.
+    :raises HostError: if the ruleset cannot be read.
+    """
+    families = [family for family in host.kernel.families() if iptables.installed(family)]
+    backend = iptables.backend(family=families[0]) if families else ""
+    report = report._replace(facts=dict(report.facts, backend=backend, ip_versions=[]))
+    now = _Now(host)
+    for family in families:
+        report = _inspect_family(family, iptables, host, now, report)
+        other = iptables.other_backend_rules(family, backend)
+        if other:
+            report = report._replace(findings=report.findings + [_other_backend(family, other)])
+    return report
+
+
+class _Now:
+    """The lists of the kernel as they are at one moment."""
+
+    def __init__(self, host: Any) -> None:
+        self.lists = {name: read_list(text) for name, text in host.recent_lists.read().items()}
+        self.uptime = host.clock.monotonic()
+        self.hertz = guess_hertz([entry for entries in self.lists.values() for entry in entries], self.uptime)
+
+    def open_for(self, door: Any, family: str) -> Dict[str, int]:
+        entries = [
+            entry for name, entries in self.lists.items() if _is_list_of(name, door, family) for entry in entries
+        ]
+        return seconds_left(entries, door.window, self.uptime, self.hertz) if self.hertz else {}
+
+
+def _is_list_of(name: str, door: Any, family: str) -> bool:
+    prefix, _underscore, rest = name.partition("_")
+    return rest == door.name and prefix.startswith("pk4" if family == IPV4 else "pk6")
+
+
+def _other_backend(family: str, other: str) -> Finding:
+    message = (
+        "the other backend of iptables holds rules as well, and a packet must pass both. Remove them or switch the "
+        "alternative."
+    )
+    return Finding("other_backend", family, other, message)
+
+
+def _inspect_family(family: str, iptables: Iptables, host: Any, now: _Now, report: Report) -> Report:
+    document = parse(iptables.save(family, counters=True), f"the live {family} ruleset")
+    table = document.table("filter")
+    live = read_state(table)
+    own = expected_own(host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules"), live)
+    if own is None and live == ABSENT:
+        return report
+    spec = recover_spec(own.chains if own else live.chains, family)
+    alive = recover_spec(live.chains, family)
+    # Rules that let in who has knocked, and none that counts a knock: something else does.
+    recognizes = not (alive.doors and not any(door.knock for door in alive.doors))
+    place = place_of(live, DOORS) or 0
+    steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
+    return report._replace(
+        installed=dict(report.installed, **{PART: recognizes}),
+        doors=report.doors + _doors(alive, family, table, now),
+        steps=dict(report.steps, **steps),
+        drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family)],
+        findings=report.findings + ruleset_findings(document, spec, family, Ground(document, spec), place),
+        facts=dict(report.facts, ip_versions=report.facts["ip_versions"] + [family]),
+    )
+
+
+def _doors(spec: Any, family: str, table: Any, now: _Now) -> List[Dict[str, Any]]:
+    counted = counters(table)
+    return [
+        dict(
+            name=door.name,
+            ip_version=family,
+            opens=["{}/{}".format(port_text(ports).replace(":", "-"), ports.protocol) for ports in door.opens],
+            steps=len(door.knock),
+            window=door.window,
+            open_for=now.open_for(door, family),
+            **_counted(door, counted.get(door.name)),
+        )
+        for door in spec.doors
+    ]
+
+
+def _counted(door: Any, found: Optional[Dict[str, int]]) -> Dict[str, int]:
+    """Return the door's counters; the kernel counts no knocks that it does not recognize itself."""
+    found = found or dict(let_in=0, knocked=0)
+    return found if door.knock else dict(let_in=found["let_in"])
+
+
+__all__ = ("inspect_ruleset",)

@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every path, unit and command name that this collection uses on a host."""
+
+RUN = "/run/portknock"
+"""What lies here is of this boot alone: a change that waits to be confirmed, and the program that undoes it."""
+PENDING = f"{RUN}/pending.json"
+LAST = f"{RUN}/last.json"
+PROGRAM = f"{RUN}/guard.zip"
+LOCK = "/run/portknock.lock"
+
+DIRECTORY = "/etc/portknock"
+STATE_FILE = f"{DIRECTORY}/state.json"
+PREVIOUS = f"{DIRECTORY}/previous"
+"""Where the version before is kept of the rules files that a change has replaced."""
+
+GUARD_UNIT = "portknock-guard"
+UNIT_NAME = "portknock.service"
+UNITS = "/etc/systemd/system"
+RUN_UNITS = "/run/systemd/system"
+UNIT = f"{UNITS}/{UNIT_NAME}"
+WANTED_UNITS = f"{UNITS}/multi-user.target.wants"
+BOOT_SCRIPT = "/usr/local/sbin/portknock-boot"
+
+MODPROBE = "/etc/modprobe.d/portknock.conf"
+RECENT_LISTS = "/proc/net/xt_recent"
+IPTABLES_SERVICE_CONFIGS = ("/etc/sysconfig/iptables-config", "/etc/sysconfig/ip6tables-config")
+"""Settings of the package iptables-services (EL)."""
+OS_RELEASE = "/etc/os-release"
+
+IPTABLES = {"ipv4": "iptables", "ipv6": "ip6tables"}
+"""The command of each IP version; its relatives have ``-save`` and ``-restore`` behind it."""
+
+KNOCKD_UNIT = "knockd.service"
+KNOCKD_CONFIG = "knockd.conf"
+KNOCKD_PREFIX_HELPER = "ipv6-prefix"
+KNOCKD_ADDRESSES_UNIT = "portknock-addresses.service"
+KNOCKD_ADDRESSES_SCRIPT = "/usr/local/sbin/portknock-addresses"
+
+STAGED_PREFIX = ".portknock-"
+"""How the names of staged files begin."""

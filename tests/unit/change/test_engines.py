@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registry of engines: which parts each has, and that whoever else lists engines lists the same ones."""
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._change import engines
+from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import ENGINES, PARTS, engine_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES as NAMES
+from fake_host import FakeHost
+
+
+def test_all_who_name_engines_name_the_same():
+    assert set(ENGINES) == set(NAMES)
+
+
+def test_parts_have_names_of_their_own():
+    assert len({part.name for part in PARTS}) == len(PARTS)
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_which_parts_an_engine_has(engine):
+    for part in engines.parts_on(FakeHost()):
+        assert engines.takes_part(engine, part) == (type(part) in ENGINES[engine])
+        assert engines.recognizes(engine, part) == (type(part) is ENGINES[engine][-1])
+    assert sum(engines.recognizes(engine, part) for part in engines.parts_on(FakeHost())) == 1
+
+
+@pytest.mark.parametrize(
+    ("installed", "engine"),
+    [
+        ({}, ""),
+        ({"ruleset": True}, "iptables"),
+        ({"ruleset": False}, "knockd"),
+        ({"ruleset": False, "knockd": True}, "knockd"),
+        ({"knockd": True}, ""),
+    ],
+)
+def test_the_engine_that_is_on_a_host(installed, engine):
+    assert engine_of(installed) == engine
