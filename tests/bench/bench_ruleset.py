@@ -49,8 +49,8 @@ class Core:
         path = collections_path()
         sys.path.insert(0, path)
         try:
-            from ansible_collections.sesame.portknock.plugins.module_utils._change import load as _change
             from ansible_collections.sesame.portknock.plugins.module_utils._iptables import commands as _iptables
+            from ansible_collections.sesame.portknock.plugins.module_utils._iptables import load as _change
             from ansible_collections.sesame.portknock.plugins.module_utils._iptables import plan as _plan
             from ansible_collections.sesame.portknock.plugins.module_utils._knockd import config as _knockd
             from ansible_collections.sesame.portknock.plugins.module_utils._spec import options as _spec

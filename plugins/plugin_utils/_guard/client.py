@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK, RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
 
 CONNECT_SECONDS = 1.0

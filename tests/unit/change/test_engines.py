@@ -6,12 +6,13 @@
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change import engines
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import ENGINES, PARTS, engine_of
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES as CLIENT_ENGINES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES as NAMES
 from fake_host import FakeHost
 
 
 def test_all_who_name_engines_name_the_same():
-    assert set(ENGINES) == set(NAMES)
+    assert set(ENGINES) == set(NAMES) == set(CLIENT_ENGINES)
 
 
 def test_parts_have_names_of_their_own():

@@ -17,8 +17,11 @@ from rig.target import use_collection
 
 use_collection()
 from ansible.module_utils import basic  # noqa: E402
-from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Job  # noqa: E402
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host  # noqa: E402
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec  # noqa: E402
 
 
@@ -36,9 +39,12 @@ def main():
     changes = 0
     for turn in range(int(times)):
         module = modules[turn % 2]
-        job = Job(module.params, Host(module))
-        changes += bool(job.changed)
-        job.apply()
+        host = this_host(module)
+        change = plan_change(module.params, host)
+        guard = Guard(host, Agent(host, agent_program.__name__))
+        changes += bool(change.changed)
+        if change.changed:
+            guard.keep(guard.apply(change, module.params))
     print(changes)
 
 
