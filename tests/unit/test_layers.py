@@ -50,10 +50,7 @@ TEMPORARY = {
     "layer": (),
     "imports": (),
     "circle": (),
-    "file": (
-        "module_utils._knockd.config",
-        "modules.knock_ruleset",
-    ),
+    "file": ("modules.knock_ruleset",),
     "function": (),
     "class": (),
 }

@@ -58,7 +58,7 @@ def test_wrong_knock_opens_nothing(served):
 
 def test_port_that_is_nobody_s_breaks_a_knock(served):
     trap = (
-        served.out(r"sed -n '/^\[trap 1\]/,/^seq/s/^sequence = //p' /etc/portknock/knockd.conf").strip().split(":")[0]
+        served.out(r"sed -n '/^\[decoy 1\]/,/^seq/s/^sequence = //p' /etc/portknock/knockd.conf").strip().split(":")[0]
     )
     assert int(trap) > 1023
     assert not served.opens_to([*KNOCK[:-1], trap, KNOCK[-1]])

@@ -28,7 +28,19 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of, read_list
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd import config as texts
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import (
+    config_text,
+    interface_of,
+    is_edited,
+    is_needed,
+    is_too_old,
+    steps_of,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.findings import findings as daemon_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.interface import (
+    choose_interface,
+    default_interfaces,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service import (
     CONFIG,
     DROP_IN,
@@ -42,6 +54,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service i
     replace_in_run,
     restart,
     state_of,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import (
+    ADDRESSES_SCRIPT,
+    PREFIX_SCRIPT,
+    drop_in_text,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import (
+    ADDRESSES_UNIT as ADDRESSES_UNIT_TEXT,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     DIRECTORY,
@@ -84,7 +104,7 @@ class Daemon(Part):
     # Planning
 
     def plan(self, wanted: Wanted) -> PartPlan:
-        is_wanted = texts.listens(wanted.spec)
+        is_wanted = is_needed(wanted.spec)
         was = state_of(self._host, is_wanted)
         details = Details("", "")
         if is_wanted:
@@ -99,7 +119,7 @@ class Daemon(Part):
             return plan
         self._check_hears(wanted, details)
         findings = tuple(
-            texts.findings(
+            daemon_findings(
                 wanted.spec,
                 wanted.families,
                 details.interface,
@@ -115,10 +135,10 @@ class Daemon(Part):
                 "Nothing was changed."
             )
         read = self._host.filesystem.read
-        return texts.choose_interface(
+        return choose_interface(
             wanted.spec.knockd_interface,
             self._host.kernel.interfaces(),
-            texts.default_interfaces(read("/proc/net/route"), read("/proc/net/ipv6_route")),
+            default_interfaces(read("/proc/net/route"), read("/proc/net/ipv6_route")),
             wanted.families,
         )
 
@@ -137,7 +157,7 @@ class Daemon(Part):
                 "Nothing was changed."
             )
         program = command.find("knockd")
-        if program and texts.is_too_old(command.run([program, "-V"], "")[1]):
+        if program and is_too_old(command.run([program, "-V"], "")[1]):
             raise HostError(
                 "engine: knockd on this host is older than 0.8: it knows no IPv6 and does not start with a configuration "
                 "for both. Set engine to iptables, or install a newer one. Nothing was changed."
@@ -147,8 +167,8 @@ class Daemon(Part):
     def _kept_files(self, wanted: Wanted, details: Details) -> Files:
         """Return what is kept over a reboot."""
         files = _files_in(DIRECTORY, DROP_IN, wanted, details, KNOCKD_ADDRESSES_SCRIPT)
-        files[ADDRESSES_UNIT] = (texts.ADDRESSES_UNIT.format(KNOCKD_ADDRESSES_SCRIPT), 0o644)
-        files[KNOCKD_ADDRESSES_SCRIPT] = (texts.ADDRESSES_SCRIPT, 0o755)
+        files[ADDRESSES_UNIT] = (ADDRESSES_UNIT_TEXT.format(KNOCKD_ADDRESSES_SCRIPT), 0o644)
+        files[KNOCKD_ADDRESSES_SCRIPT] = (ADDRESSES_SCRIPT, 0o755)
         return files
 
     def _must_start(self, wanted: Wanted, details: Details, files: Files, was: Dict[str, Any]) -> bool:
@@ -205,7 +225,7 @@ class Daemon(Part):
     # Changing
 
     def load(self, plan: PartPlan) -> Loaded:
-        if plan.loads and texts.listens(plan.wanted.spec):
+        if plan.loads and is_needed(plan.wanted.spec):
             self._host.filesystem.replace_files(_unconfirmed_files(plan.wanted, plan.details))
             self._host.systemd.reload()
             restart(self._host, RUN_CONFIG)
@@ -279,10 +299,10 @@ class Daemon(Part):
         report = report._replace(facts=dict(report.facts, daemon={}))
         if not config:
             return report
-        interface, running = texts.interface_of(config), is_listening(self._host)
-        steps = texts.steps_of(config)
+        interface, running = interface_of(config), is_listening(self._host)
+        steps = steps_of(config)
         doors = [dict(door, steps=door["steps"] or steps.get(door["name"], 0)) for door in report.doors]
-        drift = ["edited by hand: the configuration of knockd"] if texts.is_edited(config) else []
+        drift = ["edited by hand: the configuration of knockd"] if is_edited(config) else []
         return report._replace(
             installed=dict(report.installed, **{self.name: True}),
             doors=doors,
@@ -322,11 +342,11 @@ def _files_in(directory: str, drop_in: str, wanted: Wanted, details: Details, no
     :param noted: see drop_in_text().
     """
     spec, config = wanted.spec, f"{directory}/{KNOCKD_CONFIG}"
-    helper: Optional[str] = texts.PREFIX_SCRIPT if spec.ipv6_prefix != 128 else None
+    helper: Optional[str] = PREFIX_SCRIPT if spec.ipv6_prefix != 128 else None
     return {
-        config: (texts.config_text(spec, wanted.families, details.interface, directory), 0o600),
+        config: (config_text(spec, wanted.families, details.interface, directory), 0o600),
         f"{directory}/{KNOCKD_PREFIX_HELPER}": (helper, 0o600),
-        drop_in: (texts.drop_in_text(details.program, config, noted), 0o644),
+        drop_in: (drop_in_text(details.program, config, noted), 0o644),
     }
 
 

@@ -12,7 +12,7 @@ import zlib
 import foreign
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text, listens
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text, is_needed
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_iptables import FakeIptables
@@ -95,7 +95,11 @@ def walker_of(host, family):
         return zlib.crc32(asked.encode("utf-8")) & 1
 
     walker = Served(parse(text), oracle=oracle, sets={"bad": [foreign.NETWORKS[family][1]]})
-    walker.daemon = Knockd(config_text(spec, FAMILIES, "eth0", "/etc/portknock")) if listens(spec) else None
+    walker.daemon = (
+        Knockd(config_text(spec, FAMILIES, "eth0", "/etc/portknock"))
+        if spec.engine == "knockd" and is_needed(spec)
+        else None
+    )
     return walker
 
 

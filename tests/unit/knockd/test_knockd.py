@@ -17,23 +17,26 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Sp
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd import config as _knockd
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import (
+    config_id,
+    config_text,
+    interface_of,
+    is_edited,
+    is_needed,
+    is_too_old,
+    seq_timeout,
+    steps_of,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.decoys import DECOYS, decoy_ports
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.findings import findings
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.interface import (
+    choose_interface,
+    default_interfaces,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import (
     ADDRESSES_SCRIPT,
     ADDRESSES_UNIT,
     PREFIX_SCRIPT,
-    TRAPS,
-    choose_interface,
-    config_id,
-    config_text,
-    default_interfaces,
     drop_in_text,
-    findings,
-    interface_of,
-    is_edited,
-    is_too_old,
-    listens,
-    seq_timeout,
-    steps_of,
-    trap_ports,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
@@ -81,7 +84,7 @@ def test_knockd_takes_it():
     assert daemon.interface == "eth0"
     names = [each.name for each in daemon.sections]
     assert names[:4] == ["open ssh", "close ssh", "open web_2", "open six"]
-    assert all(name.startswith("trap ") for name in names[4:])
+    assert all(name.startswith("decoy ") for name in names[4:])
     assert len(set(names)) == len(names)
 
 
@@ -184,8 +187,8 @@ def test_a_close_has_its_own_time():
 
 @pytest.mark.parametrize(("more", "wanted"), [({}, True), ({"doors": []}, False), ({"doors": None}, False)])
 def test_who_needs_knockd(more, wanted):
-    assert listens(spec_from_options(dict({"doors": [DOOR], "engine": "knockd"}, **more))) is wanted
-    assert listens(None) is False
+    assert is_needed(spec_from_options(dict({"doors": [DOOR], "engine": "knockd"}, **more))) is wanted
+    assert is_needed(None) is False
 
 
 @pytest.mark.parametrize(
@@ -286,16 +289,16 @@ def ports_used(spec):
 def test_traps_are_nobodys_ports(spec):
     opened, steps = ports_used(spec)
     for protocol in {protocol for _port, protocol in steps}:
-        traps = trap_ports(spec, protocol)
+        traps = decoy_ports(spec, protocol)
         assert len(set(traps)) == len(traps)
         assert all(0 < port < 65536 for port in traps)
         assert not (opened | steps) & {(port, protocol) for port in traps}
-        assert traps == trap_ports(spec, protocol)
+        assert traps == decoy_ports(spec, protocol)
 
 
 def test_there_are_as_many_as_is_said():
     for protocol, low, high in (("tcp", 1024, 65535), ("udp", 1024, 32767)):
-        traps = trap_ports(spec_of(), protocol)[:TRAPS]
+        traps = decoy_ports(spec_of(), protocol)[:DECOYS]
         assert all(low <= port <= high for port in traps)
         # All over the range, and not in a corner of it.
         assert len({(port - low) * 8 // (high - low + 1) for port in traps}) == 8
@@ -304,23 +307,23 @@ def test_there_are_as_many_as_is_said():
 def test_a_scan_of_popular_ports_alone_steps_on_traps():
     """In any order: between most two of nmap's hundred there is one."""
     few = {7, 26, 79, 81, 113, 199, 514, 554, 1433, 1720, 5000, 8008, 49152}
-    assert few <= set(trap_ports(spec_of(), "tcp"))
-    assert 1433 not in trap_ports(spec_of(dict(DOOR, opens=["1433"])), "tcp")
-    assert 1433 not in trap_ports(spec_of(dict(DOOR, knock=["17005", "1433", "18300"])), "tcp")
+    assert few <= set(decoy_ports(spec_of(), "tcp"))
+    assert 1433 not in decoy_ports(spec_of(dict(DOOR, opens=["1433"])), "tcp")
+    assert 1433 not in decoy_ports(spec_of(dict(DOOR, knock=["17005", "1433", "18300"])), "tcp")
 
 
 def test_allowed_ports_are_no_traps():
     wide = [{"port": "1024-40000"}, {"port": "1024-32000/udp"}]
     spec = spec_of(dict(DOOR, knock=["50000", "64000/udp", "45000"]), allow=wide)
-    assert not [port for port in trap_ports(spec, "tcp") if 1024 <= port <= 40000]
-    assert all(port > 32000 for port in trap_ports(spec, "udp"))
+    assert not [port for port in decoy_ports(spec, "tcp") if 1024 <= port <= 40000]
+    assert all(port > 32000 for port in decoy_ports(spec, "udp"))
 
 
 def test_traps_stay_where_they_are():
     """Whatever else is changed: a knock that was told to people keeps its surroundings."""
     one, other = spec_of(), spec_of(log=True, ipv6_prefix=64, trusted_sources=["192.0.2.0/24"])
-    assert trap_ports(one, "tcp") == trap_ports(other, "tcp")
-    assert trap_ports(one, "tcp") != trap_ports(spec_of(dict(DOOR, knock=["17006", "19100/udp", "18300"])), "tcp")
+    assert decoy_ports(one, "tcp") == decoy_ports(other, "tcp")
+    assert decoy_ports(one, "tcp") != decoy_ports(spec_of(dict(DOOR, knock=["17006", "19100/udp", "18300"])), "tcp")
 
 
 @given(spec=specs(2))
@@ -332,7 +335,7 @@ def test_between_and_around_two_steps_is_a_trap_where_there_is_room(spec):
             for protocol in sorted({one.protocol, other.protocol}):
                 between, around = set(range(low + 1, high)), set(range(1, low)) | set(range(high + 1, 65536))
                 taken = {port for port, each in opened | steps if each == protocol}
-                traps = set(trap_ports(spec, protocol))
+                traps = set(decoy_ports(spec, protocol))
                 assert bool(between - taken) == bool(between & traps)
                 assert bool(around - taken) == bool(around & traps)
 
@@ -341,13 +344,13 @@ def test_no_room_for_traps_ends():
     """There is none at all over UDP, and over TCP only below what is open."""
     door = dict(DOOR, knock=["512", "1023", "5"], opens=["1024-65535"])
     spec = spec_of(door, {"name": "one", "knock": ["1/udp"], "opens": ["2-65535/udp"]})
-    assert trap_ports(spec, "udp") == ()
-    assert all(port < 1023 for port in trap_ports(spec, "tcp"))
+    assert decoy_ports(spec, "udp") == ()
+    assert all(port < 1023 for port in decoy_ports(spec, "tcp"))
 
 
 def test_the_only_port_between_may_be_a_step_over_another_protocol():
     other = {"name": "other", "knock": ["7001/udp", "900"], "opens": ["80"]}
-    assert 7001 in trap_ports(spec_of(dict(DOOR, knock=["7000", "7002"]), other), "tcp")
+    assert 7001 in decoy_ports(spec_of(dict(DOOR, knock=["7000", "7002"]), other), "tcp")
 
 
 def test_a_thousand_doors():
@@ -403,12 +406,12 @@ def test_no_scan_opens_a_door(spec, rate):
 def test_without_traps_a_scan_would():
     """The test above can fail."""
     text = text_of(dict(DOOR, knock=["7100", "7200", "7300"]))
-    without = text.partition("\n[trap ")[0]
+    without = text.partition("\n[decoy ")[0]
     assert scan(Knockd(without), ("tcp",), False, 0, 1e5) == {"open ssh"}
     assert scan(Knockd(text), ("tcp",), False, 0, 1e5) == set()
 
 
-@pytest.mark.parametrize(("steps", "chance"), [(2, TRAPS + 2), (3, (TRAPS + 1) * (TRAPS + 2))])
+@pytest.mark.parametrize(("steps", "chance"), [(2, DECOYS + 2), (3, (DECOYS + 1) * (DECOYS + 2))])
 def test_scans_in_random_order_open_next_to_never(steps, chance):
     daemon = Knockd(text_of(dict(DOOR, knock=["17005", "9100", "38300"][:steps])))
     order, tries, opened = random.Random(5), 6000, 0
@@ -523,7 +526,7 @@ def test_no_step_in_what_is_shown(spec, log):
     _opened, steps = ports_used(spec)
     numbers = set(re.findall(r"\d{2,}", shown))
     assert not {str(port) for port, _protocol in steps if port > 99} & numbers
-    assert not {str(port) for port, _protocol in Knockd(text).ports if port > 99} & numbers, "traps tell of steps"
+    assert not {str(port) for port, _protocol in Knockd(text).ports if port > 99} & numbers, "decoys tell of steps"
     assert "sequence = " in shown
     assert not re.search(r"sequence = .*\d", shown)
     # Neither what the steps could be tried against.

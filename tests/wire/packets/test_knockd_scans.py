@@ -11,7 +11,7 @@ import threading
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import connect_after_knock
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import send_knock, settle_of, steps_of_turn
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import TRAPS
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.decoys import DECOYS
 from rig import packets
 from rig.counter import close_doors
 from rig.knockd import KNOCKD
@@ -66,12 +66,12 @@ def _odds(rig, knockd, rounds):
     """A port that it does not look at changes nothing, so of all 65535 only the others are sent."""
     _two_doors(rig)
     ports = [int(port) for port, _protocol in knockd.ports]
-    assert len(ports) >= TRAPS + 5
+    assert len(ports) >= DECOYS + 5
     opened = _opened_by_chance(rig, ports, rounds)
     print(f"of {rounds} scans in a random order of all ports: {opened}")
-    # Four times what chance makes of it: a door of two steps with one scan of TRAPS + 2.
-    assert opened["two"] <= 4 * rounds / (TRAPS + 2) + 4
-    assert opened["three"] <= 4 * rounds / (TRAPS + 1) / (TRAPS + 2) + 2
+    # Four times what chance makes of it: a door of two steps with one scan of DECOYS + 2.
+    assert opened["two"] <= 4 * rounds / (DECOYS + 2) + 4
+    assert opened["three"] <= 4 * rounds / (DECOYS + 1) / (DECOYS + 2) + 2
     return opened
 
 

@@ -14,12 +14,9 @@ import time
 from rig.target import FAMILIES, use_collection
 
 use_collection()
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import (  # noqa: E402
-    PREFIX_NAME,
-    PREFIX_SCRIPT,
-    config_text,
-    listens,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text, is_needed  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import PREFIX_SCRIPT  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_PREFIX_HELPER  # noqa: E402
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, KERNEL, KNOCKD  # noqa: E402
 
 INTERFACE = "eth0"
@@ -27,7 +24,7 @@ PATIENCE = 20
 STRANGER = "192.0.2.1"
 """The source of the packets that tell how far knockd is: no test knocks from there, and no refusal goes there. Refusals to an
 address that is on the wire and answers to nobody wait in the kernel, until it sends none to anyone."""
-_TRAP = re.compile(r"^\[trap 1\]\nsequence = [^,]+,(\d+):(\w+)", re.M)
+_TRAP = re.compile(r"^\[decoy 1\]\nsequence = [^,]+,(\d+):(\w+)", re.M)
 WRONG = 6543
 """A port that is nobody's and no trap."""
 
@@ -50,7 +47,7 @@ class Knockd:
 
     def follow(self, spec):
         """Run with what a Spec says, or not at all."""
-        if not listens(spec):
+        if not is_needed(spec):
             self.stop()
             return
         text = config_text(spec, FAMILIES, INTERFACE, str(self._folder))
@@ -73,7 +70,7 @@ class Knockd:
         config = self._folder / "knockd.conf"
         config.touch(mode=0o600)
         config.write_text(self._text)
-        (self._folder / PREFIX_NAME).write_text(PREFIX_SCRIPT)
+        (self._folder / KNOCKD_PREFIX_HELPER).write_text(PREFIX_SCRIPT)
 
     def stop(self, sign=signal.SIGTERM):
         """End it."""
