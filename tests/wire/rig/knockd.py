@@ -47,7 +47,7 @@ class Knockd:
 
     def follow(self, spec):
         """Run with what a Spec says, or not at all."""
-        if not is_needed(spec):
+        if spec.engine != KNOCKD or not is_needed(spec):
             self.stop()
             return
         text = config_text(spec, FAMILIES, INTERFACE, str(self._folder))
