@@ -8,16 +8,16 @@ The layout is "dispatch by port": find the port first, then the one list that ma
 xt_recent walks all lists that were made before it. In a chain of knock ports each step of a door is one rule
 that asks for the stage before, forgets it and sets the next; the last step stands first, so that a packet
 moves a source by one stage at the most. A port that belongs to nothing asks one shared list whether the source is
-on its way through a knock, and only then forgets its stages in all doors.
+in the middle of a knock, and only then forgets its stages in all doors.
 
 Where knockd recognises the knocks there are no rules for them: it puts a source on the door's own list, and the rules
-that let in who is on it are the same.
+that accept the sources on it are the same.
 """
 
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
-    CHAIN,
     DOORS,
     FORGET,
     HEAD,
@@ -26,19 +26,20 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
     REFUSE,
     TAIL,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import COMMENT, rule_id, with_comment
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning, with_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import Dispatch
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import forget_rules, heard_by_kernel
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import forget_rules, kernel_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.match_text import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
     LOG_LIMIT,
+    Chains,
+    RuleParts,
     joined,
-    knockers,
     of_family,
+    port_match,
     source_match,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._redact import SECRET_CHAIN
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, PROTOCOLS, Allow, Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
 
 NEEDED_ICMPV6 = (1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 141, 142, 143, 148, 149, 151, 152, 153)
@@ -53,119 +54,106 @@ REJECTS = {
     ("drop", IPV6): "-j DROP",
 }
 
-Own = NamedTuple("Own", [("chains", dict), ("head", str), ("doors", str), ("tail", str)])
-"""chains: name to a tuple of rules; head, doors, tail: the three rules for INPUT, '' where there is none."""
+
+class Own(NamedTuple):
+    """The rules of the collection for one family."""
+
+    chains: Dict[str, Tuple[str, ...]]
+    """Name of a chain to its rules."""
+    head: str
+    """The rule for INPUT that jumps to HEAD."""
+    doors: str
+    """The rule for INPUT that jumps to DOORS."""
+    tail: str
+    """The rule for INPUT that jumps to TAIL, '' under policy ``accept``."""
 
 
-def own_rules(spec, family):
+def own_rules(spec: Spec, family: str) -> Own:
     """Return the Own of a Spec for one family (``ipv4`` or ``ipv6``).
 
     Rules are texts without ``-A CHAIN``, spelled as iptables-save spells them, each with a comment that
     holds its id and says what it is for.
     """
-    lists = Lists(family, spec.ipv6_prefix)
-    chains = {HEAD: _head(spec, family)}
-    chains[DOORS], more = _doors(spec, family, lists)
-    chains.update(more)
+    chains: Chains = {HEAD: _head(spec, family)}
+    chains.update(_doors(spec, family))
     chains[REFUSE] = _refuse(spec, family)
     if spec.log:
         chains[OPEN] = [
-            (LOG_LIMIT, "log who comes in", '-j LOG --log-prefix "{0}"'.format(OPEN_PREFIX)),
-            ("", "let in", "-j ACCEPT"),
+            RuleParts(LOG_LIMIT, comments.LOG_OPENED, f'-j LOG --log-prefix "{OPEN_PREFIX}"'),
+            RuleParts("", comments.ACCEPT, "-j ACCEPT"),
         ]
     tail = spec.policy == "reject"
     if tail:
-        chains[TAIL] = [("", "everything else is refused", "-j " + REFUSE)]
-    written = {name: tuple(_written(family, name, rule) for rule in rules) for name, rules in chains.items()}
+        chains[TAIL] = [RuleParts("", comments.REFUSE_REST, "-j " + REFUSE)]
     return Own(
-        chains=written,
-        head=_hook(family, "sessions that run, trusted sources, ICMP", HEAD),
-        doors=_hook(family, "doors, knocks and allowed ports", DOORS),
-        tail=_hook(family, "refuse the rest, keep this last", TAIL) if tail else "",
+        chains={name: tuple(with_comment(family, name, *rule) for rule in rules) for name, rules in chains.items()},
+        head=_hook(family, comments.HOOK_HEAD, HEAD),
+        doors=_hook(family, comments.HOOK_DOORS, DOORS),
+        tail=_hook(family, comments.HOOK_TAIL, TAIL) if tail else "",
     )
 
 
-def _written(family, chain, rule):
-    matches, comment, target = rule
-    return with_comment(family, chain, matches, comment, target)
+def _hook(family: str, meaning: Meaning, chain: str) -> str:
+    return with_comment(family, "INPUT", "", meaning, "-j " + chain)
 
 
-def _hook(family, comment, chain):
-    return with_comment(family, "INPUT", "", comment, "-j " + chain)
-
-
-def _head(spec, family):
-    rules = [("-m conntrack --ctstate RELATED,ESTABLISHED", "sessions that run live on", "-j ACCEPT")]
+def _head(spec: Spec, family: str) -> List[RuleParts]:
+    rules = [RuleParts("-m conntrack --ctstate RELATED,ESTABLISHED", comments.ESTABLISHED, "-j ACCEPT")]
     for name in ("lo",) + tuple(name for name in spec.trusted_interfaces if name != "lo"):
-        what = "the host itself" if name == "lo" else "trusted interface"
-        rules.append(("-i " + name, what, "-j ACCEPT"))
+        meaning = comments.LOOPBACK if name == "lo" else comments.TRUSTED_INTERFACE
+        rules.append(RuleParts("-i " + name, meaning, "-j ACCEPT"))
     for network in of_family(spec.trusted_sources, family):
-        rules.append((source_match(network), "trusted source", "-j ACCEPT"))
+        rules.append(RuleParts(source_match(network), comments.TRUSTED_SOURCE, "-j ACCEPT"))
     return rules + (_icmp(spec) if family == IPV4 else _icmpv6(spec))
 
 
-def _icmp(spec):
-    return [("-p icmp", "ping and other ICMP", "-j ACCEPT")] if spec.icmp else []
+def _icmp(spec: Spec) -> List[RuleParts]:
+    return [RuleParts("-p icmp", comments.ICMP, "-j ACCEPT")] if spec.icmp else []
 
 
-def _icmpv6(spec):
-    dhcp = (
-        "-s fe80::/10 -d fe80::/10 -p udp -m udp --sport 547 --dport 546",
-        "DHCPv6, answers come from another address",
-        "-j ACCEPT",
-    )
+def _icmpv6(spec: Spec) -> List[RuleParts]:
+    # A reply comes from another address than the request went to, so conntrack does not know it.
+    dhcp = RuleParts("-s fe80::/10 -d fe80::/10 -p udp -m udp --sport 547 --dport 546", comments.DHCPV6, "-j ACCEPT")
     if spec.icmp:
-        return [("-p ipv6-icmp", "ping and other ICMPv6", "-j ACCEPT"), dhcp]
+        return [RuleParts("-p ipv6-icmp", comments.ICMPV6, "-j ACCEPT"), dhcp]
     needed = [
-        ("-p ipv6-icmp -m icmp6 --icmpv6-type {0}".format(number), "ICMPv6 that IPv6 needs to live", "-j ACCEPT")
+        RuleParts(f"-p ipv6-icmp -m icmp6 --icmpv6-type {number}", comments.NEEDED_ICMPV6, "-j ACCEPT")
         for number in NEEDED_ICMPV6
     ]
     return needed + [dhcp]
 
 
-def _refuse(spec, family):
+def _refuse(spec: Spec, family: str) -> List[RuleParts]:
     if spec.reject_with == "tcp-reset":
         return [
-            ("-p tcp", "refuse with a reset", "-j REJECT --reject-with tcp-reset"),
-            ("", "refuse", REJECTS["icmp-port-unreachable", family]),
+            RuleParts("-p tcp", comments.REFUSE_TCP, "-j REJECT --reject-with tcp-reset"),
+            RuleParts("", comments.REFUSE, REJECTS["icmp-port-unreachable", family]),
         ]
-    return [("", "refuse", REJECTS[spec.reject_with, family])]
+    return [RuleParts("", comments.REFUSE, REJECTS[spec.reject_with, family])]
 
 
-def _doors(spec, family, lists):
-    """Return the rules of the doors' chain, and the chains it sends packets to."""
+def _doors(spec: Spec, family: str) -> Chains:
+    """Return the doors' chain, and the chains that it sends packets to."""
+    lists = Lists(family, spec.ipv6_prefix)
     rules = [rule for allow in spec.allow for rule in _allow(allow, family)]
     dispatch = Dispatch(spec, family, lists)
-    for protocol in ("tcp", "udp"):
+    for protocol in PROTOCOLS:
         rules += dispatch.rules(protocol)
-    forget = forget_rules(heard_by_kernel(spec), lists)
+    chains: Chains = {DOORS: rules}
+    chains.update(dispatch.chains)
+    forget = forget_rules(kernel_doors(spec), lists)
     if forget:
-        dispatch.chains[FORGET] = forget
-    return rules, dispatch.chains
+        chains[FORGET] = forget
+    return chains
 
 
-def _allow(allow, family):
+def _allow(allow: Allow, family: str) -> List[RuleParts]:
     sources = of_family(allow.sources, family)
     if allow.sources and not sources:
         return []
-    ports = "-p {0} -m {0} --dport {1}".format(allow.ports.protocol, port_text(allow.ports))
-    what = "allowed: " + (allow.comment or "port {0}/{1}".format(port_text(allow.ports), allow.ports.protocol))
-    return [(joined(source_match(network), ports), what, "-j ACCEPT") for network in sources] or [
-        (ports, what, "-j ACCEPT")
-    ]
+    meaning = comments.allowed(allow.comment or f"port {port_text(allow.ports)}/{allow.ports.protocol}")
+    matches = [source_match(network) for network in sources] or [""]
+    return [RuleParts(joined(source, port_match(allow.ports)), meaning, "-j ACCEPT") for source in matches]
 
 
-__all__ = (
-    "CHAIN",
-    "COMMENT",
-    "HEAD",
-    "NEEDED_ICMPV6",
-    "REFUSE",
-    "REJECTS",
-    "SECRET_CHAIN",
-    "Lists",
-    "Own",
-    "knockers",
-    "own_rules",
-    "rule_id",
-)
+__all__ = ("Own", "own_rules")

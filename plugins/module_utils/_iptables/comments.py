@@ -2,35 +2,225 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Comments of rules: written and read back here. Pure."""
+"""Comments of rules: the only file in which they are written and read back. Pure.
+
+Every rule of the collection has one: ``portknock:ID WORDING``. The ID tells whether somebody edited the rule; the wording is
+for people who read ``iptables -L``, and is what doors are found by when a ruleset is read back.
+"""
 
 import hashlib
 import re
+from typing import Dict, NamedTuple, Optional, Tuple
 
-COMMENT = re.compile(r'-m comment --comment "portknock:([0-9a-f]{8}) ([^"]*)"')
+
+class Meaning(NamedTuple):
+    """What a rule is for."""
+
+    kind: str
+    """One of the kinds below."""
+    door: str = ""
+    """The door that it belongs to, '' for none."""
+    number: int = 0
+    """Of a step: which one, counted from 1."""
+    total: int = 0
+    """Of a step: how many there are."""
+    note: str = ""
+    """Of an allowed port: the administrator's comment, or the port."""
 
 
-def with_comment(family, chain, matches, comment, target):
-    """Return the rule's text, its comment with an id that is a digest of all the rest."""
+class Comment(NamedTuple):
+    """A comment that was read back."""
+
+    id: str
+    """Eight hexadecimal digits, see rule_id()."""
+    meaning: Meaning
+    """What the rule is for; of kind UNKNOWN where nobody here wrote the wording."""
+
+
+ENTRANCE, STEP, CLOSING_STEP, RESET, ALLOWED, UNKNOWN = (
+    "entrance",
+    "step",
+    "closing_step",
+    "reset",
+    "allowed",
+    "unknown",
+)
+
+HOOK_HEAD, HOOK_DOORS, HOOK_TAIL = Meaning("hook_head"), Meaning("hook_doors"), Meaning("hook_tail")
+ESTABLISHED, LOOPBACK, TRUSTED_INTERFACE = Meaning("established"), Meaning("loopback"), Meaning("trusted_interface")
+TRUSTED_SOURCE, ICMP, ICMPV6 = Meaning("trusted_source"), Meaning("icmp"), Meaning("icmpv6")
+NEEDED_ICMPV6, DHCPV6 = Meaning("needed_icmpv6"), Meaning("dhcpv6")
+REFUSE, REFUSE_TCP, REFUSE_REST = Meaning("refuse"), Meaning("refuse_tcp"), Meaning("refuse_rest")
+REFUSE_NOT_KNOCKED, LOG_OPENED, LOG_REFUSED = (
+    Meaning("refuse_not_knocked"),
+    Meaning("log_opened"),
+    Meaning("log_refused"),
+)
+ACCEPT, DOOR_PORTS, KNOCK_PORTS = Meaning("accept"), Meaning("door_ports"), Meaning("knock_ports")
+PORT_RANGE, WRONG_PORT, WRONG_PROTOCOL = Meaning("port_range"), Meaning("wrong_port"), Meaning("wrong_protocol")
+NO_PROGRESS = Meaning("no_progress")
+
+_FIXED: Dict[Meaning, str] = {
+    HOOK_HEAD: "established connections, trusted sources, ICMP",
+    HOOK_DOORS: "doors, knocks and allowed ports",
+    HOOK_TAIL: "refuse the rest, keep this rule last",
+    ESTABLISHED: "established connections",
+    LOOPBACK: "loopback",
+    TRUSTED_INTERFACE: "trusted interface",
+    TRUSTED_SOURCE: "trusted source",
+    ICMP: "ping and other ICMP",
+    ICMPV6: "ping and other ICMPv6",
+    NEEDED_ICMPV6: "ICMPv6 that IPv6 needs to work",
+    DHCPV6: "DHCPv6 replies",
+    REFUSE: "refuse",
+    REFUSE_TCP: "refuse with a TCP reset",
+    REFUSE_REST: "refuse everything else",
+    REFUSE_NOT_KNOCKED: "refuse sources that have not knocked",
+    LOG_OPENED: "log the accepted connection",
+    LOG_REFUSED: "log the refused connection",
+    ACCEPT: "accept",
+    DOOR_PORTS: "ports of doors",
+    KNOCK_PORTS: "ports of knocks",
+    PORT_RANGE: "ports in this range",
+    WRONG_PORT: "wrong port: reset the knock",
+    WRONG_PROTOCOL: "wrong protocol: reset the knock",
+    NO_PROGRESS: "no knock in progress",
+}
+
+_RELEASE_1_0_0: Dict[str, Meaning] = {
+    "sessions that run, trusted sources, ICMP": HOOK_HEAD,
+    "refuse the rest, keep this last": HOOK_TAIL,
+    "sessions that run live on": ESTABLISHED,
+    "the host itself": LOOPBACK,
+    "ICMPv6 that IPv6 needs to live": NEEDED_ICMPV6,
+    "DHCPv6, answers come from another address": DHCPV6,
+    "refuse with a reset": REFUSE_TCP,
+    "everything else is refused": REFUSE_REST,
+    "who has not knocked is refused": REFUSE_NOT_KNOCKED,
+    "log who comes in": LOG_OPENED,
+    "log who is refused": LOG_REFUSED,
+    "let in": ACCEPT,
+    "knocks": KNOCK_PORTS,
+    "ports of this range": PORT_RANGE,
+    "wrong port: start again": WRONG_PORT,
+    "wrong protocol: start again": WRONG_PROTOCOL,
+    "no longer on its way": NO_PROGRESS,
+}
+"""Wordings of release 1.0.0 that have changed since. Hosts that it closed are read back, too."""
+
+_MEANINGS = dict(_RELEASE_1_0_0, **{wording: meaning for meaning, wording in _FIXED.items()})
+_ALLOWED_PREFIX = "allowed: "
+_OF_DOOR = re.compile(
+    r"door (?P<door>\w+): (?:"
+    r"(?P<entrance>accept sources that have knocked|let in who has knocked)"
+    r"|(?P<reset>reset the knock|forget a step)"
+    r"|(?P<closing>closing )?step (?P<number>\d+) of (?P<total>\d+)"
+    r")\Z"
+)
+
+
+def entrance(door: str) -> Meaning:
+    """Return the Meaning of the rule that accepts sources that have knocked at a door."""
+    return Meaning(ENTRANCE, door)
+
+
+def step(door: str, number: int, total: int, closing: bool = False) -> Meaning:
+    """Return the Meaning of the rule for one step of a knock, or of the knock that closes the door."""
+    return Meaning(CLOSING_STEP if closing else STEP, door, number, total)
+
+
+def reset(door: str) -> Meaning:
+    """Return the Meaning of a rule that forgets a step that a source has done."""
+    return Meaning(RESET, door)
+
+
+def allowed(note: str) -> Meaning:
+    """Return the Meaning of the rule for an allowed port.
+
+    :param note: the administrator's comment, or the port.
+    """
+    return Meaning(ALLOWED, note=note)
+
+
+def wording_of(meaning: Meaning) -> str:
+    """Return how a Meaning is written."""
+    if meaning.kind == ENTRANCE:
+        return f"door {meaning.door}: accept sources that have knocked"
+    if meaning.kind == RESET:
+        return f"door {meaning.door}: reset the knock"
+    if meaning.kind == ALLOWED:
+        return _ALLOWED_PREFIX + meaning.note
+    if meaning.kind in (STEP, CLOSING_STEP):
+        word = "step" if meaning.kind == STEP else "closing step"
+        return f"door {meaning.door}: {word} {meaning.number} of {meaning.total}"
+    return _FIXED[meaning]
+
+
+def meaning_of(wording: str) -> Meaning:
+    """Return the Meaning of a wording, of kind UNKNOWN where it is none of this release or of 1.0.0."""
+    if wording in _MEANINGS:
+        return _MEANINGS[wording]
+    if wording.startswith(_ALLOWED_PREFIX):
+        return allowed(wording[len(_ALLOWED_PREFIX) :])
+    found = _OF_DOOR.match(wording)
+    if not found:
+        return Meaning(UNKNOWN)
+    if found.group("entrance"):
+        return entrance(found.group("door"))
+    if found.group("reset"):
+        return reset(found.group("door"))
+    return step(
+        found.group("door"), int(found.group("number")), int(found.group("total")), bool(found.group("closing"))
+    )
+
+
+_MATCH = re.compile(r'-m comment --comment "portknock:([0-9a-f]{8}) ([^"]*)"')
+_ID = re.compile(r'"portknock:[0-9a-f]{8} ')
+
+
+def with_comment(family: str, chain: str, matches: str, meaning: Meaning, target: str) -> str:
+    """Return the text of a rule, its comment between its matches and its target."""
     digest = rule_id(family, chain, " ".join(part for part in (matches, target) if part))
-    marked = '-m comment --comment "portknock:{0} {1}"'.format(digest, comment)
-    return " ".join(part for part in (matches, marked, target) if part)
+    comment = f'-m comment --comment "portknock:{digest} {wording_of(meaning)}"'
+    return " ".join(part for part in (matches, comment, target) if part)
 
 
-def rule_id(family, chain, text):
-    """Return the id of a rule: eight hex digits over family, chain and the rule without its comment."""
+def rule_id(family: str, chain: str, text: str) -> str:
+    """Return the id of a rule: eight hexadecimal digits of a digest over family, chain and the rule without its comment."""
     return hashlib.sha256(" ".join((family, chain, text)).encode("utf-8")).hexdigest()[:8]
 
 
-STEP = re.compile(r"door (\w+): (closing )?step (\d+) of (\d+)$")
+def read_comment(text: str) -> Optional[Comment]:
+    """Return the Comment in a rule's text, or None where it has none of the collection's."""
+    found = _MATCH.search(text)
+    return Comment(found.group(1), meaning_of(found.group(2))) if found else None
 
-ENTRANCE = re.compile(r"door (\w+): let in who has knocked$")
+
+def has_comment(text: str) -> bool:
+    """Return whether a rule has a comment of the collection."""
+    return bool(_MATCH.search(text))
+
+
+def comment_texts(text: str) -> Tuple[Tuple[str, str], ...]:
+    """Return (id, wording) of the collection's comment in a rule's text, as it is written there; empty for none."""
+    return tuple((found.group(1), found.group(2)) for found in _MATCH.finditer(text))
+
+
+def without_comment(text: str) -> str:
+    """Return a rule's text without the collection's comment."""
+    return " ".join(_MATCH.sub(" ", text, count=1).split())
+
+
+def without_id(text: str) -> str:
+    """Return a rule's text, its comment without the id, for people."""
+    return _ID.sub('"', text)
 
 
 __all__ = (
-    "COMMENT",
-    "ENTRANCE",
-    "STEP",
-    "rule_id",
-    "with_comment",
-)
+    "ACCEPT", "ALLOWED", "CLOSING_STEP", "DHCPV6", "DOOR_PORTS", "ENTRANCE", "ESTABLISHED", "HOOK_DOORS", "HOOK_HEAD",
+    "HOOK_TAIL", "ICMP", "ICMPV6", "KNOCK_PORTS", "LOG_OPENED", "LOG_REFUSED", "LOOPBACK", "NEEDED_ICMPV6", "NO_PROGRESS",
+    "PORT_RANGE", "REFUSE", "REFUSE_NOT_KNOCKED", "REFUSE_REST", "REFUSE_TCP", "RESET", "STEP", "TRUSTED_INTERFACE",
+    "TRUSTED_SOURCE", "UNKNOWN", "WRONG_PORT", "WRONG_PROTOCOL", "Comment", "Meaning", "allowed", "comment_texts", "entrance",
+    "has_comment", "meaning_of", "read_comment", "reset", "rule_id", "step", "with_comment", "without_comment", "without_id",
+    "wording_of",
+)  # fmt: skip

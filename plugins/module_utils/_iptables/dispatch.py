@@ -4,6 +4,9 @@
 
 """Finds the port first: rules that send a packet to the chain of its port, and those chains. Pure."""
 
+from typing import Dict, List, Set, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
     FORGET,
     OPEN,
@@ -11,50 +14,53 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
     REFUSED_PREFIX,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import (
-    heard_by_kernel,
+    kernel_doors,
     knock_rules,
     staged_sequences,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.match_text import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
     LOG_LIMIT,
     SYN,
+    Chains,
+    RuleParts,
     joined,
-    knockers,
+    knocker_matches,
     multiport_match,
+    port_match,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import (
-    MULTIPORT,
-    Ports,
-    multiport_groups,
-    port_text,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Spec, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import MULTIPORT, Ports, multiport_groups
 
 DOOR, KNOCK, WRONG = "door", "knock", "wrong"
+Entry = Tuple[Ports, str]
+"""Ports, and what they are: DOOR, KNOCK or WRONG (a step's port over the wrong protocol)."""
 
 FEW, MANY = 3, 6
 """Up to FEW multiport rules stand in one row; more are parted into ranges of ports with MANY rules each, so that a
-packet to a port that is nobody's passes tens of rules and not hundreds."""
+packet to a port that belongs to nothing passes tens of rules and not hundreds."""
 
 
 class Dispatch:
-    """Finds the port first: rules that send a packet to the chain of its port, and those chains."""
+    """The rules of the doors' chain that find the port, and the chains that they send packets to."""
 
-    def __init__(self, spec, family, lists):
-        self.chains = {}
+    def __init__(self, spec: Spec, family: str, lists: Lists) -> None:
+        """Take the Spec, and the family with its Lists."""
+        doors = kernel_doors(spec)
+        self.chains: Chains = {}
         self._lists = lists
         self._log = spec.log
-        self._entrances = entrances(spec, family, lists)
-        heard = heard_by_kernel(spec)
-        self._knocks = knock_rules(heard, family, lists)
+        self._entrances = _entrances(spec, family, lists)
+        self._knocks = knock_rules(doors, family, lists)
         self._knocked = {
-            Ports(step.port, step.port, step.protocol) for door in heard.doors for step in door.knock + door.close
+            Ports(step.port, step.port, step.protocol) for door in doors for step in door.knock + door.close
         }
-        self._staged = {step for _door, steps, _closing in staged_sequences(heard) for step in steps}
+        self._staged = {step for _door, steps, _closing in staged_sequences(doors) for step in steps}
         self._used = {step.protocol for step in self._staged}
         self._counts = {"D": 0, "K": 0, "R": 0}
 
-    def rules(self, protocol):
-        """Return the rules for one protocol, for the doors' chain."""
+    def rules(self, protocol: str) -> List[RuleParts]:
+        """Return the rules for one protocol, for the doors' chain; adds the chains that they name."""
         entries = sorted(self._entries(protocol))
         reset = self._reset(protocol)
         if len(entries) <= FEW * MULTIPORT:
@@ -62,17 +68,16 @@ class Dispatch:
         rules = []
         for block in _blocks(entries, MANY * MULTIPORT):
             name = self._name("R")
-            last = max(ports.last for ports, _kind in block)
-            match = "-p {0} -m {0} --dport {1}".format(protocol, port_text(Ports(block[0][0].first, last, protocol)))
-            rules.append((match, "ports of this range", "-g " + name))
+            span = Ports(block[0][0].first, max(ports.last for ports, _kind in block), protocol)
+            rules.append(RuleParts(port_match(span), comments.PORT_RANGE, "-g " + name))
             self.chains[name] = self._row(protocol, block) + reset
         return rules + reset
 
-    def _name(self, letter):
+    def _name(self, letter: str) -> str:
         self._counts[letter] += 1
-        return "PORTKNOCK_{0}{1}".format(letter, self._counts[letter])
+        return f"PORTKNOCK_{letter}{self._counts[letter]}"
 
-    def _entries(self, protocol):
+    def _entries(self, protocol: str) -> Set[Entry]:
         entries = {(ports, DOOR) for ports in self._entrances if ports.protocol == protocol}
         entries |= {(ports, KNOCK) for ports in self._knocked if ports.protocol == protocol}
         if self._used and protocol not in self._used:
@@ -80,48 +85,49 @@ class Dispatch:
             entries |= {(ports, WRONG) for ports in wrong}
         return entries
 
-    def _row(self, protocol, entries):
+    def _row(self, protocol: str, entries: List[Entry]) -> List[RuleParts]:
         rules = []
-        for kind, put in ((DOOR, self._door_rule), (KNOCK, self._knock_rule), (WRONG, self._wrong_rule)):
-            for group in multiport_groups(ports for ports, its in entries if its == kind):
-                rules.append(put(protocol, group))
+        for kind, rule in ((DOOR, self._door_rule), (KNOCK, self._knock_rule), (WRONG, self._wrong_rule)):
+            for group in multiport_groups(ports for ports, its_kind in entries if its_kind == kind):
+                rules.append(rule(protocol, group))
         return rules
 
-    def _door_rule(self, protocol, group):
+    def _door_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
         name = self._name("D")
         self.chains[name] = [rule for ports in group for rule in self._entrances[ports]]
         if self._log:
-            self.chains[name].append(
-                (LOG_LIMIT, "log who is refused", '-j LOG --log-prefix "{0}"'.format(REFUSED_PREFIX))
-            )
-        self.chains[name].append(("", "who has not knocked is refused", "-g " + REFUSE))
-        return multiport_match(protocol, group), "ports of doors", "-g " + name
+            target = f'-j LOG --log-prefix "{REFUSED_PREFIX}"'
+            self.chains[name].append(RuleParts(LOG_LIMIT, comments.LOG_REFUSED, target))
+        self.chains[name].append(RuleParts("", comments.REFUSE_NOT_KNOCKED, "-g " + REFUSE))
+        return RuleParts(multiport_match(protocol, group), comments.DOOR_PORTS, "-g " + name)
 
-    def _knock_rule(self, protocol, group):
+    def _knock_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
         name = self._name("K")
-        self.chains[name] = [rule for ports in group for rule in self._knocks.get((ports.first, protocol), ())]
-        return multiport_match(protocol, group, new=True), "knocks", "-g " + name
+        self.chains[name] = [rule for ports in group for rule in self._knocks.get(Step(ports.first, protocol), ())]
+        return RuleParts(multiport_match(protocol, group, new=True), comments.KNOCK_PORTS, "-g " + name)
 
-    def _wrong_rule(self, protocol, group):
+    def _wrong_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
         match = joined(multiport_match(protocol, group, new=True), self._lists.known(self._lists.progress))
-        return match, "wrong protocol: start again", "-g " + FORGET
+        return RuleParts(match, comments.WRONG_PROTOCOL, "-g " + FORGET)
 
-    def _reset(self, protocol):
+    def _reset(self, protocol: str) -> List[RuleParts]:
         """Return the rule that makes a wrong packet forget the source's progress in every door.
 
         A protocol that some sequence uses is watched on all ports; on the other one only the right port over
-        the wrong protocol counts, so that a client's ordinary chatter does not break its knock. Broadcasts
+        the wrong protocol counts, so that a client's ordinary traffic does not break its knock. Broadcasts
         never count.
         """
         if protocol not in self._used:
             return []
         match = "-p tcp -m tcp " + SYN if protocol == "tcp" else "-p udp -m pkttype --pkt-type unicast"
-        return [(joined(match, self._lists.known(self._lists.progress)), "wrong port: start again", "-g " + FORGET)]
+        known = self._lists.known(self._lists.progress)
+        return [RuleParts(joined(match, known), comments.WRONG_PORT, "-g " + FORGET)]
 
 
-def _blocks(entries, size):
+def _blocks(entries: List[Entry], size: int) -> List[List[Entry]]:
     """Split sorted entries into blocks of about that size whose ranges of ports do not overlap."""
-    blocks, last = [], 0
+    blocks: List[List[Entry]] = []
+    last = 0
     for entry in entries:
         if not blocks or (len(blocks[-1]) >= size and entry[0].first > last):
             blocks.append([])
@@ -130,26 +136,26 @@ def _blocks(entries, size):
     return blocks
 
 
-def entrances(spec, family, lists):
-    """Return Ports to the rules that let in who has knocked for them."""
-    by_ports = {}
+def _entrances(spec: Spec, family: str, lists: Lists) -> Dict[Ports, List[RuleParts]]:
+    """Return Ports to the rules that accept sources that have knocked for them."""
+    by_ports: Dict[Ports, List[RuleParts]] = {}
     for door in spec.doors:
         for ports in door.opens:
             by_ports.setdefault(ports, []).extend(_entrance(spec, door, family, lists, ports))
     return by_ports
 
 
-def _entrance(spec, door, family, lists, ports):
-    """Let in who has knocked; for ``once`` the knock is forgotten by the packet that uses it."""
+def _entrance(spec: Spec, door: Door, family: str, lists: Lists, ports: Ports) -> List[RuleParts]:
+    """Accept sources that have knocked; for ``once`` the knock is forgotten by the packet that uses it."""
     target = "-g " + OPEN if spec.log else "-j ACCEPT"
     known = lists.seen(lists.door(door), door.window)
     syn = ""
     if door.once:
         known = joined(known, lists.forget(lists.door(door)))
         syn = SYN if ports.protocol == "tcp" else ""
-    match = joined("-p {0} -m {0} --dport {1}".format(ports.protocol, port_text(ports)), syn, known)
-    what = "door {0}: let in who has knocked".format(door.name)
-    return [(joined(source, match), what, target) for source in knockers(door, family)]
+    match = joined(port_match(ports), syn, known)
+    meaning = comments.entrance(door.name)
+    return [RuleParts(joined(source, match), meaning, target) for source in knocker_matches(door, family)]
 
 
-__all__ = ("DOOR", "FEW", "KNOCK", "MANY", "WRONG", "Dispatch", "entrances")
+__all__ = ("Dispatch",)

@@ -7,19 +7,18 @@
 import re
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import without_id
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_ours
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import is_secret, masked
 
 _DETAILS = re.compile(r" --mask (?:255\.){3}255| --mask (?:ffff:){7}ffff| --rsource")
-
-_ID = re.compile(r'"portknock:[0-9a-f]{8} ')
 
 
 def readable_rule(chain, text):
     """Return one line for a person: our ids are left out, and ports of knocks."""
     if is_secret(chain, text):
         text = masked(text)
-    return "-A {0} {1}\n".format(chain, _DETAILS.sub("", _ID.sub('"', text)))
+    return "-A {0} {1}\n".format(chain, _DETAILS.sub("", without_id(text)))
 
 
 def readable(state, foreign):
@@ -44,7 +43,7 @@ def readable_file(text):
         if found and CHAIN.match(found.group(1)):
             line = readable_rule(found.group(1), found.group(2).rstrip("\n"))
         elif found and is_ours(found.group(1), found.group(2)):
-            line = _ID.sub('"', line)
+            line = without_id(line)
         shown.append(line)
     return "".join(shown)
 

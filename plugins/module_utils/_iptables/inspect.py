@@ -20,7 +20,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_ba
     counters,
     drift,
     expected_own,
-    recover_spec,
+    read_installed,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import (
     guess_hertz,
@@ -88,8 +88,8 @@ def _inspect_family(family: str, iptables: Iptables, host: Any, now: _Now, repor
     own = expected_own(host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules"), live)
     if own is None and live == ABSENT:
         return report
-    spec = recover_spec(own.chains if own else live.chains, family)
-    alive = recover_spec(live.chains, family)
+    spec = read_installed(own.chains if own else live.chains)
+    alive = read_installed(live.chains)
     # Rules that let in who has knocked, and none that counts a knock: something else does.
     recognizes = not (alive.doors and not any(door.knock for door in alive.doors))
     place = place_of(live, DOORS) or 0

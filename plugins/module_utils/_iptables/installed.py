@@ -12,7 +12,7 @@ from typing import NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, HEAD
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import COMMENT
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import comment_texts, has_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 
 Hook = NamedTuple("Hook", [("place", int), ("text", str)])
@@ -63,7 +63,7 @@ def read_state(table):
 
 def _check_owner(chains, hooks):
     texts = [text for rules in chains.values() for text in rules] + [hook.text for hook in hooks]
-    if texts and not any(COMMENT.search(text) for text in texts):
+    if texts and not any(has_comment(text) for text in texts):
         raise HostError(
             "the chain {0} is there already and was not made by this collection. Rename or remove it first: "
             "names that begin with PORTKNOCK are used here.".format(sorted(chains)[0] if chains else HEAD)
@@ -105,7 +105,7 @@ def _spelling(text):
         and not (
             option == "--mask" and values[:1] in (["255.255.255.255"], ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"])
         )
-    ] + [COMMENT.findall(text)]
+    ] + [comment_texts(text)]
 
 
 def same_rules(one, other):
@@ -129,8 +129,8 @@ def same_ids(one, other):
 
 
 def _ids(state):
-    chains = {name: [COMMENT.findall(text) for text in rules] for name, rules in state.chains.items()}
-    return chains, [(hook.place, COMMENT.findall(hook.text)) for hook in state.hooks]
+    chains = {name: [comment_texts(text) for text in rules] for name, rules in state.chains.items()}
+    return chains, [(hook.place, comment_texts(hook.text)) for hook in state.hooks]
 
 
 def transition(now, then, foreign_count):

@@ -6,7 +6,7 @@
 
 import ipaddress
 
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, Door
 
 FULL_MASK = {IPV4: "255.255.255.255", IPV6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}
 
@@ -18,50 +18,43 @@ class Lists:
     two IPv6 prefixes. A door's name cannot hold a dot, so no stage is ever named as a door.
     """
 
-    def __init__(self, family, ipv6_prefix):
+    def __init__(self, family: str, ipv6_prefix: int) -> None:
         """Take the family and the leading bits of an IPv6 source that must match."""
         self.mask = FULL_MASK[family]
         self.prefix = "pk4_"
         if family == IPV6:
             self.prefix = "pk6_"
             if ipv6_prefix != 128:
-                self.prefix = "pk6.{0}_".format(ipv6_prefix)
-                self.mask = _ipv6_mask(ipv6_prefix)
+                self.prefix = f"pk6.{ipv6_prefix}_"
+                self.mask = str(ipaddress.IPv6Network(f"::/{ipv6_prefix}").netmask)
         self.progress = self.prefix + ".progress"
 
-    def door(self, door):
-        """Return the name of the list that holds who has knocked."""
+    def door(self, door: Door) -> str:
+        """Return the name of the list of sources that have knocked."""
         return self.prefix + door.name
 
-    def stage(self, door, number, closing=False):
-        """Return the name of the list that holds who has done the given number of steps."""
-        return "{0}{1}.{2}{3}".format(self.prefix, door.name, "c" if closing else "", number)
+    def stage(self, door: Door, number: int, closing: bool = False) -> str:
+        """Return the name of the list of sources that have done the given number of steps."""
+        return f"{self.prefix}{door.name}.{'c' if closing else ''}{number}"
 
-    def put(self, name):
+    def put(self, name: str) -> str:
         """Match always, and put the source on the list."""
         return self._match("--set", name)
 
-    def forget(self, name):
+    def forget(self, name: str) -> str:
         """Match if the source was on the list, and take it off."""
         return self._match("--remove", name)
 
-    def seen(self, name, seconds):
+    def seen(self, name: str, seconds: int) -> str:
         """Match if the source was put on the list in the last seconds."""
-        return self._match("--rcheck --seconds {0}".format(seconds), name)
+        return self._match(f"--rcheck --seconds {seconds}", name)
 
-    def known(self, name):
+    def known(self, name: str) -> str:
         """Match if the source is on the list."""
         return self._match("--rcheck", name)
 
-    def _match(self, what, name):
-        return "-m recent {0} --name {1} --mask {2} --rsource".format(what, name, self.mask)
+    def _match(self, what: str, name: str) -> str:
+        return f"-m recent {what} --name {name} --mask {self.mask} --rsource"
 
 
-def _ipv6_mask(prefix):
-    return str(ipaddress.ip_network("::/{0}".format(prefix)).netmask)
-
-
-__all__ = (
-    "FULL_MASK",
-    "Lists",
-)
+__all__ = ("FULL_MASK", "Lists")

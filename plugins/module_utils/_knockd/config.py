@@ -24,7 +24,7 @@ import re
 from typing import Any, Dict, List, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.match_text import knockers
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import knocker_matches
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.decoys import decoy_ports, steps_in
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_PREFIX_HELPER, RECENT_LISTS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES, IPV4, IPV6
@@ -91,7 +91,7 @@ def _section(
 
 
 def _may_knock(door: Any, family: str, families: Sequence[str]) -> bool:
-    return family in families and bool(knockers(door, family))
+    return family in families and bool(knocker_matches(door, family))
 
 
 def _sequence(steps: Sequence[Any]) -> str:

@@ -4,80 +4,101 @@
 
 """What was asked for: a checked, immutable Spec. Pure."""
 
-from typing import NamedTuple, Tuple
+import ipaddress
+from typing import NamedTuple, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 IPV4, IPV6 = "ipv4", "ipv6"
-
 FAMILIES = (IPV4, IPV6)
-
 PROTOCOLS = ("tcp", "udp")
-
 POLICIES = ("reject", "accept")
-
 REJECT_WITH = ("icmp-port-unreachable", "tcp-reset", "icmp-admin-prohibited", "drop")
-
 KERNEL, KNOCKD = "iptables", "knockd"
-
 ENGINES = (KERNEL, KNOCKD)
 
-Step = NamedTuple("Step", [("port", int), ("protocol", str)])
-
-Door = NamedTuple(
-    "Door",
-    [
-        ("name", str),
-        ("knock", Tuple[Step, ...]),
-        ("opens", Tuple[Ports, ...]),
-        ("window", int),
-        ("step_timeout", int),
-        ("sources", tuple),
-        ("close", Tuple[Step, ...]),
-        ("once", bool),
-    ],
-)
-
-Allow = NamedTuple("Allow", [("ports", Ports), ("sources", tuple), ("comment", str)])
-
-Spec = NamedTuple(
-    "Spec",
-    [
-        ("doors", Tuple[Door, ...]),
-        ("policy", str),
-        ("reject_with", str),
-        ("allow", Tuple[Allow, ...]),
-        ("trusted_sources", tuple),
-        ("trusted_interfaces", Tuple[str, ...]),
-        ("icmp", bool),
-        ("ip_versions", Tuple[str, ...]),
-        ("ipv6_prefix", int),
-        ("list_size", int),
-        ("log", bool),
-        ("engine", str),
-        ("knockd_interface", str),
-    ],
-)
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
-def family_of(network):
+class Step(NamedTuple):
+    """One packet of a knock. Secret."""
+
+    port: int
+    """Its destination port."""
+    protocol: str
+    """``tcp`` or ``udp``."""
+
+
+class Door(NamedTuple):
+    """Ports that open to a source after its knock."""
+
+    name: str
+    """A letter, then letters, digits or underscores, 16 characters at most."""
+    knock: Tuple[Step, ...]
+    """The steps that open it, in order."""
+    opens: Tuple[Ports, ...]
+    """The ports that it opens."""
+    window: int
+    """Seconds after the last step in which new connections are accepted."""
+    step_timeout: int
+    """The longest pause between two steps, in seconds."""
+    sources: Tuple[Network, ...]
+    """Who may knock; empty for everyone."""
+    close: Tuple[Step, ...]
+    """The steps that close it before its window ends; empty for none."""
+    once: bool
+    """Whether a knock is good for one connection only."""
+
+
+class Allow(NamedTuple):
+    """Ports that need no knock."""
+
+    ports: Ports
+    """The ports."""
+    sources: Tuple[Network, ...]
+    """Who may connect; empty for everyone."""
+    comment: str
+    """The administrator's words, '' for none."""
+
+
+class Spec(NamedTuple):
+    """Everything that was asked for, checked."""
+
+    doors: Tuple[Door, ...]
+    """In the order of the option."""
+    policy: str
+    """``reject``: refuse what nothing accepts; ``accept``: refuse the doors' ports only."""
+    reject_with: str
+    """How packets are refused: one of REJECT_WITH."""
+    allow: Tuple[Allow, ...]
+    """Ports that need no knock."""
+    trusted_sources: Tuple[Network, ...]
+    """Sources that never need a knock."""
+    trusted_interfaces: Tuple[str, ...]
+    """Interfaces on which no packet needs a knock; a name that ends in ``+`` is a prefix."""
+    icmp: bool
+    """Whether all ICMP is accepted, ping included."""
+    ip_versions: Tuple[str, ...]
+    """The families that are managed."""
+    ipv6_prefix: int
+    """How many leading bits of an IPv6 source must match."""
+    list_size: int
+    """Sources that the kernel is to remember per list."""
+    log: bool
+    """Whether opened and refused connections are logged."""
+    engine: str
+    """What recognises knocks: one of ENGINES."""
+    knockd_interface: str
+    """The interface that knockd listens on, '' for that of the default route."""
+
+
+def family_of(network: Union[Address, Network]) -> str:
     """Return ``ipv4`` or ``ipv6`` for an ``ipaddress`` network or address."""
     return IPV4 if network.version == 4 else IPV6
 
 
 __all__ = (
-    "ENGINES",
-    "FAMILIES",
-    "IPV4",
-    "IPV6",
-    "KERNEL",
-    "KNOCKD",
-    "POLICIES",
-    "PROTOCOLS",
-    "REJECT_WITH",
-    "Allow",
-    "Door",
-    "Spec",
-    "Step",
-    "family_of",
-)
+    "ENGINES", "FAMILIES", "IPV4", "IPV6", "KERNEL", "KNOCKD", "POLICIES", "PROTOCOLS", "REJECT_WITH", "Address", "Allow", "Door",
+    "Network", "Spec", "Step", "family_of",
+)  # fmt: skip

@@ -5,9 +5,6 @@
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import recover_spec
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS, spec_from_options
 from fake_host import FakeHost, knockd_host
 from test_change_plan import DOOR, run
 
@@ -128,28 +125,6 @@ def test_rules_in_the_other_backend_are_a_finding():
     host.other_backend["iptables-legacy-save"] = "*filter\n-A INPUT -j DROP\nCOMMIT\n"
     found = [finding for finding in looked_at(host)["findings"] if finding["kind"] == "other_backend"]
     assert [finding["rule"] for finding in found] == ["iptables-legacy-save shows: -A INPUT -j DROP"]
-
-
-def test_a_spec_comes_back_from_its_rules():
-    asked = dict(
-        DEFAULTS,
-        doors=[DOOR, WEB],
-        policy="accept",
-        allow=[{"port": "25", "sources": ["192.0.2.9"], "comment": "mail"}],
-        trusted_sources=["203.0.113.0/24"],
-        trusted_interfaces=["wg0"],
-        icmp=False,
-        log=True,
-        ip_versions=["ipv4"],
-    )
-    spec = spec_from_options(dict(asked, doors=[DOOR, dict(WEB, opens=["53/udp", "443", "8000-8010"])]))
-    back = recover_spec(own_rules(spec, "ipv4").chains, "ipv4")
-    assert back._replace(trusted_interfaces=spec.trusted_interfaces, doors=()) == spec._replace(doors=())
-    doors = {door.name: door for door in back.doors}
-    assert {name: (door.knock, door.close, door.window, door.once, door.sources) for name, door in doors.items()} == {
-        door.name: (door.knock, door.close, door.window, door.once, door.sources) for door in spec.doors
-    }
-    assert sorted(doors["web"].opens) == sorted(spec.doors[1].opens)
 
 
 # Engine knockd

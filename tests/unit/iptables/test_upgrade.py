@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host that release 1.0.0 closed: it is read back, updated by one change, and nobody whose door is open is locked out.
+
+corpus/released holds the rules that 1.0.0 loaded, as iptables-save 1.8.9 (nft) printed them, and the options they are from.
+"""
+
+import json
+import os
+import re
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import read_state
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
+    counters,
+    drift,
+    expected_own,
+    read_installed,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from fake_iptables import FakeIptables
+from walker import Packet, Walker
+
+RELEASED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "corpus", "released")
+ME = {"ipv4": "192.0.2.77", "ipv6": "2001:db8:2::77"}
+families = pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+
+
+def released(family):
+    with open(os.path.join(RELEASED, "1.0.0.{0}.save".format(family.replace("ip", ""))), encoding="utf-8") as stream:
+        return stream.read()
+
+
+def options():
+    with open(os.path.join(RELEASED, "1.0.0.options.json"), encoding="utf-8") as stream:
+        return json.load(stream)
+
+
+SPEC = spec_from_options(options())
+
+
+def lists_named(text):
+    return set(re.findall(r"--name (\S+)", text))
+
+
+def updated(family):
+    host = FakeIptables(released(family))
+    plan = plan_family(host.save(), SPEC, family)
+    host.restore(plan.change)
+    return host, plan
+
+
+@families
+def test_its_doors_are_read_back(family):
+    state = read_state(parse(released(family)).table("filter"))
+    found = {door.name: door for door in read_installed(state.chains).doors}
+    for door in SPEC.doors:
+        assert found[door.name].knock == door.knock
+        assert found[door.name].close == door.close
+        assert found[door.name].window == door.window
+        assert found[door.name].once == door.once
+        assert sorted(found[door.name].opens) == sorted(door.opens)
+    assert sorted(found) == ["single", "ssh", "web"]
+
+
+@families
+def test_its_rules_are_no_drift(family):
+    document = parse(released(family))
+    live = read_state(document.table("filter"))
+    own = expected_own("", live)
+    assert drift(document, own, read_installed(own.chains), family) == []
+
+
+@families
+def test_its_counters_are_read(family):
+    text = re.sub(r"^-A (PORTKNOCK_[DK])", r"[3:180] -A \1", released(family), flags=re.M)
+    counted = counters(parse(text).table("filter"))
+    assert counted["ssh"] == {"let_in": 3, "knocked": 3}
+    assert counted["web"] == {"let_in": 9, "knocked": 3}, "three ranges of ports"
+
+
+@families
+def test_the_update_is_one_change(family):
+    host, plan = updated(family)
+    assert plan.change
+    assert lists_named(plan.change) == lists_named(released(family)), "who is on a list stays on it"
+    assert sorted(plan.now.chains) == sorted(plan.then.chains)
+    assert [hook.place for hook in plan.now.hooks] == [hook.place for hook in plan.then.hooks]
+    again = plan_family(host.save(), SPEC, family)
+    assert (again.change, again.undo) == ("", "")
+
+
+@families
+def test_only_comments_change(family):
+    _host, plan = updated(family)
+
+    def plain(state):
+        wording = re.compile(r'(--comment "portknock:[0-9a-f]{8}) [^"]*"')
+        chains = {name: [wording.sub(r"\1", text) for text in texts] for name, texts in state.chains.items()}
+        return chains, [wording.sub(r"\1", hook.text) for hook in state.hooks]
+
+    assert plain(plan.now) == plain(plan.then)
+    assert plan.now.chains != plan.then.chains
+
+
+@families
+def test_it_can_be_undone(family):
+    host, plan = updated(family)
+    before = FakeIptables(released(family)).save()
+    assert host.save() != before
+    host.restore(plan.undo)
+    assert host.save() == before
+
+
+@families
+def test_who_is_in_stays_in(family):
+    host, _plan = updated(family)
+    walker = Walker(parse(released(family)))
+    me = ME[family]
+    assert walker.send(Packet(me, 22, "tcp")).action != "ACCEPT"
+    for step in SPEC.doors[0].knock:
+        walker.send(Packet(me, step.port, step.protocol))
+    assert walker.send(Packet(me, 22, "tcp")).action == "ACCEPT"
+    walker.send(Packet(me, SPEC.doors[1].knock[0].port, "tcp"))
+    walker.load(parse(host.save()))
+    assert walker.send(Packet(me, 22, "tcp")).action == "ACCEPT"
+    walker.send(Packet(me, SPEC.doors[1].knock[1].port, "udp"))
+    assert walker.send(Packet(me, 443, "tcp")).action == "ACCEPT", "a knock that was half done goes on"
+
+
+@families
+def test_it_can_be_taken_out(family):
+    host = FakeIptables(released(family))
+    host.restore(plan_family(host.save(), None, family).change)
+    assert "PORTKNOCK" not in host.save()
