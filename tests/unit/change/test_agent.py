@@ -20,12 +20,13 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent as _agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program as _agent_program
 from ansible_collections.sesame.portknock.plugins.module_utils._change import archive as _archive
-from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import PROGRAM, Agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.archive import archive
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import VERSION, Record
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM
 from fake_host import FakeHost
 
 FLAGS = ["-I", "-S", "-B"]
