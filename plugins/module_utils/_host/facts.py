@@ -1,0 +1,218 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""What must be known of a host before anything is installed on it.
+
+It only reads. It must not load a kernel module either: ``--check`` runs it too.
+"""
+
+import os
+import re
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._host.distributions import OsRelease, parse_os_release
+
+UNITS = ("netfilter-persistent", "iptables", "ip6tables", "firewalld", "nftables", "ufw", "knockd")
+COMMANDS = ("iptables", "iptables-restore", "ip6tables-restore", "ufw", "apt-get", "dnf", "knockd", "ip")
+PRESENT, MISSING, UNKNOWN = "present", "missing", "unknown"
+
+_SBIN = ["/usr/sbin", "/sbin"]
+# netfilter-persistent alone saves and loads nothing: the plugins do.
+_PERSISTENT_PLUGIN = "/usr/share/netfilter-persistent/plugins.d/15-ip4tables"
+# A start of their services loads these, flushing the live rules first.
+_RULES_FILES = (
+    "/etc/iptables/rules.v4",
+    "/etc/iptables/rules.v6",
+    "/etc/sysconfig/iptables",
+    "/etc/sysconfig/ip6tables",
+)
+_MODULES = ("xt_recent", "xt_conntrack", "nft_compat")
+# What the kernel says of the tables that legacy has loaded, and the commands that show them.
+_LEGACY = (
+    ("/proc/net/ip_tables_names", ["iptables-legacy-save", "iptables-save"]),
+    ("/proc/net/ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
+)  # type: Tuple[Tuple[str, List[str]], ...]
+_UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+
+
+class Units(NamedTuple):
+    """Services, by their names without the suffix."""
+
+    present: FrozenSet[str]
+    """Those that are installed."""
+    active: FrozenSet[str]
+    """Those that run, or are just starting."""
+    enabled: FrozenSet[str]
+    """Those that a boot starts."""
+
+
+class HostFacts(NamedTuple):
+    """What the decision about a host depends on."""
+
+    root: bool
+    """Whether these tasks run as root."""
+    release: OsRelease
+    """The distribution."""
+    kernel: str
+    """The running kernel, as ``uname -r`` prints it."""
+    kernel_modules: str
+    """PRESENT, MISSING, or UNKNOWN in a container, whose kernel is not its own."""
+    systemd: bool
+    """Whether systemd runs the services."""
+    ipv6: bool
+    """Whether the kernel speaks IPv6."""
+    units: Units
+    """Services that matter here."""
+    commands: FrozenSet[str]
+    """Those of COMMANDS that there are, and ``iptables-persistent`` where its plugins are installed."""
+    ufw_on: bool
+    """Whether ufw was switched on. Its unit is active also where it never was."""
+    ufw_excludes_persistent: bool
+    """Whether ufw is installed, and its package cannot be beside iptables-persistent."""
+    live_rules: bool
+    """Whether any rule of iptables is loaded."""
+    rules_file: bool
+    """Whether there is a rules file that the start of a service would load."""
+
+    @property
+    def provided(self) -> FrozenSet[str]:
+        """Whatever a package can provide: the commands, and the units with their suffix."""
+        return self.commands | {f"{name}.service" for name in self.units.present}
+
+
+class Machine:
+    """The host's commands and files, as far as they are only read; tests put another one in its place."""
+
+    def __init__(self, module: Any) -> None:
+        """Take the AnsibleModule, for its run_command and get_bin_path."""
+        self._module = module
+
+    def has_command(self, name: str) -> bool:
+        """Return whether there is a command."""
+        return bool(self._find(name))
+
+    def _find(self, name: str) -> Any:
+        return self._module.get_bin_path(name, required=False, opt_dirs=_SBIN)
+
+    def output(self, name: str, *words: str) -> str:
+        """Return what a command prints, '' where it fails or is not there."""
+        path = self._find(name)
+        if not path:
+            return ""
+        code, out, _err = self._module.run_command(
+            [path] + list(words), environ_update={"LC_ALL": "C", "LANG": "C"}
+        )
+        return out if code == 0 else ""
+
+    def read(self, path: str) -> str:
+        """Return the text of a file, '' where it cannot be read."""
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+                return stream.read()
+        except OSError:
+            return ""
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is a file or directory."""
+        return os.path.exists(path)
+
+    def kernel(self) -> str:
+        """Return the release of the running kernel."""
+        return os.uname().release
+
+    def is_root(self) -> bool:
+        """Return whether this runs as root."""
+        return os.geteuid() == 0
+
+
+def read_facts(machine: Any) -> HostFacts:
+    """Return the facts of a host.
+
+    :param machine: a Machine.
+    """
+    systemd = machine.exists("/run/systemd/system")
+    commands = {name for name in COMMANDS if machine.has_command(name)}
+    if machine.exists(_PERSISTENT_PLUGIN):
+        commands.add("iptables-persistent")
+    return HostFacts(
+        root=machine.is_root(),
+        release=parse_os_release(machine.read("/etc/os-release") or machine.read("/usr/lib/os-release")),
+        kernel=machine.kernel(),
+        kernel_modules=_kernel_modules(machine),
+        systemd=systemd,
+        ipv6=machine.exists("/proc/net/if_inet6"),
+        units=_units(machine) if systemd else _unit_files(machine),
+        commands=frozenset(commands),
+        ufw_on="ufw" in commands
+        and bool(re.search(r"^ENABLED=yes", machine.read("/etc/ufw/ufw.conf"), re.M | re.I)),
+        ufw_excludes_persistent=_ufw_excludes_persistent(machine),
+        live_rules=_live_rules(machine),
+        rules_file=any(machine.read(path) for path in _RULES_FILES),
+    )
+
+
+def _units(machine: Any) -> Units:
+    """Ask systemd for all units at once; it answers in the order of the question, a blank line between two units."""
+    names = [f"{name}.service" for name in UNITS]
+    text = machine.output("systemctl", "show", "-p", "LoadState", "-p", "ActiveState", "-p", "UnitFileState", *names)
+    states = [_fields(block) for block in text.strip().split("\n\n")]
+    found = {name: state for name, state in zip(UNITS, states) if state.get("LoadState", "not-found") != "not-found"}
+    active = ("active", "activating", "reloading")
+    return Units(
+        frozenset(found),
+        frozenset(name for name, state in found.items() if state.get("ActiveState") in active),
+        frozenset(name for name, state in found.items() if state.get("UnitFileState", "").startswith("enabled")),
+    )
+
+
+def _fields(block: str) -> Dict[str, str]:
+    return {name: value for name, _equals, value in (line.partition("=") for line in block.splitlines())}
+
+
+def _unit_files(machine: Any) -> Units:
+    """Without a running systemd only the unit files can be looked at."""
+    present = {
+        name for name in UNITS for folder in _UNIT_FOLDERS if machine.exists(os.path.join(folder, name + ".service"))
+    }
+    return Units(frozenset(present), frozenset(), frozenset())
+
+
+def _ufw_excludes_persistent(machine: Any) -> bool:
+    text = machine.output("dpkg-query", "-W", "-f=${db:Status-Status} ${Breaks} ${Conflicts}\\n", "ufw")
+    return any(re.match(r"installed .*iptables-persistent", line) for line in text.splitlines())
+
+
+def _live_rules(machine: Any) -> bool:
+    return any(re.search(r"^-A", machine.output(save), re.M) for save in _save_commands(machine))
+
+
+def _save_commands(machine: Any) -> List[str]:
+    """Return the commands to ask. They load what they ask for, so a backend that is not loaded is not asked."""
+    found = []  # type: List[str]
+    if not _nf_tables_unloaded(machine):
+        found += ["iptables-nft-save", "iptables-save", "ip6tables-nft-save", "ip6tables-save"]
+    for names, saves in _LEGACY:
+        if machine.read(names).strip():
+            found += saves
+    return list(dict.fromkeys(found))
+
+
+def _nf_tables_unloaded(machine: Any) -> bool:
+    """Only where the kernel's own list of modules names it can it be known not to be loaded."""
+    modules = machine.read(f"/lib/modules/{machine.kernel()}/modules.dep")
+    return "/nf_tables.ko" in modules and not machine.exists("/sys/module/nf_tables")
+
+
+def _kernel_modules(machine: Any) -> str:
+    folder = f"/lib/modules/{machine.kernel()}/"
+    modules = machine.read(folder + "modules.dep")
+    if not modules and not machine.exists(folder + "modules.dep"):
+        return UNKNOWN
+    modules += machine.read(folder + "modules.builtin")
+    return PRESENT if all(f"/{name}.ko" in modules for name in _MODULES) else MISSING
+
+
+__all__ = ("MISSING", "PRESENT", "UNKNOWN", "HostFacts", "Machine", "Units", "read_facts")

@@ -1,0 +1,322 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
+
+"""What is to be installed, enabled, started and stopped on a host, and what is refused. Pure: facts in, decision out."""
+
+from typing import FrozenSet, List, NamedTuple, Sequence, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._host.distributions import (
+    SUPPORTED,
+    Distribution,
+    Package,
+    distribution_of,
+    has_old_knockd,
+    is_too_old,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import MISSING, HostFacts
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV6
+
+FAIL, DISABLE = "fail", "disable"
+KNOCKD = "knockd"
+_UFW, _NFTABLES = "ufw", "nftables"
+_USE_IPTABLES = (
+    "Set portknock_engine to iptables: the kernel then recognises the knocks itself, and needs no daemon."
+)
+
+
+class Wanted(NamedTuple):
+    """The options of the role that the decision depends on."""
+
+    engine: str
+    """Who recognises the knocks."""
+    persist: bool
+    """Whether the rules are kept over a reboot."""
+    ip_versions: Tuple[str, ...]
+    """The families that are managed."""
+    conflicting_firewall: str
+    """FAIL or DISABLE: what to do about another firewall."""
+
+
+class Installation(NamedTuple):
+    """Packages that are installed in one go, and what belongs to it. Several are carried out in their order."""
+
+    packages: List[str]
+    """What is to be installed."""
+    fallback: List[str]
+    """What is tried where that fails; empty where nothing is."""
+    sample_files: List[str]
+    """Rules files to be written before, empty, where there are none: the package's samples must not be loaded."""
+    preseed: List[str]
+    """Questions of debconf to be answered with no before."""
+    keep_down: List[str]
+    """Services to be stopped and disabled as soon as they are installed."""
+    failure: str
+    """What to say where it fails, as the beginning of a sentence that the package manager's reason ends."""
+    advice: str
+    """What the operator can do then."""
+
+
+class Firewalls(NamedTuple):
+    """Other firewalls in use, and what is done about them."""
+
+    found: List[str]
+    """Those that are active, or enabled for the next boot."""
+    ufw_off: bool
+    """Whether ufw is to be switched off, before its package is removed."""
+    ufw_removed: bool
+    """Whether the installation of iptables-persistent removes the package of ufw."""
+    disable: List[str]
+    """Services to be disabled."""
+    stop: List[str]
+    """Those of them to be stopped as well."""
+    note: str
+    """What to say to the operator about those that go on."""
+
+
+class Services(NamedTuple):
+    """The services that load the rules at boot."""
+
+    enable: List[str]
+    """Those to be enabled."""
+    start: List[str]
+    """Those to be started."""
+    not_installed: List[str]
+    """Those to be enabled that are not installed yet."""
+    note: str
+    """What to say to the operator about those that are not started or cannot be enabled."""
+
+
+class Decision(NamedTuple):
+    """What is done to a host."""
+
+    refusals: List[str]
+    """Why nothing at all may be done, a message for the operator each; empty where something may."""
+    install_refusal: str
+    """Why nothing may be installed; empty where it may."""
+    manager: str
+    """``apt``, ``dnf`` or ``none``."""
+    installations: List[Installation]
+    """What is to be installed."""
+    may_remove: bool
+    """Whether the installation may remove packages that exclude what is installed."""
+    firewalls: Firewalls
+    """Other firewalls."""
+    services: Services
+    """What loads the rules at boot."""
+
+
+def decide(facts: HostFacts, wanted: Wanted) -> Decision:
+    """Return what is done to a host with these facts."""
+    distribution = distribution_of(facts.release)
+    firewalls = _firewalls(facts, wanted)
+    return Decision(
+        refusals=_refusals(facts, wanted, firewalls),
+        install_refusal=_install_refusal(facts, distribution),
+        manager=distribution.manager,
+        installations=_installations(facts, wanted, distribution),
+        may_remove=wanted.conflicting_firewall == DISABLE,
+        firewalls=firewalls,
+        services=_services(facts, wanted, distribution),
+    )
+
+
+# Refusals
+
+
+def _refusals(facts: HostFacts, wanted: Wanted, firewalls: Firewalls) -> List[str]:
+    found = []  # type: List[str]
+    if not facts.root:
+        found.append(
+            "Only root can read and write packet filter rules, and these tasks run as another user. Nothing was "
+            "changed. Set become: true on the play, or run ansible-playbook with --become."
+        )
+    # Here, so that nothing is installed on a host that cannot use it. The module knock_ruleset refuses as well.
+    if wanted.engine == KNOCKD and not facts.systemd:
+        found.append(
+            "portknock_engine is knockd, and systemd does not run on this host: nothing here could start the daemon, "
+            f"keep it running and put it back if the change is undone. Nothing was changed. {_USE_IPTABLES}"
+        )
+    if wanted.engine == KNOCKD and has_old_knockd(facts.release):
+        found.append(
+            f"portknock_engine is knockd, and the knockd of {facts.release.name} is older than 0.8: it does not know "
+            f"IPv6, and its unit cannot be enabled, so that no door would open after a reboot. Nothing was changed. "
+            f"{_USE_IPTABLES}"
+        )
+    if wanted.conflicting_firewall == FAIL:
+        found += _firewall_refusals(firewalls)
+    return found
+
+
+def _firewall_refusals(firewalls: Firewalls) -> List[str]:
+    found = []
+    if firewalls.found:
+        names, verb = " and ".join(firewalls.found), "is" if len(firewalls.found) == 1 else "are"
+        found.append(
+            f"{names} {verb} in use on this host (active now, or enabled for the next boot) and would overwrite or "
+            "override the knock ruleset. Nothing was changed. Carry the exceptions that are still needed over to "
+            "portknock_allow and portknock_trusted_sources, then set portknock_conflicting_firewall to disable, and "
+            "the role switches it off, or switch it off by hand. Then run this again."
+        )
+    if firewalls.ufw_removed and not firewalls.ufw_off:
+        found.append(
+            "ufw is installed on this host (switched off), and its package excludes iptables-persistent, which "
+            "portknock_persist needs: installing the one removes the other. Nothing was changed. Remove ufw by hand, "
+            "or set portknock_conflicting_firewall to disable to have it removed, or set portknock_persist to false "
+            "to do without rules that outlive a reboot."
+        )
+    return found
+
+
+def _install_refusal(facts: HostFacts, distribution: Distribution) -> str:
+    if distribution.manager != "none" and not is_too_old(facts.release):
+        return ""
+    return (
+        f"{facts.release.name} is not one of the distributions this role knows how to install on ({SUPPORTED}). "
+        "Nothing was changed. If it has iptables 1.8.4 or later, install that by hand, set portknock_persist to false "
+        "and run with --tags portknock_ruleset."
+    )
+
+
+# Packages
+
+
+def _installations(facts: HostFacts, wanted: Wanted, distribution: Distribution) -> List[Installation]:
+    iptables = [
+        package.name
+        for package in _missing(distribution.packages, facts.provided)
+        if wanted.persist or not package.to_persist
+    ]
+    knockd = _missing(distribution.knockd_packages, facts.provided) if wanted.engine == KNOCKD else []
+    names = [package.name for package in knockd]
+    keep_down = [KNOCKD] if names and KNOCKD not in facts.commands else []
+    if distribution.manager == "apt":
+        return _with_apt(names + iptables, keep_down, wanted)
+    # Alone and first: the repositories may not have it, and then nothing is to have been installed.
+    return (
+        _knockd_with_dnf(names, keep_down, distribution)
+        + _iptables_with_dnf(iptables, facts, wanted, distribution)
+        + _kernel_with_dnf(facts, distribution)
+    )
+
+
+def _missing(packages: Sequence[Package], provided: FrozenSet[str]) -> List[Package]:
+    return [package for package in packages if package.provides not in provided]
+
+
+def _with_apt(packages: List[str], keep_down: List[str], wanted: Wanted) -> List[Installation]:
+    if not packages:
+        return []
+    # Otherwise the package's first installation freezes whatever is live, passing rules of container engines and
+    # bans included, into the rules file.
+    questions = ["iptables-persistent/autosave_v4", "iptables-persistent/autosave_v6"] if wanted.persist else []
+    advice = "Check that apt-get update and apt-get install work on this host, and run this again."
+    return [Installation(packages, [], [], questions, keep_down, _not_installed(packages), advice)]
+
+
+def _knockd_with_dnf(packages: List[str], keep_down: List[str], distribution: Distribution) -> List[Installation]:
+    if not packages:
+        return []
+    failure = f"{', '.join(packages)}, which the engine knockd needs, could not be installed"
+    advice = (
+        f"Nothing was installed, and no rule was written. {distribution.knockd_source} Or set portknock_engine to "
+        "iptables: the same doors, recognised by the kernel, without any further package."
+    )
+    return [Installation(packages, [], [], [], keep_down, failure, advice)]
+
+
+def _iptables_with_dnf(
+    packages: List[str], facts: HostFacts, wanted: Wanted, distribution: Distribution
+) -> List[Installation]:
+    if not packages:
+        return []
+    # The package brings a sample that lets everyone in to port 22 and rejects the rest. Where there was no rules
+    # file, installing must not change what can be reached: the sample is then put beside it (.rpmnew).
+    samples = list(distribution.sample_files) if wanted.persist else []
+    advice = f"Check that the repositories of {facts.release.name} are enabled (dnf repolist), and run this again."
+    return [Installation(packages, list(distribution.fallback), samples, [], [], _not_installed(packages), advice)]
+
+
+def _kernel_with_dnf(facts: HostFacts, distribution: Distribution) -> List[Installation]:
+    if not distribution.kernel_package or facts.kernel_modules != MISSING:
+        return []
+    package = f"{distribution.kernel_package}-{facts.kernel}"
+    failure = (
+        f"The kernel of this host has no xt_recent, xt_conntrack or nft_compat, which are in {package}, and that "
+        "package could not be installed"
+    )
+    advice = (
+        "Repositories often have it for their newest kernel only: install kernel and kernel-modules-extra "
+        "(dnf install kernel kernel-modules-extra), reboot into it and run this again."
+    )
+    return [Installation([package], [], [], [], [], failure, advice)]
+
+
+def _not_installed(packages: List[str]) -> str:
+    return f"{', '.join(packages)} could not be installed"
+
+
+# Services
+
+
+def _firewalls(facts: HostFacts, wanted: Wanted) -> Firewalls:
+    used = facts.units.active | facts.units.enabled
+    # An enabled one counts: it is back after the next boot.
+    services = [name for name in ("firewalld", _NFTABLES) if name in used]
+    # Stopping nftables.service runs "nft flush ruleset": everybody's rules go.
+    stop = [name for name in services if name != _NFTABLES or not facts.live_rules]
+    note = (
+        "nftables.service is disabled, but it was not stopped: stopping it flushes all rules of the host, those of "
+        "iptables too, and there are such rules. Its own tables stay loaded until the next boot. They may refuse "
+        "more than the doors do, but nothing in them can open a door."
+    )
+    return Firewalls(
+        found=services + ([_UFW] if facts.ufw_on else []),
+        ufw_off=facts.ufw_on,
+        ufw_removed=(
+            facts.ufw_excludes_persistent and wanted.persist and "iptables-persistent" not in facts.commands
+        ),
+        disable=services,
+        stop=stop,
+        note=note if stop != services else "",
+    )
+
+
+def _services(facts: HostFacts, wanted: Wanted, distribution: Distribution) -> Services:
+    families = [family for family in wanted.ip_versions if family != IPV6 or facts.ipv6]
+    names = [distribution.services[family] for family in families if family in distribution.services]
+    names = list(dict.fromkeys(names)) if wanted.persist else []
+    if not facts.systemd:
+        return Services([], [], [], _no_systemd(names) if names else "")
+    enable = [name for name in names if name not in facts.units.enabled]
+    inactive = [name for name in names if name not in facts.units.active]
+    start = inactive if _start_is_safe(facts, distribution) else []
+    not_installed = [name for name in enable if name not in facts.units.present]
+    return Services(enable, start, not_installed, _not_started(inactive) if inactive != start else "")
+
+
+def _start_is_safe(facts: HostFacts, distribution: Distribution) -> bool:
+    """Return whether nothing live is lost: a first start loads the rules file and flushes whatever there is.
+
+    Without a file nothing is loaded, unless the packages bring one.
+    """
+    return not facts.live_rules or (not facts.rules_file and not distribution.sample_files)
+
+
+def _no_systemd(names: List[str]) -> str:
+    return (
+        f"systemd does not run on this host: {', '.join(names)} cannot be enabled or started, so nothing here loads "
+        "the rules again after a reboot. If that is intended, set portknock_persist to false."
+    )
+
+
+def _not_started(names: List[str]) -> str:
+    return (
+        f"{', '.join(names)}: enabled for the next boot, not started now. Starting loads the rules file and flushes "
+        "the live rules first, and this host has live rules. Nothing needs to be done."
+    )
+
+
+__all__ = ("DISABLE", "FAIL", "Decision", "Firewalls", "Installation", "Services", "Wanted", "decide")
