@@ -11,7 +11,7 @@ It only reads. It must not load a kernel module either: ``--check`` runs it too.
 
 import os
 import re
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.distributions import OsRelease, parse_os_release
 
@@ -102,9 +102,7 @@ class Machine:
         path = self._find(name)
         if not path:
             return ""
-        code, out, _err = self._module.run_command(
-            [path] + list(words), environ_update={"LC_ALL": "C", "LANG": "C"}
-        )
+        code, out, _err = self._module.run_command([path] + list(words), environ_update={"LC_ALL": "C", "LANG": "C"})
         return out if code == 0 else ""
 
     def read(self, path: str) -> str:
@@ -146,8 +144,7 @@ def read_facts(machine: Any) -> HostFacts:
         ipv6=machine.exists("/proc/net/if_inet6"),
         units=_units(machine) if systemd else _unit_files(machine),
         commands=frozenset(commands),
-        ufw_on="ufw" in commands
-        and bool(re.search(r"^ENABLED=yes", machine.read("/etc/ufw/ufw.conf"), re.M | re.I)),
+        ufw_on="ufw" in commands and bool(re.search(r"^ENABLED=yes", machine.read("/etc/ufw/ufw.conf"), re.M | re.I)),
         ufw_excludes_persistent=_ufw_excludes_persistent(machine),
         live_rules=_live_rules(machine),
         rules_file=any(machine.read(path) for path in _RULES_FILES),

@@ -22,9 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 FAIL, DISABLE = "fail", "disable"
 KNOCKD = "knockd"
 _UFW, _NFTABLES = "ufw", "nftables"
-_USE_IPTABLES = (
-    "Set portknock_engine to iptables: the kernel then recognises the knocks itself, and needs no daemon."
-)
+_USE_IPTABLES = "Set portknock_engine to iptables: the kernel then recognises the knocks itself, and needs no daemon."
 
 
 class Wanted(NamedTuple):
@@ -275,9 +273,7 @@ def _firewalls(facts: HostFacts, wanted: Wanted) -> Firewalls:
     return Firewalls(
         found=services + ([_UFW] if facts.ufw_on else []),
         ufw_off=facts.ufw_on,
-        ufw_removed=(
-            facts.ufw_excludes_persistent and wanted.persist and "iptables-persistent" not in facts.commands
-        ),
+        ufw_removed=(facts.ufw_excludes_persistent and wanted.persist and "iptables-persistent" not in facts.commands),
         disable=services,
         stop=stop,
         note=note if stop != services else "",

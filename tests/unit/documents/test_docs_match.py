@@ -87,6 +87,11 @@ def test_who_recognises_a_knock_is_the_same_question_everywhere(name):
     assert facts_of(one) == facts_of(other)
 
 
+def test_what_is_decided_of_a_host_takes_the_options_of_the_role():
+    role, module = entry_point("main"), module_options("portknock_host")
+    assert list(differences(module, {name: role.get(PREFIX + name, {}) for name in module})) == []
+
+
 def test_role_only_options_are_in_the_role():
     assert set(entry_point("main")) >= ROLE_ONLY
 
