@@ -48,6 +48,13 @@ def pytest_configure(config):
         settings.load_profile("slow")
 
 
+def pytest_collection_modifyitems(items):
+    """What reads the ruleset of 5000 rules is slow, whichever test it is."""
+    for item in items:
+        if "rules-5000" in item.name:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def golden():
     """Compare a text with a file in golden/; what was got is left beside it where they differ."""

@@ -205,6 +205,7 @@ def image():
 @pytest.fixture
 def bare_host(image, request, tmp_path):
     """A host on which the role was never run."""
-    made = BareHost(f"portknock-role-{request.param}", image, tmp_path)
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    made = BareHost(f"portknock-role-{request.param}{worker}", image, tmp_path)
     yield made
     made.close()

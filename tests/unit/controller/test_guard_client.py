@@ -293,6 +293,7 @@ def test_the_answer_is_found(text, answer):
         assert read_answer(text) == answer
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40), st.text(max_size=40), st.integers(0, 80))
 def test_whatever_comes_it_is_an_answer_or_a_failed_try(before, behind, cut):
     text = before + "\n" + (MARK + json.dumps(LATE))[:cut] + "\n" + behind

@@ -61,6 +61,7 @@ def hooks(host):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 def test_planned_twice_plans_nothing_and_undone_is_as_before(family, data):

@@ -118,6 +118,7 @@ def explain(host, verdict):
     return "\n".join([host[0], repr(verdict)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 @hunt
@@ -140,6 +141,7 @@ def test_no_door_opens_without_its_knock(family, data):
                 assert verdict.action != "ACCEPT", explain(host, verdict)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 @hunt
@@ -164,6 +166,7 @@ def _reached_doors(verdict):
     return any(text.endswith("-j PORTKNOCK") for _chain, text in verdict.trail)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 @hunt
@@ -186,6 +189,7 @@ def test_running_sessions_live_on(family, data):
                 assert verdict.action == "ACCEPT", explain(host, verdict)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 @hunt
@@ -204,6 +208,7 @@ def test_trusted_sources_always_get_in(family, data):
                 assert verdict.action == "ACCEPT", explain(host, verdict)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 @hunt
@@ -223,6 +228,7 @@ def test_policy_reject_leaves_nothing_to_the_policy(family, data):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 @hunt
@@ -239,6 +245,7 @@ def test_policy_accept_changes_nothing_but_the_doors(family, data):
         assert before.action == after.action, explain((host.save(),), (before, after))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 @hunt

@@ -327,6 +327,7 @@ def opened(host, options):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @given(options=crowded(), down=st.booleans(), passes=st.integers(1, 2))
 def test_no_linear_scan_opens_a_door_of_more_steps(options, down, passes):
     host = Host(options)
@@ -337,6 +338,7 @@ def test_no_linear_scan_opens_a_door_of_more_steps(options, down, passes):
             assert not opened(host, options), port
 
 
+@pytest.mark.slow
 @given(
     options=crowded(("tcp", "udp")), down=st.booleans(), order=st.permutations(["tcp", "udp"]), passes=st.integers(1, 2)
 )
@@ -349,6 +351,7 @@ def test_no_linear_scan_of_both_protocols_opens_a_door_of_more_steps(options, do
             assert not opened(host, options), port
 
 
+@pytest.mark.slow
 @given(options=crowded(("tcp", "udp")), repeats=st.integers(1, 2))
 def test_a_knock_opens_its_door_and_no_other(options, repeats):
     for door in options["doors"]:

@@ -178,6 +178,7 @@ def stories(draw, family="ipv4", unique=False):
     return before, host
 
 
+@pytest.mark.slow
 @given(story=stories())
 def test_whatever_others_do_stays_done(story):
     before, host = story
@@ -191,6 +192,7 @@ def test_whatever_others_do_stays_done(story):
     assert [hook.text for hook in ours(host.save()).hooks] == [hook.text for hook in ours(before).hooks]
 
 
+@pytest.mark.slow
 @given(story=stories("ipv6"))
 def test_whatever_others_do_stays_done_ipv6(story):
     before, host = story
@@ -199,6 +201,7 @@ def test_whatever_others_do_stays_done_ipv6(story):
     assert others(host) == meanwhile
 
 
+@pytest.mark.slow
 @given(story=stories(unique=True))
 def test_hooks_stand_before_the_rules_they_stood_before(story):
     """Each rule is there once, and none was moved: so it is known which one it was."""
@@ -304,6 +307,7 @@ def test_what_cannot_be_followed_is_an_error(broken):
 # The whole table
 
 
+@pytest.mark.slow
 @given(story=stories())
 def test_the_snapshot_is_the_table_as_it_was(story):
     before, host = story

@@ -285,6 +285,7 @@ def ports_used(spec):
     return opened, steps
 
 
+@pytest.mark.slow
 @given(spec=specs())
 def test_traps_are_nobodys_ports(spec):
     opened, steps = ports_used(spec)
@@ -326,6 +327,7 @@ def test_traps_stay_where_they_are():
     assert decoy_ports(one, "tcp") != decoy_ports(spec_of(dict(DOOR, knock=["17006", "19100/udp", "18300"])), "tcp")
 
 
+@pytest.mark.slow
 @given(spec=specs(2))
 def test_between_and_around_two_steps_is_a_trap_where_there_is_room(spec):
     opened, steps = ports_used(spec)
@@ -394,6 +396,7 @@ def scan(daemon, protocols, down, order, rate):
     return {section for section, _command in done if section.startswith("open ")}
 
 
+@pytest.mark.slow
 @example(spec=spec_of(dict(DOOR, knock=["1931", "32749/udp"])), rate=1e9)
 @example(spec=spec_of(dict(DOOR, knock=["1", "65207"])), rate=1e9)
 @given(spec=specs(2), rate=st.sampled_from([1e9, 1e5, 1e4, 1e3, 100.0]))
@@ -411,6 +414,7 @@ def test_without_traps_a_scan_would():
     assert scan(Knockd(text), ("tcp",), False, 0, 1e5) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "chance"), [(2, DECOYS + 2), (3, (DECOYS + 1) * (DECOYS + 2))])
 def test_scans_in_random_order_open_next_to_never(steps, chance):
     daemon = Knockd(text_of(dict(DOOR, knock=["17005", "9100", "38300"][:steps])))
@@ -424,6 +428,7 @@ def test_scans_in_random_order_open_next_to_never(steps, chance):
     assert opened > 0 or steps > 2
 
 
+@pytest.mark.slow
 @given(spec=specs(), begun=st.floats(0, 5), share=st.floats(0, 1), door=st.integers(0, 2))
 def test_a_knock_opens_its_door_and_no_other(spec, begun, share, door):
     door = spec.doors[door % len(spec.doors)]
@@ -435,6 +440,7 @@ def test_a_knock_opens_its_door_and_no_other(spec, begun, share, door):
     assert {section for section, _command in done if section.startswith("open ")} <= single | {"open " + door.name}
 
 
+@pytest.mark.slow
 @given(spec=specs(2), data=st.data())
 def test_a_broken_attempt_costs_as_many_knocks_as_the_client_has_left(spec, data):
     """Whatever packets came before: the first knock, or one of the four after it that the client sends then, gets in."""
@@ -518,6 +524,7 @@ def test_doors_that_begin_alike_are_refused():
 # What is shown
 
 
+@pytest.mark.slow
 @given(spec=specs(), log=st.booleans())
 def test_no_step_in_what_is_shown(spec, log):
     spec = spec._replace(log=log)
@@ -649,6 +656,7 @@ def test_the_time_that_counts_is_told():
     assert findings(spec_of(dict(DOOR, knock=["17005"])), BOTH, "eth0", "1\n") == []
 
 
+@pytest.mark.slow
 @given(spec=specs())
 def test_no_step_in_a_finding(spec):
     numbers = set(re.findall(r"\d{3,}", repr(findings(spec, BOTH, "eth0", "512"))))
@@ -721,6 +729,7 @@ def network_of(shell, path, bits, address):
 GROUPS = st.lists(st.sampled_from([0, 0, 0, 1, 0xFF, 0x8000, 0xFFFF, 0xABCD]), min_size=8, max_size=8)
 
 
+@pytest.mark.slow
 @given(groups=GROUPS, bits=st.integers(64, 128), shell=st.sampled_from(SHELLS))
 def test_the_network_of_an_address(prefix_script, groups, bits, shell):
     text = ":".join("{0:x}".format(group) for group in groups)

@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What became of the checks: a line as each ends, and one summary."""
+
+import re
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from .checks import Check
+from .tree import ROOT
+
+LOGS = ROOT / ".cache" / "logs"
+# Test runners close with a line that counts; it says more than "passed".
+_COUNTS = re.compile(r"[0-9]+ (?:passed|failed)[^=\n\t]*")
+_LAST_LINES = 40
+
+
+class Result(NamedTuple):
+    """A check that has ended."""
+
+    check: Check
+    passed: bool
+    seconds: int
+    note: str
+
+
+def log_of(check: Check) -> Path:
+    """Return the path of a check's log."""
+    return LOGS / (re.sub(r"[^A-Za-z0-9._-]+", "-", f"{check.stage}-{check.name}") + ".log")
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def began(check: Check) -> None:
+    """Tell that a check begins."""
+    say(f"  ...     {check.stage}: {check.name}")
+
+
+def ended(check: Check, code: int, since: float, hung: bool) -> Result:
+    """Tell how a check ended; the last lines of one that failed are shown."""
+    seconds, log = round(time.monotonic() - since), log_of(check)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if not code:
+        counts = _COUNTS.findall(text)
+        say(f"  ok      {check.stage}: {check.name} ({seconds} s)")
+        return Result(check, True, seconds, counts[-1].strip()[:60] if counts else "")
+    say(f"  FAILED  {check.stage}: {check.name} ({seconds} s)")
+    shown = log.relative_to(ROOT)
+    say(f"--- {check.stage}: {check.name}: the last lines of {shown}")
+    for line in text.splitlines()[-_LAST_LINES:]:
+        # The bar keeps a test runner's closing line in here from being read as ours.
+        say(f"    | {line}")
+    say(f"--- end of {check.stage}: {check.name}")
+    why = f"ended after {check.limit} s" if hung else f"exit code {code}"
+    return Result(check, False, seconds, f"{why}, see {shown}")
+
+
+def summary(checks: list[Check], results: list[Result], notes: list[str], seconds: float) -> bool:
+    """Print the summary; tell whether every check was run and passed."""
+    say(f"\nSummary (logs in {LOGS.relative_to(ROOT)})")
+    say(f"  {'stage':<10} {'check':<34} {'result':<7} {'seconds':>7}  note")
+    for result in sorted(results, key=lambda result: checks.index(result.check)):
+        word = "passed" if result.passed else "failed"
+        check = result.check
+        say(f"  {check.stage:<10} {check.name:<34} {word:<7} {result.seconds:>7}  {result.note}".rstrip())
+    for note in notes:
+        say(f"  !!! NOT RUN: {note}")
+    say(f"  All of it took {round(seconds)} s.")
+    # Every check that was wanted is counted: a lost result is a failure.
+    passed = sum(result.passed for result in results)
+    say(f"\n{passed} passed, {len(checks) - passed} failed")
+    return passed == len(checks) > 0
