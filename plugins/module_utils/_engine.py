@@ -160,6 +160,9 @@ class Part:
         """Take a Host."""
         self._host = host
 
+    def import_late(self) -> None:
+        """Import what load, keep and undo import only when they run: the program that undoes a change is made of what is loaded."""
+
     def plan(self, wanted: Wanted) -> PartPlan:
         """Return what has to be done.
 

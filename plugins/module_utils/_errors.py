@@ -6,6 +6,8 @@
 
 """The errors of the collection. Every one of them is a message for an operator."""
 
+from typing import Any, Dict
+
 
 class PortknockError(Exception):
     """What went wrong, where, and what to do now, in one sentence or two."""
@@ -25,4 +27,22 @@ class HostError(PortknockError):
     """The host did not do what it was asked: a command failed or a file cannot be used."""
 
 
-__all__ = ("HostError", "PortknockError", "SpecError")
+class PendingError(HostError):
+    """Another change waits to be confirmed."""
+
+    def __init__(self, message: str, pending: Dict[str, Any]) -> None:
+        """Take the message, and ``id``, ``owner`` and ``seconds_left`` of that change."""
+        super().__init__(message)
+        self.pending = pending
+
+
+class AppliedError(HostError):
+    """Applying failed after something was touched, and what had been done was undone."""
+
+    def __init__(self, message: str, undo: str) -> None:
+        """Take the message, and how it was undone: ``exact`` or ``snapshot``."""
+        super().__init__(message)
+        self.undo = undo
+
+
+__all__ = ("AppliedError", "HostError", "PendingError", "PortknockError", "SpecError")

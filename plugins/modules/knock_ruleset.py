@@ -370,36 +370,49 @@ rolled_back:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program
-from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
-from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import AppliedError, Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import PendingError
-from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_version
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, PendingError, PortknockError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING, RUN
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
 
 
 def run(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
     """Read, plan and apply; return the module's result."""
-    note = end_other_version(host)
+    note = _end_other_version(host)
     with host.lock.hold():
-        guard = Guard(host, Agent(host, agent_program.__name__))
-        note = guard.finish_earlier() or note
+        note = _finish_earlier(host) or note
         change = plan_change(options, host, with_diff=with_diff)
         state = dict(state="not_needed" if options["guard"] else "off")
         if change.changed:
-            record = guard.apply(change, options)
-            if record.agent:
-                state = guard.answer(record, change.door)
-            else:
-                guard.keep(record)
+            state = _apply(host, change, options)
         if change.absent and state["state"] != "pending":
             host.filesystem.remove_directory(RUN)
     return dict(result_of(change), guard=state, rolled_back=False, **(dict(warnings=[note]) if note else {}))
+
+
+# Imported as late as this: most runs change nothing, and Python compiles anew what it imports from a module's zip file.
+def _end_other_version(host: Host) -> str:
+    if host.filesystem.mode(PENDING) is None:
+        return ""
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import end_other_version
+
+    return end_other_version(host)
+
+
+def _finish_earlier(host: Host) -> str:
+    if host.filesystem.mode(PENDING) is None:
+        return ""
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import finish_earlier
+
+    return finish_earlier(host)
+
+
+def _apply(host: Host, change: Any, options: Dict[str, Any]) -> Dict[str, Any]:
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import apply_change
+
+    return apply_change(host, change, options)
 
 
 def main() -> None:

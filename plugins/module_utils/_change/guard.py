@@ -26,9 +26,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
     UNDOING,
     VERSION,
     OtherVersionError,
-    PendingError,
     Record,
     Store,
+    pending_error,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import (
     refuse_other_version,
@@ -36,7 +36,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback 
     time_left,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, address_of
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNIT_NAME
 
 Answer = Dict[str, Any]
@@ -80,7 +80,7 @@ class Guard:
             )
         left = time_left(self._host, record)
         if left > 0:
-            raise PendingError(record, left)
+            raise pending_error(record, left)
         self._roll_back(record, _unfinished(record))
         return f"An earlier change ({record.description()}) had been left unfinished; it was undone first."
 
@@ -314,15 +314,6 @@ class Guard:
         return undo
 
 
-class AppliedError(HostError):
-    """Applying failed after something was touched, and what had been done was undone."""
-
-    def __init__(self, message: str, undo: str) -> None:
-        """Take the message, and how it was undone: EXACT or SNAPSHOT."""
-        super().__init__(message)
-        self.undo = undo
-
-
 _NOT_APPLIED = "it could not be applied"
 _LATE = "it was confirmed too late"
 
@@ -344,4 +335,4 @@ def _is_newer(session: Session, record: Record) -> bool:
     return words[:2] != record.session[:2] and (started is None or started > record.applied - 0.02)
 
 
-__all__ = ("AppliedError", "Guard")
+__all__ = ("Guard",)

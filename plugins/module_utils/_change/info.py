@@ -7,7 +7,7 @@
 from typing import Any, Dict, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import engine_of, parts_on
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Store
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import OtherVersionError, Store
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import single_step
 
@@ -39,7 +39,10 @@ def _door_findings(report: Report) -> List[Finding]:
 
 def _pending(host: Any) -> Dict[str, Any]:
     """Return the change that waits to be confirmed, empty where there is none."""
-    record = Store(host.filesystem).read()
+    try:
+        record: Any = Store(host.filesystem).read()
+    except OtherVersionError as error:
+        record = error.record
     if record is None or record.boot != host.processes.boot():
         return {}
     left = max(0, int(record.deadline - host.clock.monotonic()))

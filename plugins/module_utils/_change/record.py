@@ -13,7 +13,7 @@ import json
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PendingError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, RUN
 
 VERSION = 2
@@ -102,18 +102,19 @@ def _description(owner: str, begun: float) -> str:
     return "{}, {} s ago".format(owner or "somebody", max(0, int(time.time() - begun)))
 
 
-class PendingError(HostError):
-    """Another change waits to be confirmed."""
+def pending_error(record: Any, left: float) -> PendingError:
+    """Return the error that another change waits to be confirmed.
 
-    def __init__(self, record: Any, left: float) -> None:
-        """Take its Record, or OtherVersion, and the seconds left until it is undone."""
-        seconds = max(0, int(left))
-        super().__init__(
-            f"another change of the knock ruleset is pending: made by {record.description()}, it is undone in {seconds} s "
-            f"unless that run confirms it. Wait and run this again, or end it on the host: sh {RUN}/confirm keeps it, "
-            f"sh {RUN}/rollback undoes it."
-        )
-        self.pending = dict(id=record.id, owner=record.owner, seconds_left=seconds)
+    :param record: its Record, or OtherVersion.
+    :param left: the seconds left until it is undone.
+    """
+    seconds = max(0, int(left))
+    message = (
+        f"another change of the knock ruleset is pending: made by {record.description()}, it is undone in {seconds} s unless "
+        f"that run confirms it. Wait and run this again, or end it on the host: sh {RUN}/confirm keeps it, sh {RUN}/rollback "
+        "undoes it."
+    )
+    return PendingError(message, dict(id=record.id, owner=record.owner, seconds_left=seconds))
 
 
 class OtherVersionError(HostError):
@@ -190,7 +191,7 @@ __all__ = (
     "VERSION",
     "OtherVersion",
     "OtherVersionError",
-    "PendingError",
     "Record",
     "Store",
+    "pending_error",
 )

@@ -14,9 +14,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
     ROLLED_BACK,
     UNDOING,
     OtherVersionError,
-    PendingError,
     Record,
     Store,
+    pending_error,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, SNAPSHOT, Part
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
@@ -108,7 +108,7 @@ def refuse_other_version(host: Any, error: OtherVersionError) -> None:
         raise error
     if record.boot == host.processes.boot():
         left = time_left(host, record)
-        raise PendingError(record, left) if left > 0 else error
+        raise pending_error(record, left) if left > 0 else error
     host.filesystem.discard(record.staged)
     Store(host.filesystem).end(record, ROLLED_BACK, EXACT, "the host was restarted before it was confirmed")
 

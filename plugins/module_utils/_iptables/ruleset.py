@@ -5,6 +5,9 @@
 """The part of an engine that is a ruleset of iptables: planned, loaded and undone for all IP versions as one.
 
 It lets in who is on a door's list. Where it recognizes knocks as well, its rules also put sources on the lists.
+
+What only a change, an undo or a look needs is imported there: most runs change nothing, and Python compiles anew what it
+imports from a module's zip file.
 """
 
 import hashlib
@@ -28,10 +31,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build i
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT, Iptables, own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.inspect import inspect_ruleset
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import place_of, same_ids
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.load import apply_plans
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
     layout_of,
     list_size_finding,
@@ -44,11 +45,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
     plan_family,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import (
-    is_undone,
-    snapshot_text,
-    undo_text,
-)
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     IPTABLES_SERVICE_CONFIGS,
     MODPROBE,
@@ -77,6 +73,9 @@ class Ruleset(Part):
     def __init__(self, host: Any) -> None:
         super().__init__(host)
         self._iptables = Iptables(host.command.run, host.command.find, host.filesystem.read)
+
+    def import_late(self) -> None:
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables import inspect, load, undo  # noqa: F401
 
     # Planning
 
@@ -170,6 +169,8 @@ class Ruleset(Part):
         def replan(family: str, save: str) -> Plan:
             return _plan(wanted, details.owns, family, save)
 
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.load import apply_plans
+
         loaded = apply_plans(self._iptables, details.plans, replan)
         if wanted.spec is not None:
             self._host.recent_lists.hide()
@@ -201,6 +202,12 @@ class Ruleset(Part):
         return SNAPSHOT if SNAPSHOT in undone else EXACT
 
     def _undo_family(self, family: str, before: str) -> str:
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import (
+            is_undone,
+            snapshot_text,
+            undo_text,
+        )
+
         try:
             text = undo_text(before, self._iptables.save(family))
             if text:
@@ -217,6 +224,8 @@ class Ruleset(Part):
         return own_lines(now) != own_lines(before)
 
     def inspect(self, report: Report) -> Report:
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.inspect import inspect_ruleset
+
         return inspect_ruleset(self._host, self._iptables, report)
 
 

@@ -38,11 +38,6 @@ _STEPS = re.compile(r"^\[open ([A-Za-z0-9_]+)\]\nsequence = (\S+)$", re.M)
 _INTERFACE = re.compile(r"^interface = (\S+)$", re.M)
 
 
-def is_needed(spec: Any) -> bool:
-    """Return whether a Spec (None: nothing of ours) needs knockd to run: without doors there is nothing to hear."""
-    return spec is not None and bool(spec.doors)
-
-
 def seq_timeout(door: Any, steps: Sequence[Any]) -> int:
     """Return the seconds that knockd gives a whole knock: as many pauses as it has, and one for the clock's resolution."""
     return door.step_timeout * (len(steps) - 1) + 1
@@ -153,7 +148,6 @@ __all__ = (
     "config_text",
     "interface_of",
     "is_edited",
-    "is_needed",
     "is_too_old",
     "seq_timeout",
     "steps_of",

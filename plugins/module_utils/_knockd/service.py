@@ -10,6 +10,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import Fi
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     DIRECTORY,
+    KNOCKD_ADDRESSES_SCRIPT,
+    KNOCKD_ADDRESSES_UNIT,
     KNOCKD_CONFIG,
     KNOCKD_PREFIX_HELPER,
     RUN,
@@ -23,13 +25,24 @@ PREFIX = f"{DIRECTORY}/{KNOCKD_PREFIX_HELPER}"
 DROP_IN_DIRECTORY = f"{UNITS}/{SERVICE}.d"
 DROP_IN = f"{DROP_IN_DIRECTORY}/portknock.conf"
 
+ADDRESSES_UNIT = f"{UNITS}/{KNOCKD_ADDRESSES_UNIT}"
+KEPT = (CONFIG, PREFIX, DROP_IN, ADDRESSES_UNIT, KNOCKD_ADDRESSES_SCRIPT)
+"""Its files that outlive a boot."""
+
 RUN_CONFIG = f"{RUN}/{KNOCKD_CONFIG}"
 RUN_PREFIX = f"{RUN}/{KNOCKD_PREFIX_HELPER}"
 RUN_DROP_IN_DIRECTORY = f"{RUN_UNITS}/{SERVICE}.d"
 RUN_DROP_IN = f"{RUN_DROP_IN_DIRECTORY}/portknock.unconfirmed.conf"
 """By its name it comes after DROP_IN, and so does what it says."""
 IN_RUN = (RUN_CONFIG, RUN_PREFIX, RUN_DROP_IN)
+KEEP, LEAVE, REMOVE = "keep", "leave", "remove"
+"""What is done with knockd once a change is to stay; LEAVE: it runs until the next boot."""
 _LISTEN_SECONDS = 5
+
+
+def is_needed(spec: Any) -> bool:
+    """Return whether a Spec (None: none) needs knockd to run: without doors there is nothing to hear."""
+    return spec is not None and bool(spec.doors)
 
 
 def state_of(host: Any, matters: bool) -> Dict[str, Any]:
@@ -79,15 +92,21 @@ def replace_in_run(host: Any, files: Files) -> None:
 
 
 __all__ = (
+    "ADDRESSES_UNIT",
     "CONFIG",
     "DROP_IN",
     "DROP_IN_DIRECTORY",
     "IN_RUN",
+    "KEEP",
+    "KEPT",
+    "LEAVE",
     "PREFIX",
+    "REMOVE",
     "RUN_CONFIG",
     "RUN_DROP_IN",
     "RUN_PREFIX",
     "is_listening",
+    "is_needed",
     "replace_in_run",
     "restart",
     "state_of",

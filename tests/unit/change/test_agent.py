@@ -22,6 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change import ag
 from ansible_collections.sesame.portknock.plugins.module_utils._change import archive as _archive
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.archive import archive
+from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import VERSION, Record
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
@@ -158,6 +159,8 @@ def test_a_module_without_source_is_an_error(monkeypatch):
 
 
 def test_what_is_in_the_archive():
+    for part in parts_on(this_host(PlainRunner())):
+        part.import_late()
     with zipfile.ZipFile(io.BytesIO(archive(_agent_program.__name__))) as made:
         names = made.namelist()
         assert made.testzip() is None
@@ -226,6 +229,44 @@ def place(tmp_path, monkeypatch):
 def test_it_runs_on_plain_python(place):
     assert place.call("status") == (0, "No change is pending, and none was since the host was started.\n")
     assert place.call("status", "--json") == (0, 'portknock-guard: {"outcome": "unknown"}\n')
+
+
+CLOSURE = """
+import ast, os, sys
+sys.path.insert(0, sys.argv[1])
+PREFIX = "ansible_collections.sesame.portknock.plugins.module_utils."
+from ansible_collections.sesame.portknock.plugins.module_utils._change import apply
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
+for part in apply.parts_on(this_host(PlainRunner())):
+    part.import_late()
+loaded = {name for name in sys.modules if name.startswith(PREFIX)}
+is_file = lambda name: os.path.isfile(sys.argv[1] + "/" + name.replace(".", "/") + ".py")
+needed, left = set(), {PREFIX + "_change.agent_program"}
+while left:
+    name = left.pop()
+    needed.add(name)
+    with open(sys.argv[1] + "/" + name.replace(".", "/") + ".py", encoding="utf-8") as stream:
+        tree = ast.parse(stream.read())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PREFIX[:-1]):
+            names = [node.module] + [node.module + "." + each.name for each in node.names]
+            left |= {each for each in names if is_file(each)} - needed
+print(sorted(needed - loaded))
+"""
+
+
+def test_all_that_undoing_may_import_is_loaded_when_it_is_armed():
+    """Also what is imported late: what is missing in the archive would be missing when the host is cut off."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    # Python 3.6 has no capture_output.
+    done = subprocess.run(  # noqa: UP022
+        [sys.executable, "-c", CLOSURE, os.path.join(root, ".build")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert (done.stdout.decode(), done.stderr.decode()) == ("[]\n", "")
 
 
 def test_it_uses_what_was_compiled(place):

@@ -12,7 +12,8 @@ import zlib
 import foreign
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text, is_needed
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service import is_needed
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_iptables import FakeIptables

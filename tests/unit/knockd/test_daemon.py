@@ -8,13 +8,18 @@ import json
 import re
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import AppliedError, Guard
+from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PortknockError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon import KEPT
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import (
+    AppliedError,
+    HostError,
+    PortknockError,
+    SpecError,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service import (
     CONFIG,
     DROP_IN,
+    KEPT,
     PREFIX,
     RUN_CONFIG,
     RUN_DROP_IN,

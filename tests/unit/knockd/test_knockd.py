@@ -21,7 +21,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config im
     config_text,
     interface_of,
     is_edited,
-    is_needed,
     is_too_old,
     seq_timeout,
     steps_of,
@@ -32,6 +31,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.interface
     choose_interface,
     default_interfaces,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service import is_needed
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import (
     ADDRESSES_SCRIPT,
     ADDRESSES_UNIT,

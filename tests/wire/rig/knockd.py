@@ -14,7 +14,8 @@ import time
 from rig.target import FAMILIES, use_collection
 
 use_collection()
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text, is_needed  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service import is_needed  # noqa: E402
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import PREFIX_SCRIPT  # noqa: E402
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_PREFIX_HELPER  # noqa: E402
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, KERNEL, KNOCKD  # noqa: E402
