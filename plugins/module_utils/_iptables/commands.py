@@ -72,8 +72,8 @@ class Iptables:
         if not path:
             return ""
         code, out, _err = self._run([path], "")
-        found = re.search(r"^-A .*$", out, re.M) if code == 0 else None
-        return "{0} shows: {1}".format(other, found.group(0)) if found else ""
+        found = re.search(r"^-A (\S+) (.*)$", out, re.M) if code == 0 else None
+        return "{0} shows: {1}".format(other, readable_rule(*found.groups()).strip()) if found else ""
 
     def _kernel_has_nft(self):
         """Tell whether nf_tables is in the kernel already: asking for its rules would load it."""

@@ -27,6 +27,11 @@ class Names:
         self._knocked = {
             (step.port, step.protocol): door.name for door in spec.doors for step in door.knock + door.close
         }
+        self._steps = {port for port, _protocol in self._knocked}
+
+    def names_step(self, text):
+        """Return whether a rule's text names the port of a step, so that it must not be shown as it is."""
+        return any(int(number) in self._steps for number in ports_named(text))
 
     def split(self, packets):
         """Return (doors that are opened there, doors that are knocked there, allowed ports) for Packets."""
@@ -89,9 +94,13 @@ def _capped(findings):
     return kept
 
 
-def _rule_text(decision, secret):
+def _rule_text(decision, names, knocked=()):
+    """Return a foreign rule for a message, its ports masked if it has to do with a knock.
+
+    A rule may name a step that an earlier rule has decided, so its text is looked at, too.
+    """
     text = "-A {0} {1}".format(decision.chain, decision.text.strip())
-    return masked(text) if secret else text
+    return masked(text) if knocked or names.names_step(text) else text
 
 
 def _lost_effect(decision, names, family):
@@ -102,12 +111,13 @@ def _lost_effect(decision, names, family):
         if decision.particular:
             advice = "To let these sources in without a knock, name them in trusted_sources"
         text = "lets {0} in to ports of {1}; the doors now decide before it, so it lets nobody in there. {2}."
-        return Finding("lost_effect", family, _rule_text(decision, False), text.format(whom, _doors(opened), advice))
+        rule = _rule_text(decision, names)
+        return Finding("lost_effect", family, rule, text.format(whom, _doors(opened), advice))
     explicit = "port" in decision.text
     if decision.verdict == REFUSE and explicit and (opened or allowed):
         what = _doors(opened) if opened else "allowed ports " + ", ".join(allowed)
         text = "refuses ports of {0}; these are decided before it now. Take the rule out, or the port out of what is opened."
-        return Finding("lost_effect", family, _rule_text(decision, bool(knocked)), text.format(what))
+        return Finding("lost_effect", family, _rule_text(decision, names, knocked), text.format(what))
     return None
 
 
@@ -152,7 +162,7 @@ def _before(decision, table_name, names, family):
         "table {0} {1} packets to {2} before INPUT sees them, so the doors cannot guard or count them. "
         "Take the port out of one of the two, or bind the service to an address of its own."
     )
-    rule = _rule_text(decision, bool(knocked))
+    rule = _rule_text(decision, names, knocked)
     return Finding("unguarded", family, rule, text.format(table_name, verb, " and ".join(whose)))
 
 
