@@ -109,12 +109,12 @@ docker_start_by_hand() {
     as_root env PATH="$PATH:/usr/sbin:/sbin" setsid dockerd --pidfile "$HOSTS_STATE/dockerd.pid" \
         >"$log" 2>&1 </dev/null 9>&- &
     # shellcheck disable=SC2034 # only counts
-    for try in $(seq 120); do
+    for try in $(seq 1200); do
         docker_answers && return 0
         sleep 0.5
     done
     tail -n 5 "$log" >&2
-    fail "the docker daemon did not start within 60 s; its log is $log"
+    fail "the docker daemon did not start within ten minutes; its log is $log"
 }
 
 docker_start() {
@@ -134,11 +134,11 @@ docker_stop() {
     elif [ -s "$HOSTS_STATE/dockerd.pid" ]; then
         pid=$(cat "$HOSTS_STATE/dockerd.pid")
         as_root kill "$pid"
-        for tries in $(seq 60); do
+        for tries in $(seq 600); do
             as_root kill -0 "$pid" 2>/dev/null || break
             sleep 0.5
         done
-        [ "$tries" -lt 60 ] || say "the docker daemon (pid $pid) is slow to stop"
+        [ "$tries" -lt 600 ] || say "the docker daemon (pid $pid) is slow to stop"
     fi
     rm -f "$HOSTS_STATE/dockerd.unit" "$HOSTS_STATE/dockerd.pid"
 }
@@ -340,7 +340,7 @@ host_create() { # NAME IMAGE
 host_wait() {
     local state try
     # shellcheck disable=SC2034 # only counts
-    for try in $(seq 240); do
+    for try in $(seq 2400); do
         state=$(docker_cmd exec "$1" systemctl is-system-running 2>/dev/null)
         case $state in
             running | degraded) return 0 ;;
@@ -348,7 +348,7 @@ host_wait() {
         sleep 0.25
     done
     docker_cmd logs "$1" 2>&1 | tail -n 20 >&2
-    fail "the throwaway host $1 did not boot within a minute (systemd says '${state:-nothing}')"
+    fail "the throwaway host $1 did not boot within ten minutes (systemd says '${state:-nothing}')"
 }
 
 host_reboot() { # NAME

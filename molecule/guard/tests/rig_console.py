@@ -64,7 +64,7 @@ class Target:
     def run(self, script, check=True):
         """Run a script as root; return the finished process."""
         done = subprocess.run(
-            ["docker", "exec", self.name, "sh", "-c", script], check=False, capture_output=True, text=True, timeout=60
+            ["docker", "exec", self.name, "sh", "-c", script], check=False, capture_output=True, text=True, timeout=600
         )
         assert not check or done.returncode == 0, f"{script}: {done}"
         return done
@@ -186,11 +186,11 @@ class Target:
 
 def ssh(where, command):
     """Run a command over a connection of plain ssh that shares nothing with any play's; return what it prints."""
-    words = ["ssh", *SSH.split(), "-o", "ConnectTimeout=3", "-i", KEY, where, command]
-    return subprocess.run(words, check=False, capture_output=True, text=True, timeout=20).stdout
+    words = ["ssh", *SSH.split(), "-o", "ConnectTimeout=10", "-i", KEY, where, command]
+    return subprocess.run(words, check=False, capture_output=True, text=True, timeout=200).stdout
 
 
-def soon(happened, seconds=10):
+def soon(happened, seconds=100):
     """Wait until something is so; return whether it came to be in time."""
     end = time.monotonic() + seconds
     while not happened():

@@ -54,7 +54,7 @@ class Run:
     def only(self):
         """Wait for the end; return what became of the one task."""
         try:
-            self._process.wait(90)
+            self._process.wait(900)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"ansible-playbook hung\n{self.output}") from None
@@ -64,7 +64,7 @@ class Run:
         assert len(found) == 1, f"{found}\n{self.output}"
         return found[0]
 
-    def until(self, happened, seconds=30):
+    def until(self, happened, seconds=300):
         """Wait for a moment; the run must not end before it."""
         end = time.monotonic() + seconds
         while not happened():
@@ -152,5 +152,5 @@ class Controller:
                 run.kill()
         for path in self._folder.glob("cp/*"):
             words = ["ssh", "-F", "/dev/null", "-O", "exit", "-o", f"ControlPath={path}", "x"]
-            subprocess.run(words, check=False, capture_output=True, timeout=10)
+            subprocess.run(words, check=False, capture_output=True, timeout=100)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -23,22 +23,22 @@ def hold(target, controller, timeout):
 
 
 def test_timer_s_service_rolls_back_now(target, controller):
-    run = hold(target, controller, 60)
+    run = hold(target, controller, 300)
     target.run("systemctl start portknock-guard.service")
-    assert soon(target.is_as_before, 3)
+    assert soon(target.is_as_before)
     event = run.only()
     assert event.kind == "failed" and event.result["rolled_back"], event
-    assert event.result["guard"]["seconds"] < 60 and target.lets_in()
+    assert event.result["guard"]["seconds"] < 300 and target.lets_in()
     assert soon(target.is_tidy), target.leftovers()
 
 
 def test_rollback_undoes_it_now(target, controller):
-    run = hold(target, controller, 60)
+    run = hold(target, controller, 300)
     assert target.out(f"sh {RUN}/rollback") == "The change was rolled back: somebody on the host asked for it.\n"
     assert target.is_as_before() and not target.guards()
     event = run.only()
     assert event.kind == "failed" and event.result["rolled_back"], event
-    assert "somebody on the host asked for it" in event.result["msg"] and event.result["guard"]["seconds"] < 60
+    assert "somebody on the host asked for it" in event.result["msg"] and event.result["guard"]["seconds"] < 300
     assert target.out(f"sh {RUN}/status") == "The change was rolled back: somebody on the host asked for it.\n"
     wrong = target.run(f"sh {RUN}/rollback --now", check=False)
     assert wrong.returncode == 2 and wrong.stderr.startswith("usage: ")

@@ -34,14 +34,14 @@ def test_confirmed_change_leaves_no_process(bare, docker_ssh):
     assert event.kind == "ok" and event.result["changed"] and not event.result["rolled_back"], event
     assert (event.result["guard"]["agent"], event.result["guard"]["state"]) == ("process", "confirmed")
     assert not bare.is_as_before()
-    assert soon(lambda: not bare.guards(), 3), bare.guards()
+    assert soon(lambda: not bare.guards()), bare.guards()
 
 
 @pytest.mark.parametrize("controller_lives", [True, False])
 def test_unconfirmed_change_is_undone_whether_or_not_its_controller_lives(bare, controller_lives):
     controller = controller_by(DEAF_SSH, bare)
     try:
-        run = controller.start(AFTER, persist=False, guard_timeout=6)
+        run = controller.start(AFTER, persist=False, guard_timeout=15)
         run.until(bare.waits)
         assert "guard.zip wait" in bare.guards() and not bare.is_as_before()
         if not controller_lives:
@@ -54,4 +54,4 @@ def test_unconfirmed_change_is_undone_whether_or_not_its_controller_lives(bare, 
     finally:
         controller.close()
     assert bare.last()["outcome"] == "rolled_back"
-    assert soon(lambda: not bare.guards(), 3), bare.guards()
+    assert soon(lambda: not bare.guards()), bare.guards()

@@ -36,7 +36,7 @@ def runs():
 
 @pytest.mark.parametrize("title", HOSTS)
 def test_host(runs, title, capfd):
-    said, _nothing = runs[title].communicate(timeout=900)
+    said, _nothing = runs[title].communicate(timeout=7000)
     with capfd.disabled():
         print(f"\n{title}:\n{said}")
     assert runs[title].returncode == 0 and " passed" in said

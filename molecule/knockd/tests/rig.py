@@ -37,7 +37,7 @@ OURS = (
     "/usr/local/sbin/portknock-addresses",
 )
 IN_RUN = "/run/portknock/knockd.conf /run/systemd/system/knockd.service.d"
-PATIENCE = 4
+PATIENCE = 40
 """Seconds in which a daemon that is restarted listens again, on a machine that has other work."""
 
 ENDS = ("ok", "failed", "unreachable")
@@ -109,7 +109,7 @@ class Machine(Target):
         """Return whether a port is ``open`` or ``shut`` to the machine beside it, and to a knock from there."""
         words = ["docker", "exec", "-i", f"{self.name}-client", "python3", "-", address or self.address, str(port)]
         done = subprocess.run(
-            [*words, *map(str, steps)], input=_VISIT, check=True, capture_output=True, text=True, timeout=30
+            [*words, *map(str, steps)], input=_VISIT, check=True, capture_output=True, text=True, timeout=300
         )
         return " ".join(done.stdout.split())
 
@@ -121,7 +121,7 @@ class Machine(Target):
 
     def shut(self, address=""):
         """Have the door shut to the machine beside it, and no knock begun."""
-        assert soon(lambda: self.client_finds(7007, CLOSE, address) == "shut shut", 2 * WINDOW)
+        assert soon(lambda: self.client_finds(7007, CLOSE, address) == "shut shut", 20 * WINDOW)
 
     # The daemon
 
@@ -189,7 +189,7 @@ class Operator(Controller):
         done = subprocess.run(
             [PLAYBOOK, "-i", folder / "inventory.json", CHECKOUT / "playbooks" / playbook, *words],
             cwd=folder, env=self._environment(folder), check=False, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200,
         )  # fmt: skip
         self._keep(done.stdout)
         recap = _RECAP.search(done.stdout)

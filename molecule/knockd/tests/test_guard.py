@@ -58,7 +58,7 @@ def start_cut_off(served, operator, timeout):
 
 def test_knock_that_never_arrives_is_rolled_back(served, operator):
     state = served.daemon()
-    run = start_cut_off(served, operator, timeout=5)
+    run = start_cut_off(served, operator, timeout=15)
     # The new daemon runs, from where no boot finds it.
     assert served.argv()[2].startswith("/run/portknock/") and served.listens()
     result = check_rolled_back(served, state, run.only())
@@ -74,7 +74,7 @@ def test_daemon_that_does_not_come_up_is_rolled_back_at_once(served, operator):
     state = served.daemon()
     served.run(_FAILING)
     try:
-        event = operator.apply(options(doors=OTHER_DOORS), guard_timeout=60).only()
+        event = operator.apply(options(doors=OTHER_DOORS), guard_timeout=300).only()
     finally:
         served.run("mv /usr/sbin/knockd.whole /usr/sbin/knockd; systemctl restart knockd.service")
     assert event.kind == "failed" and "knockd does not listen" in event.result["msg"], event
@@ -84,7 +84,7 @@ def test_daemon_that_does_not_come_up_is_rolled_back_at_once(served, operator):
 
 def test_reboot_in_the_window_brings_the_old_daemon(served, operator):
     state = served.daemon()
-    run = start_cut_off(served, operator, timeout=60)
+    run = start_cut_off(served, operator, timeout=300)
     assert served.listens() and served.daemon() != state
     # It could not come in any more: its knocks go elsewhere.
     run.kill()

@@ -29,7 +29,7 @@ def test_no_process_has_a_step_among_its_words(served, operator, tmp_path):
         assert served.opens_to()
     finally:
         served.run("rm -f /run/watched")
-        watch.wait(timeout=20)
+        watch.wait(timeout=200)
     seen = (tmp_path / "seen").read_text(encoding="utf-8", errors="replace")
     assert f"knockd -c {CONFIG}" in seen and "knockd -c /run/portknock/" in seen and "systemctl restart" in seen
     assert lines_with_a_step(seen) == []

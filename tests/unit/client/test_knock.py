@@ -65,7 +65,7 @@ def bound(kind):
     """A socket on a free port, as what a knock meets."""
     opened = socket.socket(socket.AF_INET, kind)
     opened.bind((HOST, 0))
-    opened.settimeout(2)
+    opened.settimeout(20)
     return opened
 
 

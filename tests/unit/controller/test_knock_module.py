@@ -35,7 +35,7 @@ def run(check=False, **options):
     data = json.dumps({"ANSIBLE_MODULE_ARGS": dict(arguments, _ansible_check_mode=check)})
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, ":".join(sys.path)], input=data, capture_output=True, text=True,
-        timeout=60, check=False, env=dict(os.environ, LC_ALL="C"),
+        timeout=600, check=False, env=dict(os.environ, LC_ALL="C"),
     )  # fmt: skip
     assert done.stdout, done.stderr
     assert steps_in(STEPS, done.stdout + done.stderr) == []
@@ -46,7 +46,7 @@ def udp_step():
     """Return a socket, and the step that reaches it."""
     opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     opened.bind((HOST, 0))
-    opened.settimeout(3)
+    opened.settimeout(30)
     return opened, "{0}/udp".format(opened.getsockname()[1])
 
 

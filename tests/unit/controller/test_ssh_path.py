@@ -198,7 +198,7 @@ def test_a_wrapper_that_does_not_know_g_leaves_the_options(script, text):
     began = time.monotonic()
     connection = connection_to("192.0.2.8", ssh_executable=script("wrapper", text), port=2201, remote_user="root")
     assert ssh_path(connection, 1) == SshPath("192.0.2.8", 2201, "any", "root")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
 
 
 def test_an_executable_that_is_not_there_leaves_the_options(tmp_path):
@@ -270,7 +270,7 @@ def receivers(count):
     for _number in range(count):
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         opened.bind((HOST, 0))
-        opened.settimeout(2)
+        opened.settimeout(20)
         found.append(opened)
     return found
 
@@ -281,7 +281,7 @@ def test_the_jump_host_knocks(jump):
     listener = socket.socket()
     listener.bind((HOST, 0))
     listener.listen(5)
-    listener.settimeout(2)
+    listener.settimeout(20)
     steps = [(opened.getsockname()[1], kind) for opened, kind in ((first, "udp"), (listener, "tcp"), (second, "udp"))]
     began = time.monotonic()
     with first, second, listener:
@@ -344,10 +344,13 @@ def test_the_users_own_proxy_command_is_run(jump):
 )
 def test_a_jump_host_that_does_not_knock_says_why(script, tmp_path, text, reason):
     wrapper = script("ssh", text.format(empty=tools(tmp_path / "empty", "sh")))
+    limit = 1 if "no answer" in reason else 30
     began = time.monotonic()
     with pytest.raises(KnockError, match=reason):
-        knock_via_jump(connection_to("h", ssh_executable=wrapper), PLAIN._replace(jump="j"), [(17005, "udp")], 0.01, 1)
-    assert time.monotonic() - began < 10
+        knock_via_jump(
+            connection_to("h", ssh_executable=wrapper), PLAIN._replace(jump="j"), [(17005, "udp")], 0.01, limit
+        )
+    assert time.monotonic() - began < 50
 
 
 def test_bash_gives_a_silent_port_up_and_goes_on():
@@ -363,8 +366,8 @@ def test_bash_gives_a_silent_port_up_and_goes_on():
     steps = [(listener.getsockname()[1], "tcp"), (receiver.getsockname()[1], "udp")]
     text = jump_script(HOST, steps, 0.1).partition("#-- bash\n")[2]
     began = time.monotonic()
-    done = subprocess.run(["bash"], input=text, capture_output=True, text=True, timeout=20, check=False)
-    assert time.monotonic() - began < 10
+    done = subprocess.run(["bash"], input=text, capture_output=True, text=True, timeout=200, check=False)
+    assert time.monotonic() - began < 50
     assert done.stdout == "portknock: sent\n"
     assert len(receiver.recv(9)) == 1
     for opened in (*kept, receiver, listener):

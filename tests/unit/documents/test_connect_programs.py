@@ -30,7 +30,7 @@ class Door:
         self._steps = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _step in range(2)]
         self._listener = socket.socket()
         for opened in [*self._steps, self._listener]:
-            opened.settimeout(20)
+            opened.settimeout(200)
             opened.bind((HOST, 0))
         self.steps = ["{0}/udp".format(opened.getsockname()[1]) for opened in self._steps]
         self.port = self._listener.getsockname()[1]
@@ -66,7 +66,7 @@ class Door:
 
     def greet(self):
         """Let somebody in and say who we are; return the connection and when it came."""
-        assert self._listens.wait(20), self.heard
+        assert self._listens.wait(200), self.heard
         opened, _peer = self._listener.accept()
         came = time.monotonic()
         opened.sendall(BANNER)
@@ -94,7 +94,7 @@ def connect(program, door, engine, tmp_path):
             said = taken_over(ours) if program == "py" else ours.recv(100)
             opened.close()
             process.stdin.close()
-            process.wait(20)
+            process.wait(200)
         finally:
             process.kill()
     return said, came
@@ -102,7 +102,7 @@ def connect(program, door, engine, tmp_path):
 
 def taken_over(ours):
     """Return what comes over the connection that was handed over."""
-    ours.settimeout(20)
+    ours.settimeout(200)
     descriptors = array.array("i")
     _data, extra, _flags, _where = ours.recvmsg(1, socket.CMSG_SPACE(descriptors.itemsize))
     descriptors.frombytes(extra[0][2])

@@ -809,7 +809,7 @@ class Watched:
     def run(self, word):
         names = {name.upper(): str(self.directory / name) for name in ("shown", "changes", "asked", "routes")}
         words = ["/bin/sh", str(self.directory / "script"), word]
-        subprocess.run(words, env=dict(os.environ, **names), check=True, timeout=20)
+        subprocess.run(words, env=dict(os.environ, **names), check=True, timeout=200)
 
     def restarts(self):
         return self.read("asked").splitlines()

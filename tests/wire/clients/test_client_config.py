@@ -74,7 +74,7 @@ class Person:
     def run(self, *words, check=True, **environment):
         """Run a command as this person; return the finished process."""
         return self.controller.namespace.run(
-            *words, check=check, timeout=60, env=clean_environment(HOME=str(self.home), **environment)
+            *words, check=check, timeout=600, env=clean_environment(HOME=str(self.home), **environment)
         )
 
     @property
@@ -166,7 +166,7 @@ def test_a_master_knocks_once_for_many(person, counter, program):
             person.controller.namespace.words(
                 *person.ssh_words, *[word for option in options for word in ("-o", option)], "target", "echo in"
             ),
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=60, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=600, check=False,
         )  # fmt: skip
         assert done.stdout == b"in\n"
     assert counter.take() == (1, 1)
@@ -191,7 +191,7 @@ def test_a_wrong_knock_ends_and_says_so(rig, person, program):
     rig.target.apply(dict(DOOR, knock=["18000", "14000"]))
     began = time.monotonic()
     done = person.ssh(check=False)
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 400
     assert done.returncode == 255
     assert re.search(r"^portknock: port 22 of \S+ did not open with [2-9]\d? knock", done.stderr, re.M), done.stderr
     assert "refused" in done.stderr
@@ -203,7 +203,7 @@ def test_several_at_once_do_not_disturb_each_other(person, counter, program):
     person.run_playbook(program=program)
     words = person.controller.namespace.words(*person.ssh_words, "target", "echo in")
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) for _number in range(4)]
-    assert [process.communicate(timeout=60)[0] for process in running] == [b"in\n"] * 4
+    assert [process.communicate(timeout=600)[0] for process in running] == [b"in\n"] * 4
     assert counter.take() == (4, 4)
 
 
@@ -260,5 +260,7 @@ def test_the_lines_that_the_readme_shows(rig, tool):
     assert len(found) == 1
     rig.target.apply(door("7144", "2791/udp", "9318", opens=(2222,)))
     assert rig.client.probe(2222) != OPEN
-    done = rig.client.namespace.run("bash", "-c", found[0].replace("192.0.2.11", TARGET[IPV4]), check=False, timeout=60)
+    done = rig.client.namespace.run(
+        "bash", "-c", found[0].replace("192.0.2.11", TARGET[IPV4]), check=False, timeout=600
+    )
     assert rig.client.probe(2222) == OPEN, (done.stdout, done.stderr)

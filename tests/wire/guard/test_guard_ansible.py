@@ -9,7 +9,7 @@ import contextlib
 import pytest
 from rig import faults
 from rig.controller import MODULE, MULTIPLEX, PING, Controller, knock_task
-from rig.guard import ALLOW, DOOR, KNOCK, NEW, OLD, TIMEOUT, Case
+from rig.guard import ALLOW, DOOR, KNOCK, LONG, NEW, OLD, TIMEOUT, Case
 from rig.jump import OTHER
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
@@ -57,7 +57,7 @@ def test_become(rig, controller, ali, method, pipelining, end):
     case = Case(rig, controller)
     variables = dict(ali, **BECOME[method], ansible_pipelining=pipelining)
     with faults.way_blocked(rig, 7000) if end == OLD else contextlib.nullcontext():
-        run = case.apply(run={"hosts": {"target": variables}}, guard_timeout=8)
+        run = case.apply(run={"hosts": {"target": variables}}, guard_timeout=8 if end == OLD else LONG)
         case.check(end, run)
     if end == OLD:
         case.check_next({"hosts": {"target": variables}})
@@ -66,7 +66,7 @@ def test_become(rig, controller, ali, method, pipelining, end):
 @pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "files"])
 def test_root(rig, controller, pipelining):
     case = Case(rig, controller)
-    case.check(NEW, case.apply(run={"hosts": {"target": {"ansible_pipelining": pipelining}}}))
+    case.check(NEW, case.apply(guard_timeout=LONG, run={"hosts": {"target": {"ansible_pipelining": pipelining}}}))
     case.check_door()
 
 
@@ -84,7 +84,9 @@ def test_another_port(rig, controller, how):
         assert refused.kind == "failed"
         assert "2200" in refused.result["msg"]
         case.check_target(OLD)
-        run = case.apply(door(*KNOCK, name="high", opens=("2190-2210",)), run={"hosts": {"target": variables}})
+        run = case.apply(
+            door(*KNOCK, name="high", opens=("2190-2210",)), guard_timeout=LONG, run={"hosts": {"target": variables}}
+        )
         case.check(NEW, run)
         assert run.only().result["guard"]["knocked"] == "high"
         assert run.only().result["guard"]["proof"].endswith("2200")
@@ -94,7 +96,9 @@ def test_another_port(rig, controller, how):
 def test_over_ipv6(rig, controller, end):
     case = Case(rig, controller)
     with faults.way_blocked(rig, 3100) if end == OLD else contextlib.nullcontext():
-        run = case.apply(run={"hosts": {"target": {"ansible_host": TARGET[IPV6]}}})
+        run = case.apply(
+            guard_timeout=LONG if end == NEW else TIMEOUT, run={"hosts": {"target": {"ansible_host": TARGET[IPV6]}}}
+        )
         case.check(end, run, family=IPV6)
     if end == NEW:
         assert "fd77::2" in run.only().result["guard"]["proof"]
@@ -113,7 +117,7 @@ def test_through_a_jump_host(rig, controller, jump, where):
         controller.configure(f"IdentityFile {controller.key}", f"Host {TARGET[IPV4]}\n    ProxyCommand {proxy}")
     else:
         variables = {"ansible_ssh_common_args": f'-o ProxyCommand="{proxy}"'}
-    run = case.apply(run={"hosts": {"target": variables}}, guard_timeout=20)
+    run = case.apply(run={"hosts": {"target": variables}}, guard_timeout=LONG)
     case.check(NEW, run)
     assert OTHER[IPV4] in run.only().result["guard"]["proof"]
     assert run.only().result["guard"]["knocked"] == "ssh"
@@ -142,7 +146,9 @@ def test_a_master_of_the_users_own(rig, controller, end):
     assert len(masters) == 1
     with faults.way_blocked(rig, 7000) if end == OLD else contextlib.nullcontext():
         run = controller.play(
-            knock_task(DOOR, guard_timeout=TIMEOUT), dict(PING, ignore_errors=True), environment=environment
+            knock_task(DOOR, guard_timeout=TIMEOUT if end == OLD else LONG),
+            dict(PING, ignore_errors=True),
+            environment=environment,
         )
         case.check(end, run)
 
@@ -150,7 +156,7 @@ def test_a_master_of_the_users_own(rig, controller, end):
 def test_no_multiplexing_at_all(rig, controller):
     case = Case(rig, controller)
     environment = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config} -o ControlMaster=no -o ControlPath=none"}
-    case.check(NEW, case.apply(run={"environment": environment}))
+    case.check(NEW, case.apply(guard_timeout=LONG, run={"environment": environment}))
 
 
 def test_a_blank_in_the_control_path(rig, controller):
@@ -158,7 +164,7 @@ def test_a_blank_in_the_control_path(rig, controller):
     folder = controller.folder / "c p"
     folder.mkdir()
     environment = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config} {MULTIPLEX} -o 'ControlPath=\"{folder}/%C\"'"}
-    case.check(NEW, case.apply(run={"environment": environment}))
+    case.check(NEW, case.apply(guard_timeout=LONG, run={"environment": environment}))
     controller.namespace.run(
         "ssh", "-O", "exit", "-o", f'ControlPath="{folder}/%C"', "-F", "/dev/null", "root@10.77.0.1"
     )
@@ -185,9 +191,9 @@ def two_doors():
     return [{"doors": [], "allow": ALLOW}, {"doors": [DOOR], "allow": []}]
 
 
-def looped(**more):
+def looped(timeout=LONG, **more):
     """Return a task that applies one ruleset after the other."""
-    options = {"doors": "{{ item.doors }}", "allow": "{{ item.allow }}", "guard_timeout": TIMEOUT}
+    options = {"doors": "{{ item.doors }}", "allow": "{{ item.allow }}", "guard_timeout": timeout}
     return dict(knock_task(**options), loop=two_doors(), **more)
 
 
@@ -207,7 +213,7 @@ def test_a_loop_whose_last_turn_cuts_off(rig, controller):
     """The turns before stay."""
     case = Case(rig, controller)
     with faults.way_blocked(rig, 7000):
-        run = controller.play(looped())
+        run = controller.play(looped(TIMEOUT))
     turns = [event for event in run.events if event.kind.startswith("item")]
     assert [event.kind for event in turns] == ["item ok", "item failed"], run.output
     assert turns[1].result["rolled_back"] is True
@@ -300,7 +306,8 @@ def test_for_another_host(rig, controller, keywords, end):
     if "delegate_to" in keywords:
         hosts = dict(reversed(hosts.items()))
     with faults.way_blocked(rig, 7000) if end == OLD else contextlib.nullcontext():
-        run = controller.play(dict(knock_task(DOOR, guard_timeout=TIMEOUT), **keywords), hosts=hosts)
+        timeout = TIMEOUT if end == OLD else LONG
+        run = controller.play(dict(knock_task(DOOR, guard_timeout=timeout), **keywords), hosts=hosts)
         event = next(event for event in run.events if event.task == MODULE)
         assert event.kind == ("ok" if end == NEW else "failed"), run.output
         assert event.result["rolled_back"] is (end == OLD)
@@ -347,7 +354,7 @@ def test_a_door_to_another_one(rig, controller):
     case.check_next()
     rig.client.knock(*KNOCK)
     new = door(7500, "9600/udp", 3500)
-    run = controller.play(PING, knock_task(new, guard_timeout=TIMEOUT), {"name": "after", "ansible.builtin.ping": {}})
+    run = controller.play(PING, knock_task(new, guard_timeout=LONG), {"name": "after", "ansible.builtin.ping": {}})
     event = run.only()
     assert event.result["guard"]["state"] == "confirmed", run.output
     assert run.only(task="after").kind == "ok"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from rig import faults
-from rig.guard import DOOR, EITHER, NEW, OLD, REFUSED, TIMEOUT, Case
+from rig.guard import DOOR, EITHER, LONG, NEW, OLD, REFUSED, TIMEOUT, Case
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.target import COMMANDS, FAMILIES, door
@@ -290,7 +290,9 @@ def test_cell(rig, controller, cell):
 
 def started(case, cell):
     """Run the change with its fault to its end."""
-    options = dict({"doors": [DOOR], "guard_timeout": 30 if cell.patient else TIMEOUT}, **(cell.options or {}))
+    options = dict(
+        {"doors": [DOOR], "guard_timeout": LONG if cell.patient or cell.end == NEW else TIMEOUT}, **(cell.options or {})
+    )
     how = dict(start=True, run={"hosts": {"target": cell.variables or {}}}, **options)
     if cell.window is None:
         return case.apply(**how).wait()

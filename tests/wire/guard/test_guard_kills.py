@@ -11,7 +11,7 @@ import time
 import pytest
 from rig import faults
 from rig.controller import Controller
-from rig.guard import DOOR, EITHER, KNOCK, NEW, OLD, TIMEOUT, Case
+from rig.guard import DOOR, EITHER, KNOCK, LONG, NEW, OLD, TIMEOUT, Case
 from rig.shown import steps_in
 from rig.target import door
 
@@ -98,7 +98,7 @@ def test_the_next_run_finishes_what_a_killed_module_left(rig, controller):
     """It need not wait for the deadline."""
     case = Case(rig, controller)
     with faults.restore_that(rig, "sleep 2", ["ipv6"]):
-        run = case.apply(start=True, guard_timeout=120)
+        run = case.apply(start=True, guard_timeout=LONG)
         run.until(lambda: faults.is_loading(rig))
         run.kill(signal.SIGKILL)
         faults.send(rig, "KILL", faults.processes(rig, "AnsiballZ_knock_ruleset"))
@@ -109,7 +109,7 @@ def test_the_next_run_finishes_what_a_killed_controller_left(rig, controller):
     """The same controller sees that its earlier run is gone."""
     case = Case(rig, controller)
     with case.waiting():
-        run = case.apply(start=True, guard_timeout=120)
+        run = case.apply(start=True, guard_timeout=LONG)
         run.until(case.applied)
         run.kill(signal.SIGKILL)
         run.wait()
@@ -140,7 +140,7 @@ def test_two_controllers_at_once(rig, controller, core):
     with contextlib.closing(second):
         with case.waiting():
             rig.client.knock(*(7000, "9100/udp", 3100))
-            run = case.apply(start=True, guard_timeout=40)
+            run = case.apply(start=True, guard_timeout=LONG)
             run.until(case.applied)
             owner = faults.pending(rig)["owner"]
             with faults.way_blocked(rig, 7000):
@@ -185,7 +185,7 @@ def test_an_administrator_at_the_console(rig, controller, verb):
     """Who stands at the console ends it with one plain command; the waiting controller is told."""
     case = Case(rig, controller)
     with case.waiting():
-        run = case.apply(start=True, guard_timeout=20)
+        run = case.apply(start=True, guard_timeout=LONG)
         run.until(case.applied)
         said = rig.target.namespace.run("sh", "/run/portknock/status").stdout
         assert "pending" in said
@@ -259,7 +259,7 @@ def test_nothing_is_kept_before_the_confirm(rig, controller):
     two = (DOOR, door(7500, 9500, name="two", opens=(8000,)))
     with case.waiting():
         rig.client.knock(*(7000, "9100/udp", 3100))
-        run = case.apply(*two, start=True, guard_timeout=20)
+        run = case.apply(*two, start=True, guard_timeout=LONG)
         run.until(case.applied)
         now = faults.files(rig)
         assert {path: now[path] for path in case.files} == case.files
@@ -270,10 +270,10 @@ def test_nothing_is_kept_before_the_confirm(rig, controller):
     assert after["/etc/portknock/previous/rules.v4"] == kept
 
 
-def test_fifty_seconds_are_not_needed(rig, controller):
+def test_the_deadline_is_not_waited_for(rig, controller):
     """What is confirmed does not wait: no fixed sleep anywhere on the good path."""
     case = Case(rig, controller)
     begun = time.monotonic()
-    case.check(NEW, case.apply(guard_timeout=50))
-    assert time.monotonic() - begun < 15
-    assert TIMEOUT < 50
+    case.check(NEW, case.apply(guard_timeout=LONG))
+    assert time.monotonic() - begun < LONG / 2
+    assert TIMEOUT < LONG

@@ -25,7 +25,7 @@ def ssh(rig, family, key, *words):
 def gets_in(rig, family, key):
     """Tell whether a new ssh login works."""
     done = subprocess.run(
-        ssh(rig, family, key, "echo", "i-am-in"), capture_output=True, text=True, timeout=30, check=False
+        ssh(rig, family, key, "echo", "i-am-in"), capture_output=True, text=True, timeout=300, check=False
     )
     return done.stdout == "i-am-in\n"
 

@@ -49,7 +49,7 @@ def run(rig, family, knocker, steps):
         six="" if family == IPV4 else "-6",
         steps=" ".join(map(str, steps)),
     )
-    done = rig.client.namespace.run("bash", "-c", line, check=False, timeout=60)
+    done = rig.client.namespace.run("bash", "-c", line, check=False, timeout=600)
     assert done.returncode not in (126, 127), done.stderr
     rig.client.settle()
     return done
@@ -109,7 +109,7 @@ def test_every_way_to_refuse(rig, by, knocker, reject_with):
 def test_opens_with_a_datagram(rig, family, line):
     rig.target.apply(door(*WITH_UDP, opens=(PORT,)))
     line = line.format(host=TARGET[family], six="" if family == IPV4 else "-6", bash="timeout 1 bash -c")
-    done = rig.client.namespace.run("bash", "-c", line, check=False, timeout=60)
+    done = rig.client.namespace.run("bash", "-c", line, check=False, timeout=600)
     rig.client.settle()
     assert rig.client.probe(PORT, family) == OPEN, (done.stdout, done.stderr)
 
@@ -125,6 +125,6 @@ def test_as_the_article_types_it(rig, family):
         f"-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i {key} root@{TARGET[family]} echo like a boss"
     )
     done = subprocess.run(
-        rig.client.namespace.words("bash", "-c", line), capture_output=True, text=True, timeout=60, check=False
+        rig.client.namespace.words("bash", "-c", line), capture_output=True, text=True, timeout=600, check=False
     )
     assert done.stdout.endswith("like a boss\n"), done.stdout + done.stderr

@@ -121,7 +121,7 @@ def _under_probes(rig, words, times):
             probes.look()
             # The re-applies want a processor too.
             time.sleep(0.01)
-        out, err = running.communicate(timeout=10)
+        out, err = running.communicate(timeout=100)
     finally:
         running.kill()
         probes.close()

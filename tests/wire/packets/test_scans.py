@@ -119,7 +119,7 @@ def nmap(rig, family, *words):
     """Run nmap from the client and return what it prints."""
     six = ["-6"] if family != IPV4 else []
     return rig.client.namespace.run(
-        "nmap", "-n", "-Pn", "-T5", "--max-retries", "1", *six, *words, TARGET[family], timeout=100
+        "nmap", "-n", "-Pn", "-T5", "--max-retries", "1", *six, *words, TARGET[family], timeout=1000
     ).stdout
 
 

@@ -79,7 +79,7 @@ class Run:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def wait(self, seconds=120):
+    def wait(self, seconds=1200):
         """Wait for the end and return this."""
         try:
             self._process.wait(seconds)
@@ -102,7 +102,7 @@ class Run:
         assert len(found) == 1, f"{task} on {host}: {found}\n{self.output}"
         return found[0]
 
-    def until(self, happened, seconds=30):
+    def until(self, happened, seconds=300):
         """Wait for a moment; the run must not end before it."""
         end = time.monotonic() + seconds
         while not happened():
@@ -231,10 +231,10 @@ class Controller:
         """Open a new connection of plain ssh that shares nothing with the play's; return the finished process."""
         words = ["ssh", "-F", "/dev/null", "-i", self.key, "-p", port]
         for option in ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR",
-                       "ConnectTimeout=3", *options):  # fmt: skip
+                       "ConnectTimeout=10", *options):  # fmt: skip
             words += ["-o", option]
         words += ["-b", bind] if bind else []
-        return self.namespace.run(*words, f"{user}@{host}", *(command or ["echo in"]), check=False, timeout=30)
+        return self.namespace.run(*words, f"{user}@{host}", *(command or ["echo in"]), check=False, timeout=300)
 
     def gets_in(self, **options):
         """Tell whether a new connection gets in now."""

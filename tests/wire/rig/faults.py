@@ -230,7 +230,7 @@ def read_only(rig, folder):
 def held(rig, path, seconds=None):
     """Hold a lock file of the target within the block, and at most for some seconds."""
     process = rig.target.namespace.start(
-        "flock", path, "sh", "-c", f"echo held; exec sleep {seconds or 60}", stdout=subprocess.PIPE
+        "flock", path, "sh", "-c", f"echo held; exec sleep {seconds or 600}", stdout=subprocess.PIPE
     )
     try:
         assert process.stdout.readline() == b"held\n"
@@ -239,7 +239,7 @@ def held(rig, path, seconds=None):
         if seconds:
             process.wait()
         else:
-            send(rig, "KILL", processes(rig, "sleep 60") + processes(rig, f"flock {path}"))
+            send(rig, "KILL", processes(rig, "sleep 600") + processes(rig, f"flock {path}"))
             process.wait()
         process.stdout.close()
 
@@ -286,7 +286,7 @@ def way_blocked(rig, port, protocol="tcp", only_new=True, families=FAMILIES):
             rig.client.namespace.run(command, "-D", *words, "-j", "DROP")
 
 
-def settled(rig, seconds=30):
+def settled(rig, seconds=300):
     """Wait until no change is pending."""
     end = time.monotonic() + seconds
     while pending(rig):

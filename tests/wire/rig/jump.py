@@ -34,7 +34,7 @@ def jump_host(rig):
         sshd = rig.other.namespace.start(
             "unshare", "--mount", "sh", "-c", JUMP_SSHD, "sh", config, stdout=log, stderr=log
         )
-    for _turn in range(100):
+    for _turn in range(1000):
         if not rig.client.namespace.run("nc", "-z", OTHER[IPV4], "22", check=False).returncode:
             break
         time.sleep(0.05)

@@ -21,7 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNO
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, KERNEL, KNOCKD  # noqa: E402
 
 INTERFACE = "eth0"
-PATIENCE = 20
+PATIENCE = 200
 STRANGER = "192.0.2.1"
 """The source of the packets that tell how far knockd is: no test knocks from there, and no refusal goes there. Refusals to an
 address that is on the wire and answers to nobody wait in the kernel, until it sends none to anyone."""

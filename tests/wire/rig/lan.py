@@ -64,7 +64,7 @@ class Namespace:
         own = [f"--mount={path}mnt", f"--pid={path}pid_for_children"] if self.whole else []
         return ["nsenter", f"--net={path}net"] + own + ["--"] + [str(word) for word in words]
 
-    def run(self, *words, stdin=None, check=True, timeout=120, env=None):
+    def run(self, *words, stdin=None, check=True, timeout=1200, env=None):
         """Run a command inside and return the finished process, output and errors as text."""
         done = subprocess.run(
             self.words(*words), input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL,

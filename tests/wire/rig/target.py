@@ -188,7 +188,7 @@ class Target:
 
     def _wait_for_port(self, port, listening=True):
         line = f":{port:04X} 00000000000000000000000000000000:0000 0A"
-        for _turn in range(100):
+        for _turn in range(1000):
             if (line in self.namespace.read_proc("tcp6")) == listening:
                 return
             threading.Event().wait(0.05)

@@ -42,7 +42,7 @@ def test_ssh_answers_once_somebody_has_knocked(visitor, host):
     assert not visitor.finds_open(22)
     visitor.knock(KNOCK)
     with visitor.connect(22) as session:
-        session.settimeout(5)
+        session.settimeout(50)
         assert session.recv(4) == b"SSH-"
 
 
