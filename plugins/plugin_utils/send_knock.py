@@ -52,7 +52,7 @@ class Knock(NamedTuple):
     """The address to knock at, where it is not the one that ssh connects to."""
     via: str = AUTO
     """Where it is sent from, one of VIA."""
-    engine: str = DEFAULTS["engine"]
+    engine: str = str(DEFAULTS["engine"])
     """What recognises it on the host."""
 
     @property

@@ -119,7 +119,7 @@ def _try_each(
     sockets: Sockets, addresses: Sequence[str], port: int, end: float, speaks_first: bool
 ) -> Tuple[Optional[socket.socket], str, Dict[str, str]]:
     """Try each address once; return (socket, address, {address: reason})."""
-    reasons = {}
+    reasons: Dict[str, str] = {}
     for address in addresses:
         try:
             patience = max(0.1, min(CONNECT_SECONDS, end - sockets.now()))

@@ -43,7 +43,9 @@ _REFUSALS = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EA
 def queues_errors(platform: str = sys.platform, release: Optional[str] = None) -> bool:
     """Tell whether the kernel says which ICMP error ended a TCP connect."""
     found = re.match(r"(\d+)\.(\d+)", release or os.uname()[2])
-    return platform.startswith("linux") and bool(found) and (int(found.group(1)), int(found.group(2))) >= (5, 8)
+    if not found or not platform.startswith("linux"):
+        return False
+    return (int(found.group(1)), int(found.group(2))) >= (5, 8)
 
 
 def local_address(address: str) -> str:

@@ -59,7 +59,7 @@ class Attempt(NamedTuple):
     """What would undo the change on the host, ``systemd`` or ``process``."""
     proof_door: str = ""
     """The door to knock at where the connection needs none, to prove that the host receives knocks; or nothing."""
-    engine: str = DEFAULTS["engine"]
+    engine: str = str(DEFAULTS["engine"])
     """What recognises the knocks once the change is made."""
 
     @property

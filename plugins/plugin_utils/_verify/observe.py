@@ -207,13 +207,13 @@ class Observer:
         pairs = [(door, address) for door in self._spec.doors for address in self._addresses]
         early = [pair for pair in pairs if pair not in self._closed]
         early = self._close(early)
-        waits = [(pair, self._wait_of(*pair)) for pair in early]
-        for door, address in [pair for pair, seconds in waits if seconds is None]:
+        waits = {pair: self._wait_of(*pair) for pair in early}
+        for door, address in [pair for pair, seconds in waits.items() if seconds is None]:
             self._note(door, address, waited="no")
-        waits = [(pair, seconds) for pair, seconds in waits if seconds is not None]
-        if waits:
-            self._network.sleep(max(seconds for _pair, seconds in waits))
-            self._closed += self._look("second", [pair for pair, _seconds in waits])
+        bounded = {pair: seconds for pair, seconds in waits.items() if seconds is not None}
+        if bounded:
+            self._network.sleep(max(bounded.values()))
+            self._closed += self._look("second", list(bounded))
 
     def _close(self, pairs: Sequence[Pair]) -> list[Pair]:
         """Close what has a close knock, which saves the wait; return what is still open."""
