@@ -92,7 +92,6 @@ seealso:
 """
 
 import os
-import re
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.common.text.converters import to_text
@@ -107,10 +106,14 @@ _CONNECTION_LOST = 255
 # All but the last try: where a knock got lost, waiting does not help.
 _SHORT_TIMEOUT = b"ConnectTimeout=4"
 # ssh did not even begin to speak, so nothing can have been run.
-_NEVER_CONNECTED = re.compile(r"ssh: connect to host|Connection timed out during banner exchange")
+_NEVER_CONNECTED = ("ssh: connect to host", "Connection timed out during banner exchange")
 
 Done = tuple[int, bytes, bytes]
 """How ssh ended: its exit code, output and errors."""
+
+
+def _never_connected(text: str) -> bool:
+    return any(message in text for message in _NEVER_CONNECTED)
 
 
 class Connection(ssh.Connection):
@@ -157,10 +160,10 @@ class Connection(ssh.Connection):
             try:
                 done = super()._bare_run(hurried, in_data, sudoable=sudoable, checkrc=checkrc)
             except AnsibleConnectionFailure as error:
-                if not (again and _NEVER_CONNECTED.search(str(error))):
+                if not (again and _never_connected(str(error))):
                     raise
                 continue
-            if not (again and done[0] == _CONNECTION_LOST and _NEVER_CONNECTED.search(to_text(done[2]))):
+            if not (again and done[0] == _CONNECTION_LOST and _never_connected(to_text(done[2]))):
                 break
         return done
 

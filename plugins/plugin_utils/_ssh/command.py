@@ -4,8 +4,7 @@
 
 """The command line that core's ssh connection plugin starts ssh with.
 
-Every task over knock_ssh loads this file anew, so it imports next to nothing. PRIVATE to the collection: it may change at any
-time.
+PRIVATE to the collection: it may change at any time.
 """
 
 from __future__ import annotations

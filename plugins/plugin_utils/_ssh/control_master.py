@@ -13,14 +13,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.command import ssh_command
+# Every task over knock_ssh loads this file anew, so it imports what is only needed now and then where it is needed.
 
 TRUSTED_SECONDS = 5.0
 """Seconds after a command through a control master, in which it is trusted without a test."""
@@ -31,15 +30,15 @@ PROBE_SECONDS = 5.0
 CONTROL_SECONDS = 3.0
 """Seconds that it may take to answer a control command, which needs no network."""
 
-_CONTROL_PATH = re.compile(r'^ControlPath="?([^"]*)"?$')
+_CONTROL_PATH = "ControlPath="
 
 
 def control_path(words: Sequence[bytes | str]) -> str:
     """Return the path of the control socket that an ssh command names, '' where only ssh knows it."""
-    for word in words:
-        found = _CONTROL_PATH.match(os.fsdecode(word))
-        if found:
-            return "" if "%" in found[1] else os.path.expanduser(found[1])
+    for word in map(os.fsdecode, words):
+        if word.startswith(_CONTROL_PATH):
+            path = word[len(_CONTROL_PATH) :].strip('"')
+            return "" if "%" in path else os.path.expanduser(path)
     return ""
 
 
@@ -106,6 +105,8 @@ class ControlMaster:
         return done
 
     def _run(self, *words: str, options: Sequence[str] = (), command: Sequence[str] = (), seconds: float) -> bool:
+        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.command import ssh_command
+
         built = ssh_command(self._connection, *words, self._host, *command)
         given = [word for option in options for word in ("-o", option)]
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):

@@ -4,6 +4,9 @@
 """The connection knock_ssh with an ssh that is made up: which knocks go before it, and how often it is tried."""
 
 import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -12,10 +15,13 @@ pytest.importorskip("ansible", reason="it runs on controllers, and this Python h
 import yaml
 from ansible import constants
 from ansible.errors import AnsibleConnectionFailure
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.connection import ssh
 from ansible_collections.sesame.portknock.plugins.connection import knock_ssh
+from ansible_collections.sesame.portknock.plugins.doc_fragments import ssh_core
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh import control_master
 
 PLUGIN = "knock_ssh_under_test"
 KNOCK = ["17005", "19100/udp"]
@@ -130,3 +136,108 @@ def test_cores_own_retries_know_of_the_knocks_before(end, way):
             run(connection)
     assert run(connection) == DONE
     assert way.steps() == [FIRST, AGAIN]
+
+
+# What every task costs
+
+
+def test_a_task_that_need_not_knock_loads_nothing_of_a_knock():
+    """Every task loads the plugin in a process of its own, and what a collection has is compiled anew each time."""
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1].split(':'); "
+        "from ansible_collections.sesame.portknock.plugins.connection import knock_ssh; "
+        "print(*sorted(name.split('.plugins.')[1] for name in sys.modules if '.portknock.plugins.' in name))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, ":".join(sys.path)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert set(done.stdout.split()) == {
+        "connection", "connection.knock_ssh", "plugin_utils", "plugin_utils._ssh", "plugin_utils._ssh.control_master",
+    }  # fmt: skip
+
+
+def without_versions(value):
+    if isinstance(value, dict):
+        gone = ("version_added", "version_added_collection", "deprecated")
+        return {key: without_versions(item) for key, item in value.items() if key not in gone}
+    return [without_versions(item) for item in value] if isinstance(value, list) else value
+
+
+OTHER = """
+name: x
+options:
+  a:
+    deprecated:
+      why: it is
+
+      alternatives: b
+    type: str
+"""
+
+
+@pytest.mark.parametrize("text", [ssh.DOCUMENTATION, OTHER])
+def test_the_options_of_cores_plugin_without_its_versions(text):
+    found = yaml_load(ssh_core.options_of(text))
+    assert found == {"options": without_versions(yaml_load(text)["options"])}
+    assert found["options"]
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "shared"),
+    [
+        ([b"ssh", b"-o", b"ControlPath=/tmp/cp/x", b"h"], "/tmp/cp/x", True),
+        ([b"ssh", b"-o", b'ControlPath="/tmp/c p/x"', b"h"], "/tmp/c p/x", True),
+        (["ssh", "-o", "ControlPath=~/cp/x", "h"], os.path.expanduser("~/cp/x"), True),
+        ([b"ssh", b"-o", b"ControlPath=/tmp/%C", b"h"], "", True),
+        ([b"ssh", b"h"], "", True),
+        ([b"ssh", b"-o", b"ControlPath=none", b"h"], "none", False),
+        ([b"ssh", b"-o", b'ControlPath="none"', b"h"], "none", False),
+    ],
+)
+def test_the_control_socket_of_a_command(words, path, shared):
+    assert control_master.control_path(words) == path
+    assert control_master.is_shared(words) is shared
+
+
+@pytest.fixture
+def served(way, tmp_path):
+    """A connection with a control master that listens, and the command that goes through it."""
+    path = str(tmp_path / "cp")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(5)
+        yield way.connection(), [b"ssh", b"-o", b"ControlPath=" + path.encode(), b"h", b"true"]
+
+
+def test_a_live_control_master_needs_no_knock_and_no_other_program(served, way, monkeypatch):
+    connection, words = served
+    monkeypatch.setattr(control_master.subprocess, "run", lambda *_words, **_more: fail(AssertionError("another ssh")))
+    control_master.ControlMaster(connection, "192.0.2.7", connection.get_option("control_path_dir")).note_use()
+    for _task in range(3):
+        assert connection._bare_run(words, b"") == DONE
+    assert (way.calls, way.knocks) == (3, [])
+
+
+def test_one_that_was_not_used_for_a_while_is_tried_first(served, way, monkeypatch):
+    connection, words = served
+    tried = []
+
+    def try_it(command, **_more):
+        tried.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(control_master.subprocess, "run", try_it)
+    assert connection._bare_run(words, b"") == DONE
+    assert connection._bare_run(words, b"") == DONE
+    assert [command[-1] for command in tried] == ["true"], "then it is trusted"
+    assert way.knocks == []
+
+
+def test_one_that_hangs_is_ended_and_knocked_past(served, way, monkeypatch):
+    connection, words = served
+    monkeypatch.setattr(
+        control_master.subprocess, "run", lambda words, **_more: subprocess.CompletedProcess(words, 255)
+    )
+    assert connection._bare_run(words, b"") == DONE
+    assert way.steps() == [FIRST]
+    assert not os.path.exists(words[2].decode().partition("=")[2])
