@@ -10,9 +10,14 @@ import pytest
 from rig.bare_host import INTERPRETER
 from rig.controller import Controller
 
-ROLE = {"name": "Role", "ansible.builtin.include_role": {"name": "sesame.portknock.portknock"}}
+ROLE = "sesame.portknock.portknock"
 STEPS = [58391, "61427/udp", 53819]
 DOOR = {"name": "shell", "knock": STEPS, "opens": ["22"], "window": 2}
+FIREWALLD = """[Service]
+ExecStart=/bin/sleep infinity
+[Install]
+WantedBy=multi-user.target
+"""
 ROUND_TRIPS = 2
 """Calls of modules on a host where nothing is to be done: one reads it, the other compares the rules."""
 
@@ -32,9 +37,16 @@ def user(bare_host, core, tmp_path):
     made.close()
 
 
-def play_role(user, **variables):
+def play_role(user, *words, code=0, **variables):
     """Run the role as the playbook site.yml does, from a list of roles, and return the finished run."""
-    run = user.play(play={"roles": ["sesame.portknock.portknock"], "tasks": [], "vars": variables})
+    run = user.play(play={"roles": [ROLE], "tasks": [], "vars": variables}, words=words)
+    assert run.code == code, run.output
+    return run
+
+
+def include_role(user):
+    """Run the role as a task does that includes it, and return the finished run."""
+    run = user.play({"name": "Include the role", "ansible.builtin.include_role": {"name": ROLE}})
     assert run.code == 0, run.output
     return run
 
@@ -51,22 +63,31 @@ def wait_until_closed(user, host):
         assert time.monotonic() < end, "the door stays open"
 
 
+def told(run):
+    """Return what the failed tasks said."""
+    return [event.result["msg"] for event in run.events if event.kind == "failed"]
+
+
 @pytest.mark.every_core
 def test_bare_host(bare_host, user):
     """The first run installs, closes and comes through the door again; the second does nothing; absent takes it out."""
     assert not bare_host.has_command("iptables")
     assert user.gets_in(host=bare_host.address)
 
+    planned = play_role(user, "--check")
+    assert "Would install iptables, iptables-persistent" in planned.output
+    assert "Would enable netfilter-persistent" in planned.output
+    assert not bare_host.has_command("iptables")
+
     first = play_role(user)
     assert changed(first)
     assert bare_host.has_command("iptables-restore")
     assert "PORTKNOCK" in bare_host.rules()
-    enabled = bare_host.run("systemctl", "is-enabled", "netfilter-persistent.service", "portknock.service").stdout
-    assert enabled.split() == ["enabled", "enabled"]
+    assert bare_host.enabled("netfilter-persistent", "portknock") == ["enabled", "enabled"]
     wait_until_closed(user, bare_host)
 
     bare_host.module_calls()
-    second = play_role(user)
+    second = include_role(user)
     assert changed(second) == []
     assert bare_host.module_calls() == ROUND_TRIPS
 
@@ -75,3 +96,35 @@ def test_bare_host(bare_host, user):
     assert "PORTKNOCK" not in bare_host.rules()
     assert user.gets_in(host=bare_host.address)
     assert changed(play_role(user, portknock_state="absent")) == []
+
+
+def test_host_with_another_firewall(bare_host, user):
+    """It is refused, or stopped and disabled; the tags install without writing a rule, and write the rules alone."""
+    bare_host.write("/etc/systemd/system/firewalld.service", FIREWALLD, "0644")
+    bare_host.run("systemctl", "enable", "--now", "--quiet", "firewalld.service")
+
+    refused = play_role(user, code=2)
+    assert [message[:32] for message in told(refused)] == ["firewalld is in use on this host"]
+    assert changed(refused) == []
+    assert not bare_host.has_command("iptables")
+    assert bare_host.enabled("firewalld") == ["enabled"]
+
+    play_role(user, "--tags", "portknock_install", portknock_conflicting_firewall="disable")
+    assert bare_host.enabled("firewalld", "netfilter-persistent") == ["disabled", "enabled"]
+    assert bare_host.run("systemctl", "is-active", "firewalld.service", check=False).stdout == "inactive\n"
+    assert "PORTKNOCK" not in bare_host.rules()
+
+    play_role(user, "--tags", "portknock_ruleset")
+    assert "PORTKNOCK" in bare_host.rules()
+    assert changed(include_role(user)) == []
+
+
+def test_without_become(bare_host, user):
+    """Another user than root reads what is missing, and nothing is done."""
+    bare_host.run("useradd", "--create-home", "ali")
+    bare_host.run("cp", "--recursive", "/root/.ssh", "/home/ali/")
+    bare_host.run("chown", "--recursive", "ali", "/home/ali/.ssh")
+    refused = play_role(user, code=2, ansible_user="ali", ansible_remote_tmp="/tmp/ali")
+    assert [message[:24] for message in told(refused)] == ["Only root can read and w"]
+    assert "become: true" in refused.output
+    assert not bare_host.has_command("iptables")

@@ -15,11 +15,12 @@ from rig.lan import Namespace
 from rig.target import ROOT
 
 HOSTS_SH = ROOT / "bin" / "lib" / "hosts.sh"
+PREFIX = "portknock-role-"
 INTERPRETER = "/usr/local/bin/counting-python"
 _CALLS = "/var/tmp/module-calls"
 # With pipelining one call of a module is one start of the interpreter.
 _COUNTING_PYTHON = f"""#!/bin/sh
-echo call >>{_CALLS}
+echo call >>{_CALLS} 2>/dev/null
 exec /usr/bin/python3 "$@"
 """
 
@@ -37,10 +38,21 @@ def docker_image(name):
     """Within the block a docker daemon runs and has the image; the value is its tag."""
     user = f"wire-role.{os.getpid()}"
     hosts_sh("docker_acquire", user)
+    _remove_leftovers()
     try:
         yield hosts_sh("image_ensure", name)
     finally:
         hosts_sh("docker_release", user)
+
+
+def _remove_leftovers():
+    """Remove the hosts of runs that were killed: the number in a name is the process that made it."""
+    listed = subprocess.run(
+        ["docker", "ps", "--all", "--format", "{{.Names}}"], check=True, capture_output=True, text=True
+    )
+    for name in listed.stdout.split():
+        if name.startswith(PREFIX) and not os.path.exists(f"/proc/{name.rpartition('-')[2]}"):
+            hosts_sh("host_remove", name)
 
 
 class Machine(Namespace):
@@ -61,7 +73,8 @@ class BareHost:
     """A throwaway host; root logs in with a key that was made for it."""
 
     def __init__(self, name, image, folder):
-        """Start the container and wait until it has booted."""
+        """Start the container and wait until it has booted; other runs may have one of the same name."""
+        name = f"{PREFIX}{name}-{os.getpid()}"
         self.name, self.key, self.controller_side = name, folder / "id", Machine()
         self.controller_side.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
         hosts_sh("host_create", name, image)
@@ -80,6 +93,12 @@ class BareHost:
     def has_command(self, name):
         """Tell whether the host has a command."""
         return self.run("sh", "-c", f"command -v {name}", check=False).returncode == 0
+
+    def enabled(self, *services):
+        """Return what systemd says of each service: ``enabled``, ``disabled`` and the like."""
+        return self.run(
+            "systemctl", "is-enabled", *[f"{name}.service" for name in services], check=False
+        ).stdout.split()
 
     def rules(self):
         """Return the live rules of both families."""
