@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import antsibull_nox
 import nox
 
 ROOT = Path(__file__).resolve().parent
@@ -24,6 +25,7 @@ from runner import environments, packages, pythons, sanity, tree  # noqa: E402
 
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "none"
+antsibull_nox.load_antsibull_nox_toml()
 nox.options.sessions = ["unit", "shellcheck", "ruff", "mypy"]
 
 os.environ.update(environments.settings())

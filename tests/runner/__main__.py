@@ -84,6 +84,9 @@ def main() -> int:
         signal.signal(number, interrupted)
     try:
         return 0 if run(stages) else 1
+    except SystemExit:
+        packages.remove_hosts("portknock-role-")
+        raise
     finally:
         release_docker()
         give_back_ownership()

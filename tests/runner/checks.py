@@ -57,6 +57,7 @@ def lint(with_sanity: bool = True) -> list[Check]:
         Check("lint", "ansible-lint, production", "ansible-lint", 1800),
         Check("lint", "antsibull-docs", "docs", 1800),
         Check("lint", "mypy", "mypy", 1800),
+        Check("lint", "files of a collection", "extra-checks", 600),
         Check("lint", "shellcheck", "shellcheck", 600),
         Check("lint", "yamllint", "yamllint", 600),
         Check("lint", "ruff", "ruff", 600),

@@ -34,7 +34,8 @@ CORES = {
     "2.20": ("3.13", "3.12", "3.14"),
     "2.21": ("3.13", "3.12", "3.14"),
 }
-TOOLS = ("nox>=2024.10", "uv>=0.5")
+TOOLS = ("nox>=2024.10", "antsibull-nox>=1,<2")
+UV = "uv>=0.5"
 # The collections that users have beside ours come inside of the package ansible; one of them is used.
 COMMUNITY_PACKAGE = "ansible==11.*"
 UNUSED_DAYS = 60
@@ -108,10 +109,10 @@ def newest_core() -> str:
 def tools() -> Path:
     """Return the virtual environment of nox and uv: the one that pip makes."""
     try:
-        return environment("tools", controller(), list(TOOLS))
+        return environment("tools", controller(), [*TOOLS, UV])
     except subprocess.CalledProcessError:
         print("uv cannot be had: pip makes the virtual environments, which takes longer.", flush=True)
-        return environment("tools", controller(), [TOOLS[0]])
+        return environment("tools", controller(), list(TOOLS))
 
 
 def _run(words: list[str]) -> str:

@@ -5,7 +5,6 @@
 """Debian packages that the checks need on the machine."""
 
 import contextlib
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ from pathlib import Path
 from . import pythons
 
 ROOT = Path(__file__).resolve().parents[2]
-# A command to the package that has it.
-COMMANDS = {"git": "git", "shellcheck": "shellcheck"}
 # Real servers and real knockers for the network namespaces.
 WIRE = (
     "curl", "faketime", "git", "hping3", "iproute2", "ipset", "iptables", "knockd", "netcat-openbsd", "nmap",
@@ -79,6 +76,11 @@ def _no_service_starts() -> Iterator[None]:
         POLICY.unlink()
 
 
-def is_here(command: str) -> bool:
-    """Tell whether the machine has a command."""
-    return bool(shutil.which(command, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"))
+def remove_hosts(prefix: str) -> None:
+    """Remove the throwaway hosts whose names begin so, which a test that was ended in mid-run has left."""
+    if not shutil.which("docker"):
+        return
+    words = ["docker", "ps", "--all", "--format", "{{.Names}}", "--filter", f"name=^/?{prefix}"]
+    done = subprocess.run(words, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    for name in done.stdout.split():
+        hosts_sh("host_remove", name, check=False)

@@ -32,7 +32,7 @@ def _write_get_pip(path: Path) -> None:
     """Write a script that does what get-pip does, with the same release of pip from its wheel."""
     version = path.stem.removeprefix("get_pip_").replace("_", ".")
     wheels = environments.cache() / "pip-wheels"
-    pip: list[str | Path] = [environments.tools() / "bin" / "python", "-m", "pip", "download", "--quiet", "--no-deps"]
+    pip: list[str | Path] = [environments.tools() / "bin" / "python", "-m", "pip", "download", "-qq", "--no-deps"]
     words: list[str | Path] = ["--python-version", "3.11", "--only-binary", ":all:", "-d", wheels, f"pip=={version}"]
     subprocess.run([*pip, *words], check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
