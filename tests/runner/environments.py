@@ -149,7 +149,7 @@ def _make(folder: Path, python: str, wanted: list[str]) -> None:
             "-m",
             "pip",
             "install",
-            "--quiet",
+            "-qq",
             "--disable-pip-version-check",
         ]
         # The pip that Python 3.6 brings is too old to choose wheels well, or the last pip that runs there.
@@ -191,7 +191,7 @@ def posix_collection() -> Path:
                 "-m",
                 "pip",
                 "download",
-                "--quiet",
+                "-qq",
                 "--no-deps",
                 "--only-binary=:all:",
             ]
