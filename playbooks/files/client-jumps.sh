@@ -3,9 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Tells which of the hosts the user's own ssh configuration reaches through another host or program: one host a line.
+# Prints which of the hosts the user's own ssh configuration reaches through another host or program: one host a line.
 # Usage: client-jumps.sh CONFIGURATION OUR_CONFIGURATION HOST...
-# What this playbook wrote is left out of it, or it would answer with what it was told the last time.
+# What this playbook wrote is left out of it, or the answer would be what it wrote the last time.
 
 config=$1 ours=$2
 shift 2

@@ -38,7 +38,7 @@ read_knock() {
     complain "$NAME is not in $HERE/knocks. Run the playbook sesame.portknock.client_config again."
 }
 
-# One address a line; a name where nobody here can look it up, then bash does when it connects.
+# One address a line; a name where it cannot be looked up here; bash then does it when it connects.
 addresses_of() {
     local address kind rest found=""
     if command -v getent >/dev/null; then
@@ -105,7 +105,7 @@ knock() {
     unlock
 } 2>/dev/null
 
-# Connects, waits for the server's first line, tells the shell above, and copies until one side ends.
+# Connects, waits for the server's first line, reports it to the shell above, and copies until one side ends.
 attempt() {
     local line reader
     exec 3<>"/dev/tcp/$1/$PORT" || exit 1
@@ -123,7 +123,7 @@ attempt() {
 } 2>/dev/null
 
 # Returns only if it did not get in.
-enter() {
+connect_to() {
     local turn child
     attempt "$1" <&5 &
     child=$!
@@ -153,7 +153,7 @@ main() {
         knock "$try"
         REASON="refused or not reached"
         for address in $(addresses_of "$HOST"); do
-            enter "$address"
+            connect_to "$address"
         done
         sleep "0.$try"
     done

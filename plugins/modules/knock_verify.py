@@ -35,7 +35,7 @@ attributes:
     support: full
   platform:
     description:
-      - Any that Ansible's controller runs on. From Linux 5.8 on a refusal by ICMP is told from one by a reset.
+      - Any that Ansible's controller runs on. From Linux 5.8 on a refusal by ICMP is distinguished from one by a reset.
     support: full
     platforms: posix
 options:
@@ -221,7 +221,7 @@ rows:
       description: What is seen when the window is over.
       type: str
     state:
-      description: V(ok), V(wrong), or V(unseen) where it cannot be told from here.
+      description: V(ok), V(wrong), or V(unseen) where it cannot be seen from the controller.
       type: str
     note:
       description: What is wrong and what to do, or what else there is to say.

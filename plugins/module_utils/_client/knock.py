@@ -20,7 +20,7 @@ Steps = Sequence[Tuple[int, str]]
 """The steps of a knock: (port, ``tcp`` or ``udp``) pairs."""
 
 PAUSE = 0.1
-"""Seconds between two steps that nobody answers. Measured with three steps over a path that holds a quarter of the packets
+"""Seconds between two steps that are not answered. Measured with three steps over a path that holds a quarter of the packets
 back, by up to 50 ms: of 120 knocks each the door opened to 71 % without a pause, 79 % with 20 ms, 98 % with 50 ms, to all with
 75 ms and more. Held back by up to 100 ms, which is far worse than ordinary paths: 70, 75, 83, 96 %, and to all with 100 ms and
 more. A longer pause would only cost time: what is lost on the way is made up for by a new knock. A door's step_timeout (5 s) is

@@ -36,12 +36,12 @@ _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _MSG_ERRQUEUE = 0x2000
 _ICMP, _ICMPV6 = 2, 3
 _NO_WAY = ("icmp 3/0", "icmp 3/1", "icmp 1/0", "icmp 1/3")
-"""No route, or nobody there: words about the way, not the host's refusal."""
+"""No route, or no such host: reports about the path, not the host's refusal."""
 _REFUSALS = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.ENOPROTOOPT)
 
 
 def queues_errors(platform: str = sys.platform, release: Optional[str] = None) -> bool:
-    """Tell whether the kernel says which ICMP error ended a TCP connect."""
+    """Return whether the kernel says which ICMP error ended a TCP connect."""
     found = re.match(r"(\d+)\.(\d+)", release or os.uname()[2])
     if not found or not platform.startswith("linux"):
         return False

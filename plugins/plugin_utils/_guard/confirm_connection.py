@@ -31,7 +31,7 @@ NO_NETWORK = frozenset(
     "kubectl oc funcd saltstack qubes proxmox_pct_remote proxmox_qemu_agent systemd_machined machinectl vmware_tools "
     "aws_ssm run0".split()
 )
-# What comes first on ssh's command line counts. A dead peer is noticed within six seconds.
+# Of an option that is given twice, ssh takes the first. A dead peer is noticed within six seconds.
 _FRESH = (
     "-o ControlMaster=no -o ControlPath=none -o ControlPersist=no -o ConnectTimeout={0} "
     "-o ServerAliveInterval=2 -o ServerAliveCountMax=3 "
@@ -56,10 +56,10 @@ def bounded(seconds: float) -> Iterator[None]:
         yield
         return
 
-    ours = _TimeUp()
+    time_up = _TimeUp()
 
     def ring(_number: int, _frame: object) -> None:
-        raise ours
+        raise time_up
 
     old_handler = signal.signal(signal.SIGALRM, ring)
     begun = time.monotonic()
@@ -71,7 +71,7 @@ def bounded(seconds: float) -> Iterator[None]:
     try:
         yield
     except _TimeUp as error:
-        if error is not ours:
+        if error is not time_up:
             raise
         _end(_children() - children)
         raise TryError(f"no answer within {seconds:.0f} s") from None

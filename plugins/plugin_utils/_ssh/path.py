@@ -215,7 +215,7 @@ def knock_via_jump(
 
 
 def jump_command(path: SshPath, words: Sequence[str]) -> list[str]:
-    """Return the command that runs ours on the last jump host. Pure.
+    """Return the command that runs the knock's program on the last jump host. Pure.
 
     ssh logs in to a jump host with its configuration alone (``-F``), whatever options the target is given: so do we.
 
@@ -239,10 +239,10 @@ def _through_proxy_jump(jump: str, words: Sequence[str]) -> list[str]:
 
 def _destination(text: str) -> tuple[str, str, str]:
     """Split what ssh takes for a jump host: [user@]host[:port], with or without ssh:// before it."""
-    user, _at, place = text.removeprefix("ssh://").rstrip("/").rpartition("@")
-    found = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+):(\d+)", place)
+    user, _at, target = text.removeprefix("ssh://").rstrip("/").rpartition("@")
+    found = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+):(\d+)", target)
     if not found:
-        return user, place, ""
+        return user, target, ""
     return user, found[1] or found[3], found[2] or found[4] or ""
 
 
@@ -312,7 +312,7 @@ def _run(words: Sequence[str], data: str, seconds: float) -> tuple[int, str, str
     Its output goes to files: a control master that ssh leaves behind would keep a pipe open.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        # In a session of its own it can ask nobody, and is ended with all that it started.
+        # In a session of its own it cannot ask for a password, and is ended with all that it started.
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
         try:
             process.communicate(data.encode(), seconds)

@@ -48,7 +48,7 @@ class HostAddress(NamedTuple):
     interface: str
     """The interface of the host that has the address, '' where that is not known."""
     unseen: str
-    """Why nothing can be told from here, or ''."""
+    """Why nothing can be seen from here, or ''."""
 
 
 class InterfaceAddress(NamedTuple):

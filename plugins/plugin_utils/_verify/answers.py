@@ -36,7 +36,7 @@ def let_in(answer: str, protocol: str, reject_with: str) -> str:
     """Return whether an answer means that the firewall let the packet in: YES, NO or MAYBE.
 
     A host's kernel answers a packet that was let in, and that no process listens for, with a reset, or with
-    port-unreachable for a datagram; what the firewall answers is told by reject_with.
+    port-unreachable for a datagram; what the firewall answers follows from reject_with.
     """
     if answer == OPEN:
         return YES

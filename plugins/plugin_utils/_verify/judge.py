@@ -36,7 +36,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.answers i
 )
 
 OK, WRONG, UNSEEN = "ok", "wrong", "unseen"
-"""What a row says: as it should be, not as it should be, cannot be told from here."""
+"""What a row says: as it should be, not as it should be, cannot be seen from here."""
 
 Seen = Mapping[str, Any]
 
@@ -134,7 +134,7 @@ def _open_without_knock(family: str, context: Context) -> str:
 
 
 def _judge_opening(seen: Seen, door: Door, context: Context) -> Verdict | None:
-    """Return what is wrong or cannot be told about the right knock, or nothing."""
+    """Return what is wrong with the right knock, or cannot be seen of it, or nothing."""
     address = context.addresses[seen["family"]]
     reject_with = context.spec.reject_with
     opened = is_open(seen, "right", reject_with)
@@ -196,7 +196,7 @@ def _judge_counted_knock(seen: Seen, maybe: bool) -> Verdict:
         ))  # fmt: skip
     if any(name.endswith("/udp") for name in seen["right"]):
         note = (
-            "the host counted the knock; whether it lets datagrams in cannot be told, as no process answers behind it"
+            "the host counted the knock; whether it lets datagrams in cannot be seen, as no process answers behind it"
         )
         return Verdict(UNSEEN, note)
     note = "the host counted the right knock and still refuses, or nothing listens there. Run sesame.portknock.site."
@@ -231,9 +231,9 @@ def _judge_closing(seen: Seen, opens: list[str], door: Door, context: Context) -
 def _remarks(seen: Seen, door: Door, context: Context) -> list[str]:
     """Return what there is to say of a door that is right."""
     notes = []
-    deaf = sorted(name for name, answer in seen["right"].items() if answer in (RESET, REFUSED))
-    if deaf:
-        notes.append("nothing listens on " + ", ".join(deaf))
+    silent = sorted(name for name, answer in seen["right"].items() if answer in (RESET, REFUSED))
+    if silent:
+        notes.append("nothing listens on " + ", ".join(silent))
     if door.window > context.longest_wait:
         notes.append(f"its window of {door.window} s is not waited for")
     elif any(name.endswith("/udp") for name in seen["right"]) and set(seen.get("later", {}).values()) == {SILENT}:
@@ -264,8 +264,8 @@ def judge_allowed(answers: Mapping[str, str], wanted: bool, spec: Spec) -> Verdi
         ))  # fmt: skip
     if MAYBE in found:
         return Verdict(UNSEEN, "let in or not: no process answers there")
-    deaf = sorted(name for name, answer in answers.items() if answer != OPEN)
-    return Verdict(OK, "nothing listens on " + ", ".join(deaf) if deaf else "")
+    silent = sorted(name for name, answer in answers.items() if answer != OPEN)
+    return Verdict(OK, "nothing listens on " + ", ".join(silent) if silent else "")
 
 
 def judge_rest(answers: Mapping[str, str], context: Context) -> Verdict:
