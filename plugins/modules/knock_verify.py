@@ -20,6 +20,8 @@ description:
   - The playbook C(sesame.portknock.verify), and the role with C(portknock_verify), run it and show its rows as a table.
 author:
   - sesame.portknock contributors (@sesame)
+extends_documentation_fragment:
+  - sesame.portknock.ruleset
 attributes:
   action:
     description: Looks from the controller.
@@ -44,123 +46,11 @@ options:
       - Seconds. A door with a longer window is not waited for.
     type: int
     default: 30
-  doors:
-    description:
-      - As in M(sesame.portknock.knock_ruleset).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description:
-          - The door's name.
-        type: str
-        required: true
-      knock:
-        description:
-          - The steps of the knock.
-        type: list
-        elements: str
-        required: true
-      opens:
-        description:
-          - The ports that it opens. The ends of ranges are tried, four ports at the most; UDP only where there is no TCP.
-        type: list
-        elements: str
-        required: true
-      window:
-        description:
-          - Seconds for which it is open.
-        type: int
-        default: 15
-      step_timeout:
-        description:
-          - The longest pause between two steps.
-        type: int
-        default: 5
-      sources:
-        description:
-          - Who may knock. Where the controller may not, the door must stay closed to it.
-        type: list
-        elements: str
-        default: []
-      close:
-        description:
-          - The knock that closes it.
-        type: list
-        elements: str
-        default: []
-      once:
-        description:
-          - Whether a knock lets in one connection only. Each look uses one up.
-        type: bool
-        default: false
-  policy:
-    description:
-      - As in M(sesame.portknock.knock_ruleset).
-    type: str
-    choices: [reject, accept]
-    default: reject
-  reject_with:
-    description:
-      - As in M(sesame.portknock.knock_ruleset).
-    type: str
-    choices: [icmp-port-unreachable, tcp-reset, icmp-admin-prohibited, drop]
-    default: icmp-port-unreachable
-  allow:
-    description:
-      - As in M(sesame.portknock.knock_ruleset).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      port:
-        description:
-          - The port or range.
-        type: str
-        required: true
-      protocol:
-        description:
-          - The protocol.
-        type: str
-        choices: [tcp, udp]
-      sources:
-        description:
-          - Whom it is open to.
-        type: list
-        elements: str
-        default: []
-      comment:
-        description:
-          - A remark.
-        type: str
-        default: ""
-  trusted_sources:
-    description:
-      - As in M(sesame.portknock.knock_ruleset). Where the controller is one of them, nothing can be seen from it.
-    type: list
-    elements: str
-    default: []
-  trusted_interfaces:
-    description:
-      - As in M(sesame.portknock.knock_ruleset).
-    type: list
-    elements: str
-    default: [lo]
-  engine:
-    description:
-      - As in M(sesame.portknock.knock_ruleset). V(knockd) is given a moment to open, and a knock more.
-    type: str
-    choices: [iptables, knockd]
-    default: iptables
-  ip_versions:
-    description:
-      - As in M(sesame.portknock.knock_ruleset).
-    type: list
-    elements: str
-    choices: [ipv4, ipv6]
-    default: [ipv4, ipv6]
 notes:
+  - Of O(doors[].opens) the ends of ranges are tried, four ports at the most, UDP only where there is no TCP. A door with
+    O(doors[].sources) that leave the controller out must stay closed to it. With O(doors[].once) each look uses a knock up.
+  - Where the controller is one of O(trusted_sources), nothing can be seen from it.
+  - With O(engine=knockd) the host is given a moment to open, and one knock more.
   - It cannot see past a jump host, nor for a controller that never needs a knock. Such rows say so.
   - Datagrams are seldom answered, so of a door for UDP only the end of the refusals after the knock can be seen.
 seealso:

@@ -50,7 +50,6 @@ TEMPORARY = {
     "layer": (),
     "imports": (),
     "circle": (),
-    "file": ("modules.knock_ruleset",),
     "function": (),
     "class": (),
 }

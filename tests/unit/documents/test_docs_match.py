@@ -28,11 +28,19 @@ def read(*path):
 
 
 def module_options(name):
-    """The options in a module's DOCUMENTATION, without importing it."""
-    tree = ast.parse(read("plugins", "modules", name + ".py"))
-    for node in tree.body:
+    """The options in a module's DOCUMENTATION and in the fragments that it names, without importing any."""
+    found = documentation("modules", name)
+    options = dict(found["options"])
+    for fragment in found.get("extends_documentation_fragment", []):
+        options.update(documentation("doc_fragments", fragment.rpartition(".")[2]).get("options", {}))
+    return options
+
+
+def documentation(folder, name):
+    tree = ast.parse(read("plugins", folder, name + ".py"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and node.targets[0].id == "DOCUMENTATION":
-            return yaml.safe_load(ast.literal_eval(node.value))["options"]
+            return yaml.safe_load(ast.literal_eval(node.value))
     raise AssertionError(name + " has no DOCUMENTATION")
 
 

@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options that say what a ruleset is, for every module that takes them."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Doors, and who needs none."""
+
+    DOCUMENTATION = r"""
+options:
+  doors:
+    description:
+      - The doors - each one a knock, the ports that it opens, and for how long.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - The door's name - a letter, then letters, digits or C(_), at most 16.
+        type: str
+        required: true
+      knock:
+        description:
+          - The steps in their order, 1 to 8 of C(PORT), C(PORT/tcp) or C(PORT/udp).
+          - Steps are secrets. They show in no result, diff or log.
+          - Any port scan opens a door of one step. Steps that a linear scan would hit in order are refused.
+        type: list
+        elements: str
+        required: true
+      opens:
+        description:
+          - The ports that the knock opens, C(PORT), C(PORT/udp) or ranges C(FIRST-LAST).
+        type: list
+        elements: str
+        required: true
+      window:
+        description:
+          - Seconds after the last step in which new connections are let in. Connections that run live on.
+        type: int
+        default: 15
+      step_timeout:
+        description:
+          - The longest pause between two steps, in seconds. With O(engine=knockd) as much time for all pauses together, counted from
+            the first step.
+        type: int
+        default: 5
+      sources:
+        description:
+          - Addresses or networks that may knock. Empty means everyone.
+        type: list
+        elements: str
+        default: []
+      close:
+        description:
+          - An optional knock that shuts the door again for its source, in the same form as O(doors[].knock).
+        type: list
+        elements: str
+        default: []
+      once:
+        description:
+          - Let in one new connection a knock.
+        type: bool
+        default: false
+  policy:
+    description:
+      - V(reject) refuses everything but what is let in.
+      - V(accept) refuses only new connections to the doors' ports.
+    type: str
+    choices: [reject, accept]
+    default: reject
+  reject_with:
+    description:
+      - How packets are refused. V(tcp-reset) is for TCP, the rest then gets port-unreachable.
+      - Translated for IPv6.
+    type: str
+    choices: [icmp-port-unreachable, tcp-reset, icmp-admin-prohibited, drop]
+    default: icmp-port-unreachable
+  allow:
+    description:
+      - Ports that are open without a knock. They never count as a wrong knock.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port:
+        description:
+          - A port, or a range C(FIRST-LAST).
+        type: str
+        required: true
+      protocol:
+        description:
+          - The protocol. C(tcp) if neither this nor the port says it.
+        type: str
+        choices: [tcp, udp]
+      sources:
+        description:
+          - Addresses or networks that are let in. Empty means everyone.
+        type: list
+        elements: str
+        default: []
+      comment:
+        description:
+          - A note that shows in C(iptables -L).
+        type: str
+        default: ""
+  trusted_sources:
+    description:
+      - Addresses and networks that never need a knock. Name one as break-glass.
+    type: list
+    elements: str
+    default: []
+  trusted_interfaces:
+    description:
+      - Interfaces whose packets never need a knock. The loopback interface is always one of them.
+    type: list
+    elements: str
+    default: [lo]
+  ip_versions:
+    description:
+      - The families to manage. IPv6 is left out on a host that does not speak it.
+      - Rules of ours in a family that is not named are taken out.
+    type: list
+    elements: str
+    choices: [ipv4, ipv6]
+    default: [ipv4, ipv6]
+  ipv6_prefix:
+    description:
+      - How many leading bits of an IPv6 source must match its knock, 64 to 128.
+    type: int
+    default: 128
+  engine:
+    description:
+      - Who recognises the knock. V(iptables) is the kernel's recent match, V(knockd) the daemon of that name.
+      - Doors, policy and everything else mean the same with both. knockd only puts a source on the list that the rules look at, so
+        when it dies the doors stay shut, and sessions that run live on.
+      - V(knockd) needs systemd and the package, which the role installs. The daemon is started, proved by a knock, and only then
+        enabled; its own C(/etc/knockd.conf) and its file of options never count.
+      - What the two do differently is in the README of the collection.
+    type: str
+    choices: [iptables, knockd]
+    default: iptables
+"""
