@@ -46,15 +46,6 @@ IO = frozenset(
 
 MOST_LINES, MOST_FUNCTION_LINES, MOST_METHODS = 400, 40, 20
 
-TEMPORARY = {
-    "layer": (),
-    "imports": (),
-    "circle": (),
-    "function": (),
-    "class": (),
-}
-"""Files that do not conform yet, by rule. To be emptied."""
-
 
 def names_of(path):
     return os.path.relpath(path, PLUGINS)[: -len(".py")].replace(os.sep, ".")
@@ -153,19 +144,12 @@ def circle(graph):
 def test_every_file_is_in_a_layer():
     assert len(TREES) > 30
     lost = {name for name in TREES if _level(name) is None and not _within(name, ALONE) and not _is_top(name)}
-    assert lost == set(TEMPORARY["layer"])
+    assert lost == set()
 
 
 def test_imports_go_down():
-    wrong = {
-        (name, other)
-        for name, others in IMPORTS.items()
-        if name not in TEMPORARY["layer"]
-        for other in others
-        if other not in TEMPORARY["layer"] and not may_import(name, other)
-    }
-    assert {pair for pair in wrong if pair not in TEMPORARY["imports"]} == set()
-    assert set(TEMPORARY["imports"]) <= wrong, "no longer needed"
+    wrong = {(name, other) for name, others in IMPORTS.items() for other in others if not may_import(name, other)}
+    assert wrong == set()
 
 
 def test_every_import_of_ours_is_there():
@@ -173,12 +157,7 @@ def test_every_import_of_ours_is_there():
 
 
 def test_no_circle():
-    cut = {
-        name: {other for other in others if (name, other) not in TEMPORARY["circle"]}
-        for name, others in IMPORTS.items()
-    }
-    assert circle(cut) == []
-    assert not TEMPORARY["circle"] or circle(IMPORTS), "no longer needed"
+    assert circle(IMPORTS) == []
 
 
 def test_no_relative_import():
@@ -225,8 +204,7 @@ def _lines(name):
     ],
 )
 def test_nothing_is_too_large(rule, found):
-    assert {name: found(name) for name in TREES if found(name) and name not in TEMPORARY[rule]} == {}
-    assert [name for name in TEMPORARY[rule] if name not in TREES or not found(name)] == [], "no longer needed"
+    assert {name: found(name) for name in TREES if found(name)} == {}, rule
 
 
 # The test of the test

@@ -1,0 +1,122 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An update from the first release: a host that it closed, and a change that it has left pending."""
+
+import contextlib
+import json
+import signal
+import tarfile
+from pathlib import Path
+
+import pytest
+from rig.bare_host import INTERPRETER
+from rig.controller import Controller, cores
+
+RELEASED = Path(__file__).resolve().parents[1] / "released" / "sesame-portknock-1.0.0.tar.gz"
+DOOR = {"name": "shell", "knock": [58391, "61427/udp", 53819], "opens": ["22"], "window": 60}
+OTHER = {"name": "web", "knock": [57113, 59021], "opens": ["8080"]}
+LIST = "/proc/net/xt_recent/pk4_shell"
+SOMEBODY = "192.0.2.77"
+PLAY = {"roles": ["sesame.portknock.portknock"], "tasks": []}
+
+pytestmark = pytest.mark.only("nft")
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory):
+    """The first release, installed for a controller."""
+    folder = tmp_path_factory.mktemp("released")
+    place = folder / "ansible_collections" / "sesame" / "portknock"
+    place.mkdir(parents=True)
+    with tarfile.open(RELEASED) as archive:
+        archive.extractall(place, filter="data")
+    return {"ANSIBLE_COLLECTIONS_PATH": str(folder)}
+
+
+@pytest.fixture
+def user(bare_host, tmp_path):
+    """A user with the newest release of ansible-core: with the older ones the first release did not get through."""
+    made = Controller(bare_host.controller_side, bare_host.key, tmp_path / "controller", cores()[-1])
+    made.variables.update(
+        ansible_host=bare_host.address,
+        ansible_python_interpreter=INTERPRETER,
+        ansible_pipelining=True,
+        ansible_connection="sesame.portknock.knock_ssh",
+        portknock_doors=[DOOR],
+    )
+    yield made
+    made.close()
+
+
+def play_role(user, environment=None, **variables):
+    run = user.play(play=dict(PLAY, vars=variables), environment=environment)
+    assert run.code == 0, run.output
+    return run
+
+
+def changed(run):
+    return [event.task for event in run.events if event.kind == "ok" and event.result.get("changed")]
+
+
+@contextlib.contextmanager
+def session(user, host):
+    """A connection of somebody who works on the host; the value is a function that tells whether it still answers."""
+    path = user.folder / "cp" / "worker"
+    words = ["ssh", "-F", "/dev/null", "-o", f"ControlPath={path}"]
+    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ControlMaster=yes"]
+    user.namespace.run(*words, *options, "-i", user.key, "-N", "-f", f"root@{host.address}")
+    try:
+        yield (
+            lambda: (
+                user.namespace.run(*words, "-o", "ProxyCommand=false", "x", "echo there", timeout=30).stdout
+                == "there\n"
+            )
+        )
+    finally:
+        user.namespace.run(*words, "-O", "exit", "x", check=False)
+
+
+def comments(host):
+    """The comments of our rules, without their ids."""
+    lines = [line for line in host.rules().splitlines() if "PORTKNOCK" in line and line.startswith("-A")]
+    return {line.partition('"portknock:')[2][9:].partition('"')[0] for line in lines}
+
+
+def test_one_change_and_nobody_falls_out(bare_host, user, released):
+    play_role(user, released)
+    old = comments(bare_host)
+    assert old
+    with session(user, bare_host) as answers:
+        bare_host.run("sh", "-c", f"echo +{SOMEBODY} >{LIST}")
+        first = play_role(user)
+        assert [task for task in changed(first) if "knock ruleset" in task], first.output
+        assert len(changed(first)) == 1
+        assert f"src={SOMEBODY} " in bare_host.run("cat", LIST).stdout
+        assert answers()
+    assert comments(bare_host) != old
+    assert changed(play_role(user)) == []
+    assert changed(play_role(user, portknock_state="absent"))
+    assert "PORTKNOCK" not in bare_host.rules()
+
+
+def pending(host):
+    text = host.run("cat", "/run/portknock/pending.json", check=False).stdout
+    return json.loads(text) if text else {}
+
+
+def test_a_change_that_it_left_pending_is_ended_by_its_own_program(bare_host, user, released):
+    play_role(user, released)
+    begun = user.start(
+        play=dict(PLAY, vars={"portknock_doors": [DOOR, OTHER], "portknock_guard_timeout": 600}), environment=released
+    )
+    begun.until(lambda: pending(bare_host).get("state") == "applied")
+    begun.kill(signal.SIGKILL)
+    begun.wait()
+    assert "version" not in pending(bare_host)
+    assert "web" in bare_host.rules()
+    run = play_role(user)
+    assert pending(bare_host) == {}
+    assert "door web" not in bare_host.rules(), run.output
+    assert changed(play_role(user)) == []
