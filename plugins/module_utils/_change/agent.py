@@ -13,9 +13,11 @@ import os
 import select
 import shlex
 import sys
-from typing import Any
+from typing import Any, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.archive import archive
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Record
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Files
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import GUARD_UNIT as UNIT
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM, RUN
@@ -40,7 +42,7 @@ class Agent:
         """Take a Host, and the name of the module whose main() the agent runs; without it nothing can be armed."""
         self._host, self._program = host, program
 
-    def arm(self, record, timeout):
+    def arm(self, record: Record, timeout: int) -> str:
         """Make sure that a change is rolled back after some seconds, whatever becomes of this process.
 
         :param timeout: the seconds.
@@ -59,14 +61,14 @@ class Agent:
         _detach(program + ["wait", record.id])
         return "process"
 
-    def _arm_unit(self, program, record, timeout):
+    def _arm_unit(self, program: List[str], record: Record, timeout: int) -> bool:
         words = [
             self._host.command.find("systemd-run"),
             "--quiet",
             "--collect",
             "--unit=" + UNIT,
             "--description=Port knocking: undoes an unconfirmed change of the ruleset",
-            "--on-active={0}s".format(timeout),
+            f"--on-active={timeout}s",
             "--timer-property=AccuracySec=10ms",
             "--property=Restart=on-failure",
             "--property=RestartSec=1",
@@ -83,21 +85,21 @@ class Agent:
             self._host.systemd.call("reset-failed", UNIT + ".service")
         return False
 
-    def disarm(self, record):
+    def disarm(self, record: Record) -> None:
         """Take the timer away; a waiting process notices by itself that its change is no longer pending."""
         if record.agent == "systemd":
             self._host.systemd.call("stop", UNIT + ".timer")
 
 
-def _scripts(program):
+def _scripts(program: List[str]) -> Files:
     words = " ".join(shlex.quote(word) for word in program)
     return {
-        "{0}/{1}".format(RUN, verb): (_COMMAND.format(what=what, program=words, verb=verb), 0o700)
+        f"{RUN}/{verb}": (_COMMAND.format(what=what, program=words, verb=verb), 0o700)
         for verb, what in _COMMANDS.items()
     }
 
 
-def _detach(words):
+def _detach(words: List[str]) -> None:
     """Start a program that survives the session it was started from, and wait until it says that it runs.
 
     :raises HostError: if it does not within some seconds.
@@ -115,7 +117,7 @@ def _detach(words):
         raise HostError("the process that would undo the change does not start, so nothing was changed.")
 
 
-def _become(words, writer):
+def _become(words: List[str], writer: int) -> None:
     """In the child: leave the session, lose the parent, close what the ssh session waits for, and run."""
     try:
         os.setsid()

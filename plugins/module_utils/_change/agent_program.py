@@ -13,21 +13,26 @@ import os
 import signal
 import sys
 import time
+from typing import Any, Dict, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
 
+Answer = Dict[str, Any]
+"""``outcome`` and more, see guard.Answer."""
+Outcome = Tuple[Answer, bool]
+"""An answer, and whether it is what was asked for."""
 _LOCK_SECONDS = 10
 _STUCK_SECONDS = 30
 _TRIES = 600
 
 
-def main(words):
+def main(words: Sequence[str]) -> int:
     """Do what the command line says; return the exit code: 0 if the change is as was asked for, else 1 (2: usage)."""
     verb = words[0] if words else ""
     flags = {word for word in words[1:] if word.startswith("--")}
@@ -36,7 +41,7 @@ def main(words):
     if "--deadline" in flags:
         actions["rollback"] = _at_deadline
     if verb not in actions or flags - {"--json", "--deadline"}:
-        sys.stderr.write("usage: sh {0}/confirm | sh {0}/rollback | sh {0}/status\n".format(RUN))
+        sys.stderr.write(f"usage: sh {RUN}/confirm | sh {RUN}/rollback | sh {RUN}/status\n")
         return 2
     host = this_host(PlainRunner())
     try:
@@ -47,7 +52,7 @@ def main(words):
     return 0 if good else 1
 
 
-def _say(answer, as_json):
+def _say(answer: Answer, as_json: bool) -> None:
     try:
         sys.stdout.write((MARK + json.dumps(answer) if as_json else _sentence(answer)) + "\n")
         sys.stdout.flush()
@@ -56,7 +61,7 @@ def _say(answer, as_json):
         pass
 
 
-def _sentence(answer):
+def _sentence(answer: Answer) -> str:
     outcome, why = answer.get("outcome"), answer.get("why", "")
     if outcome == CONFIRMED:
         return "The change is confirmed and kept."
@@ -73,13 +78,13 @@ def _sentence(answer):
     return why or "No change is pending, and none was since the host was started."
 
 
-def _confirm(guard, host, name):
+def _confirm(guard: Guard, host: Host, name: str) -> Outcome:
     with host.lock.hold(_LOCK_SECONDS):
         answer = guard.confirm(name, host.processes.session())
     return answer, answer["outcome"] == CONFIRMED
 
 
-def _status(guard, host, name):
+def _status(guard: Guard, host: Host, name: str) -> Outcome:
     record = guard.pending()
     if record is None or (name and record.id != name):
         answer = guard.ended(name)
@@ -94,7 +99,7 @@ def _status(guard, host, name):
     return answer, True
 
 
-def _tidy(guard, host, _name):
+def _tidy(guard: Guard, host: Host, _name: str) -> Outcome:
     """Remove this program, unless something is pending: the last thing of ours that goes."""
     with host.lock.hold(_LOCK_SECONDS):
         if guard.pending() is None:
@@ -102,13 +107,13 @@ def _tidy(guard, host, _name):
     return dict(outcome="tidied"), True
 
 
-def _rollback(guard, host, name):
+def _rollback(guard: Guard, host: Host, name: str) -> Outcome:
     with host.lock.hold(_LOCK_SECONDS):
         answer = guard.undo(name, "somebody on the host asked for it")
     return answer, answer["outcome"] == ROLLED_BACK
 
 
-def _wait(guard, host, name):
+def _wait(guard: Guard, host: Host, name: str) -> Outcome:
     """Wait for the deadline of a change, then roll it back; end at once when it is no longer pending."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     record = guard.pending()
@@ -131,7 +136,7 @@ def _wait(guard, host, name):
     return dict(outcome="ended"), True
 
 
-def _at_deadline(guard, host, name):
+def _at_deadline(guard: Guard, host: Host, name: str) -> Outcome:
     """Roll back, again and again until it works: nobody else will."""
     for _turn in range(_TRIES):
         try:
@@ -147,14 +152,14 @@ def _at_deadline(guard, host, name):
     return dict(outcome="error", why="it could not be rolled back, see the log"), False
 
 
-def _why_now(guard, host):
+def _why_now(guard: Guard, host: Host) -> str:
     """Return why a change is undone: its service may also be started by hand, before the deadline."""
     record = guard.pending()
     early = record is not None and host.clock.monotonic() < record.deadline - 0.5
     return "somebody on the host asked for it" if early else "nobody confirmed it in time"
 
 
-def _report(error):
+def _report(error: Exception) -> None:
     import syslog
 
     sys.stderr.write("portknock: {0}\n".format(error))
@@ -162,7 +167,7 @@ def _report(error):
     syslog.syslog(syslog.LOG_ERR, "rolling back does not work yet, trying again: {0}".format(error))
 
 
-def _end_stuck_run(guard, host, name):
+def _end_stuck_run(guard: Guard, host: Host, name: str) -> None:
     """Kill the run that made the change, if it still holds the lock long after the deadline: it hangs."""
     record = guard.pending()
     if record is None or record.id != name:

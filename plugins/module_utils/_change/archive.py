@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 import zipfile
-from typing import List
+from typing import Any, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 
@@ -59,7 +59,9 @@ def _packages(names: List[str]) -> List[str]:
 def _source(name: str) -> str:
     """Return the source of a module of ours, which may come from a zip file itself."""
     spec = importlib.util.find_spec(name)
-    text = spec.loader.get_source(name) if spec and spec.loader else None
+    # Every loader that Python has for files and zip files can give the source.
+    loader: Any = spec.loader if spec else None
+    text = loader.get_source(name) if loader else None
     if text is None:
         raise HostError("the source of {0} cannot be read, so nothing can be armed to undo the change.".format(name))
     return text

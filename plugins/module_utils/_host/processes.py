@@ -30,7 +30,8 @@ class Processes:
 
     def session(self) -> Session:
         """Return the ssh session this runs in, through sudo and su."""
-        pid, words, server = os.getpid(), [], 0  # type: int, List[str], int
+        pid, server = os.getpid(), 0
+        words: List[str] = []
         for _generation in range(_GENERATIONS):
             if pid <= 1:
                 break

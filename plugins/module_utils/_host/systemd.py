@@ -9,7 +9,7 @@ import os
 from typing import Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command, Result
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNITS, WANTED_UNITS
 
@@ -107,7 +107,7 @@ class Systemd:
         if code and must:
             raise HostError("systemctl {} {} failed: {}".format(verb, " ".join(units), err.strip()))
 
-    def _systemctl(self, verb: str, *units: str):
+    def _systemctl(self, verb: str, *units: str) -> Result:
         return self._command.run([self._command.find("systemctl") or "systemctl", verb, *units])
 
 

@@ -103,7 +103,7 @@ def _command(spec: Any, family: str, directory: str, door: Any, sign: str) -> st
 
 
 def _decoy_sequences(spec: Any) -> List[str]:
-    texts = []  # type: List[str]
+    texts: List[str] = []
     for protocol in sorted({step.protocol for step in steps_in(spec)}):
         ports = decoy_ports(spec, protocol)
         for start in range(0, len(ports), _SEQUENCE):
@@ -112,9 +112,9 @@ def _decoy_sequences(spec: Any) -> List[str]:
 
 
 def is_too_old(said: str) -> bool:
-    """Tell from what ``knockd -V`` says whether it lacks what the configuration needs (start_command_6, since 0.8)."""
+    """Return whether, by what ``knockd -V`` says, it lacks what the configuration needs (start_command_6, since 0.8)."""
     found = re.match(r"knockd (\d+)\.(\d+)", said)
-    return bool(found) and (int(found.group(1)), int(found.group(2))) < (0, 8)
+    return found is not None and (int(found.group(1)), int(found.group(2))) < (0, 8)
 
 
 def config_id(text: str) -> str:

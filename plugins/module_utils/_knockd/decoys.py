@@ -9,7 +9,7 @@ knockd looks at packets to the ports of its own sections alone, so a wrong port 
 
 import hashlib
 import itertools
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, Iterator, List, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ranges
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.sequences import sequences_of
@@ -69,7 +69,7 @@ def _gaps(spec: Any, protocol: str) -> List[Tuple[Tuple[int, int], ...]]:
     It passes those between the two; where it begins again at its end, those around them; and where it goes on with another
     protocol, all behind the one and in front of the other.
     """
-    gaps = set()  # type: Set[Tuple[Tuple[int, int], ...]]
+    gaps: Set[Tuple[Tuple[int, int], ...]] = set()
     for _index, _key, steps in sequences_of(spec.doors):
         for one, other in zip(steps, steps[1:]):
             if protocol not in (one.protocol, other.protocol):
@@ -93,7 +93,7 @@ def steps_in(spec: Any) -> List[Any]:
 
 def _candidates(seed: Any, used: Ranges, low: int, high: int) -> Iterator[int]:
     """Yield different ports from low to high that are not used, in an order that follows from the steps."""
-    seen = set()  # type: Set[int]
+    seen: Set[int] = set()
     for turn in range(_TURNS if used.first_outside(low, high) else 0):
         digest = seed.copy()
         digest.update(f" {low} {high} {turn}".encode("ascii"))

@@ -4,7 +4,7 @@
 
 """The one interface that knockd listens on. Pure."""
 
-from typing import Collection, Dict, Sequence
+from typing import Collection, Dict, List, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
@@ -18,7 +18,7 @@ def default_interfaces(route: str, ipv6_route: str) -> Dict[str, str]:
     :param route: the text of /proc/net/route.
     :param ipv6_route: the text of /proc/net/ipv6_route.
     """
-    found = {}  # type: Dict[str, List[Tuple[int, str]]]
+    found: Dict[str, List[Tuple[int, str]]] = {}
     for line in route.splitlines()[1:]:
         words = line.split()
         if len(words) > 7 and words[1] == words[7] == "00000000" and int(words[3], 16) & _UP:
