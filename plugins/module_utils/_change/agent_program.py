@@ -17,7 +17,12 @@ from typing import Any, Dict, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
+    CONFIRMED,
+    MARK,
+    NOT_CONFIRMED,
+    ROLLED_BACK,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
@@ -156,7 +161,7 @@ def _why_now(guard: Guard, host: Host) -> str:
     """Return why a change is undone: its service may also be started by hand, before the deadline."""
     record = guard.pending()
     early = record is not None and host.clock.monotonic() < record.deadline - 0.5
-    return "somebody on the host asked for it" if early else "nobody confirmed it in time"
+    return "somebody on the host asked for it" if early else NOT_CONFIRMED
 
 
 def _report(error: Exception) -> None:

@@ -25,6 +25,9 @@ MARK = "portknock-guard: "
 ARMED, APPLIED, CONFIRMING, UNDOING = "armed", "applied", "confirming", "undoing"
 CONFIRMED, ROLLED_BACK = "confirmed", "rolled_back"
 
+NOT_CONFIRMED = "nobody confirmed it in time"
+"""Why a change is undone at its deadline. The controller, which reads it, then says why it could not confirm."""
+
 
 class Record(NamedTuple):
     """One change."""

@@ -15,7 +15,12 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
+    CONFIRMED,
+    MARK,
+    NOT_CONFIRMED,
+    ROLLED_BACK,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
@@ -294,7 +299,7 @@ def explain(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str
         )
     if outcome.answer["outcome"] == UNKNOWN:
         state = "The host knows nothing of the change any more: it was restarted, which undoes it too."
-    if why and why != "nobody confirmed it in time":
+    if why and why != NOT_CONFIRMED:
         return f"Rolled back: {why.rstrip('.')}. {state}"
     if outcome.unheard:
         return (

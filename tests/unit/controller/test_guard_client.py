@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 
 IDENT = "0123456789abcdef"
 CONFIRMED = {"outcome": "confirmed", "connection": "192.0.2.7 50001 192.0.2.1 22"}
-LATE = {"outcome": "rolled_back", "undo": "exact", "why": "nobody confirmed it in time", "id": IDENT}
+LATE = {"outcome": "rolled_back", "undo": "exact", "why": _transaction.NOT_CONFIRMED, "id": IDENT}
 STALE = {"outcome": "stale", "connection": "192.0.2.7 50000 192.0.2.1 22"}
 UNKNOWN = {"outcome": "unknown"}
 PENDING = {"outcome": "pending", "owner": "me@here", "age": 31, "left": 0}
