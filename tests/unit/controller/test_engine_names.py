@@ -51,15 +51,14 @@ def test_one_that_is_named_is_found():
     ("path", "option"),
     [
         ("modules/knock.py", "engine"),
-        ("modules/knock_verify.py", "engine"),
-        ("modules/knock_ruleset.py", "engine"),
+        ("doc_fragments/ruleset.py", "engine"),
         ("connection/knock_ssh.py", "knock_engine"),
     ],
 )
 def test_the_documents_offer_the_engines_of_the_table(path, option):
     (text,) = (
         node.value.value
-        for node in tree_of(os.path.join(PLUGINS, path)).body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "DOCUMENTATION"
+        for node in ast.walk(tree_of(os.path.join(PLUGINS, path)))
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "DOCUMENTATION"
     )
     assert yaml.safe_load(text)["options"][option]["choices"] == list(ENGINES)
