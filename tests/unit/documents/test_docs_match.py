@@ -9,6 +9,7 @@ changelog. Reads files only, so that it runs without Ansible.
 """
 
 import ast
+import glob
 import os
 import re
 
@@ -95,6 +96,11 @@ def test_who_recognises_a_knock_is_the_same_question_everywhere(name):
     assert facts_of(one) == facts_of(other)
 
 
+def test_the_connection_takes_the_engines_of_the_module():
+    knock_engine = documentation("connection", "knock_ssh")["options"]["knock_engine"]
+    assert facts_of(knock_engine) == facts_of(module_options("knock_ruleset")["engine"])
+
+
 def test_what_is_decided_of_a_host_takes_the_options_of_the_role():
     role, module = entry_point("main"), module_options("portknock_host")
     assert list(differences(module, {name: role.get(PREFIX + name, {}) for name in module})) == []
@@ -134,3 +140,45 @@ def test_changelog_has_the_version_of_the_collection():
     version = yaml.safe_load(read("galaxy.yml"))["version"]
     assert version in yaml.safe_load(read("changelogs", "changelog.yaml"))["releases"]
     assert "v" + version in read("CHANGELOG.rst")
+
+
+# The map in CONTRIBUTING
+
+BELOW = ("", "plugins/module_utils", "plugins/plugin_utils", "tests", "tests/unit", "tests/wire", "roles/portknock",
+         "tests/unit/host", "tests/unit/iptables", "playbooks", "bin")  # fmt: skip
+"""Where a path that is named in CONTRIBUTING may begin."""
+NOT_IN_THE_TREE = (".cache", "/")
+PLACEHOLDER = re.compile("[A-Z]{4}")
+
+
+def named_paths():
+    words = re.findall(r"`([\w./*-]+)`", read("CONTRIBUTING.md"))
+    paths = [word for word in words if "/" in word or re.search(r"\.(py|yml|toml)$", word)]
+    return sorted({path for path in paths if not path.startswith(NOT_IN_THE_TREE) and not PLACEHOLDER.search(path)})
+
+
+def is_there(path):
+    """Return whether a path is there, below one of the folders or, where it is a name alone, anywhere in them."""
+    tops = [os.path.join(ROOT, top, path) for top in BELOW]
+    if "/" not in path:
+        tops += [os.path.join(ROOT, top, "**", path) for top in ("plugins", "tests", "roles")]
+    return any(glob.glob(top, recursive=True) for top in tops)
+
+
+def test_every_path_in_contributing_is_there():
+    paths = named_paths()
+    assert len(paths) > 50
+    assert [path for path in paths if not is_there(path)] == []
+
+
+@pytest.mark.parametrize("folder", ["module_utils", "plugin_utils"])
+def test_every_file_is_in_the_map(folder):
+    top = os.path.join(ROOT, "plugins", folder)
+    text = read("CONTRIBUTING.md")
+    the_map = text[text.index("## The map") : text.index("## How a change is made")]
+    words = set(re.findall(r"`([\w./]+)`", the_map))
+    names = {os.path.basename(path)[:-3] for path in glob.glob(os.path.join(top, "**", "*.py"), recursive=True)}
+    packages = {os.path.basename(os.path.dirname(path)) + "/" for path in glob.glob(os.path.join(top, "_*", "*.py"))}
+    assert len(names) > 10
+    assert {name for name in names if name not in words and name + ".py" not in words} == set()
+    assert packages <= words
