@@ -108,7 +108,8 @@ class Controller:
         folder = self._folder / str(len(self._runs))
         folder.mkdir()
         inventory = {"all": {"hosts": {"target": self.variables}}}
-        task = {"name": MODULE, MODULE: {**options, **more}}
+        # The deadline is far away, so that no busy machine meets it, unless a test is about it.
+        task = {"name": MODULE, MODULE: {"guard_timeout": 300, **options, **more}}
         play = {"name": "Play", "hosts": "all", "gather_facts": False, "tasks": [task]}
         (folder / "inventory.json").write_text(json.dumps(inventory))
         (folder / "play.json").write_text(json.dumps([play]))

@@ -24,6 +24,8 @@ ROLE = {
         {"name": "shell", "knock": list(KNOCK), "opens": ["22", "7007"], "window": WINDOW, "close": CLOSE},
     ],
     "portknock_allow": [{"port": 7008, "comment": "open to everyone"}],
+    # So long that no machine, however busy, gets there before the change is confirmed.
+    "portknock_guard_timeout": 300,
     "portknock_verify_wait": 5,
 }
 """The role's variables, with ports that cannot be mistaken for another number in a log."""

@@ -99,7 +99,7 @@ def test_controller_that_needs_no_knock_proves_knockd_all_the_same(served, opera
     state = served.daemon()
     change = options(trusted_sources=[trusted], doors=OTHER_DOORS)
     operator.knock_elsewhere(served.client_address())
-    result = check_rolled_back(served, state, operator.apply(change, guard_timeout=5).only())
+    result = check_rolled_back(served, state, operator.apply(change, guard_timeout=15).only())
     assert f"knockd has not heard a knock of {trusted} at door shell" in result["msg"]
     assert result["guard"]["tries"] > 1
     operator.knock_elsewhere("")

@@ -32,6 +32,7 @@ def user(bare_host, core, tmp_path):
         ansible_pipelining=True,
         ansible_connection="sesame.portknock.knock_ssh",
         portknock_doors=[DOOR],
+        portknock_guard_timeout=300,
     )
     yield made
     made.close()

@@ -19,7 +19,10 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path as File
 from typing import NamedTuple
+
+sys.path.insert(0, str(File(__file__).resolve().parents[1]))
 
 from rig.packets import IPV4, IPV6
 
