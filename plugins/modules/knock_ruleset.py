@@ -266,7 +266,7 @@ def run(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
 def _end_other_version(host: Host) -> str:
     if host.filesystem.mode(PENDING) is None:
         return ""
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import end_other_version
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_version
 
     return end_other_version(host)
 
