@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """The errors of the collection. Every one of them is a message for an operator."""
 
 from typing import Any, Dict
@@ -14,11 +12,11 @@ class PortknockError(Exception):
 
 
 class SpecError(PortknockError):
-    """A wish that cannot be granted: names the option's path."""
+    """An option that cannot be as it is: names its path."""
 
-    def __init__(self, option, what):
+    def __init__(self, option: str, what: str) -> None:
         """Take the option's path (``doors[0].knock``) and the sentence about it."""
-        super().__init__("{0}: {1}".format(option, what))
+        super().__init__(f"{option}: {what}")
         self.option = option
         self.what = what
 

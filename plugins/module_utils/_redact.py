@@ -9,11 +9,12 @@ knockd's configuration.
 """
 
 import re
+from typing import Any, Dict, Mapping, Set
 
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
-def without_steps(options):
+def without_steps(options: Mapping[str, Any]) -> Dict[str, Any]:
     """Return a copy of the options in which every step is replaced, for the invocation in a result."""
     shown = dict(options)
     shown["doors"] = [
@@ -28,8 +29,8 @@ SECRET_CHAIN = re.compile(r"^PORTKNOCK_K[1-9][0-9]*$")
 _SECRET_TARGET = re.compile(r" -g PORTKNOCK_(?:[KR][1-9]|FORGET)")
 
 
-def is_secret(chain, text):
-    """Tell whether a rule of ours names ports of knocks."""
+def is_secret(chain: str, text: str) -> bool:
+    """Return whether a rule of the collection names ports of knocks."""
     return bool(SECRET_CHAIN.match(chain) or _SECRET_TARGET.search(text))
 
 
@@ -38,26 +39,30 @@ _NUMBERS = re.compile(
 )
 
 
-def masked(text):
+def masked(text: str) -> str:
     """Return a rule's text with the ports taken out: it has to do with a knock."""
     return _NUMBERS.sub(r"\1\2****", text)
 
 
-def ports_named(text):
+def ports_named(text: str) -> Set[str]:
     """Return the numbers of the ports that a rule's text names, as texts."""
     return {number for found in _NUMBERS.finditer(text) for number in re.findall(r"\d+", found.group(3))}
 
 
-def without_steps_of(err, text):
-    """Return an error of iptables-restore with the ports of knocks in it left out."""
-    steps = set()
+def without_steps_of(err: str, text: str) -> str:
+    """Return an error of iptables-restore with the ports of knocks in it left out.
+
+    :param err: what it said.
+    :param text: what it was to load.
+    """
+    steps: Set[str] = set()
     for line in text.splitlines():
         words = line.split(" ", 2)
         if line.startswith("-") and len(words) == 3 and is_secret(words[1], words[2]):
             steps |= ports_named(words[2])
     if not steps:
         return err
-    number = re.compile(r"(line:? )?\b({0})\b".format("|".join(sorted(steps))))
+    number = re.compile(r"(line:? )?\b(" + "|".join(sorted(steps)) + r")\b")
     return number.sub(lambda found: found.group(0) if found.group(1) else "****", err)
 
 
@@ -66,7 +71,7 @@ _SEQUENCE = re.compile(r"^([ \t]*sequence[ \t]*=[ \t]*).*$", re.M | re.I)
 _CONFIG_ID = re.compile(r"\A(# Written by sesame\.portknock), id [0-9a-f]{16};")
 
 
-def readable_config(text):
+def readable_config(text: str) -> str:
     """Return knockd's configuration with no step, and without its id: a guess at the steps could be checked against that."""
     return _SEQUENCE.sub(r"\1****", _CONFIG_ID.sub(r"\1;", text))
 

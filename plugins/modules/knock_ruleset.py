@@ -171,7 +171,7 @@ findings:
     - kind: lost_effect
       ip_version: ipv4
       rule: -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
-      message: lets everyone in to ports of door ssh; the doors now decide before it, so it lets nobody in there.
+      message: accepts everyone on ports of door ssh; the doors now decide before it, so there it has no effect.
 guard:
   description: How the change was confirmed, or why not.
   returned: when not in check mode

@@ -13,16 +13,16 @@ import re
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file, readable_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import LAYOUTS, wanted_files
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
-    expected_own,
-    read_installed,
+    expected_rules,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.findings import findings as knockd_findings
@@ -216,7 +216,7 @@ def test_the_diff_of_a_plan(options, later, family):
 @given(OPTIONS, st.sampled_from(sorted(LAYOUTS)))
 def test_readable_files(options, layout):
     spec = valid(options)
-    owns = {family: own_rules(spec, family) for family in FAMILIES}
+    owns = {family: build_rules(spec, family) for family in FAMILIES}
     files = wanted_files(spec, owns, LAYOUTS[layout], lambda _path: "")
     texts = [text for text, _mode in files.values() if text]
     assert len(texts) > 6
@@ -225,7 +225,7 @@ def test_readable_files(options, layout):
 
 @given(OPTIONS, st.sampled_from(FAMILIES))
 def test_comments_of_rules(options, family):
-    own = own_rules(valid(options), family)
+    own = build_rules(valid(options), family)
     texts = [own.head, own.doors, own.tail, *(text for rules in own.chains.values() for text in rules)]
     comments = " ".join(comment for text in texts for comment in re.findall(r'--comment "[^"]*"', text))
     assert shown(comments, options) == []
@@ -233,7 +233,7 @@ def test_comments_of_rules(options, family):
 
 @given(OPTIONS, st.sampled_from(FAMILIES))
 def test_every_rule_that_names_a_step_is_masked(options, family):
-    own = own_rules(valid(options), family)
+    own = build_rules(valid(options), family)
     for chain, rules in own.chains.items():
         for text in rules:
             assert shown(readable_rule(chain, text), options) == []
@@ -296,7 +296,7 @@ def test_a_ruleset_that_cannot_be_read(options, family, data):
 def test_drift_and_counters(options, family, random):
     host = FakeIptables("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 80 -j ACCEPT\nCOMMIT\n")
     host.restore(plan_family(host.save(), valid(options), family).change)
-    own = expected_own("", plan_family(host.save(), valid(options), family).now)
+    own = expected_rules("", plan_family(host.save(), valid(options), family).now)
     for rules in host.tables["filter"].chains.values():
         if rules and random.random() < 0.5:
             rules.insert(random.randrange(len(rules)), rules.pop(random.randrange(len(rules))))

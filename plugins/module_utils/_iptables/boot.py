@@ -4,28 +4,29 @@
 
 """What a boot finds of our ruleset: texts that load it alone, the script that looks whether it is there, and its unit. Pure."""
 
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
 
 
-def fallback_text(own):
-    """Return input for ``iptables-restore --noflush`` that puts the rules of an Own into any ruleset, doors first."""
-    lines = ["*filter"] + [":{0} - [0:0]".format(name) for name in own.chains]
-    lines += ["-A {0} {1}".format(name, text) for name, rules in own.chains.items() for text in rules]
-    lines += ["-I INPUT 1 " + own.doors, "-I INPUT 1 " + own.head]
-    lines += ["-A INPUT " + own.tail] if own.tail else []
+def fallback_text(built: BuiltRules) -> str:
+    """Return input for ``iptables-restore --noflush`` that puts the given rules into any ruleset, doors first."""
+    lines = ["*filter"] + [f":{name} - [0:0]" for name in built.chains]
+    lines += [f"-A {name} {text}" for name, rules in built.chains.items() for text in rules]
+    lines += ["-I INPUT 1 " + built.doors, "-I INPUT 1 " + built.head]
+    lines += ["-A INPUT " + built.tail] if built.tail else []
     return "\n".join(lines + ["COMMIT", ""])
 
 
-def closed_text(spec, family):
+def closed_text(spec: Spec, family: str) -> str:
     """Return the plainest rules that keep the doors' ports shut, for a kernel that lacks matches we need."""
     lines = ["*filter", ":PORTKNOCK - [0:0]", "-A PORTKNOCK -i lo -j ACCEPT"]
     for network in spec.trusted_sources:
         if family_of(network) == family:
-            lines.append("-A PORTKNOCK -s {0} -j ACCEPT".format(network))
+            lines.append(f"-A PORTKNOCK -s {network} -j ACCEPT")
     for ports in sorted({ports for door in spec.doors for ports in door.opens}):
         syn = " --syn" if ports.protocol == "tcp" else ""
-        lines.append("-A PORTKNOCK -p {0} -m {0} --dport {1}{2} -j DROP".format(ports.protocol, port_text(ports), syn))
+        lines.append(f"-A PORTKNOCK -p {ports.protocol} -m {ports.protocol} --dport {port_text(ports)}{syn} -j DROP")
     return "\n".join(lines + ["-I INPUT 1 -j PORTKNOCK", "COMMIT", ""])
 
 

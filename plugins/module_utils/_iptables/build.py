@@ -55,7 +55,7 @@ REJECTS = {
 }
 
 
-class Own(NamedTuple):
+class BuiltRules(NamedTuple):
     """The rules of the collection for one family."""
 
     chains: Dict[str, Tuple[str, ...]]
@@ -68,8 +68,8 @@ class Own(NamedTuple):
     """The rule for INPUT that jumps to TAIL, '' under policy ``accept``."""
 
 
-def own_rules(spec: Spec, family: str) -> Own:
-    """Return the Own of a Spec for one family (``ipv4`` or ``ipv6``).
+def build_rules(spec: Spec, family: str) -> BuiltRules:
+    """Return the BuiltRules of a Spec for one family (``ipv4`` or ``ipv6``).
 
     Rules are texts without ``-A CHAIN``, spelled as iptables-save spells them, each with a comment that
     holds its id and says what it is for.
@@ -85,7 +85,7 @@ def own_rules(spec: Spec, family: str) -> Own:
     tail = spec.policy == "reject"
     if tail:
         chains[TAIL] = [RuleParts("", comments.REFUSE_REST, "-j " + REFUSE)]
-    return Own(
+    return BuiltRules(
         chains={name: tuple(with_comment(family, name, *rule) for rule in rules) for name, rules in chains.items()},
         head=_hook(family, comments.HOOK_HEAD, HEAD),
         doors=_hook(family, comments.HOOK_DOORS, DOORS),
@@ -156,4 +156,4 @@ def _allow(allow: Allow, family: str) -> List[RuleParts]:
     return [RuleParts(joined(source, port_match(allow.ports)), meaning, "-j ACCEPT") for source in matches]
 
 
-__all__ = ("Own", "own_rules")
+__all__ = ("BuiltRules", "build_rules")

@@ -6,6 +6,7 @@
 
 import os
 import re
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
@@ -24,10 +25,14 @@ NFT, LEGACY = "nft", "legacy"
 _LEGACY_TABLES = {IPV4: "/proc/net/ip_tables_names", IPV6: "/proc/net/ip6_tables_names"}
 
 
+Run = Callable[[List[Optional[str]], str], Tuple[int, str, str]]
+"""Runs words with a text for standard input; returns exit code, output, errors."""
+
+
 class Iptables:
     """Reads and changes the ruleset of this host."""
 
-    def __init__(self, run, find, read):
+    def __init__(self, run: Run, find: Callable[[str], Optional[str]], read: Callable[[str], str]) -> None:
         """Take the seams.
 
         :param run: function (list of words, text for standard input) to (exit code, output, errors).
@@ -36,11 +41,11 @@ class Iptables:
         """
         self._run, self._find, self._read = run, find, read
 
-    def installed(self, family):
-        """Tell whether the commands for a family are there."""
+    def installed(self, family: str) -> bool:
+        """Return whether the commands for a family are there."""
         return all(self._find(IPTABLES[family] + tail) for tail in ("", "-save", "-restore"))
 
-    def backend(self, save="", family=IPV4):
+    def backend(self, save: str = "", family: str = IPV4) -> str:
         """Return ``nft`` or ``legacy``: what the plain commands talk to.
 
         :param save: what iptables-save printed; its first line says it since 1.8.7, which spares a command.
@@ -51,37 +56,37 @@ class Iptables:
         _code, out, _err = self._run([self._find(IPTABLES[family]), "-V"], "")
         return NFT if "nf_tables" in out else LEGACY
 
-    def save(self, family, counters=False):
+    def save(self, family: str, counters: bool = False) -> str:
         """Return what iptables-save prints of all tables that exist, with packet counters or not; makes and loads none.
 
         :raises HostError: if the command fails.
         """
         code, out, err = self._run([self._find(IPTABLES[family] + "-save")] + (["-c"] if counters else []), "")
         if code:
-            raise HostError("{0}-save failed: {1}. Run it by hand to see why.".format(IPTABLES[family], err.strip()))
+            raise HostError(f"{IPTABLES[family]}-save failed: {err.strip()}. Run it by hand to see why.")
         return out
 
-    def other_backend_rules(self, family, backend):
+    def other_backend_rules(self, family: str, backend: str) -> str:
         """Return the first rule that the other backend holds in a family, or ''."""
         if backend == NFT and not self._read(_LEGACY_TABLES[family]).strip():
             return ""
         if backend == LEGACY and not self._kernel_has_nft():
             return ""
-        other = "{0}-{1}-save".format(IPTABLES[family], LEGACY if backend == NFT else NFT)
+        other = f"{IPTABLES[family]}-{LEGACY if backend == NFT else NFT}-save"
         path = self._find(other)
         if not path:
             return ""
         code, out, _err = self._run([path], "")
         found = re.search(r"^-A (\S+) (.*)$", out, re.M) if code == 0 else None
-        return "{0} shows: {1}".format(other, readable_rule(*found.groups()).strip()) if found else ""
+        return f"{other} shows: {readable_rule(*found.groups()).strip()}" if found else ""
 
-    def _kernel_has_nft(self):
-        """Tell whether nf_tables is in the kernel already: asking for its rules would load it."""
+    def _kernel_has_nft(self) -> bool:
+        """Return whether nf_tables is in the kernel already: asking for its rules would load it."""
         loaded = self._read("/proc/modules")
-        built_in = self._read("/lib/modules/{0}/modules.builtin".format(os.uname().release))
+        built_in = self._read(f"/lib/modules/{os.uname().release}/modules.builtin")
         return not loaded or "nf_tables " in loaded or "/nf_tables.ko" in built_in
 
-    def restore(self, family, text, test=False, flush=False):
+    def restore(self, family: str, text: str, test: bool = False, flush: bool = False) -> None:
         """Load a text with ``iptables-restore --noflush`` in one step, or only test it.
 
         :param flush: put the tables that the text names in the place of those that are there.
@@ -93,15 +98,13 @@ class Iptables:
         code, _out, err = self._run(words, text)
         if code:
             raise HostError(
-                "{0} refused the ruleset, and changed nothing: {1}{2}".format(
-                    command, without_steps_of(err.strip(), text), _failing_line(err, text)
-                )
+                f"{command} refused the ruleset, and changed nothing: {without_steps_of(err.strip(), text)}{_failing_line(err, text)}"
             )
 
-    def probe(self, family, chains):
-        """Load every match and target that our rules use into a chain that nothing jumps to, and drop it.
+    def probe(self, family: str, chains: Mapping[str, Iterable[str]]) -> None:
+        """Load every match and target that the rules use into a chain that nothing jumps to, and drop it.
 
-        :param chains: our chains, name to rules.
+        :param chains: the collection's chains, name to rules.
         :raises HostError: names what this kernel or this iptables does not have.
         """
         samples = sorted(_samples(chains).items())
@@ -116,25 +119,25 @@ class Iptables:
                 )
             )
 
-    def _try_samples(self, family, texts):
+    def _try_samples(self, family: str, texts: Iterable[str]) -> str:
         """Return '' if all texts load, else what iptables-restore said; leaves nothing behind."""
         words = [self._find(IPTABLES[family] + "-restore"), "-w", str(LOCK_SECONDS), "--noflush"]
-        lines = ["*filter", ":{0} - [0:0]".format(PROBE)] + ["-A {0} {1}".format(PROBE, text) for text in texts]
+        lines = ["*filter", f":{PROBE} - [0:0]"] + [f"-A {PROBE} {text}" for text in texts]
         code, _out, err = self._run(words, "\n".join(lines + ["COMMIT", ""]))
         if code:
-            return err.strip() or "exit code {0}".format(code)
-        self._run(words, "*filter\n:{0} - [0:0]\n-X {0}\nCOMMIT\n".format(PROBE))
+            return err.strip() or f"exit code {code}"
+        self._run(words, f"*filter\n:{PROBE} - [0:0]\n-X {PROBE}\nCOMMIT\n")
         return ""
 
 
-def own_lines(save):
-    """Return the lines of a save that are ours, as one text: to see whether they are still what they were."""
+def own_lines(save: str) -> str:
+    """Return the collection's lines of a save as one text, to compare it with a later one."""
     table = save.partition("*filter\n")[2].partition("\nCOMMIT")[0]
     return "\n".join(line for line in table.split("\n") if "PORTKNOCK" in line and line[:1] == "-")
 
 
-def _samples(chains):
-    """Return name to one rule for every match and target used, free of ports, lists and chains of ours."""
+def _samples(chains: Mapping[str, Iterable[str]]) -> Dict[str, str]:
+    """Return name to one rule for every match and target used, free of ports, lists and chains of the collection."""
     samples = {
         "the comment match": "-m comment --comment probe",
         "the conntrack match": "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
@@ -153,7 +156,7 @@ def _samples(chains):
     return samples
 
 
-def _failing_line(err, text):
+def _failing_line(err: str, text: str) -> str:
     found = re.search(r"line:? (\d+)", err)
     lines = text.splitlines()
     if not found or not 0 < int(found.group(1)) <= len(lines):
@@ -162,7 +165,7 @@ def _failing_line(err, text):
     rule = re.match(r"^-[AID] (\S+) (.*)$", line)
     if rule and CHAIN.match(rule.group(1)):
         line = readable_rule(rule.group(1), rule.group(2)).strip()
-    return " (line {0}: {1})".format(found.group(1), line)
+    return f" (line {found.group(1)}: {line})"
 
 
 __all__ = ("LEGACY", "LOCK_SECONDS", "NFT", "PROBE", "Iptables", "own_lines")

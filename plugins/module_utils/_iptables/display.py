@@ -5,51 +5,51 @@
 """Rulesets and rules files as a person reads them, with no step of a knock in them. Pure."""
 
 import re
+from typing import List, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import without_id
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_ours
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import State, is_own_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import is_secret, masked
 
 _DETAILS = re.compile(r" --mask (?:255\.){3}255| --mask (?:ffff:){7}ffff| --rsource")
 
 
-def readable_rule(chain, text):
-    """Return one line for a person: our ids are left out, and ports of knocks."""
+def readable_rule(chain: str, text: str) -> str:
+    """Return one line for a person: without ids of comments, and without ports of knocks."""
     if is_secret(chain, text):
         text = masked(text)
-    return "-A {0} {1}\n".format(chain, _DETAILS.sub("", without_id(text)))
+    shown = _DETAILS.sub("", without_id(text))
+    return f"-A {chain} {shown}\n"
 
 
-def readable(state, foreign):
-    """Return INPUT and our chains as a person reads them, in order, with no knock port."""
-    lines, hooks = [], list(state.hooks)
-    for place, text in enumerate(list(foreign) + [None]):
-        while hooks and hooks[0].place == place:
+def readable(state: State, foreign: Sequence[str]) -> str:
+    """Return INPUT and the collection's chains as a person reads them, in order, with no knock port."""
+    lines: List[str] = []
+    hooks = list(state.hooks)
+    texts: List[Optional[str]] = [*foreign, None]
+    for position, text in enumerate(texts):
+        while hooks and hooks[0].position == position:
             lines.append(readable_rule("INPUT", hooks.pop(0).text))
         if text is not None:
-            lines.append("-A INPUT {0}\n".format(text))
+            lines.append(f"-A INPUT {text}\n")
     for name in sorted(state.chains):
-        lines += [] if state.chains[name] else ["-N {0}\n".format(name)]
+        lines += [] if state.chains[name] else [f"-N {name}\n"]
         lines += [readable_rule(name, text) for text in state.chains[name]]
     return "".join(lines)
 
 
-def readable_file(text):
-    """Return a rules file as a person reads it, with no knock port of ours."""
+def readable_file(text: str) -> str:
+    """Return a rules file as a person reads it, with no knock port of the collection's rules."""
     shown = []
     for line in re.findall(r"[^\n]*\n|[^\n]+", text):
         found = re.match(r"^(?:-A|-I) (\S+) (.*)\n?$", line, re.S)
         if found and CHAIN.match(found.group(1)):
             line = readable_rule(found.group(1), found.group(2).rstrip("\n"))
-        elif found and is_ours(found.group(1), found.group(2)):
+        elif found and is_own_rule(found.group(1), found.group(2)):
             line = without_id(line)
         shown.append(line)
     return "".join(shown)
 
 
-__all__ = (
-    "readable",
-    "readable_file",
-    "readable_rule",
-)
+__all__ = ("readable", "readable_file", "readable_rule")

@@ -10,17 +10,17 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import Fi
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import ruleset_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Ground
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
-    place_of,
+    position_of,
     read_state,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
-    expected_own,
-    read_installed,
+    expected_rules,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import (
     guess_hertz,
@@ -85,21 +85,21 @@ def _inspect_family(family: str, iptables: Iptables, host: Any, now: _Now, repor
     document = parse(iptables.save(family, counters=True), f"the live {family} ruleset")
     table = document.table("filter")
     live = read_state(table)
-    own = expected_own(host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules"), live)
+    own = expected_rules(host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules"), live)
     if own is None and live == ABSENT:
         return report
     spec = read_installed(own.chains if own else live.chains)
     alive = read_installed(live.chains)
     # Rules that let in who has knocked, and none that counts a knock: something else does.
     recognizes = not (alive.doors and not any(door.knock for door in alive.doors))
-    place = place_of(live, DOORS) or 0
+    place = position_of(live, DOORS) or 0
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     return report._replace(
         installed=dict(report.installed, **{PART: recognizes}),
         doors=report.doors + _doors(alive, family, table, now),
         steps=dict(report.steps, **steps),
         drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family)],
-        findings=report.findings + ruleset_findings(document, spec, family, Ground(document, spec), place),
+        findings=report.findings + ruleset_findings(document, spec, family, ForeignRules(document, spec), place),
         facts=dict(report.facts, ip_versions=report.facts["ip_versions"] + [family]),
     )
 

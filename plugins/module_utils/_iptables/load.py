@@ -2,20 +2,30 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """Both families' rulesets changed as one: a transaction of plans, each loaded in one step."""
 
-from typing import NamedTuple
+from typing import Callable, Dict, List, NamedTuple, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, same_ids
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, State, same_ids
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan
 
-Loaded = NamedTuple("Loaded", [("plan", object), ("save", str)])
-"""plan: the Plan for the ruleset as it is afterwards; save: what iptables-save prints then."""
+
+class Loaded(NamedTuple):
+    """What is there after a change."""
+
+    plan: Plan
+    """The Plan for the ruleset as it is now."""
+    save: str
+    """What iptables-save prints now."""
 
 
-def apply_plans(iptables, plans, replan):
+Replan = Callable[[str, str], Plan]
+"""From a family and what iptables-save prints to the Plan for it."""
+
+
+def apply_plans(iptables: Iptables, plans: Sequence[Plan], replan: Replan) -> Dict[str, Loaded]:
     """Load the change of every Plan that has one, and read back that it is there.
 
     Each load is one step that is taken whole or not at all. Before the first one all matches are probed, and
@@ -32,7 +42,8 @@ def apply_plans(iptables, plans, replan):
             iptables.probe(plan.family, plan.then.chains)
         if len(changing) > 1:
             iptables.restore(plan.family, plan.change, test=True)
-    done, after = [], {}
+    done: List[Plan] = []
+    after: Dict[str, Loaded] = {}
     try:
         for plan in changing:
             iptables.restore(plan.family, plan.change)
@@ -43,7 +54,7 @@ def apply_plans(iptables, plans, replan):
     return after
 
 
-def undo_plans(iptables, plans):
+def undo_plans(iptables: Iptables, plans: Sequence[Plan]) -> str:
     """Undo loaded plans, the last one first, and say in a sentence what came of it."""
     failed = []
     for plan in reversed(plans):
@@ -56,7 +67,7 @@ def undo_plans(iptables, plans):
     return "What had been loaded before it was undone." if plans else "Nothing was changed."
 
 
-def _read_back(iptables, plan, replan):
+def _read_back(iptables: Iptables, plan: Plan, replan: Replan) -> Loaded:
     """Return Loaded for the ruleset as it is now.
 
     Where our rules read back as they were written, that is the Plan itself with nothing left to do. Others may
@@ -74,15 +85,15 @@ def _read_back(iptables, plan, replan):
     return Loaded(again, text)
 
 
-def _reads_as(text, state):
-    """Tell whether a save holds just the rules of a State, spelled alike, with its hooks in their places."""
-    found = {}
+def _reads_as(text: str, state: State) -> bool:
+    """Return whether a save holds just the rules of a State, spelled alike, with its hooks in their places."""
+    found: Dict[str, List[str]] = {}
     for line in text.partition("*filter\n")[2].partition("\nCOMMIT")[0].split("\n"):
         if line.startswith(("-A INPUT ", "-A PORTKNOCK")):
             chain, _blank, rule = line[3:].partition(" ")
             found.setdefault(chain, []).append(rule.rstrip())
     rules = found.pop("INPUT", [])
-    indexes = [hook.place + before for before, hook in enumerate(state.hooks)]
+    indexes = [hook.position + before for before, hook in enumerate(state.hooks)]
     in_place = sum("PORTKNOCK" in rule for rule in rules) == len(indexes) and all(
         index < len(rules) and rules[index] == hook.text for index, hook in zip(indexes, state.hooks)
     )

@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """What is kept over a reboot: which files a distribution reads, and what they should hold. Pure.
 
 Debian's netfilter-persistent prints an error and exits 0 for a file that does not load: a green unit and
@@ -12,9 +10,9 @@ fails, so that it is seen.
 """
 
 import re
-from typing import NamedTuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional
 
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Files, Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import (
     BOOT_SCRIPT_TEXT,
@@ -22,11 +20,20 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot im
     closed_text,
     fallback_text,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rules_file import merged_file
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT, DIRECTORY, IPTABLES, UNIT
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, Spec
 
-Layout = NamedTuple("Layout", [("name", str), ("rules", dict)])
+
+class Layout(NamedTuple):
+    """Which files a distribution loads at boot."""
+
+    name: str
+    """Of the family of distributions."""
+    rules: Dict[str, str]
+    """IP version to the path of its rules file."""
+
 
 LAYOUTS = {
     "debian": Layout("debian", {IPV4: "/etc/iptables/rules.v4", IPV6: "/etc/iptables/rules.v6"}),
@@ -38,7 +45,7 @@ _LIKE = {
 }  # fmt: skip
 
 
-def layout_of(os_release):
+def layout_of(os_release: str) -> Layout:
     """Return the Layout for the text of /etc/os-release.
 
     :raises HostError: for a distribution whose rules files are not known.
@@ -53,37 +60,39 @@ def layout_of(os_release):
     )
 
 
-def wanted_files(spec, owns, layout, read):
+def wanted_files(
+    spec: Optional[Spec], built: Mapping[str, BuiltRules], layout: Layout, read: Callable[[str], str]
+) -> Files:
     """Return path to (text, mode) of every file that is to be kept; text None where it is to go.
 
-    :param spec: a Spec, or None where all of ours is to go.
-    :param owns: family to Own for those that are managed; in the files of the others nothing of ours stays.
+    :param spec: a Spec, or None where all files are to be removed.
+    :param built: family to its rules for those that are managed; in the files of the others no such rule stays.
     :param read: function from a path to the file's text, '' where there is none.
     """
-    files = {}
+    files: Files = {}
     for family, path in sorted(layout.rules.items()):
-        own = owns.get(family)
+        rules = built.get(family)
         before = read(path)
-        after = merged_file(before, own, spec, path)
-        if after != before or own:
+        after = merged_file(before, rules, spec, path)
+        if after != before or rules:
             files[path] = (after if after.strip() else None, 0o600)
         command = IPTABLES[family]
-        files["{0}/{1}.rules".format(DIRECTORY, command)] = (fallback_text(own) if own else None, 0o600)
-        files["{0}/{1}.closed".format(DIRECTORY, command)] = (closed_text(spec, family) if own else None, 0o600)
+        files[f"{DIRECTORY}/{command}.rules"] = (fallback_text(rules) if rules else None, 0o600)
+        files[f"{DIRECTORY}/{command}.closed"] = (closed_text(spec, family) if spec and rules else None, 0o600)
     files[BOOT_SCRIPT] = (BOOT_SCRIPT_TEXT if spec else None, 0o755)
     files[UNIT] = (BOOT_UNIT_TEXT if spec else None, 0o644)
     return files
 
 
-def modprobe_text(spec):
+def modprobe_text(spec: Spec) -> str:
     """Return the options that xt_recent is to be loaded with (modprobe.d(5))."""
     return (
         "# Written by sesame.portknock: sources remembered per door and stage, lists for root alone.\n"
-        "options xt_recent ip_list_tot={0} ip_list_perms=0600\n".format(spec.list_size)
+        f"options xt_recent ip_list_tot={spec.list_size} ip_list_perms=0600\n"
     )
 
 
-def list_size_finding(wanted, found, is_module):
+def list_size_finding(wanted: int, found: Optional[int], is_module: bool) -> List[Finding]:
     """Return a list with the Finding that the running kernel remembers less than was asked for, or an empty one.
 
     :param wanted: sources for each list.
@@ -102,7 +111,7 @@ def list_size_finding(wanted, found, is_module):
     return [Finding("list_size", "", "", message)]
 
 
-def saving_services(configs):
+def saving_services(configs: Mapping[str, str]) -> List[Finding]:
     """Return a Finding for each setting that makes the distribution's service write the kernel's rules to its file.
 
     :param configs: path to text of IPTABLES_SERVICE_CONFIGS.

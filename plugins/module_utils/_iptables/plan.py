@@ -8,81 +8,79 @@ Reading downwards is reading the data's way: text of iptables-save, Table, State
 texts for iptables-restore that lead there and back.
 """
 
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules, build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import (
-    readable,
-    readable_file,
-    readable_rule,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import ruleset_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Ground, wanted_state
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, wanted_state
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
+    ABSENT,
+    State,
     foreign_rules,
     named_by_foreign,
-    place_of,
+    position_of,
     read_state,
     transition,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._redact import is_secret
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 
 
-class Plan(
-    NamedTuple(
-        "Plan",
-        [
-            ("family", str),
-            ("now", object),
-            ("then", object),
-            ("change", str),
-            ("undo", str),
-            ("foreign", tuple),
-            ("findings", list),
-            ("document", object),
-        ],
-    )
-):
-    """now, then: States; change, undo: input for ``iptables-restore --noflush``, '' where nothing is to do;
-    foreign: the texts of the foreign rules of INPUT."""
+class Plan(NamedTuple):
+    """What is to be done in one family."""
 
-    __slots__ = ()
+    family: str
+    """``ipv4`` or ``ipv6``."""
+    now: State
+    """The collection's rules as they are."""
+    then: State
+    """The collection's rules as they should be."""
+    change: str
+    """Input for ``iptables-restore --noflush``, '' where nothing is to do."""
+    undo: str
+    """Input for ``iptables-restore --noflush`` that leads back, '' where nothing is to do."""
+    foreign: Tuple[str, ...]
+    """The texts of the foreign rules of INPUT."""
+    findings: List[Finding]
+    """What an operator should know."""
+    document: Document
+    """The ruleset as it is."""
 
-    def before(self):
+    def before(self) -> str:
         """Return what a person reads of the ruleset as it is, with no knock port in it."""
         return readable(self.now, self.foreign)
 
-    def after(self):
+    def after(self) -> str:
         """Return what a person reads of the ruleset as it will be, with no knock port in it."""
         return readable(self.then, self.foreign)
 
 
-def plan_family(save, spec, family, own=None):
+def plan_family(save: str, spec: Optional[Spec], family: str, built: Optional[BuiltRules] = None) -> Plan:
     """Plan one family.
 
     :param save: what iptables-save (or ip6tables-save) printed.
-    :param spec: a Spec, or None to take all of ours out.
+    :param spec: a Spec, or None to remove all rules of the collection.
     :param family: ``ipv4`` or ``ipv6``.
-    :param own: the Own of the Spec, where it has been made already.
-    :raises HostError: if the ruleset cannot be followed or uses our names.
+    :param built: the rules of the Spec, where they have been built already.
+    :raises HostError: if the ruleset cannot be followed or uses the collection's names.
     """
-    document = parse(save, "the live {0} ruleset".format(family))
+    document = parse(save, f"the live {family} ruleset")
     table = document.table("filter")
-    now = read_state(table)
-    foreign = foreign_rules(table)
-    # A chain that a foreign rule names cannot go. It stays, and where it is not ours any more it is empty.
-    kept = {name: () for name in (named_by_foreign(table) if table else ()) if name in now.chains}
-    findings = []
-    if spec is None:
-        then = wanted_state(None, None, now)
-    else:
-        ground = Ground(document, spec)
-        then = wanted_state(own or own_rules(spec, family), ground, now)
-        place = place_of(then, DOORS)
-        findings = ruleset_findings(document, spec, family, ground, place)
-    then = then._replace(chains=dict(kept, **then.chains))
+    now, foreign = read_state(table), foreign_rules(table)
+    then, findings = ABSENT, []
+    if spec is not None:
+        rules = ForeignRules(document, spec)
+        then = wanted_state(built or build_rules(spec, family), rules, now)
+        findings = ruleset_findings(document, spec, family, rules, position_of(then, DOORS) or 0)
+    # A chain that a foreign rule names cannot be removed. It stays, and is emptied where it has no use any more.
+    chains: Dict[str, Tuple[str, ...]] = {
+        name: () for name in (named_by_foreign(table) if table else ()) if name in now.chains
+    }
+    chains.update(then.chains)
+    then = then._replace(chains=chains)
     return Plan(
         family=family,
         now=now,
@@ -95,11 +93,4 @@ def plan_family(save, spec, family, own=None):
     )
 
 
-__all__ = (
-    "Plan",
-    "is_secret",
-    "plan_family",
-    "readable",
-    "readable_file",
-    "readable_rule",
-)
+__all__ = ("Plan", "plan_family")

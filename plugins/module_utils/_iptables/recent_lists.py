@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """What xt_recent remembers, read from the kernel's proc files. Pure.
 
 The kernel prints jiffies since boot (counted from five minutes before zero, include/linux/jiffies.h), not
@@ -13,27 +11,36 @@ puts the newest entry into the recent past.
 
 import ipaddress
 import re
-from typing import NamedTuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Address
 
 HERTZ = (100, 250, 300, 1000)
 _WRAP = 2**32
 _ENTRY = re.compile(r"^src=(\S+) .*?last_seen: (\d+)", re.M)
 
-Entry = NamedTuple("Entry", [("source", str), ("last_seen", int)])
+
+class Entry(NamedTuple):
+    """A source on a list."""
+
+    source: str
+    """Its address as the kernel prints it."""
+    last_seen: int
+    """The jiffies when it was last put on the list."""
 
 
-def read_list(text):
+def read_list(text: str) -> List[Entry]:
     """Return the entries of a list: source address and the jiffies when it was last put on."""
     return [Entry(source, int(stamp)) for source, stamp in _ENTRY.findall(text)]
 
 
-def network_of(source, ipv6_prefix):
+def network_of(source: Address, ipv6_prefix: int) -> Address:
     """Return the address under which a list of the kernel holds a source."""
     bits = 32 if source.version == 4 else ipv6_prefix
-    return ipaddress.ip_network("{0}/{1}".format(source, bits), strict=False).network_address
+    return ipaddress.ip_network(f"{source}/{bits}", strict=False).network_address
 
 
-def guess_hertz(entries, uptime):
+def guess_hertz(entries: Sequence[Entry], uptime: float) -> Optional[int]:
     """Return the jiffies of a second that fit the entries, or None where there are none.
 
     :param uptime: seconds since boot.
@@ -45,15 +52,15 @@ def guess_hertz(entries, uptime):
     return min(HERTZ, key=lambda hertz: ages[hertz])
 
 
-def _age(stamp, hertz, uptime):
+def _age(stamp: int, hertz: int, uptime: float) -> float:
     now = int((uptime - 300) * hertz) % _WRAP
     difference = (now - stamp) % _WRAP
     return (difference - _WRAP if difference > _WRAP // 2 else difference) / float(hertz)
 
 
-def seconds_left(entries, window, uptime, hertz):
-    """Return source to the whole seconds for which the door stays open to it, those already shut left out."""
-    left = {}
+def seconds_left(entries: Iterable[Entry], window: int, uptime: float, hertz: int) -> Dict[str, int]:
+    """Return source to the whole seconds for which the door stays open to it, those already closed left out."""
+    left: Dict[str, int] = {}
     for entry in entries:
         seconds = window - max(0.0, _age(entry.last_seen, hertz, uptime))
         if seconds > 0:

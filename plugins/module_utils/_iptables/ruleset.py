@@ -27,11 +27,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import door_for, lets_in
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT, Iptables, own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import place_of, same_ids
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of, same_ids
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
     layout_of,
@@ -85,7 +85,7 @@ class Ruleset(Part):
             raise HostError(
                 "iptables is not installed on this host. Install it first, the role does that: tag portknock_install."
             )
-        owns = {} if wanted.spec is None else {family: own_rules(wanted.spec, family) for family in wanted.families}
+        owns = {} if wanted.spec is None else {family: build_rules(wanted.spec, family) for family in wanted.families}
         saves = self._saves(installed)
         backend = self._backend(saves, wanted) if installed else NFT
         plans = tuple(_known_spelling(_plan(wanted, owns, *item), wanted.state) for item in saves.items())
@@ -273,7 +273,7 @@ def _door_of(wanted: Wanted, plans: Tuple[Plan, ...]) -> str:
 
 
 def _check_lets_in(plan: Plan, spec: Any, connection: Connection) -> None:
-    table, tail = plan.document.table("filter"), place_of(plan.then, TAIL)
+    table, tail = plan.document.table("filter"), position_of(plan.then, TAIL)
     if not lets_in(table, spec, tail, connection.port, connection.source):
         raise SpecError(
             "doors" if not spec.doors else "policy",

@@ -2,31 +2,31 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """The way back from a change, worked out from the ruleset as it is when it is needed. Pure.
 
 Between a change and its undo others come and go: fail2ban inserts its jump, Docker adds chains. So the undo is no
-text written beforehand, but the transition from what is ours now to what was ours then, with our hooks between the
+text written beforehand, but the transition from the collection's rules now to those before, with its hooks between the
 foreign rules that stand there now.
 """
 
 import difflib
+from typing import Dict, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
+    State,
     foreign_rules,
     named_by_foreign,
     read_state,
     same_ids,
     transition,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Table, parse
 
 _EMPTY = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
 
 
-def undo_text(before, live):
-    """Return input for ``iptables-restore --noflush`` that takes our rules back to what they were, '' for none.
+def undo_text(before: str, live: str) -> str:
+    """Return input for ``iptables-restore --noflush`` that takes the collection's rules back to what they were, '' for none.
 
     :param before: what iptables-save printed before the change.
     :param live: what it prints now.
@@ -36,45 +36,46 @@ def undo_text(before, live):
     return transition(read_state(table), _wanted(before, table), len(foreign_rules(table)))
 
 
-def is_undone(before, live):
-    """Tell whether our rules in a save are again what they were before the change."""
+def is_undone(before: str, live: str) -> bool:
+    """Return whether the collection's rules in a save are again what they were before the change."""
     table = parse(live, "the live ruleset").table("filter")
     return same_ids(read_state(table), _wanted(before, table))
 
 
-def _wanted(before, table):
+def _wanted(before: str, table: Optional[Table]) -> State:
     """Return the State before the change, its hooks placed among the foreign rules of a live table."""
     old_table = parse(before, "the ruleset before the change").table("filter")
     old = read_state(old_table)
     names = named_by_foreign(table) if table else ()
-    kept = {name: () for name in names if name in read_state(table).chains}
-    places = _places(_texts(old_table), _texts(table))
-    hooks = tuple(hook._replace(place=places[hook.place]) for hook in old.hooks)
-    return old._replace(chains=dict(kept, **old.chains), hooks=hooks)
+    chains: Dict[str, Tuple[str, ...]] = {name: () for name in names if name in read_state(table).chains}
+    positions = _positions(_texts(old_table), _texts(table))
+    hooks = tuple(hook._replace(position=positions[hook.position]) for hook in old.hooks)
+    chains.update(old.chains)
+    return old._replace(chains=chains, hooks=hooks)
 
 
-def _texts(table):
+def _texts(table: Optional[Table]) -> List[str]:
     return [rule.text.rstrip() for rule in foreign_rules(table)]
 
 
-def _places(before, live):
-    """Return the place among live rules for each place among the rules before, the one behind the last included.
+def _positions(before: List[str], live: List[str]) -> List[int]:
+    """Return the position among live rules for each position among the rules before, the one behind the last included.
 
     A hook stays in front of the rule that it stood in front of; where that one went, of the next that is left.
     At the end it stays behind the last one that is left.
     """
-    found = {}
+    found: Dict[int, int] = {}
     matcher = difflib.SequenceMatcher(None, before, live, autojunk=False)
     for old, new, size in matcher.get_matching_blocks():
         found.update((old + step, new + step) for step in range(size))
     last = max([new + 1 for new in found.values()] or [len(live)])
-    places = [last]
+    positions = [last]
     for index in reversed(range(len(before))):
-        places.append(found.get(index, places[-1]))
-    return places[::-1]
+        positions.append(found.get(index, positions[-1]))
+    return positions[::-1]
 
 
-def snapshot_text(before):
+def snapshot_text(before: str) -> str:
     """Return input for ``iptables-restore`` that puts the whole filter table back as a save has it.
 
     Only for when the exact undo cannot be loaded: what others changed in the table meanwhile is lost.

@@ -9,27 +9,39 @@ source or interface. A match that is not known counts as "perhaps".
 """
 
 import ipaddress
-from typing import NamedTuple, Optional
+from typing import Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 
-Condition = NamedTuple(
-    "Condition",
-    [
-        ("never", bool),
-        ("sure", bool),
-        ("particular", bool),
-        ("protocols", Optional[frozenset]),
-        ("ports", Optional[tuple]),
-        ("but_ports", bool),
-        ("states", Optional[frozenset]),
-        ("target", str),
-        ("goto", bool),
-    ],
-)
-"""never: matches none of the packets; sure: all that its protocol, ports and states let through;
-particular: only some sources; protocols: those it takes (None: all); ports: ranges of destination ports
-(None: all), or with but_ports all others; states: conntrack states it takes (None: all)."""
+Ranges = Tuple[Tuple[int, int], ...]
+"""Ranges of ports, ends included."""
+
+
+class Condition(NamedTuple):
+    """Which packets a rule matches, and where it sends them."""
+
+    never: bool
+    """Whether it matches none of the packets in question."""
+    sure: bool
+    """Whether it matches all that its protocol, ports and states let through."""
+    particular: bool
+    """Whether it matches only some sources."""
+    protocols: Optional[FrozenSet[str]]
+    """Those it matches: tcp, udp, other. None for all."""
+    ports: Optional[Ranges]
+    """Destination ports it matches. None for all."""
+    but_ports: bool
+    """Whether it matches all ports but those."""
+    states: Optional[FrozenSet[str]]
+    """Conntrack states it matches. None for all."""
+    target: str
+    """What it jumps or goes to, '' for nothing."""
+    goto: bool
+    """Whether it goes to its target, so that it does not come back."""
+
+
+AnyAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+AnyNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 BROAD_PREFIX = {4: 8, 6: 16}
 """A source shorter than this is no particular source: a few such rules are a catch-all in disguise."""
@@ -57,11 +69,17 @@ _HASHLIMIT = frozenset(
 _CHANGES_NOTHING = _SILENT | _HASHLIMIT | _TARGET_OPTIONS
 
 
-def read_condition(text, trusted_interfaces, trusted_sources, source=None, first=True):
+def read_condition(
+    text: str,
+    trusted_interfaces: Iterable[str],
+    trusted_sources: Sequence[AnyNetwork],
+    source: Optional[AnyAddress] = None,
+    first: bool = True,
+) -> Condition:
     """Return the Condition of a rule's text.
 
-    :param trusted_interfaces: names whose packets our head lets in before any of this; ``lo`` is always one.
-    :param trusted_sources: ``ipaddress`` networks whose packets it lets in.
+    :param trusted_interfaces: names whose packets are accepted before any of this; ``lo`` is always one.
+    :param trusted_sources: ``ipaddress`` networks whose packets are, too.
     :param first: whether only first packets of connections are in question, so that their TCP flags are known.
     :param source: an ``ipaddress`` address if the packets in question come from this one alone.
     """
@@ -79,35 +97,39 @@ def read_condition(text, trusted_interfaces, trusted_sources, source=None, first
 class _Reading:
     """What has been read of a rule so far."""
 
-    def __init__(self, interfaces, sources, source, first):
+    def __init__(
+        self, interfaces: FrozenSet[str], sources: Sequence[AnyNetwork], source: Optional[AnyAddress], first: bool
+    ) -> None:
         self.interfaces, self.sources, self.source, self.first = interfaces, sources, source, first
         self.never, self.sure, self.particular = False, True, False
-        self.protocols = self.ports = self.states = None
+        self.protocols: Optional[FrozenSet[str]] = None
+        self.ports: Optional[Ranges] = None
+        self.states: Optional[FrozenSet[str]] = None
         self.but_ports, self.target, self.goto = False, "", False
         # A limit counted per source refuses those that go above it; counted for many at once, or under it, everyone.
         self.per_source = self.above = self.counts_many = False
 
-    def result(self):
+    def result(self) -> Condition:
         self.particular = self.particular or (self.per_source and self.above and not self.counts_many)
         return Condition(
             self.never, self.sure and not self.particular, self.particular, self.protocols, self.ports,
             self.but_ports, self.states, self.target, self.goto,
         )  # fmt: skip
 
-    def perhaps(self):
+    def perhaps(self) -> None:
         self.sure = False
 
-    def only(self, particular):
+    def only(self, particular: bool) -> None:
         """Take note of a match on sources: a particular few, or perhaps everyone."""
         self.sure = False
         self.particular = self.particular or particular
 
-    def fits(self, fits):
+    def fits(self, fits: bool) -> None:
         """Take note of a match that all packets in question fit, or none."""
         self.never = self.never or not fits
 
 
-def _protocol(state, value, _values, negated):
+def _protocol(state: "_Reading", value: str, _values: List[str], negated: bool) -> None:
     name = _PROTOCOL_NUMBERS.get(value, value).lower()
     if name == "all":
         return
@@ -118,14 +140,16 @@ def _protocol(state, value, _values, negated):
     state.protocols = (both - one if "other" not in one else both) if negated else one
 
 
-def _source(state, value, _values, negated):
-    networks = [_network(item) for item in value.split(",")]
-    if state.source is not None and None not in networks:
+def _source(state: "_Reading", value: str, _values: List[str], negated: bool) -> None:
+    read = [_network(item) for item in value.split(",")]
+    networks = [network for network in read if network is not None]
+    complete = len(networks) == len(read)
+    if state.source is not None and complete:
         state.fits(any(state.source in network for network in networks) != negated)
     elif negated:
         state.perhaps()
-    elif any(network is None for network in networks):
-        # A name is one host; a mask with holes in it may be anybody.
+    elif not complete:
+        # A name is one host; a mask with holes in it may be anyone.
         state.only("/" not in value)
     elif all(_inside(network, state.sources) for network in networks):
         state.never = True
@@ -133,18 +157,18 @@ def _source(state, value, _values, negated):
         state.only(all(network.prefixlen >= BROAD_PREFIX[network.version] for network in networks))
 
 
-def _network(text):
+def _network(text: str) -> Optional[AnyNetwork]:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None
 
 
-def _inside(network, trusted):
+def _inside(network: AnyNetwork, trusted: Iterable[AnyNetwork]) -> bool:
     return any(
         other.version == network.version
         and other.prefixlen <= network.prefixlen
-        and other.network_address <= network.network_address <= other.broadcast_address
+        and int(other.network_address) <= int(network.network_address) <= int(other.broadcast_address)
         for other in trusted
     )
 
@@ -154,7 +178,7 @@ _NOT_UNICAST = [
 ]
 
 
-def _destination(state, value, _values, negated):
+def _destination(state: "_Reading", value: str, _values: List[str], negated: bool) -> None:
     network = _network(value)
     if network is not None and network.prefixlen == 0:
         return
@@ -164,22 +188,22 @@ def _destination(state, value, _values, negated):
         state.perhaps()
 
 
-def _interface(state, value, _values, negated):
+def _interface(state: "_Reading", value: str, _values: List[str], negated: bool) -> None:
     if value in state.interfaces:
         state.fits(negated)
     elif value != "+":
         state.perhaps()
 
 
-def _ports(state, value, _values, negated):
+def _ports(state: "_Reading", value: str, _values: List[str], negated: bool) -> None:
     ranges = []
     for item in value.split(","):
         first, _colon, last = item.partition(":")
-        bounds = (_port(first or "0"), _port((last or "65535") if _colon else first))
-        if None in bounds:
+        low, high = _port(first or "0"), _port((last or "65535") if _colon else first)
+        if low is None or high is None:
             state.perhaps()
             return
-        ranges.append(bounds)
+        ranges.append((low, high))
     if state.ports is not None:
         state.perhaps()
         return
@@ -191,17 +215,17 @@ def _ports(state, value, _values, negated):
 SERVICES = {"ssh": 22, "http": 80, "https": 443, "domain": 53, "smtp": 25, "telnet": 23, "ftp": 21, "imaps": 993}
 
 
-def _port(text):
+def _port(text: str) -> Optional[int]:
     return int(text) if text.isdigit() else SERVICES.get(text)
 
 
-def _either_port(state, value, values, negated):
+def _either_port(state: "_Reading", value: str, values: List[str], negated: bool) -> None:
     _ports(state, value, values, negated)
     state.ports = None
     state.perhaps()
 
 
-def _syn(state, _value, _values, negated):
+def _syn(state: "_Reading", _value: str, _values: List[str], negated: bool) -> None:
     _tcp_flags(state, "", ["FIN,SYN,RST,ACK", "SYN"], negated)
 
 
@@ -210,7 +234,7 @@ _KNOWN_FLAGS = frozenset(("SYN", "ACK", "FIN", "RST"))
 _FLAGS = _KNOWN_FLAGS | {"PSH", "URG"}
 
 
-def _tcp_flags(state, _value, values, negated):
+def _tcp_flags(state: "_Reading", _value: str, values: List[str], negated: bool) -> None:
     """A first packet has SYN and none of ACK, FIN and RST; of PSH and URG nothing is known, it opens with them too."""
     _only_tcp(state)
     if len(values) != 2 or not state.first:
@@ -226,32 +250,32 @@ def _tcp_flags(state, _value, values, negated):
         state.fits(not negated)
 
 
-def _only_tcp(state):
+def _only_tcp(state: "_Reading") -> None:
     if state.protocols is None:
         state.protocols = frozenset(("tcp",))
 
 
-def _states(state, value, _values, negated):
+def _states(state: "_Reading", value: str, _values: List[str], negated: bool) -> None:
     named = frozenset(value.upper().split(","))
     every = frozenset(("NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED"))
     taken = every - named if negated else named
     state.states = taken if state.states is None else state.states & taken
 
 
-def _match(state, value, _values, _negated):
+def _match(state: "_Reading", value: str, _values: List[str], _negated: bool) -> None:
     if value not in _PLAIN_MATCHES:
         state.perhaps()
 
 
-def _recent(state, _value, _values, negated):
+def _recent(state: "_Reading", _value: str, _values: List[str], negated: bool) -> None:
     state.only(not negated)
 
 
-def _match_set(state, _value, values, negated):
+def _match_set(state: "_Reading", _value: str, values: List[str], negated: bool) -> None:
     state.only(not negated and len(values) > 1 and "src" in values[1].split(","))
 
 
-def _source_range(state, value, _values, negated):
+def _source_range(state: "_Reading", value: str, _values: List[str], negated: bool) -> None:
     first, _dash, last = value.partition("-")
     try:
         low, high = ipaddress.ip_address(first), ipaddress.ip_address(last or first)
@@ -262,53 +286,53 @@ def _source_range(state, value, _values, negated):
     state.only(not negated and int(high) - int(low) < 2**bits)
 
 
-def _some_sources(state, _value, _values, negated):
+def _some_sources(state: "_Reading", _value: str, _values: List[str], negated: bool) -> None:
     state.only(not negated)
 
 
-def _hashlimit_mode(state, value, _values, _negated):
+def _hashlimit_mode(state: "_Reading", value: str, _values: List[str], _negated: bool) -> None:
     state.per_source = "srcip" in value.split(",")
     state.perhaps()
 
 
-def _hashlimit_above(state, _value, _values, negated):
+def _hashlimit_above(state: "_Reading", _value: str, _values: List[str], negated: bool) -> None:
     state.above = not negated
     state.perhaps()
 
 
-def _counted_mask(state, value, _values, _negated):
+def _counted_mask(state: "_Reading", value: str, _values: List[str], _negated: bool) -> None:
     """Take note of a limit that counts many sources as one, such as a mask of 0."""
     state.counts_many = not value.isdigit() or int(value) < min(BROAD_PREFIX.values())
     state.perhaps()
 
 
-def _connlimit(state, _value, _values, negated):
+def _connlimit(state: "_Reading", _value: str, _values: List[str], negated: bool) -> None:
     state.per_source, state.above = True, not negated
     state.perhaps()
 
 
-def _counts_many(state, _value, _values, _negated):
+def _counts_many(state: "_Reading", _value: str, _values: List[str], _negated: bool) -> None:
     state.counts_many = True
     state.perhaps()
 
 
-def _destination_type(state, value, _values, negated):
+def _destination_type(state: "_Reading", value: str, _values: List[str], negated: bool) -> None:
     state.fits(("LOCAL" in value.split(",") or "UNICAST" in value.split(",")) != negated)
 
 
-def _packet_type(state, value, _values, negated):
+def _packet_type(state: "_Reading", value: str, _values: List[str], negated: bool) -> None:
     state.fits((value in ("unicast", "host")) != negated)
 
 
-def _jump(state, value, _values, _negated):
+def _jump(state: "_Reading", value: str, _values: List[str], _negated: bool) -> None:
     state.target = value
 
 
-def _goto(state, value, _values, _negated):
+def _goto(state: "_Reading", value: str, _values: List[str], _negated: bool) -> None:
     state.target, state.goto = value, True
 
 
-_HANDLERS = {
+_HANDLERS: Dict[str, Callable[[_Reading, str, List[str], bool], None]] = {
     "-p": _protocol,
     "-s": _source,
     "-d": _destination,

@@ -2,14 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """Where packets to given ports can get in a table: follows jumps and gotos and says who decides them. Pure."""
 
 from bisect import bisect_left, bisect_right
-from typing import NamedTuple
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.match import read_condition
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.match import (
+    AnyAddress,
+    AnyNetwork,
+    Condition,
+    Ranges,
+    read_condition,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Table
 
 ACCEPT, REFUSE, DIVERT, MAYBE = "accept", "refuse", "divert", "perhaps"
 
@@ -27,28 +32,48 @@ GOES_ON = frozenset(
 NEW = frozenset(("NEW",))
 ANY_STATE = frozenset(("NEW", "ESTABLISHED", "RELATED"))
 
-Packets = NamedTuple("Packets", [("tcp", tuple), ("udp", tuple), ("other", bool)])
-"""Sorted destination ports of interest, and whether other protocols are of interest too."""
+
+class Packets(NamedTuple):
+    """Packets in question, by their destination ports."""
+
+    tcp: Tuple[int, ...]
+    """Sorted TCP ports."""
+    udp: Tuple[int, ...]
+    """Sorted UDP ports."""
+    other: bool
+    """Whether packets of other protocols are meant, too."""
+
 
 EVERYTHING = Packets((0, 1, 65535), (0, 1, 65535), True)
 """Stands for all packets: only a match on all ports of all protocols keeps it whole."""
 
 NOTHING = Packets((), (), False)
 
-Decision = NamedTuple(
-    "Decision", [("chain", str), ("text", str), ("verdict", str), ("particular", bool), ("packets", Packets)]
-)
+
+class Decision(NamedTuple):
+    """What one rule does to packets."""
+
+    chain: str
+    """The chain that it is in."""
+    text: str
+    """The rule."""
+    verdict: str
+    """ACCEPT, REFUSE, DIVERT or MAYBE."""
+    particular: bool
+    """Whether only packets of some sources meet it."""
+    packets: Packets
+    """Those that do."""
 
 
 class Effect:
     """What a rule or a chain may do to the packets in question."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Begin with no effect."""
         self.accepts = self.refuses_everyone = self.refuses_some = self.diverts = self.terminal = False
-        self.decisions = []
+        self.decisions: List[Decision] = []
 
-    def decide(self, decision):
+    def decide(self, decision: Decision) -> None:
         """Add one decision."""
         self.decisions.append(decision)
         self.accepts |= decision.verdict in (ACCEPT, MAYBE)
@@ -59,7 +84,7 @@ class Effect:
             else:
                 self.refuses_everyone = True
 
-    def add(self, other):
+    def add(self, other: "Effect") -> None:
         """Add what a chain that is jumped to may do."""
         self.accepts |= other.accepts
         self.diverts |= other.diverts
@@ -68,7 +93,7 @@ class Effect:
         self.decisions += other.decisions
 
 
-def packets_of(ports):
+def packets_of(ports: Iterable[Tuple[int, str]]) -> Packets:
     """Return Packets for (port, protocol) pairs."""
     chosen = set(ports)
     return Packets(
@@ -81,21 +106,28 @@ def packets_of(ports):
 class Walker:
     """Walks one table for packets that come in anywhere but through a trusted interface or source."""
 
-    def __init__(self, table, trusted_interfaces=(), trusted_sources=(), states=NEW, source=None):
-        """Take a Table (see _save), the conntrack states that the packets may have, and their source if it is one."""
+    def __init__(
+        self,
+        table: Table,
+        trusted_interfaces: Sequence[str] = (),
+        trusted_sources: Sequence[AnyNetwork] = (),
+        states: FrozenSet[str] = NEW,
+        source: Optional[AnyAddress] = None,
+    ) -> None:
+        """Take a Table, the conntrack states that the packets may have, and their source if it is one."""
         self._table = table
         self._trusted = (tuple(trusted_interfaces), tuple(trusted_sources), source, states == NEW)
         self._states = states
-        self._conditions = {}
-        self._effects = {}
+        self._conditions: Dict[str, Condition] = {}
+        self._effects: Dict[Tuple[str, Packets, bool], Effect] = {}
 
-    def condition(self, text):
+    def condition(self, text: str) -> Condition:
         """Return the Condition of a rule's text, read once."""
         if text not in self._conditions:
             self._conditions[text] = read_condition(text, *self._trusted)
         return self._conditions[text]
 
-    def rule_effect(self, chain, text, packets):
+    def rule_effect(self, chain: str, text: str, packets: Packets) -> Effect:
         """Return the Effect of one rule of a built-in chain; a goto or return there ends at the policy."""
         effect = Effect()
         matched, sure = self._matched(self.condition(text), packets)
@@ -107,7 +139,7 @@ class Walker:
             effect.terminal = sure and matched == packets and ended in ("verdict", "policy")
         return effect
 
-    def chain_effect(self, chain, packets, particular=False):
+    def chain_effect(self, chain: str, packets: Packets, particular: bool = False) -> Effect:
         """Return the Effect of a whole chain, walked once per set of packets."""
         key = (chain, packets, particular)
         if key not in self._effects:
@@ -115,7 +147,7 @@ class Walker:
             self._effects[key] = self._walk(chain, packets, particular)
         return self._effects[key]
 
-    def _walk(self, chain, packets, particular):
+    def _walk(self, chain: str, packets: Packets, particular: bool) -> Effect:
         effect, all_decided = Effect(), True
         for rule in self._table.rules(chain):
             matched, sure = self._matched(self.condition(rule.text), packets)
@@ -130,7 +162,7 @@ class Walker:
                     break
         return effect
 
-    def _apply(self, effect, chain, text, packets, particular):
+    def _apply(self, effect: Effect, chain: str, text: str, packets: Packets, particular: bool) -> str:
         """Add a matching rule's effect; return how it ends the chain: 'verdict', 'policy' (return) or ''."""
         condition = self.condition(text)
         particular = particular or condition.particular
@@ -147,7 +179,7 @@ class Walker:
         effect.decide(Decision(chain, text, verdict, particular, packets))
         return "verdict"
 
-    def _matched(self, condition, packets):
+    def _matched(self, condition: Condition, packets: Packets) -> Tuple[Optional[Packets], bool]:
         """Return the packets that may match (None where none can) and whether they surely do."""
         if condition.never or (condition.states is not None and not condition.states & self._states):
             return None, False
@@ -156,25 +188,24 @@ class Walker:
         return (found, sure) if found != NOTHING else (None, False)
 
 
-def _select(condition, packets):
+def _select(condition: Condition, packets: Packets) -> Packets:
     takes = condition.protocols
     tcp = packets.tcp if takes is None or "tcp" in takes else ()
     udp = packets.udp if takes is None or "udp" in takes else ()
     if condition.ports is None:
         return Packets(tcp, udp, packets.other and (takes is None or "other" in takes))
-    return Packets(_within(tcp, condition), _within(udp, condition), False)
+    ranges, but = condition.ports, condition.but_ports
+    return Packets(_within(tcp, ranges, but), _within(udp, ranges, but), False)
 
 
-def _within(ports, condition):
-    inside = []
-    for first, last in condition.ports:
-        inside.extend(ports[bisect_left(ports, first) : bisect_right(ports, last)])
-    if condition.but_ports:
-        inside = set(ports) - set(inside)
-    return tuple(sorted(set(inside)))
+def _within(ports: Tuple[int, ...], ranges: Ranges, but: bool) -> Tuple[int, ...]:
+    inside: Set[int] = set()
+    for first, last in ranges:
+        inside.update(ports[bisect_left(ports, first) : bisect_right(ports, last)])
+    return tuple(sorted(set(ports) - inside if but else inside))
 
 
-def _without(packets, gone):
+def _without(packets: Packets, gone: Packets) -> Packets:
     if packets == gone:
         return NOTHING
     tcp, udp = set(gone.tcp), set(gone.udp)

@@ -4,6 +4,8 @@
 
 """The words and options of one rule's text. Pure."""
 
+from typing import Iterator, List, Tuple
+
 _LONG = {
     "--protocol": "-p", "--proto": "-p", "--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d",
     "--in-interface": "-i", "--out-interface": "-o", "--jump": "-j", "--goto": "-g", "--match": "-m",
@@ -12,11 +14,13 @@ _LONG = {
 }  # fmt: skip
 
 
-def split_words(text):
+def split_words(text: str) -> List[str]:
     """Split a rule into words as iptables-restore does: blanks part them, double quotes hold them together."""
     if '"' not in text:
         return text.split()
-    words, word, quoted, begun, escaped = [], [], False, False, False
+    words: List[str] = []
+    word: List[str] = []
+    quoted = begun = escaped = False
     for char in text:
         if escaped:
             word.append(char)
@@ -34,7 +38,7 @@ def split_words(text):
     return words + ["".join(word)] if word or begun else words
 
 
-def options(text):
+def options(text: str) -> Iterator[Tuple[str, List[str], bool]]:
     """Yield (option, values, negated) for a rule's text, long spellings made short."""
     words = split_words(text)
     index, negated = 0, False
@@ -52,7 +56,7 @@ def options(text):
         negated = False
 
 
-def _is_option(word):
+def _is_option(word: str) -> bool:
     return word[:1] == "-" and len(word) > 1 and not word[1].isdigit()
 
 

@@ -9,14 +9,23 @@ lines, comments, ``-I`` lines and long options are understood; what cannot be fo
 """
 
 import re
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple, Optional, Set
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 
 BUILT_IN = ("INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING")
 
-Rule = NamedTuple("Rule", [("text", str), ("line", int), ("counters", str)])
-"""text: the rule without ``-A CHAIN``; line: index into Document.lines; counters: ``[1:2]`` or ''."""
+
+class Rule(NamedTuple):
+    """A rule of a chain."""
+
+    text: str
+    """The rule without ``-A CHAIN``."""
+    line: int
+    """Index into Document.lines."""
+    counters: str
+    """``[1:2]``, or ''."""
+
 
 _COMMAND = re.compile(r"^(\[\d+:\d+\])?\s*(-\S+)\s+(\S+)\s*(.*)$", re.S)
 
@@ -28,21 +37,22 @@ _POLICY = ("-P", "--policy")
 class Table:
     """One table: its chains with their rules in the order in which the kernel will hold them."""
 
-    def __init__(self, name, header):
+    def __init__(self, name: str, header: int) -> None:
         """Take the table's name and the line of its header."""
         self.name = name
         self.header = header
-        self.commit = None
-        self.declared = set()
-        self.chains = {}
-        self.policies = {}
+        self.commit = header
+        self.complete = False
+        self.declared: Set[str] = set()
+        self.chains: Dict[str, List[Rule]] = {}
+        self.policies: Dict[str, str] = {}
         self.inserts = False
 
-    def rules(self, chain):
+    def rules(self, chain: str) -> List[Rule]:
         """Return the rules of a chain, an empty list where it does not exist."""
         return self.chains.get(chain, [])
 
-    def policy(self, chain):
+    def policy(self, chain: str) -> str:
         """Return ACCEPT or DROP for a built-in chain; one that is not named accepts."""
         return self.policies.get(chain, "ACCEPT")
 
@@ -53,26 +63,27 @@ class Document:
     A file may hold a table twice; each load of it empties the one before, so the last one counts.
     """
 
-    def __init__(self, lines, tables):
+    def __init__(self, lines: List[str], tables: List[Table]) -> None:
         """Take the physical lines and the tables in their order."""
         self.lines = lines
         self.tables = tables
 
-    def table(self, name):
+    def table(self, name: str) -> Optional[Table]:
         """Return the table of that name that counts, or None."""
         found = [table for table in self.tables if table.name == name]
         return found[-1] if found else None
 
 
-def parse(text, name="iptables-save"):
+def parse(text: str, name: str = "iptables-save") -> Document:
     """Read a save.
 
-    :param text: the whole text; bytes that are no UTF-8 as surrogate escapes.
+    :param text: the whole text; bytes that are not UTF-8 as surrogate escapes.
     :param name: where it came from, for messages.
     :raises HostError: for a line that cannot be followed, with its number.
     """
     lines = _logical_lines(text)
-    tables, current = [], None
+    tables: List[Table] = []
+    current: Optional[Table] = None
     for number, line in enumerate(lines):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
@@ -80,22 +91,23 @@ def parse(text, name="iptables-save"):
         if stripped.startswith("*"):
             current = Table(stripped[1:].strip(), number)
             tables.append(current)
-        elif current is None or current.commit is not None:
+        elif current is None or current.complete:
             raise _lost(name, number, "stands outside of a table")
         elif stripped == "COMMIT":
-            current.commit = number
+            current.commit, current.complete = number, True
         elif stripped.startswith(":"):
             _declare(current, stripped)
         else:
             _command(current, stripped, number, name)
-    if current is not None and current.commit is None:
+    if current is not None and not current.complete:
         raise _lost(name, current.header, "begins a table that no COMMIT ends")
     return Document(lines, tables)
 
 
-def _logical_lines(text):
+def _logical_lines(text: str) -> List[str]:
     """Split into lines; a quoted comment may hold a newline, and then the lines belong together."""
-    joined, open_quote = [], False
+    joined: List[str] = []
+    open_quote = False
     for line in re.findall(r"[^\n]*\n|[^\n]+", text):
         if open_quote:
             joined[-1] += line
@@ -106,14 +118,14 @@ def _logical_lines(text):
     return joined
 
 
-def _lost(name, number, what):
+def _lost(name: str, number: int, what: str) -> HostError:
     return HostError(
-        "{0}, line {1}: {2}, so it cannot be merged with the knock rules. Write the file in the form that "
-        "iptables-save prints.".format(name, number + 1, what)
+        f"{name}, line {number + 1}: {what}, so it cannot be merged with the knock rules. Write the file in the form that "
+        "iptables-save prints."
     )
 
 
-def _declare(table, text):
+def _declare(table: Table, text: str) -> None:
     words = text[1:].split()
     table.chains.setdefault(words[0], [])
     if len(words) > 1 and words[1] != "-":
@@ -121,25 +133,25 @@ def _declare(table, text):
     table.declared.add(words[0])
 
 
-def _command(table, text, number, name):
+def _command(table: Table, text: str, number: int, name: str) -> None:
     found = _COMMAND.match(text)
     if not found:
-        raise _lost(name, number, "is no rule")
+        raise _lost(name, number, "is not a rule")
     counters, command, chain, rest = found.groups()
     rules = table.chains.setdefault(chain, [])
     if command in _APPEND:
         rules.append(Rule(rest, number, counters or ""))
     elif command in _INSERT:
         table.inserts = True
-        place = re.match(r"^(\d+)(?:\s+|$)", rest)
-        index = int(place.group(1)) - 1 if place else 0
-        rules.insert(index, Rule(rest[place.end() :] if place else rest, number, counters or ""))
+        position = re.match(r"^(\d+)(?:\s+|$)", rest)
+        index = int(position.group(1)) - 1 if position else 0
+        rules.insert(index, Rule(rest[position.end() :] if position else rest, number, counters or ""))
     elif command in _POLICY:
         table.policies[chain] = rest.strip()
     elif command in _NEW:
         table.declared.add(chain)
     else:
-        raise _lost(name, number, "has the command {0}".format(command))
+        raise _lost(name, number, f"has the command {command}")
 
 
 __all__ = (

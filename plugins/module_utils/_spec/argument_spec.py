@@ -4,6 +4,8 @@
 
 """The options of knock_ruleset, as an argument spec; the role's argument_specs say the same."""
 
+from typing import Any, Dict
+
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     ENGINES,
     FAMILIES,
@@ -14,11 +16,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
 
 
-def _strings(**more):
+def _strings(**more: Any) -> Dict[str, Any]:
     return dict(type="list", elements="str", **more)
 
 
-def argument_spec():
+def argument_spec() -> Dict[str, Any]:
     """Return the argument spec of knock_ruleset. Steps are no_log, so they do not show in the journal either."""
     door = dict(
         name=dict(type="str", required=True),

@@ -7,6 +7,8 @@
 Every refusal is a SpecError with the option's path. A knock is a secret, so no message repeats a step.
 """
 
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     ENGINES,
@@ -71,7 +73,7 @@ DOOR_KEYS = ("name", "knock", "opens", "window", "step_timeout", "sources", "clo
 ALLOW_KEYS = ("port", "protocol", "sources", "comment")
 
 
-def spec_from_options(options, prefix=""):
+def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
     """Check a dictionary of options (those of the module) and return a Spec.
 
     :param options: option name to value, as YAML or the module gives them; missing ones take their default.
@@ -112,44 +114,44 @@ def spec_from_options(options, prefix=""):
 class _Reader:
     """Reads checked values out of the options, one method a kind."""
 
-    def __init__(self, options, prefix):
+    def __init__(self, options: Mapping[str, Any], prefix: str) -> None:
         self._options = options
         self._prefix = prefix
 
-    def _value(self, name):
+    def _value(self, name: str) -> Any:
         value = self._options.get(name)
         return DEFAULTS[name] if value is None else value
 
-    def choice(self, name, choices):
+    def choice(self, name: str, choices: Sequence[str]) -> str:
         return read_choice(self._value(name), self._prefix + name, choices)
 
-    def flag(self, name):
+    def flag(self, name: str) -> bool:
         return read_flag(self._value(name), self._prefix + name)
 
-    def number(self, name, least, most):
+    def number(self, name: str, least: int, most: int) -> int:
         return read_number(self._value(name), self._prefix + name, least, most)
 
-    def interface(self, name):
+    def interface(self, name: str) -> str:
         value = self._value(name)
         return read_single_interface(value, self._prefix + name) if value else ""
 
-    def items(self, name):
+    def items(self, name: str) -> List[Tuple[Any, str]]:
         return read_items(self._value(name), self._prefix + name)
 
-    def ip_versions(self):
+    def ip_versions(self) -> Tuple[str, ...]:
         chosen = [read_choice(item, path, FAMILIES) for item, path in self.items("ip_versions")]
         if not chosen:
             raise SpecError(self._prefix + "ip_versions", "is empty. Name ipv4, ipv6 or both.")
         return tuple(family for family in FAMILIES if family in chosen)
 
 
-def _door(item, path, versions):
+def _door(item: Any, path: str, versions: Sequence[str]) -> Door:
     check_keys(item, path, DOOR_KEYS)
     name = str(item.get("name", ""))
     if not DOOR_NAME.match(name):
         raise SpecError(
             path + ".name",
-            "{0!r} is no name for a door: a letter, then letters, digits or '_', 16 in all at the most.".format(name),
+            f"{name!r} is not a valid name: use a letter, then letters, digits or '_', at most 16 characters.",
         )
     opens = tuple(read_ports(port, where) for port, where in read_items(item.get("opens") or [], path + ".opens"))
     if not opens:
@@ -166,11 +168,11 @@ def _door(item, path, versions):
     )
 
 
-def _given(item, key, default):
+def _given(item: Mapping[str, Any], key: str, default: Any) -> Any:
     return default if item.get(key) is None else item[key]
 
 
-def _allow(item, path, versions):
+def _allow(item: Any, path: str, versions: Sequence[str]) -> Allow:
     check_keys(item, path, ALLOW_KEYS)
     if item.get("port") is None:
         raise SpecError(path + ".port", "is missing. Name the port that is open.")
@@ -179,7 +181,7 @@ def _allow(item, path, versions):
     if protocol is not None:
         read_choice(protocol, path + ".protocol", PROTOCOLS)
         if "/" in str(item["port"]) and written != protocol:
-            raise SpecError(path + ".protocol", "is {0}, but the port says {1}.".format(protocol, written))
+            raise SpecError(path + ".protocol", f"is {protocol}, but the port says {written}.")
     comment = str(item.get("comment") or "")
     if not COMMENT_TEXT.match(comment):
         raise SpecError(path + ".comment", "must be at most 80 letters, digits, blanks and , . : ; / _ ( ) @ + # = -")
@@ -190,48 +192,44 @@ def _allow(item, path, versions):
     )._replace(ports=read_ports(text, path + ".port", str(protocol or written)))
 
 
-def _check_names(spec, path):
-    seen = {}
+def _check_names(spec: Spec, path: str) -> None:
+    seen: Dict[str, int] = {}
     for index, door in enumerate(spec.doors):
         if door.name in seen:
             raise SpecError(
-                "{0}[{1}].name".format(path, index),
-                "{0!r} is already the name of {1}[{2}]. Give each door a name of its own.".format(
-                    door.name, path, seen[door.name]
-                ),
+                f"{path}[{index}].name",
+                f"{door.name!r} is already the name of {path}[{seen[door.name]}]. Give each door a name of its own.",
             )
         seen[door.name] = index
 
 
-def _check_ports(spec, prefix):
+def _check_ports(spec: Spec, prefix: str) -> None:
     """Refuse a knock on a port that is opened or allowed, and an allowed port that makes a door void."""
     opened = PortIndex((ports, index) for index, door in enumerate(spec.doors) for ports in door.opens)
     allowed = PortIndex((allow.ports, index) for index, allow in enumerate(spec.allow))
     for index, door in enumerate(spec.doors):
         for key, steps in (("knock", door.knock), ("close", door.close)):
             for number, step in enumerate(steps):
-                path = "{0}doors[{1}].{2}[{3}]".format(prefix, index, key, number)
+                path = f"{prefix}doors[{index}].{key}[{number}]"
                 _check_step(path, Ports(step.port, step.port, step.protocol), opened, allowed, prefix)
     for number, allow in enumerate(spec.allow):
         to_everyone = not allow.sources or any(network.prefixlen == 0 for network in allow.sources)
         found = opened.find(allow.ports) if to_everyone else None
         if found is not None:
             raise SpecError(
-                "{0}allow[{1}].port".format(prefix, number),
-                "is open to everyone here, but door {0!r} is to open it: the door would be void. "
-                "Name the sources that need no knock, or take one of the two out.".format(spec.doors[found].name),
+                f"{prefix}allow[{number}].port",
+                f"is open to everyone here, but is also opened by door {spec.doors[found].name!r}: the knock would have no effect. "
+                "Name the sources that need no knock, or remove one of the two.",
             )
 
 
-def _check_step(path, ports, opened, allowed, prefix):
+def _check_step(path: str, ports: Ports, opened: PortIndex, allowed: PortIndex, prefix: str) -> None:
     for index, option, verb in ((opened, "doors[{0}].opens", "opens"), (allowed, "allow[{0}]", "lets in")):
         found = index.find(ports)
         if found is not None:
             raise SpecError(
                 path,
-                "is a port that {0}{1} {2}. A knock port must stay shut: choose another.".format(
-                    prefix, option.format(found), verb
-                ),
+                f"is a port that {prefix}{option.format(found)} {verb}. A knock port must stay closed: choose another.",
             )
 
 

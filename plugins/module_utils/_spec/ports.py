@@ -2,14 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """Ports, ranges of ports, and quick look-ups in many of them. Pure."""
 
 import bisect
-from typing import NamedTuple
+from typing import Any, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-Ports = NamedTuple("Ports", [("first", int), ("last", int), ("protocol", str)])
+
+class Ports(NamedTuple):
+    """A port, or a range of ports, of one protocol."""
+
+    first: int
+    """The first port."""
+    last: int
+    """The last port; the first where it is only one."""
+    protocol: str
+    """``tcp`` or ``udp``."""
+
 
 MULTIPORT = 15
 """Entries that one ``-m multiport`` takes; a range counts as two (iptables-extensions(8))."""
@@ -18,9 +26,10 @@ MULTIPORT = 15
 class Ranges:
     """Merged ranges of numbers, ends included."""
 
-    def __init__(self, ranges):
+    def __init__(self, ranges: Iterable[Tuple[int, int]]) -> None:
         """Take pairs of (first, last) in any order."""
-        self._starts, self._ends = [], []
+        self._starts: List[int] = []
+        self._ends: List[int] = []
         for first, last in sorted(ranges):
             if self._starts and first <= self._ends[-1] + 1:
                 self._ends[-1] = max(self._ends[-1], last)
@@ -28,12 +37,12 @@ class Ranges:
                 self._starts.append(first)
                 self._ends.append(last)
 
-    def overlaps(self, first, last):
-        """Tell whether any number from first to last is in one of the ranges."""
+    def overlaps(self, first: int, last: int) -> bool:
+        """Return whether any number from first to last is in one of the ranges."""
         index = bisect.bisect_right(self._starts, last) - 1
         return index >= 0 and self._ends[index] >= first
 
-    def first_outside(self, low, high):
+    def first_outside(self, low: int, high: int) -> Optional[int]:
         """Return the first number from low to high that is in none of the ranges, or None."""
         index = bisect.bisect_right(self._starts, low) - 1
         port = low
@@ -45,7 +54,7 @@ class Ranges:
 class PortIndex:
     """Which of many ports, each with a value, a port falls on."""
 
-    def __init__(self, pairs):
+    def __init__(self, pairs: Iterable[Tuple[Ports, Any]]) -> None:
         """Take pairs of (Ports, value)."""
         self._pairs = tuple(pairs)
         self._ranges = {
@@ -53,7 +62,7 @@ class PortIndex:
             for protocol in ("tcp", "udp")
         }
 
-    def find(self, ports):
+    def find(self, ports: Ports) -> Any:
         """Return the value of the first that overlaps, or None."""
         if not self._ranges[ports.protocol].overlaps(ports.first, ports.last):
             return None
@@ -64,9 +73,10 @@ class PortIndex:
         )
 
 
-def multiport_groups(ports):
+def multiport_groups(ports: Iterable[Ports]) -> List[List[Ports]]:
     """Split Ports of one protocol, sorted, into groups that fit one multiport match each."""
-    groups, room = [], 0
+    groups: List[List[Ports]] = []
+    room = 0
     for item in sorted(set(ports)):
         weight = 1 if item.first == item.last else 2
         if weight > room:
@@ -77,21 +87,21 @@ def multiport_groups(ports):
     return groups
 
 
-def multiport_text(ports):
+def multiport_text(ports: Iterable[Ports]) -> str:
     """Return the value of ``--dports`` for Ports, as iptables-save prints it."""
     return ",".join(port_text(item) for item in ports)
 
 
-def port_text(ports):
+def port_text(ports: Ports) -> str:
     """Return one port or ``first:last``, as iptables-save prints it."""
-    return str(ports.first) if ports.first == ports.last else "{0}:{1}".format(ports.first, ports.last)
+    return str(ports.first) if ports.first == ports.last else f"{ports.first}:{ports.last}"
 
 
 WIDE = 1000
 """A range of more ports than this is looked at through samples."""
 
 
-def port_samples(ports, borders=()):
+def port_samples(ports: Ports, borders: Iterable[int] = ()) -> Set[int]:
     """Return every port of a range; of a wide one its ends and what lies at the borders inside it.
 
     :param borders: ports that any rule names. Between two of them all ports meet the same rules, so with these

@@ -2,42 +2,47 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """What a scan or another door's knock would do to a sequence of steps.
 
 Layout facts behind the checks: a packet to a knock port, to a door's port or to an allowed port never
 resets a source's progress; one to any other port does.
 """
 
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ranges
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Allow, Door, Spec, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, Ranges
+
+Steps = Tuple[Step, ...]
+KnockSequence = Tuple[int, str, Steps]
+"""Index of the door, key of the option (``knock`` or ``close``), steps."""
 
 _ADVICE = "Choose ports that are far apart and neither rise nor fall, such as one high, one low, one between."
 
 
-def check_sequences(spec, path):
+def check_sequences(spec: Spec, path: str) -> None:
     """Refuse knocks that a linear scan opens and knocks that open or close another door.
 
     :param spec: a Spec whose doors have been read.
     :param path: the option that holds the doors, for messages.
     :raises SpecError: for the first that is found; no message names a step.
     """
-    silent = SilentPorts(spec)
+    silent = silent_ports(spec.doors, spec.allow)
     for index, door in enumerate(spec.doors):
-        where = "{0}[{1}]".format(path, index)
+        where = f"{path}[{index}]"
         for key, steps in (("knock", door.knock), ("close", door.close)):
-            _check_repeats(steps, "{0}.{1}".format(where, key))
+            _check_repeats(steps, f"{where}.{key}")
         if len(door.knock) > 1 and scan_opens(door.knock, silent):
             raise SpecError(
                 where + ".knock",
                 "a linear port scan would hit these steps in order, with no port between them that "
-                "makes the host forget. " + _ADVICE,
+                "resets the knock. " + _ADVICE,
             )
     _check_clashes(spec.doors, path)
 
 
-def sequences_of(doors):
+def sequences_of(doors: Sequence[Door]) -> List[KnockSequence]:
     """Return (index of the door, key of the option, steps) of every sequence there is."""
     return [
         (index, key, steps)
@@ -47,7 +52,7 @@ def sequences_of(doors):
     ]
 
 
-def check_first_steps(doors, path):
+def check_first_steps(doors: Sequence[Door], path: str) -> None:
     """Refuse two sequences that begin alike, where knockd is to recognise them.
 
     It follows both, and when the first of them breaks, it forgets all that it follows (knockd 0.8, sniff() in knockd.c: the
@@ -56,43 +61,40 @@ def check_first_steps(doors, path):
     :param path: the option that holds the doors, for messages.
     :raises SpecError: for the first that is found; never shows it.
     """
-    seen = {}
+    seen: Dict[Step, str] = {}
     for index, key, steps in sequences_of(doors):
-        where = "{0}[{1}].{2}".format(path, index, key)
+        where = f"{path}[{index}].{key}"
         if steps[0] in seen:
             raise SpecError(
                 where + "[0]",
-                "is also the first step of {0}, and with engine knockd only one of the two would work. Begin one of them with "
-                "another port.".format(seen[steps[0]]),
+                f"is also the first step of {seen[steps[0]]}, and with engine knockd only one of the two would work. "
+                "Begin one of them with another port.",
             )
         seen[steps[0]] = where
 
 
-def _check_repeats(steps, path):
+def _check_repeats(steps: Steps, path: str) -> None:
     for number in range(1, len(steps)):
         if steps[number] == steps[number - 1]:
             raise SpecError(
-                "{0}[{1}]".format(path, number),
-                "is the same as the step before it. A repeat cannot be told from a packet sent again: choose another.",
+                f"{path}[{number}]",
+                "is the same as the step before it. A repeat looks like a retransmitted packet: choose another.",
             )
 
 
 class SilentPorts:
-    """The ports of a spec that do not reset progress, per set of protocols, as merged ranges."""
+    """The ports that do not reset progress, per set of protocols, as merged ranges."""
 
-    def __init__(self, spec):
-        """Collect the knock, door and allowed ports of a Spec."""
-        self._ranges = {"tcp": [], "udp": []}
-        for door in spec.doors:
-            for step in door.knock + door.close:
-                self._ranges[step.protocol].append((step.port, step.port))
-            for ports in door.opens:
-                self._ranges[ports.protocol].append((ports.first, ports.last))
-        for allow in spec.allow:
-            self._ranges[allow.ports.protocol].append((allow.ports.first, allow.ports.last))
-        self._merged = {}
+    def __init__(self, steps: Iterable[Step], ports: Iterable[Ports]) -> None:
+        """Take the steps of all knocks, and the ports that are opened or allowed."""
+        self._ranges: Dict[str, List[Tuple[int, int]]] = {protocol: [] for protocol in PROTOCOLS}
+        for step in steps:
+            self._ranges[step.protocol].append((step.port, step.port))
+        for each in ports:
+            self._ranges[each.protocol].append((each.first, each.last))
+        self._merged: Dict[Tuple[str, ...], Ranges] = {}
 
-    def first_loud(self, low, high, protocols):
+    def first_loud(self, low: int, high: int, protocols: Iterable[str]) -> Optional[int]:
         """Return the first port from low to high that resets progress under every one of protocols, or None."""
         key = tuple(sorted(protocols))
         if key not in self._merged:
@@ -100,7 +102,15 @@ class SilentPorts:
         return self._merged[key].first_outside(low, high)
 
 
-def guard_port(steps, silent):
+def silent_ports(doors: Iterable[Any], allow: Iterable[Allow]) -> SilentPorts:
+    """Return the SilentPorts of doors, as they were asked for or read back, and of allowed ports."""
+    doors = tuple(doors)
+    steps = [step for door in doors for step in door.knock + door.close]
+    ports = [ports for door in doors for ports in door.opens] + [each.ports for each in allow]
+    return SilentPorts(steps, ports)
+
+
+def guard_port(steps: Steps, silent: SilentPorts) -> Optional[int]:
     """Return a port that every linear scan of rising or falling steps hits between two of them, or None.
 
     None also where no such port is needed: the steps neither only rise nor only fall.
@@ -116,8 +126,8 @@ def guard_port(steps, silent):
     return None
 
 
-def scan_opens(steps, silent):
-    """Tell whether a scan of all ports, upwards or downwards, once or twice in a row, takes every step.
+def scan_opens(steps: Steps, silent: SilentPorts) -> bool:
+    """Return whether a scan of all ports, upwards or downwards, once or twice in a row, takes every step.
 
     A second pass begins where the first began, so 65535 counts as next to 1.
     """
@@ -130,27 +140,27 @@ def scan_opens(steps, silent):
     )
 
 
-def _no_reset(start, end, silent, protocols, down=False):
+def _no_reset(start: int, end: int, silent: SilentPorts, protocols: Iterable[str], down: bool = False) -> bool:
     low, high = (end, start) if down else (start, end)
     if low <= high:
         return silent.first_loud(low + 1, high - 1, protocols) is None
     return silent.first_loud(low + 1, 65535, protocols) is None and silent.first_loud(1, high - 1, protocols) is None
 
 
-def is_subsequence(steps, of):
-    """Tell whether all steps come in their order somewhere in ``of``."""
+def is_subsequence(steps: Steps, of: Steps) -> bool:
+    """Return whether all steps come in their order somewhere in ``of``."""
     rest = iter(of)
     return all(step in rest for step in steps)
 
 
-def _check_clashes(doors, path):
+def _check_clashes(doors: Sequence[Door], path: str) -> None:
     """Refuse a knock that is part of another, in order: whoever knocks the longer one opens both.
 
     Sequences that share no first step cannot contain each other, so they are compared only through an
     index of their last steps; this keeps a thousand doors quick.
     """
     sequences = sequences_of(doors)
-    by_step = {}
+    by_step: Dict[Step, List[int]] = {}
     for number, (_index, _key, steps) in enumerate(sequences):
         for step in set(steps):
             by_step.setdefault(step, []).append(number)
@@ -162,13 +172,13 @@ def _check_clashes(doors, path):
                 _refuse_clash(path, sequences[number], sequences[other], doors)
 
 
-def _refuse_clash(path, short, long, doors):
-    effect = "shut" if short[1] == "close" else "open"
+def _refuse_clash(path: str, short: KnockSequence, long: KnockSequence, doors: Sequence[Door]) -> None:
+    effect = "close" if short[1] == "close" else "open"
     raise SpecError(
-        "{0}[{1}].{2}".format(path, long[0], long[1]),
-        "has all steps of {0}[{1}].{2} in their order, so it would {3} door {4!r} as well. "
-        "Choose other ports for one of the two.".format(path, short[0], short[1], effect, doors[short[0]].name),
+        f"{path}[{long[0]}].{long[1]}",
+        f"has all steps of {path}[{short[0]}].{short[1]} in their order, so it would {effect} door {doors[short[0]].name!r} as well. "
+        "Choose other ports for one of the two.",
     )
 
 
-__all__ = ("SilentPorts", "check_first_steps", "check_sequences", "guard_port", "sequences_of")
+__all__ = ("SilentPorts", "check_first_steps", "check_sequences", "guard_port", "sequences_of", "silent_ports")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from hypothesis import given
@@ -121,7 +121,7 @@ def test_every_meaning_is_in_use():
         spec_from_options({"doors": [{"name": "a", "knock": ["5000", "900"], "opens": ["22"]}]}),
     ):
         for family in ("ipv4", "ipv6"):
-            own = own_rules(spec, family)
+            own = build_rules(spec, family)
             for text in [own.head, own.doors, own.tail, *(text for rules in own.chains.values() for text in rules)]:
                 seen.add(comments.read_comment(text).meaning)
                 assert len(re.search(r'--comment "([^"]*)"', text).group(1)) < 256

@@ -8,7 +8,7 @@ import os
 
 import foreign
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rules_file import merged_file
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
@@ -115,7 +115,7 @@ OTHERS = [entry for entry in ENTRIES if not entry["file"].startswith("spelling-"
 def test_the_door_holds(entry, policy):
     """Closed to who has not knocked, open to who has, and sessions that run live on."""
     family = entry["family"]
-    text = merged_file(text_of(entry), own_rules(SPECS[policy], family), SPECS[policy], entry["file"])
+    text = merged_file(text_of(entry), build_rules(SPECS[policy], family), SPECS[policy], entry["file"])
     assert walk(text, to(family, 22)).action != "ACCEPT"
     assert walk(text, to(family, KNOCK[0][0]), to(family, KNOCK[2][0]), to(family, 22)).action != "ACCEPT"
     final = walk(text, *([to(family, *step) for step in KNOCK] + [to(family, 22)]))
@@ -129,8 +129,8 @@ def test_the_door_holds(entry, policy):
 @each(ENTRIES)
 def test_the_file_there_and_back(entry, policy):
     text = text_of(entry)
-    merged = merged_file(text, own_rules(SPECS[policy], entry["family"]), SPECS[policy], entry["file"])
-    assert merged_file(merged, own_rules(SPECS[policy], entry["family"]), SPECS[policy], entry["file"]) == merged
+    merged = merged_file(text, build_rules(SPECS[policy], entry["family"]), SPECS[policy], entry["file"])
+    assert merged_file(merged, build_rules(SPECS[policy], entry["family"]), SPECS[policy], entry["file"]) == merged
     assert merged_file(merged, None, None, entry["file"]) == text
 
 
@@ -158,14 +158,14 @@ def test_planning_leaves_no_step_in_what_is_shown(entry):
 
 
 FINDINGS = {
-    "docker.v4.save": (2222, "unguarded", "table nat sends elsewhere packets to door ssh before INPUT sees them"),
-    "el-stock-live.v4.save": (22, "lost_effect", "lets everyone in to ports of door ssh"),
-    "ufw.v4.save": (22, "lost_effect", "lets everyone in to ports of door ssh"),
-    "ferm.v4.save": (22, "lost_effect", "lets everyone in to ports of door ssh"),
-    "shorewall.v4.save": (22, "lost_effect", "lets everyone in to ports of door ssh"),
-    "firewalld.v4.save": (22, "lost_effect", "lets everyone in to ports of door ssh"),
-    "hand-written-live.v4.save": (22, "lost_effect", "lets some sources in to ports of door ssh"),
-    "rules-5000.v4.save": (22, "lost_effect", "lets everyone in to ports of door ssh"),
+    "docker.v4.save": (2222, "unguarded", "table nat redirects packets to door ssh before INPUT sees them"),
+    "el-stock-live.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),
+    "ufw.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),
+    "ferm.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),
+    "shorewall.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),
+    "firewalld.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),
+    "hand-written-live.v4.save": (22, "lost_effect", "accepts some sources on ports of door ssh"),
+    "rules-5000.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),
     "fail2ban.v4.save": (22, None, ""),
     "empty-nft.v4.save": (22, None, ""),
 }

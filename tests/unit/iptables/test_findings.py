@@ -13,19 +13,17 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.options imp
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp"], "opens": ["22"]}
 WEB = {"name": "web", "knock": ["16000", "14000"], "opens": ["8443"]}
 NAT = "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n{0}COMMIT\n"
-TAKEN_OUT = "Take the rule out if that is no longer wanted."
+TAKEN_OUT = "Remove the rule if that is no longer wanted."
 ELSEWHERE = (
-    "table nat sends elsewhere packets to {0} before INPUT sees them, so the doors cannot guard or count them. "
-    "Take the port out of one of the two, or bind the service to an address of its own."
+    "table nat redirects packets to {0} before INPUT sees them, so the doors cannot guard or count them. "
+    "Remove the port from one of the two, or bind the service to an address of its own."
 )
-EVERYONE = "lets everyone in to ports of {0}; the doors now decide before it, so it lets nobody in there. " + TAKEN_OUT
+EVERYONE = "accepts everyone on ports of {0}; the doors now decide before it, so there it has no effect. " + TAKEN_OUT
 SOME = (
-    "lets some sources in to ports of door ssh; the doors now decide before it, so it lets nobody in there. "
-    "To let these sources in without a knock, name them in trusted_sources."
+    "accepts some sources on ports of door ssh; the doors now decide before it, so there it has no effect. "
+    "To accept these sources without a knock, name them in trusted_sources."
 )
-REFUSES = (
-    "refuses ports of door ssh; these are decided before it now. Take the rule out, or the port out of what is opened."
-)
+REFUSES = "refuses ports of door ssh; these are decided before it now. Remove the rule, or do not open the port."
 
 
 def found(save, *doors, **more):

@@ -5,12 +5,12 @@
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_host import FakeHost
 
-CHAINS = own_rules(
+CHAINS = build_rules(
     spec_from_options({"doors": [{"name": "ssh", "knock": ["17005", "19100/udp"], "opens": ["22"]}], "log": True}),
     "ipv4",
 ).chains

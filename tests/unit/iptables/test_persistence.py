@@ -12,7 +12,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Ho
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import BOOT_SCRIPT_TEXT as BOOT_SCRIPT
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import BOOT_UNIT_TEXT as BOOT_UNIT
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import closed_text, fallback_text
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
     layout_of,
     modprobe_text,
@@ -46,7 +46,7 @@ SPEC = spec_from_options(
     }
 )
 FAMILIES = ("ipv4", "ipv6")
-OWNS = {family: own_rules(SPEC, family) for family in FAMILIES}
+OWNS = {family: build_rules(SPEC, family) for family in FAMILIES}
 TRUSTED = {"ipv4": "192.0.2.9", "ipv6": "2001:db8::9"}
 STRANGER = {"ipv4": "198.51.100.9", "ipv6": "2001:db9::9"}
 
@@ -74,7 +74,7 @@ def test_layout_unknown(text, name):
 
 def test_where_knockd_recognises_them_no_knock_is_kept_in_a_rules_file():
     spec = SPEC._replace(engine="knockd")
-    owns = {family: own_rules(spec, family) for family in FAMILIES}
+    owns = {family: build_rules(spec, family) for family in FAMILIES}
     files = wanted_files(spec, owns, layout_of("ID=debian\n"), lambda _path: "")
     text = "".join(text for text, _mode in files.values())
     assert "--rcheck" in text

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rules read back: what doors there are."""
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 SSH = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
@@ -25,7 +25,7 @@ def test_doors_come_back_from_their_rules():
             ip_versions=["ipv4"],
         )
     )
-    back = read_installed(own_rules(spec, "ipv4").chains)
+    back = read_installed(build_rules(spec, "ipv4").chains)
     assert (back.allow, back.trusted_sources) == (spec.allow, spec.trusted_sources)
     assert back.trusted_interfaces == ("lo", *spec.trusted_interfaces)
     doors = {door.name: door for door in back.doors}
@@ -37,5 +37,5 @@ def test_doors_come_back_from_their_rules():
 
 
 def test_where_knockd_recognises_knocks_no_rule_names_a_step():
-    back = read_installed(own_rules(spec_from_options({"doors": [SSH], "engine": "knockd"}), "ipv4").chains)
+    back = read_installed(build_rules(spec_from_options({"doors": [SSH], "engine": "knockd"}), "ipv4").chains)
     assert [(door.name, door.knock, door.close, door.window) for door in back.doors] == [("ssh", (), (), 15)]

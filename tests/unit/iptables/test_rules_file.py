@@ -6,7 +6,7 @@
 import foreign
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rules_file import MADE_HERE, merged_file
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
@@ -22,7 +22,7 @@ BARE = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0
 
 
 def present(text, spec=REJECT, family="ipv4"):
-    return merged_file(text, own_rules(spec, family), spec, "rules.v4")
+    return merged_file(text, build_rules(spec, family), spec, "rules.v4")
 
 
 def absent(text):

@@ -8,7 +8,7 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     foreign_rules,
-    is_ours,
+    is_own_rule,
     read_state,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
@@ -53,7 +53,7 @@ def others(host):
     """What is not ours: chain to rules, in their order."""
     table = host.tables["filter"]
     found = {
-        name: [text for text in rules if not is_ours(name, text)]
+        name: [text for text in rules if not is_own_rule(name, text)]
         for name, rules in table.chains.items()
         if not name.startswith("PORTKNOCK")
     }
@@ -131,7 +131,7 @@ def edit(host, kind, chain, one, two, number, moves=True):
     """Do to the foreign rules of a chain what somebody else might do; ours stay where they are."""
     table = host.tables["filter"]
     rules = table.chains[chain]
-    places = [index for index, text in enumerate(rules) if not is_ours(chain, text)]
+    places = [index for index, text in enumerate(rules) if not is_own_rule(chain, text)]
     text = "-p udp -m udp --dport {0} -m comment --comment new{1} -j DROP".format(1000 + one, number)
     if kind == "insert":
         rules.insert(one % (len(rules) + 1), text)
@@ -154,8 +154,8 @@ def edit(host, kind, chain, one, two, number, moves=True):
 def scatter(host, places):
     """Put our hooks anywhere among the foreign rules, in their order."""
     rules = host.tables["filter"].chains["INPUT"]
-    hooks = [text for text in rules if is_ours("INPUT", text)]
-    rules[:] = [text for text in rules if not is_ours("INPUT", text)]
+    hooks = [text for text in rules if is_own_rule("INPUT", text)]
+    rules[:] = [text for text in rules if not is_own_rule("INPUT", text)]
     for place, hook in reversed(list(zip(sorted(places), hooks))):
         rules.insert(place, hook)
 
@@ -210,14 +210,14 @@ def test_hooks_stand_before_the_rules_they_stood_before(story):
     texts = [rule.text.rstrip() for rule in foreign_rules(table_of(before))]
     left = [rule.text.rstrip() for rule in foreign_rules(table_of(host.save()))]
     for old, new in zip(ours(before).hooks, ours(host.save()).hooks):
-        behind = [text for text in texts[old.place :] if text in left]
-        ahead = [text for text in texts[: old.place] if text in left]
-        assert all(left.index(text) < new.place for text in ahead), "overtook a rule"
-        assert all(left.index(text) >= new.place for text in behind), "fell behind a rule"
+        behind = [text for text in texts[old.position :] if text in left]
+        ahead = [text for text in texts[: old.position] if text in left]
+        assert all(left.index(text) < new.position for text in ahead), "overtook a rule"
+        assert all(left.index(text) >= new.position for text in behind), "fell behind a rule"
         if behind:
-            assert new.place == left.index(behind[0]), "not directly before it"
+            assert new.position == left.index(behind[0]), "not directly before it"
         elif ahead:
-            assert new.place == left.index(ahead[-1]) + 1, "not directly behind it"
+            assert new.position == left.index(ahead[-1]) + 1, "not directly behind it"
 
 
 PLACES = [
@@ -245,7 +245,7 @@ def test_an_edit(was, now, then):
     before = host.save()
     change_to(host, then)
     rules = host.tables["filter"].chains["INPUT"]
-    own = [text for text in rules if is_ours("INPUT", text)]
+    own = [text for text in rules if is_own_rule("INPUT", text)]
     rules[:] = own[:1] + [rule(name) for name in now] + own[1:]
     undo(host, before)
     assert others(host)[0]["INPUT"] == [rule(name) for name in now]
@@ -257,7 +257,7 @@ def test_our_own_rules_that_others_took_away_come_back():
     before = host.save()
     change_to(host, "both")
     table = host.tables["filter"]
-    table.chains["INPUT"] = [text for text in table.chains["INPUT"] if not is_ours("INPUT", text)]
+    table.chains["INPUT"] = [text for text in table.chains["INPUT"] if not is_own_rule("INPUT", text)]
     table.chains["PORTKNOCK"] = []
     undo(host, before)
     assert same_table(host.save(), before)

@@ -12,12 +12,12 @@ import re
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import read_state
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
-    expected_own,
-    read_installed,
+    expected_rules,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
@@ -70,7 +70,7 @@ def test_its_doors_are_read_back(family):
 def test_its_rules_are_no_drift(family):
     document = parse(released(family))
     live = read_state(document.table("filter"))
-    own = expected_own("", live)
+    own = expected_rules("", live)
     assert drift(document, own, read_installed(own.chains), family) == []
 
 
@@ -88,7 +88,7 @@ def test_the_update_is_one_change(family):
     assert plan.change
     assert lists_named(plan.change) == lists_named(released(family)), "who is on a list stays on it"
     assert sorted(plan.now.chains) == sorted(plan.then.chains)
-    assert [hook.place for hook in plan.now.hooks] == [hook.place for hook in plan.then.hooks]
+    assert [hook.position for hook in plan.now.hooks] == [hook.position for hook in plan.then.hooks]
     again = plan_family(host.save(), SPEC, family)
     assert (again.change, again.undo) == ("", "")
 

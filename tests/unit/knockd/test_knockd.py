@@ -14,7 +14,7 @@ import subprocess
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import steps_of_turn
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import own_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd import config as _knockd
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import (
     config_id,
@@ -163,7 +163,7 @@ def test_what_the_shell_does_with_it(source, prefix, written, tmp_path, monkeypa
 def test_the_list_is_the_one_that_the_rules_ask():
     for prefix in (128, 64):
         spec = spec_of(*SEVERAL, ipv6_prefix=prefix)
-        rules = [text for family in BOTH for chain in own_rules(spec, family).chains.values() for text in chain]
+        rules = [text for family in BOTH for chain in build_rules(spec, family).chains.values() for text in chain]
         asked = set(re.findall(r"--rcheck .*?--name (\S+)", "\n".join(rules)))
         text = config_text(spec, BOTH, "eth0", HERE)
         assert set(re.findall(r"xt_recent/(\S+)", text)) == asked

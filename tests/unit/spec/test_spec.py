@@ -28,12 +28,12 @@ def two(first, second, **more):
 
 PORT = "A port is a whole number from 1 to 65535, with no leading zero."
 DOOR_KEYS = "name, knock, opens, window, step_timeout, sources, close, once"
-SHUT = "A knock port must stay shut: choose another."
+SHUT = "A knock port must stay closed: choose another."
 FAR = "Choose ports that are far apart and neither rise nor fall, such as one high, one low, one between."
-SCAN = "a linear port scan would hit these steps in order, with no port between them that makes the host forget. " + FAR
-REPEAT = "is the same as the step before it. A repeat cannot be told from a packet sent again: choose another."
-NAME = "is no name for a door: a letter, then letters, digits or '_', 16 in all at the most."
-INTERFACE = "is no interface name. Write one such as eth0."
+SCAN = "a linear port scan would hit these steps in order, with no port between them that resets the knock. " + FAR
+REPEAT = "is the same as the step before it. A repeat looks like a retransmitted packet: choose another."
+NAME = "is not a valid name: use a letter, then letters, digits or '_', at most 16 characters."
+INTERFACE = "is not an interface name. Write one such as eth0."
 CLASH = (
     "doors[{0}].knock: has all steps of doors[{1}].{2} in their order, so it would {3} door {4!r} as well. "
     "Choose other ports for one of the two."
@@ -41,37 +41,37 @@ CLASH = (
 
 REFUSED = [
     # Ports
-    (one(opens=["0"]), "doors[0].opens[0]: '0' is no port. " + PORT),
-    (one(opens=["65536"]), "doors[0].opens[0]: '65536' is no port. " + PORT),
-    (one(opens=["0022"]), "doors[0].opens[0]: '0022' is no port. " + PORT),
-    (one(opens=["22", "ssh"]), "doors[0].opens[1]: 'ssh' is no port. " + PORT),
-    (one(opens=["-22"]), "doors[0].opens[0]: '' is no port. " + PORT),
-    (one(opens=["22-"]), "doors[0].opens[0]: '' is no port. " + PORT),
+    (one(opens=["0"]), "doors[0].opens[0]: '0' is not a valid port. " + PORT),
+    (one(opens=["65536"]), "doors[0].opens[0]: '65536' is not a valid port. " + PORT),
+    (one(opens=["0022"]), "doors[0].opens[0]: '0022' is not a valid port. " + PORT),
+    (one(opens=["22", "ssh"]), "doors[0].opens[1]: 'ssh' is not a valid port. " + PORT),
+    (one(opens=["-22"]), "doors[0].opens[0]: '' is not a valid port. " + PORT),
+    (one(opens=["22-"]), "doors[0].opens[0]: '' is not a valid port. " + PORT),
     (one(opens=["22-20"]), "doors[0].opens[0]: the range '22-20' ends before it begins. Write FIRST-LAST."),
-    (one(opens=["22/icmp"]), "doors[0].opens[0]: '22/icmp' has no known protocol. Write PORT, PORT/tcp or PORT/udp."),
-    (one(opens=["22/"]), "doors[0].opens[0]: '22/' has no known protocol. Write PORT, PORT/tcp or PORT/udp."),
+    (one(opens=["22/icmp"]), "doors[0].opens[0]: '22/icmp' names an unknown protocol. Write PORT, PORT/tcp or PORT/udp."),
+    (one(opens=["22/"]), "doors[0].opens[0]: '22/' names an unknown protocol. Write PORT, PORT/tcp or PORT/udp."),
     (one(opens=[22.5]), "doors[0].opens[0]: must be PORT, PORT/tcp or PORT/udp."),
     (one(opens=[True]), "doors[0].opens[0]: must be PORT, PORT/tcp or PORT/udp."),
     (one(opens=[["22"]]), "doors[0].opens[0]: must be PORT, PORT/tcp or PORT/udp."),
     (one(opens=[]), "doors[0].opens: is empty. Name at least one port that the knock opens."),
     (one(opens="22"), "doors[0].opens: must be a list."),
     # Knocks: no step in a message
-    (one(knock=["0"]), "doors[0].knock[0]: this is no port. " + PORT),
-    (one(knock=["7005", "65536"]), "doors[0].knock[1]: this is no port. " + PORT),
-    (one(knock=["07005"]), "doors[0].knock[0]: this is no port. " + PORT),
-    (one(knock=["0x1b5d"]), "doors[0].knock[0]: this is no port. " + PORT),
-    (one(knock=["7005-7010"]), "doors[0].knock[0]: this is no port. " + PORT),
-    (one(knock=[" 7005"]), "doors[0].knock[0]: this is no port. " + PORT),
-    (one(knock=["7005\n"]), "doors[0].knock[0]: this is no port. " + PORT),
-    (one(knock=["\u0667\u0660\u0660\u0665"]), "doors[0].knock[0]: this is no port. " + PORT),
-    (one(knock=["7005/icmp"]), "doors[0].knock[0]: the protocol is not known. Write PORT, PORT/tcp or PORT/udp."),
-    (one(knock=["7005/TCP"]), "doors[0].knock[0]: the protocol is not known. Write PORT, PORT/tcp or PORT/udp."),
+    (one(knock=["0"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
+    (one(knock=["7005", "65536"]), "doors[0].knock[1]: this is not a valid port. " + PORT),
+    (one(knock=["07005"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
+    (one(knock=["0x1b5d"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
+    (one(knock=["7005-7010"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
+    (one(knock=[" 7005"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
+    (one(knock=["7005\n"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
+    (one(knock=["\u0667\u0660\u0660\u0665"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
+    (one(knock=["7005/icmp"]), "doors[0].knock[0]: the protocol is unknown. Write PORT, PORT/tcp or PORT/udp."),
+    (one(knock=["7005/TCP"]), "doors[0].knock[0]: the protocol is unknown. Write PORT, PORT/tcp or PORT/udp."),
     (one(knock=[7005.0]), "doors[0].knock[0]: must be PORT, PORT/tcp or PORT/udp."),
     (one(knock=[]), "doors[0].knock: has 0 steps. Give it 1 to 8."),
     (one(knock=None), "doors[0].knock: has 0 steps. Give it 1 to 8."),
     (one(knock=[str(20000 - 500 * n + 9000 * (n % 2)) for n in range(9)]), "doors[0].knock: has 9 steps. Give it 1 to 8."),
     (one(knock="7005"), "doors[0].knock: must be a list."),
-    (one(close=["0"]), "doors[0].close[0]: this is no port. " + PORT),
+    (one(close=["0"]), "doors[0].close[0]: this is not a valid port. " + PORT),
     (one(close=[str(60000 - 5000 * n) for n in range(9)]), "doors[0].close: has 9 steps. Give it 1 to 8."),
     (one(knock=["7005", "7005"]), "doors[0].knock[1]: " + REPEAT),
     (one(knock=["7005", "9100", "9100/tcp"]), "doors[0].knock[2]: " + REPEAT),
@@ -102,31 +102,31 @@ REFUSED = [
     # Networks
     (
         one(sources=["192.0.2.300"]),
-        "doors[0].sources[0]: '192.0.2.300' is no address and no network. Write an address or a CIDR such as 192.0.2.0/24.",
+        "doors[0].sources[0]: '192.0.2.300' is neither an address nor a network. Write an address or a CIDR such as 192.0.2.0/24.",
     ),
     (
         one(sources=["192.0.2.0/33"]),
-        "doors[0].sources[0]: '192.0.2.0/33' is no address and no network. Write an address or a CIDR such as 192.0.2.0/24.",
+        "doors[0].sources[0]: '192.0.2.0/33' is neither an address nor a network. Write an address or a CIDR such as 192.0.2.0/24.",
     ),
     (
         one(sources=["192.0.2.1/24"]),
-        "doors[0].sources[0]: '192.0.2.1/24' has bits behind its prefix. Did you mean 192.0.2.0/24?",
+        "doors[0].sources[0]: '192.0.2.1/24' has host bits set. Did you mean 192.0.2.0/24?",
     ),
     (
         {"trusted_sources": ["host.example"]},
-        "trusted_sources[0]: 'host.example' is no address and no network. Write an address or a CIDR such as 192.0.2.0/24.",
+        "trusted_sources[0]: 'host.example' is neither an address nor a network. Write an address or a CIDR such as 192.0.2.0/24.",
     ),
     (
         {"trusted_sources": ["2001:db8::/32"], "ip_versions": ["ipv4"]},
-        "trusted_sources[0]: 2001:db8::/32 is an IPv6 network, but ip_versions does not name ipv6. Add it there or take this one out.",
+        "trusted_sources[0]: 2001:db8::/32 is an IPv6 network, but ip_versions does not name ipv6. Add it there or remove the network.",
     ),
     (
         dict(one(sources=["192.0.2.1"]), ip_versions=["ipv6"]),
-        "doors[0].sources[0]: 192.0.2.1/32 is an IPv4 network, but ip_versions does not name ipv4. Add it there or take this one out.",
+        "doors[0].sources[0]: 192.0.2.1/32 is an IPv4 network, but ip_versions does not name ipv4. Add it there or remove the network.",
     ),
     (
         {"allow": [{"port": 80, "sources": ["::1/127"]}]},
-        "allow[0].sources[0]: '::1/127' has bits behind its prefix. Did you mean ::/127?",
+        "allow[0].sources[0]: '::1/127' has host bits set. Did you mean ::/127?",
     ),
     (one(sources="192.0.2.1"), "doors[0].sources: must be a list."),
     # Scans
@@ -151,23 +151,23 @@ REFUSED = [
     ),
     (
         dict(one(), allow=[{"port": "20-30"}]),
-        "allow[0].port: is open to everyone here, but door 'ssh' is to open it: the door would be void. "
-        "Name the sources that need no knock, or take one of the two out.",
+        "allow[0].port: is open to everyone here, but is also opened by door 'ssh': the knock would have no effect. "
+        "Name the sources that need no knock, or remove one of the two.",
     ),
     # Clashes
     (two(["1000"], ["2000", "1000"]), CLASH.format(1, 0, "knock", "open", "a")),
     (two(["1000", "500"], ["1000", "500"]), CLASH.format(1, 0, "knock", "open", "a")),
     (two(["5000", "1000"], ["5000", "3000", "1000"]), CLASH.format(1, 0, "knock", "open", "a")),
-    (two(["7005", "1000"], ["2000", "500"], close=["1000"]), CLASH.format(0, 1, "close", "shut", "b")),
+    (two(["7005", "1000"], ["2000", "500"], close=["1000"]), CLASH.format(0, 1, "close", "close", "b")),
     (
         one(knock=["7005", "1000", "9100"], close=["7005", "9100"]),
-        "doors[0].knock: has all steps of doors[0].close in their order, so it would shut door 'ssh' as well. "
+        "doors[0].knock: has all steps of doors[0].close in their order, so it would close door 'ssh' as well. "
         "Choose other ports for one of the two.",
     ),
     # Allow
     ({"allow": [{}]}, "allow[0].port: is missing. Name the port that is open."),
-    ({"allow": [{"port": "0"}]}, "allow[0].port: '0' is no port. " + PORT),
-    ({"allow": [{"port": "0443"}]}, "allow[0].port: '0443' is no port. " + PORT),
+    ({"allow": [{"port": "0"}]}, "allow[0].port: '0' is not a valid port. " + PORT),
+    ({"allow": [{"port": "0443"}]}, "allow[0].port: '0443' is not a valid port. " + PORT),
     ({"allow": [{"port": 80, "protocol": "icmp"}]}, "allow[0].protocol: is 'icmp', but must be one of tcp, udp."),
     ({"allow": [{"port": "80/tcp", "protocol": "udp"}]}, "allow[0].protocol: is udp, but the port says tcp."),
     (
@@ -190,13 +190,13 @@ REFUSED = [
     ({"allow": [80]}, "allow[0]: must be a dictionary with the keys port, protocol, sources, comment."),
     # The rest
     ({"trusted_interfaces": ["eth0 -j ACCEPT"]},
-     "trusted_interfaces[0]: 'eth0 -j ACCEPT' is no interface name. Write one such as wg0, or wg+ for all that begin so."),
+     "trusted_interfaces[0]: 'eth0 -j ACCEPT' is not an interface name. Write one such as wg0, or wg+ for a prefix."),
     ({"trusted_interfaces": ["x" * 16]},
-     "trusted_interfaces[0]: '{0}' is no interface name. Write one such as wg0, or wg+ for all that begin so.".format("x" * 16)),
+     "trusted_interfaces[0]: '{0}' is not an interface name. Write one such as wg0, or wg+ for a prefix.".format("x" * 16)),
     ({"trusted_interfaces": ["wg0\n"]},
-     "trusted_interfaces[0]: 'wg0\\n' is no interface name. Write one such as wg0, or wg+ for all that begin so."),
+     "trusted_interfaces[0]: 'wg0\\n' is not an interface name. Write one such as wg0, or wg+ for a prefix."),
     ({"trusted_interfaces": ["+"]},
-     "trusted_interfaces[0]: '+' is no interface name. Write one such as wg0, or wg+ for all that begin so."),
+     "trusted_interfaces[0]: '+' is not an interface name. Write one such as wg0, or wg+ for a prefix."),
     ({"policy": "drop"}, "policy: is 'drop', but must be one of reject, accept."),
     ({"reject_with": "host"},
      "reject_with: is 'host', but must be one of icmp-port-unreachable, tcp-reset, icmp-admin-prohibited, drop."),
@@ -219,12 +219,12 @@ REFUSED = [
     ({"persist": "never"}, "persist: must be true or false."),
     (
         {"trusted_sources": ["192.0.2.1", "0.0.0.0/0"]},
-        "trusted_sources[1]: 0.0.0.0/0 is everybody, so no door would need a knock. Name the addresses that are yours.",
+        "trusted_sources[1]: 0.0.0.0/0 includes everyone, so no door would need a knock. Name your own addresses.",
     ),
     (
         dict(one(), allow=[{"port": 22, "sources": ["::/0"]}]),
-        "allow[0].port: is open to everyone here, but door 'ssh' is to open it: the door would be void. "
-        "Name the sources that need no knock, or take one of the two out.",
+        "allow[0].port: is open to everyone here, but is also opened by door 'ssh': the knock would have no effect. "
+        "Name the sources that need no knock, or remove one of the two.",
     ),
 ]  # fmt: skip
 
