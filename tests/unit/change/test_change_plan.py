@@ -456,7 +456,7 @@ def test_an_unknown_spelling_is_remembered():
 def test_rules_files_that_cannot_be_followed_stop_it_before_anything_is_changed():
     host = FakeHost(files={"/etc/iptables/rules.v6": ("*filter\nrubbish\nCOMMIT\n", 0o644)})
     host.frozen = True
-    with pytest.raises(HostError, match="/etc/iptables/rules.v6, line 2: is no rule"):
+    with pytest.raises(HostError, match="/etc/iptables/rules.v6, line 2: is not a rule"):
         run(host)
 
 

@@ -379,7 +379,7 @@ def test_parser_refuses_what_it_cannot_follow():
         ("-A INPUT -j DROP\n", "x, line 1: stands outside of a table"),
         ("*filter\n-A INPUT -j DROP\n", "x, line 1: begins a table that no COMMIT ends"),
         ("*filter\n:INPUT DROP [0:0]\n-F INPUT\nCOMMIT\n", "x, line 3: has the command -F"),
-        ("*filter\nrubbish\nCOMMIT\n", "x, line 2: is no rule"),
+        ("*filter\nrubbish\nCOMMIT\n", "x, line 2: is not a rule"),
     ):
         with pytest.raises(HostError, match=message):
             parse(text, "x")
