@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Options that say what a ruleset is, for every module that takes them."""
+"""Options that describe a ruleset, for every module that takes them."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Doors, and who needs none."""
+    """Doors, and what needs no knock."""
 
     DOCUMENTATION = r"""
 options:
@@ -27,7 +27,7 @@ options:
       knock:
         description:
           - The steps in their order, 1 to 8 of C(PORT), C(PORT/tcp) or C(PORT/udp).
-          - Steps are secrets. They show in no result, diff or log.
+          - Steps are secret. They never show in a result, diff or log.
           - Any port scan opens a door of one step. Steps that a linear scan would hit in order are refused.
         type: list
         elements: str
@@ -40,42 +40,42 @@ options:
         required: true
       window:
         description:
-          - Seconds after the last step in which new connections are let in. Connections that run live on.
+          - Seconds after the last step in which new connections are accepted. Established connections are not cut.
         type: int
         default: 15
       step_timeout:
         description:
-          - The longest pause between two steps, in seconds. With O(engine=knockd) as much time for all pauses together, counted from
-            the first step.
+          - The longest pause between two steps, in seconds. With O(engine=knockd), this time for each pause is the limit for all
+            steps together, counted from the first one.
         type: int
         default: 5
       sources:
         description:
-          - Addresses or networks that may knock. Empty means everyone.
+          - Addresses or networks that may knock. If empty, any source may.
         type: list
         elements: str
         default: []
       close:
         description:
-          - An optional knock that shuts the door again for its source, in the same form as O(doors[].knock).
+          - An optional knock that closes the door again for its source, in the same form as O(doors[].knock).
         type: list
         elements: str
         default: []
       once:
         description:
-          - Let in one new connection a knock.
+          - A knock is good for one new connection only.
         type: bool
         default: false
   policy:
     description:
-      - V(reject) refuses everything but what is let in.
+      - V(reject) refuses whatever is not accepted by a door, O(allow) or the trusted sources and interfaces.
       - V(accept) refuses only new connections to the doors' ports.
     type: str
     choices: [reject, accept]
     default: reject
   reject_with:
     description:
-      - How packets are refused. V(tcp-reset) is for TCP, the rest then gets port-unreachable.
+      - How packets are refused. V(tcp-reset) is for TCP; other protocols then get port-unreachable.
       - Translated for IPv6.
     type: str
     choices: [icmp-port-unreachable, tcp-reset, icmp-admin-prohibited, drop]
@@ -94,12 +94,12 @@ options:
         required: true
       protocol:
         description:
-          - The protocol. C(tcp) if neither this nor the port says it.
+          - The protocol. C(tcp) if neither this nor the port names it.
         type: str
         choices: [tcp, udp]
       sources:
         description:
-          - Addresses or networks that are let in. Empty means everyone.
+          - Addresses or networks the port is open to. If empty, it is open to everyone.
         type: list
         elements: str
         default: []
@@ -110,7 +110,7 @@ options:
         default: ""
   trusted_sources:
     description:
-      - Addresses and networks that never need a knock. Name one as break-glass.
+      - Addresses and networks that never need a knock. Name one for break-glass access.
     type: list
     elements: str
     default: []
@@ -122,8 +122,8 @@ options:
     default: [lo]
   ip_versions:
     description:
-      - The families to manage. IPv6 is left out on a host that does not speak it.
-      - Rules of ours in a family that is not named are taken out.
+      - The IP versions to manage. IPv6 is left out on a host that does not have it.
+      - Rules of this module in a version that is not named are removed.
     type: list
     elements: str
     choices: [ipv4, ipv6]
@@ -135,11 +135,11 @@ options:
     default: 128
   engine:
     description:
-      - Who recognises the knock. V(iptables) is the kernel's recent match, V(knockd) the daemon of that name.
+      - What recognises the knock. V(iptables) is the kernel's recent match, V(knockd) the daemon of that name.
       - Doors, policy and everything else mean the same with both. knockd only puts a source on the list that the rules look at, so
-        when it dies the doors stay shut, and sessions that run live on.
+        when it dies the doors stay closed, and established connections are not cut.
       - V(knockd) needs systemd and the package, which the role installs. The daemon is started, proved by a knock, and only then
-        enabled; its own C(/etc/knockd.conf) and its file of options never count.
+        enabled; C(/etc/knockd.conf) and the distribution's file with its options are never used.
       - What the two do differently is in the README of the collection.
     type: str
     choices: [iptables, knockd]

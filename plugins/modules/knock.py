@@ -22,23 +22,24 @@ options:
     required: true
   knock:
     description:
-      - The steps of the knock in their order, 1 to 8 of V(PORT), V(PORT/tcp) or V(PORT/udp). TCP is meant where nothing is said.
-      - The steps are a secret. Keep them in Ansible Vault.
+      - The steps of the knock in their order, 1 to 8 of V(PORT), V(PORT/tcp) or V(PORT/udp). The protocol is TCP if it is not
+        given.
+      - The steps are secret. Keep them in Ansible Vault.
     type: list
     elements: str
     required: true
   pause:
     description:
-      - Seconds between two steps, 0 to 60, so that the second does not overtake the first. Less is waited where the host answers.
-      - Measured where one packet of four is late by up to 100 ms - with the default no knock of three steps broke, with half of it
+      - Seconds between two steps, 0 to 60, so that the second does not overtake the first. Less if the host answers.
+      - Measured with one packet in four delayed by up to 100 ms - with the default no knock of three steps failed, with half of it
         every sixth did, without a pause every third.
     type: float
     default: 0.1
   engine:
     description:
-      - What recognises the knock on the host, C(portknock_engine) there. V(knockd) needs a moment after the last step, 0.1
-        seconds, which is waited; and where a knock did not open O(wait_for), the next one is sent so that what was left of it
-        is forgotten.
+      - What recognises the knock on the host, C(portknock_engine) there. V(knockd) needs a moment after the last step, so the
+        module waits 0.1 seconds; and if a knock did not open O(wait_for), the next one is sent so that knockd forgets what was
+        left of it.
     type: str
     choices: [iptables, knockd]
     default: iptables
@@ -52,7 +53,7 @@ options:
     description:
       - A TCP port that must open. The task fails if it does not.
       - It is a new connection that is closed at once. For a door with C(once) it is the one that the knock lets in.
-      - As a packet can get lost, each further try begins with a new knock.
+      - Because a packet can get lost, each further try begins with a new knock.
     type: dict
     suboptions:
       port:
@@ -70,7 +71,7 @@ attributes:
     description: Sends nothing. The options are checked and the name is looked up.
     support: full
   diff_mode:
-    description: Nothing of a knock may be shown.
+    description: A knock must not be shown.
     support: none
   idempotent:
     description: A knock is sent every time.
@@ -120,12 +121,12 @@ seconds:
   type: float
   sample: 0.214
 opened:
-  description: How the port of O(wait_for) opened, empty where none was to open.
+  description: How the port of O(wait_for) opened, empty if none was to open.
   returned: success
   type: dict
   contains:
     address:
-      description: The address that let in.
+      description: The address that accepted the connection.
       type: str
     seconds:
       description: The seconds after the first knock.

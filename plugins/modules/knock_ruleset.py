@@ -5,16 +5,16 @@
 
 DOCUMENTATION = r"""
 module: knock_ruleset
-short_description: Keep services closed until somebody knocks, with iptables
+short_description: Keep services closed until a client knocks, with iptables
 version_added: 1.0.0
 description:
-  - Writes a port-knocking ruleset for iptables and ip6tables in the right order and keeps it over a reboot.
-  - Every change of the rules is a transaction that only a new connection can confirm. What is not confirmed within
-    O(guard_timeout) seconds is undone on the host, by a timer or process that no end of the play, the session or the controller
-    stops. Nothing is kept over a reboot before it is confirmed.
-  - All rules live in chains of their own with three hooks in C(INPUT). No rule or chain of anybody else is changed, moved or
-    deleted; the hooks are put where the doors hold whatever the other rules say.
-  - The whole ruleset of a family is loaded in one step; sources that have knocked stay known when it is loaded again.
+  - Writes a port-knocking ruleset for iptables and ip6tables in the right order and restores it at boot.
+  - Every change of the rules is a transaction that only a new connection can confirm. If it is not confirmed within
+    O(guard_timeout) seconds it is rolled back on the host, by a timer or process that goes on when the play, the session or the
+    controller ends. A boot never loads what was not confirmed.
+  - All rules are in chains of their own, with three hooks in C(INPUT). No foreign rule or chain is changed, moved or deleted;
+    the hooks stand where the doors are closed whatever the other rules say.
+  - The whole ruleset of a family is loaded in one step; sources that have knocked are still known after it.
   - The role P(sesame.portknock.portknock#role) installs what this module needs and calls it once.
 author:
   - sesame.portknock contributors (@sesame)
@@ -23,47 +23,48 @@ extends_documentation_fragment:
 options:
   icmp:
     description:
-      - Answer ping. The ICMPv6 that IPv6 needs to live is always let in.
+      - Answer ping. The ICMPv6 that IPv6 needs to work is always accepted.
     type: bool
     default: true
   knockd_interface:
     description:
-      - The interface that knockd listens on. Empty means that of the default route, which must be the same for IPv4 and IPv6.
+      - The interface that knockd listens on. If empty, that of the default route, which must be the same for IPv4 and IPv6.
       - Only for O(engine=knockd).
     type: str
     default: ""
   list_size:
     description:
       - Sources remembered per door and stage. The kernel's own default of 100 lets a hundred forged packets push a real knock out.
-      - Takes effect where xt_recent is a module, at once if it is not loaded yet, else from the next boot. What is really in force
-        is read from the kernel and returned as a finding when it is less.
+      - Takes effect if xt_recent is a module, at once if it is not loaded yet, otherwise at the next boot. The value in force
+        is read from the kernel, and a smaller one is returned as a finding.
     type: int
     default: 4096
   log:
     description:
-      - Log who comes in (C(portknock opened:)) and who is refused at a door (C(portknock refused:)), ten lines a minute at most.
-      - With O(engine=knockd), knockd also tells the journal who took how many steps.
+      - Log the connections that a door accepts (C(portknock opened:)) and refuses (C(portknock refused:)), ten lines a minute at
+        most.
+      - With O(engine=knockd), knockd also logs to the journal how many steps a source has done.
       - The lines never hold a knock port.
     type: bool
     default: false
   persist:
     description:
-      - Keep the ruleset over a reboot, in the distribution's own rules files, with a unit that closes the doors and fails if
+      - Restore the ruleset at boot, from the distribution's own rules files, with a unit that closes the doors and fails if
         those did not load.
-      - Set it to V(false) and what was kept before is taken out.
+      - With V(false), what was kept before is removed.
     type: bool
     default: true
   guard:
     description:
-      - Undo a change of the rules by itself unless a new connection from the controller confirms it.
+      - Roll a change of the rules back unless a new connection from the controller confirms it.
       - Over a connection without a network, such as C(local) or C(docker), the confirmation proves nothing; the result says so.
-      - V(false) applies at once and for good, with a warning.
+      - With V(false) the change is confirmed at once, with a warning. If it fails, it is still undone whole.
     type: bool
     default: true
   guard_timeout:
     description:
       - Seconds, 5 to 600, that a change may go unconfirmed. Measured on the host, from just before the rules are loaded.
-      - All tries of the controller fit in it, so it must be longer than the knock and two connects.
+      - It is the limit for all tries of the controller, so it must be longer than the knock and two connects.
     type: int
     default: 30
   guard_id:
@@ -73,24 +74,24 @@ options:
     default: ""
   guard_owner:
     description:
-      - Who makes the change, for those who find it pending. The action plugin sets it.
+      - Who makes the change, for other runs that find it pending. The action plugin sets it.
     type: str
     default: ""
   state:
     description:
-      - V(absent) takes all of ours out of the kernel and the files and leaves everything else as it was found.
+      - V(absent) removes everything that this module has written, from the kernel and the files, and leaves the rest as it was.
     type: str
     choices: [present, absent]
     default: present
 attributes:
   check_mode:
-    description: Writes nothing, loads nothing, leaves no file. Works also where iptables is not installed yet.
+    description: Writes nothing, loads nothing, leaves no file. Works even if iptables is not installed yet.
     support: full
   diff_mode:
-    description: Shows rules and files before and after. Knock ports are left out.
+    description: Shows rules and files before and after. Steps are left out.
     support: full
   idempotent:
-    description: An unchanged ruleset is no change. What was changed by hand is mended.
+    description: Nothing changes if the ruleset is as it should be. What was changed by hand is put right.
     support: full
   platform:
     description: Linux with iptables 1.8.4 or later, nft or legacy.
@@ -101,17 +102,17 @@ requirements:
   - iptables 1.8.4 or later
   - with O(engine=knockd), knockd 0.8 or later, C(ip) of iproute2, and systemd
 notes:
-  - On the host, C(sh /run/portknock/status) tells what is pending, C(sh /run/portknock/confirm) keeps it and
-    C(sh /run/portknock/rollback) undoes it.
-  - To confirm, the action plugin knocks with the steps of O(doors) where the connection's port is behind one. Seconds between two
-    steps are in the variable C(ansible_knock_pause).
-  - With O(policy=reject) over ssh, a ruleset that would let the connection's own port in to nobody is refused.
+  - On the host, C(sh /run/portknock/status) shows what is pending, C(sh /run/portknock/confirm) confirms it and
+    C(sh /run/portknock/rollback) rolls it back.
+  - To confirm, the action plugin knocks with the steps of O(doors) if the connection's port is behind one. The variable
+    C(ansible_knock_pause) sets the seconds between two steps.
+  - With O(policy=reject) over ssh, a ruleset that would accept no new connection to the connection's own port is refused.
 seealso:
   - module: sesame.portknock.knock_ruleset_info
 """
 
 EXAMPLES = r"""
-- name: Keep ssh closed until somebody knocks
+- name: Keep ssh closed until a client knocks
   sesame.portknock.knock_ruleset:
     doors:
       - name: ssh
@@ -133,7 +134,7 @@ EXAMPLES = r"""
         window: 30
         sources: [198.51.100.0/24]
 
-- name: Take it all out again
+- name: Remove it all again
   sesame.portknock.knock_ruleset:
     state: absent
 """
@@ -145,12 +146,12 @@ backend:
   type: str
   sample: nft
 engine:
-  description: Who recognises the knocks, empty with O(state=absent).
+  description: What recognises the knocks, empty with O(state=absent).
   returned: success
   type: str
   sample: iptables
 findings:
-  description: What an operator should know - rules of others that lost their effect, ports that cannot be guarded, limits.
+  description: What an operator should know - foreign rules that lost their effect, ports that cannot be guarded, limits.
   returned: success
   type: list
   elements: dict
@@ -159,13 +160,13 @@ findings:
       description: One of V(lost_effect), V(unguarded), V(single_step), V(family_open), V(list_size), V(saves_on_stop), V(knockd).
       type: str
     ip_version:
-      description: V(ipv4), V(ipv6), or empty where it concerns both.
+      description: V(ipv4), V(ipv6), or empty if it concerns both.
       type: str
     rule:
-      description: The rule it is about, or empty.
+      description: The foreign rule that it is about, or empty.
       type: str
     message:
-      description: What it is, and what to do now.
+      description: What is so, and what to do now.
       type: str
   sample:
     - kind: lost_effect
@@ -179,9 +180,9 @@ guard:
   contains:
     state:
       description:
-        - V(confirmed) and kept; V(unproved), kept as well, over a connection that proves nothing; V(rolled_back).
-        - V(not_needed) where no rule in the kernel had to change; V(off) with O(guard=false).
-        - V(unknown) where the host could not be reached any more; it rolls back by itself.
+        - V(confirmed); V(unproved), confirmed as well, over a connection that proves nothing; V(rolled_back).
+        - V(not_needed) if no rule in the kernel had to change; V(off) with O(guard=false).
+        - V(unknown) if no connection to the host was possible any more; it rolls back by itself.
       type: str
     proof:
       description: The new connection that confirmed the change.
@@ -193,15 +194,15 @@ guard:
       description: How many new connections were tried.
       type: int
     knocked:
-      description: The door that was knocked at before each, or empty.
+      description: The door that was knocked at before each of them, or empty.
       type: str
     agent:
-      description: Who would have rolled back on the host - V(systemd), a transient timer, or V(process), a detached process.
+      description: What would have rolled back on the host - V(systemd), a transient timer, or V(process), a detached process.
       type: str
     undo:
       description:
-        - V(exact) where only what the change had touched was put back, V(snapshot) where that could not be loaded any more and
-          the whole filter table was. Empty where nothing was undone.
+        - V(exact) if only what the change had touched was put back, V(snapshot) if that could not be loaded any more and the
+          whole filter table was restored. Empty if nothing was undone.
       type: str
   sample:
     state: confirmed
@@ -212,27 +213,27 @@ guard:
     agent: systemd
     undo: ""
 ip_versions:
-  description: The families that are managed on this host.
+  description: The IP versions that are managed on this host.
   returned: success
   type: list
   elements: str
   sample: [ipv4, ipv6]
 pending:
-  description: The change of somebody else that waits to be confirmed, and because of which nothing was done.
+  description: The pending change of another run, because of which nothing was done.
   returned: when there is one
   type: dict
   contains:
     id:
-      description: Its name.
+      description: Its id.
       type: str
     owner:
       description: Who makes it.
       type: str
     seconds_left:
-      description: Until it is undone, if it is not confirmed.
+      description: Seconds until it is rolled back, if it is not confirmed.
       type: int
 rolled_back:
-  description: Whether the change was made and undone again.
+  description: Whether the change was made and rolled back.
   returned: when not in check mode
   type: bool
 """

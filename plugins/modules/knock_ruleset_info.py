@@ -5,11 +5,11 @@
 
 DOCUMENTATION = r"""
 module: knock_ruleset_info
-short_description: Tell which doors a host has and who has them open
+short_description: Return the doors of a host, and the sources that have them open
 version_added: 1.0.0
 description:
-  - Reads the knock ruleset that M(sesame.portknock.knock_ruleset) wrote - doors, who has knocked and for how many more seconds the
-    door stays open to them, packet counters, drift, and findings.
+  - Reads the knock ruleset that M(sesame.portknock.knock_ruleset) wrote - doors, the sources that have knocked and for how many more
+    seconds the door is open to them, packet counters, drift, and findings.
   - Never writes. Steps of a knock are never returned.
 author:
   - sesame.portknock contributors (@sesame)
@@ -38,19 +38,19 @@ EXAMPLES = r"""
   sesame.portknock.knock_ruleset_info:
   register: knocks
 
-- name: Fail if somebody changed the rules by hand
+- name: Fail if the rules were changed by hand
   ansible.builtin.assert:
     that: knocks.drift == []
 """
 
 RETURN = r"""
 backend:
-  description: The backend that the iptables commands of the host use, empty where they are not installed.
+  description: The backend that the iptables commands of the host use, empty if they are not installed.
   returned: success
   type: str
   sample: nft
 daemon:
-  description: How knockd is, empty where it has no configuration of ours.
+  description: The state of knockd, empty if it has no configuration of this collection.
   returned: success
   type: dict
   contains:
@@ -62,7 +62,7 @@ daemon:
       type: str
   sample: {}
 doors:
-  description: The doors found, one entry a door and family.
+  description: The doors found, one entry for each door and IP version.
   returned: success
   type: list
   elements: dict
@@ -87,7 +87,7 @@ doors:
       description: Sources that it is open to, and for how many more seconds.
       type: dict
     let_in:
-      description: Packets that were let in, new connections, since the rules were loaded.
+      description: New connections that were accepted since the rules were loaded.
       type: int
     knocked:
       description: Packets that completed the knock since the rules were loaded. Missing with engine V(knockd), whose knocks the
@@ -106,12 +106,12 @@ drift:
   description:
     - How the rules in the kernel differ from what was written, as lines of a diff - V(-) for what is there and should not be,
       V(+) for what is missing.
-    - Where nothing is kept over a reboot, only rules that were edited, added or moved are seen, not those that were removed.
+    - If nothing is restored at boot, only rules that were edited, added or moved are seen, not those that were removed.
   returned: success
   type: list
   elements: str
 engine:
-  description: Who recognises the knocks, V(iptables) or V(knockd), empty where there are no rules of ours.
+  description: What recognises the knocks, V(iptables) or V(knockd), empty if there are no rules of this collection.
   returned: success
   type: str
   sample: iptables
@@ -121,23 +121,23 @@ findings:
   type: list
   elements: dict
 ip_versions:
-  description: The families in which there are rules of ours.
+  description: The IP versions in which there are rules of this collection.
   returned: success
   type: list
   elements: str
 pending:
-  description: The change that waits to be confirmed, empty where there is none.
+  description: The change that waits to be confirmed, empty if there is none.
   returned: success
   type: dict
   contains:
     id:
-      description: Its name.
+      description: Its id.
       type: str
     owner:
       description: Who makes it.
       type: str
     seconds_left:
-      description: Until it is undone, if it is not confirmed.
+      description: Seconds until it is rolled back, if it is not confirmed.
       type: int
 """
 
