@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """What must be known of a host before anything is installed on it.
 
 It only reads. It must not load a kernel module either: ``--check`` runs it too.
@@ -11,15 +9,15 @@ It only reads. It must not load a kernel module either: ``--check`` runs it too.
 
 import os
 import re
-from typing import Any, Dict, FrozenSet, List, NamedTuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
 from ansible_collections.sesame.portknock.plugins.module_utils._host.distributions import OsRelease, parse_os_release
 
 UNITS = ("netfilter-persistent", "iptables", "ip6tables", "firewalld", "nftables", "ufw", "knockd")
 COMMANDS = ("iptables", "iptables-restore", "ip6tables-restore", "ufw", "apt-get", "dnf", "knockd", "ip")
 PRESENT, MISSING, UNKNOWN = "present", "missing", "unknown"
 
-_SBIN = ["/usr/sbin", "/sbin"]
 # netfilter-persistent alone saves and loads nothing: the plugins do.
 _PERSISTENT_PLUGIN = "/usr/share/netfilter-persistent/plugins.d/15-ip4tables"
 # A start of their services loads these, flushing the live rules first.
@@ -31,10 +29,10 @@ _RULES_FILES = (
 )
 _MODULES = ("xt_recent", "xt_conntrack", "nft_compat")
 # What the kernel says of the tables that legacy has loaded, and the commands that show them.
-_LEGACY = (
+_LEGACY: Tuple[Tuple[str, List[str]], ...] = (
     ("/proc/net/ip_tables_names", ["iptables-legacy-save", "iptables-save"]),
     ("/proc/net/ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
-)  # type: Tuple[Tuple[str, List[str]], ...]
+)
 _UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 
 
@@ -87,22 +85,19 @@ class Machine:
     """The host's commands and files, as far as they are only read; tests put another one in its place."""
 
     def __init__(self, module: Any) -> None:
-        """Take the AnsibleModule, for its run_command and get_bin_path."""
-        self._module = module
+        """Take the AnsibleModule."""
+        self._command = Command(module)
 
     def has_command(self, name: str) -> bool:
         """Return whether there is a command."""
-        return bool(self._find(name))
-
-    def _find(self, name: str) -> Any:
-        return self._module.get_bin_path(name, required=False, opt_dirs=_SBIN)
+        return bool(self._command.find(name))
 
     def output(self, name: str, *words: str) -> str:
         """Return what a command prints, '' where it fails or is not there."""
-        path = self._find(name)
+        path = self._command.find(name)
         if not path:
             return ""
-        code, out, _err = self._module.run_command([path] + list(words), environ_update={"LC_ALL": "C", "LANG": "C"})
+        code, out, _err = self._command.run([path, *words])
         return out if code == 0 else ""
 
     def read(self, path: str) -> str:
@@ -188,7 +183,7 @@ def _live_rules(machine: Any) -> bool:
 
 def _save_commands(machine: Any) -> List[str]:
     """Return the commands to ask. They load what they ask for, so a backend that is not loaded is not asked."""
-    found = []  # type: List[str]
+    found: List[str] = []
     if not _nf_tables_unloaded(machine):
         found += ["iptables-nft-save", "iptables-save", "ip6tables-nft-save", "ip6tables-save"]
     for names, saves in _LEGACY:

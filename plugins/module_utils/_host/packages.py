@@ -2,8 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This module util is PRIVATE to the collection: it may change at any time. Do not import it from elsewhere.
-
 """What is to be installed, enabled, started and stopped on a host, and what is refused. Pure: facts in, decision out."""
 
 from typing import FrozenSet, List, NamedTuple, Sequence, Tuple
@@ -125,7 +123,7 @@ def decide(facts: HostFacts, wanted: Wanted) -> Decision:
 
 
 def _refusals(facts: HostFacts, wanted: Wanted, firewalls: Firewalls) -> List[str]:
-    found = []  # type: List[str]
+    found: List[str] = []
     if not facts.root:
         found.append(
             "Only root can read and write packet filter rules, and these tasks run as another user. Nothing was "

@@ -250,7 +250,7 @@ class FakeModule:
         assert "/usr/sbin" in opt_dirs
         return "/usr/sbin/" + name if name != "absent" else None
 
-    def run_command(self, words, environ_update):
+    def run_command(self, words, environ_update, **_options):
         self.calls.append((words, environ_update["LC_ALL"]))
         return self.code, "printed", "an error"
 
