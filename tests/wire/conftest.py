@@ -203,9 +203,8 @@ def image():
 
 
 @pytest.fixture
-def bare_host(image, request, tmp_path):
+def bare_host(image, request):
     """A host on which the role was never run."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    made = BareHost(f"portknock-role-{request.param}{worker}", image, tmp_path)
+    made = BareHost(request.param, image)
     yield made
     made.close()

@@ -23,9 +23,9 @@ ROUND_TRIPS = 2
 
 
 @pytest.fixture
-def user(bare_host, core, tmp_path):
+def user(bare_host, core):
     """A user with one release of ansible-core, who comes in by ssh, and knocks once there is a door."""
-    made = Controller(bare_host.controller_side, bare_host.key, tmp_path / "controller", core)
+    made = Controller(bare_host.controller_side, bare_host.key, bare_host.folder / "controller", core)
     made.variables.update(
         ansible_host=bare_host.address,
         ansible_python_interpreter=INTERPRETER,

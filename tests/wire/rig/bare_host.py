@@ -9,7 +9,10 @@ The role installs from the package repository inside the image (bin/lib/images),
 
 import contextlib
 import os
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 from rig.lan import Namespace
 from rig.target import ROOT
@@ -72,14 +75,16 @@ class Machine(Namespace):
 class BareHost:
     """A throwaway host; root logs in with a key that was made for it."""
 
-    def __init__(self, name, image, folder):
+    def __init__(self, name, image):
         """Start the container and wait until it has booted; other runs may have one of the same name."""
         name = f"{PREFIX}{name}-{os.getpid()}"
-        self.name, self.key, self.controller_side = name, folder / "id", Machine()
+        # Not one of pytest's folders, whose paths are too long for the socket of a control master.
+        self.folder = Path(tempfile.mkdtemp(prefix="portknock-role-"))
+        self.name, self.key, self.controller_side = name, self.folder / "id", Machine()
         self.controller_side.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
         hosts_sh("host_create", name, image)
         self.address = hosts_sh("host_address", name)
-        self.write("/root/.ssh/authorized_keys", (folder / "id.pub").read_text(), "0600")
+        self.write("/root/.ssh/authorized_keys", (self.folder / "id.pub").read_text(), "0600")
         self.write(INTERPRETER, _COUNTING_PYTHON, "0755")
 
     def run(self, *words, **options):
@@ -109,5 +114,6 @@ class BareHost:
         return self.run("sh", "-c", f"cat {_CALLS} 2>/dev/null; rm -f {_CALLS}").stdout.count("call")
 
     def close(self):
-        """Remove the container and its network."""
+        """Remove the container, its network, and the folder."""
         hosts_sh("host_remove", self.name)
+        shutil.rmtree(self.folder)
