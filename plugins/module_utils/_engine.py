@@ -76,8 +76,6 @@ class Wanted(NamedTuple):
 
     spec: Any
     """The Spec, or None where this part is to be taken out."""
-    recognizes: bool
-    """Whether it is this part that recognizes knocks."""
     families: Tuple[str, ...]
     """The IP versions that are managed."""
     persist: bool
@@ -114,7 +112,7 @@ class PartPlan(NamedTuple):
     door: str = ""
     """The door that the connection must knock at, if this part knows."""
     proof: Dict[str, Any] = _NOTHING
-    """Where the connection needs no knock: how to see that one was recognized all the same, with ``door``; JSON."""
+    """Where the connection needs no knock: how to see that one was recognised all the same, with ``door``; JSON."""
     findings: Tuple[Finding, ...] = ()
     """What an operator should know."""
     facts: Dict[str, str] = _NOTHING
@@ -138,7 +136,7 @@ class Report(NamedTuple):
     """What knock_ruleset_info says; each part adds to it."""
 
     installed: Dict[str, bool]
-    """Parts that are on the host: name to whether it is what recognizes knocks."""
+    """Parts that are on the host: name to whether it is what recognises knocks."""
     doors: List[Dict[str, Any]]
     """Doors found, one of each IP version."""
     steps: Dict[str, int]
@@ -193,7 +191,7 @@ class Part:
         raise NotImplementedError
 
     def missing_knock(self, proof: Dict[str, Any], source: Any) -> str:
-        """Return why the knock of a source that ``proof`` asks for was not recognized, '' where it was."""
+        """Return why the knock of a source that ``proof`` asks for was not recognised, '' where it was."""
         raise NotImplementedError
 
     def keep(self, before: Dict[str, Any]) -> None:

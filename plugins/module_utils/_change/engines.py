@@ -14,7 +14,7 @@ ENGINES: Dict[str, Tuple[Type[Part], ...]] = {
     "iptables": (Ruleset,),
     "knockd": (Ruleset, Daemon),
 }
-"""Name to parts in the order in which they are loaded. The last one recognizes the knocks."""
+"""Name to parts in the order in which they are loaded. The last one recognises the knocks."""
 
 PARTS: Tuple[Type[Part], ...] = tuple(dict.fromkeys(part for parts in ENGINES.values() for part in parts))
 """Every part there is, in the order in which they are loaded; they are undone the other way round."""
@@ -30,15 +30,10 @@ def takes_part(engine: str, part: Part) -> bool:
     return type(part) in ENGINES[engine]
 
 
-def recognizes(engine: str, part: Part) -> bool:
-    """Return whether it is this part of an engine that recognizes knocks."""
-    return type(part) is ENGINES[engine][-1]
-
-
 def engine_of(installed: Dict[str, bool]) -> str:
     """Return the name of the engine that a host has, '' for none.
 
-    :param installed: as Report has it. A part that recognizes no knock is one of an engine whose last part may be gone.
+    :param installed: as Report has it. A part that recognises no knock is one of an engine whose last part may be gone.
     """
     for name, parts in ENGINES.items():
         if parts[0].name in installed and installed[parts[0].name] == (len(parts) == 1):
@@ -46,4 +41,4 @@ def engine_of(installed: Dict[str, bool]) -> str:
     return ""
 
 
-__all__ = ("ENGINES", "PARTS", "engine_of", "parts_on", "recognizes", "takes_part")
+__all__ = ("ENGINES", "PARTS", "engine_of", "parts_on", "takes_part")

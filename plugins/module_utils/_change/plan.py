@@ -10,7 +10,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from ansible_collections.sesame.portknock.plugins.module_utils._change.diff import shortened
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import (
     parts_on,
-    recognizes,
     takes_part,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
@@ -77,7 +76,7 @@ class Change(NamedTuple):
 
     @property
     def proof(self) -> Dict[str, Any]:
-        """The knock that must be seen to be recognized although the connection needs none, or an empty dictionary."""
+        """The knock that must be seen to be recognised although the connection needs none, or an empty dictionary."""
         return next((plan.proof for plan in self.parts if plan.proof), {})
 
     @property
@@ -112,9 +111,7 @@ def plan_change(options: Dict[str, Any], host: Any, may_lack: bool = False, with
     families = _managed(spec, host.kernel.families())
     state = json.loads(host.filesystem.read(STATE_FILE) or "{}")
     connection = None if absent else connection_of(host.processes.ssh_connection())
-    wanted = Wanted(
-        None if absent else spec, False, families, bool(options["persist"]), may_lack, connection, "", state
-    )
+    wanted = Wanted(None if absent else spec, families, bool(options["persist"]), may_lack, connection, "", state)
     parts = parts_on(host)
     plans = _plan_parts(parts, spec.engine, wanted)
     persist = bool(options["persist"]) and not absent
@@ -145,7 +142,7 @@ def _plan_parts(parts: List[Part], engine: str, wanted: Wanted) -> List[PartPlan
     for part in parts:
         spec = wanted.spec if takes_part(engine, part) else None
         door = next((plan.door for plan in plans if plan.door), "")
-        plans.append(part.plan(wanted._replace(spec=spec, recognizes=recognizes(engine, part), door=door)))
+        plans.append(part.plan(wanted._replace(spec=spec, door=door)))
     return plans
 
 

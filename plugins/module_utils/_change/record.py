@@ -57,7 +57,7 @@ class Record(NamedTuple):
     parts: Dict[str, Dict[str, Any]]
     """Part to ``before`` and ``expected``, which mean something to the part alone."""
     proof: Dict[str, Any]
-    """The knock that must have been recognized before the change is confirmed, or empty."""
+    """The knock that must have been recognised before the change is confirmed, or empty."""
     before: Dict[str, List[Any]]
     """Path to [text or None, mode] of the files before the change."""
     early: List[str]

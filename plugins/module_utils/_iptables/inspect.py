@@ -91,11 +91,11 @@ def _inspect_family(family: str, iptables: Iptables, host: Any, now: _Now, repor
     spec = read_installed(own.chains if own else live.chains)
     alive = read_installed(live.chains)
     # Rules that let in who has knocked, and none that counts a knock: something else does.
-    recognizes = not (alive.doors and not any(door.knock for door in alive.doors))
+    recognises = not (alive.doors and not any(door.knock for door in alive.doors))
     place = position_of(live, DOORS) or 0
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     return report._replace(
-        installed=dict(report.installed, **{PART: recognizes}),
+        installed=dict(report.installed, **{PART: recognises}),
         doors=report.doors + _doors(alive, family, table, now),
         steps=dict(report.steps, **steps),
         drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family)],
@@ -121,7 +121,7 @@ def _doors(spec: Any, family: str, table: Any, now: _Now) -> List[Dict[str, Any]
 
 
 def _counted(door: Any, found: Optional[Dict[str, int]]) -> Dict[str, int]:
-    """Return the door's counters; the kernel counts no knocks that it does not recognize itself."""
+    """Return the door's counters; the kernel counts no knocks that it does not recognise itself."""
     found = found or dict(let_in=0, knocked=0)
     return found if door.knock else dict(let_in=found["let_in"])
 

@@ -14,13 +14,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_pa
     knocker_matches,
     port_match,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import KNOCKD, Door, Spec, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, Door, Spec, Step
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 
 def kernel_doors(spec: Spec) -> Tuple[Door, ...]:
     """Return the doors whose knocks the kernel is to recognise."""
-    return () if spec.engine == KNOCKD else spec.doors
+    return spec.doors if ENGINES[spec.engine].rules_recognise else ()
 
 
 def knock_rules(doors: Tuple[Door, ...], family: str, lists: Lists) -> Dict[Step, List[RuleParts]]:

@@ -4,7 +4,7 @@
 
 """The part of an engine that is a ruleset of iptables: planned, loaded and undone for all IP versions as one.
 
-It lets in who is on a door's list. Where it recognizes knocks as well, its rules also put sources on the lists.
+It lets in who is on a door's list. Where it recognises knocks as well, its rules also put sources on the lists.
 
 What only a change, an undo or a look needs is imported there: most runs change nothing, and Python compiles anew what it
 imports from a module's zip file.

@@ -15,7 +15,22 @@ PROTOCOLS = ("tcp", "udp")
 POLICIES = ("reject", "accept")
 REJECT_WITH = ("icmp-port-unreachable", "tcp-reset", "icmp-admin-prohibited", "drop")
 KERNEL, KNOCKD = "iptables", "knockd"
-ENGINES = (KERNEL, KNOCKD)
+
+
+class EngineTraits(NamedTuple):
+    """What matters of an engine before it is known on which host it runs."""
+
+    rules_recognise: bool
+    """Whether rules of the packet filter recognise knocks."""
+    first_steps_differ: bool
+    """Whether no two sequences may begin with the same step."""
+
+
+ENGINES = {
+    KERNEL: EngineTraits(rules_recognise=True, first_steps_differ=False),
+    KNOCKD: EngineTraits(rules_recognise=False, first_steps_differ=True),
+}
+"""Every engine by its name; which parts it has on a host, the registry in _change/engines.py says."""
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]

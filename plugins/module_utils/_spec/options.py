@@ -16,7 +16,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
     IPV4,
     IPV6,
     KERNEL,
-    KNOCKD,
     POLICIES,
     PROTOCOLS,
     REJECT_WITH,
@@ -100,13 +99,13 @@ def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
         ipv6_prefix=reader.number("ipv6_prefix", 64, 128),
         list_size=reader.number("list_size", 1, 1000000),
         log=reader.flag("log"),
-        engine=reader.choice("engine", ENGINES),
+        engine=reader.choice("engine", list(ENGINES)),
         knockd_interface=reader.interface("knockd_interface"),
     )
     _check_names(spec, prefix + "doors")
     _check_ports(spec, prefix)
     check_sequences(spec, prefix + "doors")
-    if spec.engine == KNOCKD:
+    if ENGINES[spec.engine].first_steps_differ:
         check_first_steps(spec.doors, prefix + "doors")
     return spec
 
