@@ -167,9 +167,9 @@ def _why_now(guard: Guard, host: Host) -> str:
 def _report(error: Exception) -> None:
     import syslog
 
-    sys.stderr.write("portknock: {0}\n".format(error))
+    sys.stderr.write(f"portknock: {error}\n")
     syslog.openlog("portknock-guard")
-    syslog.syslog(syslog.LOG_ERR, "rolling back does not work yet, trying again: {0}".format(error))
+    syslog.syslog(syslog.LOG_ERR, f"rolling back does not work yet, trying again: {error}")
 
 
 def _end_stuck_run(guard: Guard, host: Host, name: str) -> None:

@@ -63,7 +63,7 @@ def _source(name: str) -> str:
     loader: Any = spec.loader if spec else None
     text = loader.get_source(name) if loader else None
     if text is None:
-        raise HostError("the source of {0} cannot be read, so nothing can be armed to undo the change.".format(name))
+        raise HostError(f"the source of {name} cannot be read, so nothing can be armed to undo the change.")
     return text
 
 

@@ -18,7 +18,7 @@ def shortened(before: str, after: str, context: int = 3) -> Tuple[str, str]:
     short_other: List[str] = []
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
         if tag == "equal" and i2 - i1 > 2 * context + 1:
-            gap = ["# ... {0} lines that stay\n".format(i2 - i1 - 2 * context)]
+            gap = [f"# ... {i2 - i1 - 2 * context} lines that stay\n"]
             same = one[i1 : i1 + context] + gap + one[i2 - context : i2]
             short_one += same
             short_other += same

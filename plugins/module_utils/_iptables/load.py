@@ -50,7 +50,7 @@ def apply_plans(iptables: Iptables, plans: Sequence[Plan], replan: Replan) -> Di
             done.append(plan)
             after[plan.family] = _read_back(iptables, plan, replan)
     except HostError as error:
-        raise HostError("{0} {1}".format(error, undo_plans(iptables, done))) from error
+        raise HostError(f"{error} {undo_plans(iptables, done)}") from error
     return after
 
 
@@ -61,7 +61,7 @@ def undo_plans(iptables: Iptables, plans: Sequence[Plan]) -> str:
         try:
             iptables.restore(plan.family, plan.undo)
         except HostError as error:
-            failed.append("{0}: {1}".format(plan.family, error))
+            failed.append(f"{plan.family}: {error}")
     if failed:
         return "Undoing what was loaded before failed too, look at it by hand now: {0}".format("; ".join(failed))
     return "What had been loaded before it was undone." if plans else "Nothing was changed."
@@ -79,8 +79,8 @@ def _read_back(iptables: Iptables, plan: Plan, replan: Replan) -> Loaded:
     again = replan(plan.family, text)
     if not same_ids(again.now, again.then):
         raise HostError(
-            "the {0} ruleset does not read back as it was loaded: something else changed it at the same time. "
-            "Run this again.".format(plan.family)
+            f"the {plan.family} ruleset does not read back as it was loaded: something else changed it at the same time. "
+            "Run this again."
         )
     return Loaded(again, text)
 

@@ -57,7 +57,7 @@ def config_text(spec: Any, families: Sequence[str], interface: str, directory: s
         lines += _section(spec, families, directory, spec.doors[index], steps, word, sign)
     for number, sequence in enumerate(_decoy_sequences(spec), 1):
         # Nothing but to break the attempt of whoever comes here; it is forgotten at once.
-        lines += ["", "[decoy {0}]".format(number), "sequence = " + sequence, "seq_timeout = 1", _FLAGS]
+        lines += ["", f"[decoy {number}]", "sequence = " + sequence, "seq_timeout = 1", _FLAGS]
     body = "\n".join(lines) + "\n"
     return _HEADER.format(_digest(body)) + body
 
@@ -76,9 +76,9 @@ def _section(
     quiet = ":"
     return [
         "",
-        "[{0} {1}]".format(word, door.name),
+        f"[{word} {door.name}]",
         "sequence = " + _sequence(steps),
-        "seq_timeout = {0}".format(seq_timeout(door, steps)),
+        f"seq_timeout = {seq_timeout(door, steps)}",
         _FLAGS,
         "start_command = " + (commands[IPV4] if _may_knock(door, IPV4, families) else quiet),
         "start_command_6 = " + (commands[IPV6] if _may_knock(door, IPV6, families) else quiet),
@@ -90,7 +90,7 @@ def _may_knock(door: Any, family: str, families: Sequence[str]) -> bool:
 
 
 def _sequence(steps: Sequence[Any]) -> str:
-    return ",".join("{0}:{1}".format(step.port, step.protocol) for step in steps)
+    return ",".join(f"{step.port}:{step.protocol}" for step in steps)
 
 
 def _command(spec: Any, family: str, directory: str, door: Any, sign: str) -> str:
@@ -98,8 +98,8 @@ def _command(spec: Any, family: str, directory: str, door: Any, sign: str) -> st
     address = "%IP%"
     if family == IPV6 and spec.ipv6_prefix != 128:
         # The kernel masks what a rule puts on a list, and not what is written to its file.
-        address = "$(sh {0}/{1} {2} %IP%)".format(directory, KNOCKD_PREFIX_HELPER, spec.ipv6_prefix)
-    return "echo {0}{1} > {2}/{3}".format(sign, address, RECENT_LISTS, Lists(family, spec.ipv6_prefix).door(door))
+        address = f"$(sh {directory}/{KNOCKD_PREFIX_HELPER} {spec.ipv6_prefix} %IP%)"
+    return f"echo {sign}{address} > {RECENT_LISTS}/{Lists(family, spec.ipv6_prefix).door(door)}"
 
 
 def _decoy_sequences(spec: Any) -> List[str]:
@@ -107,7 +107,7 @@ def _decoy_sequences(spec: Any) -> List[str]:
     for protocol in sorted({step.protocol for step in steps_in(spec)}):
         ports = decoy_ports(spec, protocol)
         for start in range(0, len(ports), _SEQUENCE):
-            texts.append(",".join("{0}:{1}".format(port, protocol) for port in ports[start : start + _SEQUENCE]))
+            texts.append(",".join(f"{port}:{protocol}" for port in ports[start : start + _SEQUENCE]))
     return texts
 
 

@@ -23,21 +23,21 @@ def findings(spec: Any, families: Sequence[str], interface: str, kind: str) -> L
     found = []
     if IPV6 in families and kind.strip() not in _ETHERNET:
         message = (
-            "knockd_interface: {0} is no Ethernet interface, and on others knockd sees no IPv6: over IPv6 the doors open to "
-            "nobody. Choose another interface, knock over IPv4, or set engine to iptables.".format(interface)
+            f"knockd_interface: {interface} is no Ethernet interface, and on others knockd sees no IPv6: over IPv6 the doors open to "
+            "nobody. Choose another interface, knock over IPv4, or set engine to iptables."
         )
         found.append(Finding("knockd", IPV6, "", message))
     found += [
         Finding(
             "knockd", "", "",
-            "doors[{0}].{1}[0]: this first step is also a later step of another knock. After a packet that got lost knockd may take one "
-            "for the other until the time is over; our clients know how to get in all the same, others do not. Begin it with a port "
-            "of its own.".format(index, key),
+            f"doors[{index}].{key}[0]: this first step is also a later step of another knock. After a packet that got lost knockd may take "
+            "one for the other until the time is over; our clients know how to get in all the same, others do not. Begin it with a port "
+            "of its own.",
         )
         for index, key in _ambiguous(spec)
     ]  # fmt: skip
     times = [
-        "{0}: {1} s for {2} steps".format(door.name, seq_timeout(door, door.knock), len(door.knock))
+        f"{door.name}: {seq_timeout(door, door.knock)} s for {len(door.knock)} steps"
         for door in spec.doors
         if len(door.knock) > 1
     ]

@@ -43,7 +43,7 @@ def choose_interface(wanted: str, known: Collection[str], defaults: Dict[str, st
     others = ", ".join(sorted(name for name in known if name != "lo"))
     if wanted:
         if wanted not in known:
-            raise SpecError("knockd_interface", "this host has no interface {0}. It has {1}.".format(wanted, others))
+            raise SpecError("knockd_interface", f"this host has no interface {wanted}. It has {others}.")
         return wanted
     found = sorted({defaults[family] for family in families if family in defaults})
     if len(found) == 1:
@@ -56,9 +56,7 @@ def choose_interface(wanted: str, known: Collection[str], defaults: Dict[str, st
         )
     raise SpecError(
         "knockd_interface",
-        "this host has no default route to tell the interface by. Name the one that knocks come in by: {0}.".format(
-            others
-        ),
+        f"this host has no default route to tell the interface by. Name the one that knocks come in by: {others}.",
     )
 
 

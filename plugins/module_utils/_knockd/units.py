@@ -26,7 +26,7 @@ def drop_in_text(program: str, config: str, noted: str) -> str:
     lines = ["[Unit]", "StartLimitIntervalSec=0"] + (["Wants=" + KNOCKD_ADDRESSES_UNIT] if noted else [])
     lines += ["", "[Service]", "Type=simple", "PIDFile=", "RuntimeDirectory=portknock-knockd", "ExecStartPre="]
     if noted:
-        lines += ["ExecStartPre=/bin/sh {0} note".format(noted), "EnvironmentFile=-/run/portknock-knockd/interface"]
+        lines += [f"ExecStartPre=/bin/sh {noted} note", "EnvironmentFile=-/run/portknock-knockd/interface"]
     lines += [
         "ExecStart=",
         "ExecStart={0} -c {1}{2}".format(program, config, " $PORTKNOCK_INTERFACE" if noted else ""),
