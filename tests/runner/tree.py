@@ -48,7 +48,7 @@ def copy_collection(name: str) -> Path:
 
     Each name has one, so that checks can run beside each other.
     """
-    top = ROOT / ".cache" / "copy" / name
+    top = ROOT / ".cache" / "copy" / re.sub(r"\W+", "-", name)
     copy = top / "ansible_collections" / "sesame" / "portknock"
     shutil.rmtree(top, ignore_errors=True)
     for file in project_files():
