@@ -72,7 +72,8 @@ def environment(name: str, python: str, wanted: list[str]) -> Path:
     :param python: the path of its interpreter.
     :param wanted: requirements as pip takes them.
     """
-    made_of = [name, python, _run([python, "-VV"]), time.strftime("%Y-%m"), *wanted]
+    how = Path(__file__).read_text(encoding="utf-8")
+    made_of = [name, python, _run([python, "-VV"]), time.strftime("%Y-%m"), how, *wanted]
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
     folder = cache() / "venv" / f"{name}-{key}"
     with locked(folder.parent / f"{folder.name}.lock"):
@@ -139,8 +140,10 @@ def _make(folder: Path, python: str, wanted: list[str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     uv = _uv() if folder.name.split("-")[0] != "tools" and pythons.version_of(python) != "3.6" else None
     if uv:
+        # Compiled once, as pip does: no test writes bytecode, and every ansible-playbook would compile all of Ansible.
         subprocess.run([uv, "venv", "--quiet", "--python", python, folder], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python", *wanted], check=True)
+        options: list[str | Path] = ["--quiet", "--compile-bytecode", "--python", folder / "bin" / "python"]
+        subprocess.run([uv, "pip", "install", *options, *wanted], check=True)
     else:
         packages.need_venv_of(python)
         subprocess.run([python, "-m", "venv", folder], check=True)

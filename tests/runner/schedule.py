@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import report
-from .checks import Check
+from .checks import Check, in_order
 from .tree import ROOT
 
 # Seconds that a check which is ended has to take down what it made.
@@ -60,8 +60,8 @@ def start(nox: Path, check: Check, arguments: tuple[str, ...] = ()) -> Running:
 
 
 def run_all(nox: Path, checks: list[Check]) -> Iterator[report.Result]:
-    """Run checks, each as soon as it fits, the first of the list first; yield how each ended."""
-    waiting = list(checks)
+    """Run checks, each as soon as it fits, the longest first; yield how each ended."""
+    waiting = in_order(checks)
     running: list[Running] = []
     processors = len(os.sched_getaffinity(0))
     try:
