@@ -14,7 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.guard imp
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING
-from test_guard import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, Story
+from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, Story
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ from fake_host import KNOCKD, FakeHost, knockd_host
 from hypothesis import given
 from hypothesis import strategies as st
 from shown_steps import steps_in
+from story import IDENT, FakeAgent, without_empty_table
+from story import options as guarded
 from test_change_plan import DOOR, foreign_part, options, run, settled
-from test_guard import IDENT, FakeAgent, without_empty_table
-from test_guard import options as guarded
 
 NEW = dict(DOOR, knock=["23111", "24500", "23777"])
 SSH4, SSH6 = "192.0.2.7 50000 192.0.2.1 22", "2001:db8:5:6:7::7 50000 2001:db8::1 22"
