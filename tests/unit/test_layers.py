@@ -192,15 +192,48 @@ def large_classes(tree):
     ]
 
 
-def _lines(name):
-    with open(os.path.join(PLUGINS, *name.split(".")) + ".py", encoding="utf-8") as stream:
+def _python_files(*places):
+    """Return the Python files of ours in folders, by their paths from the root."""
+    found = {"noxfile.py"}
+    for place in places:
+        for folder, _folders, names in os.walk(os.path.join(ROOT, place)):
+            found |= {os.path.relpath(os.path.join(folder, name), ROOT) for name in names if name.endswith(".py")}
+    return sorted(found)
+
+
+def _path(name):
+    return os.path.join("plugins", *name.split(".")) + ".py"
+
+
+def _lines(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as stream:
         return sum(1 for _line in stream)
+
+
+def test_no_file_is_too_long():
+    files = _python_files("bin", "molecule", "playbooks", "plugins", "tests")
+    assert {"noxfile.py", "plugins/modules/knock.py", "tests/wire/conftest.py", "tests/unit/test_layers.py"} <= set(
+        files
+    )
+    assert {path: _lines(path) for path in files if _lines(path) > MOST_LINES} == {}
+
+
+def _tests_imported(path):
+    """Return the files of tests that a file imports from."""
+    with open(os.path.join(ROOT, path), encoding="utf-8") as stream:
+        tree = ast.parse(stream.read())
+    return [name for name in _outside(tree) if name.startswith("test_")]
+
+
+def test_no_test_imports_from_another():
+    """What several of them need is in support/ or rig/."""
+    assert {path: _tests_imported(path) for path in _python_files("tests") if _tests_imported(path)} == {}
 
 
 @pytest.mark.parametrize(
     ("rule", "found"),
     [
-        ("file", lambda name: _lines(name) > MOST_LINES),
+        ("file", lambda name: _lines(_path(name)) > MOST_LINES),
         ("function", lambda name: long_functions(TREES[name])),
         ("class", lambda name: large_classes(TREES[name])),
     ],

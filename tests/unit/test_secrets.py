@@ -34,7 +34,7 @@ from fake_host import FakeHost, knockd_host
 from fake_iptables import FakeIptables
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_change_plan import run
+from module_run import run
 
 FAMILIES = ("ipv4", "ipv6")
 FIRST_STEP = 20001

@@ -4,9 +4,26 @@
 """What the tests of a change share."""
 
 import pytest
+from agent_place import Place
+from ansible_collections.sesame.portknock.plugins.module_utils._change import agent as _agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program as _agent_program
+from ansible_collections.sesame.portknock.plugins.module_utils._change import archive as _archive
+from ansible_collections.sesame.portknock.plugins.module_utils._change.archive import archive
 from story import MINE, NAMES, Story
 
 
 @pytest.fixture(params=NAMES)
 def story(request):
     return Story(request.param, v4=MINE)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The program, its constants turned to a directory of this test."""
+    made = Place(tmp_path / "run")
+    source = _archive._source
+    monkeypatch.setattr(_archive, "_source", lambda name: source(name).replace("/run/portknock", made.run))
+    monkeypatch.setattr(_agent, "RUN", made.run)
+    monkeypatch.setattr(_agent, "PROGRAM", made.program)
+    made.host.filesystem.replace_bytes(made.program, archive(_agent_program.__name__))
+    return made

@@ -9,47 +9,24 @@ import json
 import marshal
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
 import types
 import zipfile
 
 import pytest
+from agent_place import FLAGS, IDENT, record
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent as _agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program as _agent_program
 from ansible_collections.sesame.portknock.plugins.module_utils._change import archive as _archive
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.archive import archive
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import VERSION, Record
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM
 from fake_host import FakeHost
-
-FLAGS = ["-I", "-S", "-B"]
-IDENT = "0123456789abcdef"
-NO_PARTS = {
-    "ruleset": {"before": {"saves": {}, "changed": []}, "expected": {}},
-    "knockd": {"before": {}, "expected": {}},
-}
-
-
-def record(host=None, timeout=30.0, **more):
-    """A change of no rules at all: only files are kept or put back."""
-    values = dict(
-        version=VERSION, id=IDENT, owner="me@here", begun=time.time(), boot=host.processes.boot() if host else "",
-        state="applied", agent="process", deadline=(host.clock.monotonic() if host else 0.0) + timeout, module=[1, None],
-        session=[], applied=0.0, parts=NO_PARTS, before={}, early=[], staged=[], gone=[], unit="", unit_was=False,
-        directory_goes=False, proof={},
-    )  # fmt: skip
-    return Record(**dict(values, **more))
-
-
-# systemd
 
 
 @pytest.fixture
@@ -186,46 +163,6 @@ def test_what_is_in_the_archive():
 # The program itself
 
 
-class Place:
-    """A directory in the place of /run/portknock, for the program and for us."""
-
-    def __init__(self, directory):
-        self.run = str(directory)
-        self.program = self.run + "/guard.zip"
-        self.host = this_host(PlainRunner())
-        self.host.systemd.runs = lambda: False
-        self.agent = Agent(self.host, _agent_program.__name__)
-
-    def write(self, name, value):
-        self.host.filesystem.replace_files({"{0}/{1}".format(self.run, name): (json.dumps(value), 0o600)})
-
-    def read(self, name):
-        text = self.host.filesystem.read("{0}/{1}".format(self.run, name))
-        return json.loads(text) if text else None
-
-    def call(self, *words):
-        """Run the program; return exit code and output."""
-        # Python 3.6 has no capture_output.
-        done = subprocess.run(  # noqa: UP022
-            [sys.executable] + FLAGS + [self.program] + list(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL, cwd="/", env={"PATH": "/nonexistent", "PYTHONPATH": "/nonexistent"}, check=False,
-        )  # fmt: skip
-        assert done.stderr == b""
-        return done.returncode, done.stdout.decode("utf-8")
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """The program, its constants turned to a directory of this test."""
-    made = Place(tmp_path / "run")
-    source = _archive._source
-    monkeypatch.setattr(_archive, "_source", lambda name: source(name).replace("/run/portknock", made.run))
-    monkeypatch.setattr(_agent, "RUN", made.run)
-    monkeypatch.setattr(_agent, "PROGRAM", made.program)
-    made.host.filesystem.replace_bytes(made.program, archive(_agent_program.__name__))
-    return made
-
-
 def test_it_runs_on_plain_python(place):
     assert place.call("status") == (0, "No change is pending, and none was since the host was started.\n")
     assert place.call("status", "--json") == (0, 'portknock-guard: {"outcome": "unknown"}\n')
@@ -311,108 +248,3 @@ def test_the_scripts_run_it(place):
     for words in (["sh", place.run + "/status", "--json", IDENT], [place.run + "/status", "--json"]):
         done = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True)
         assert done.stdout == b'portknock-guard: {"outcome": "unknown"}\n'
-
-
-# The process that waits
-
-
-def waiting(place):
-    """Return the process ids of the programs of a place that wait."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            with open("/proc/{0}/cmdline".format(name), "rb") as stream:
-                words = stream.read().split(b"\0")
-        except OSError:
-            continue
-        if place.program.encode() in words and b"wait" in words:
-            found.append(int(name))
-    return found
-
-
-def until(condition, seconds=200.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def ended(place):
-    yield
-    for pid in waiting(place):
-        os.kill(pid, signal.SIGKILL)
-
-
-def stat_of(pid):
-    """Return parent and session of a process."""
-    with open("/proc/{0}/stat".format(pid), encoding="utf-8") as stream:
-        fields = stream.read().rpartition(")")[2].split()
-    return int(fields[1]), int(fields[3])
-
-
-@pytest.mark.usefixtures("ended")
-def test_it_waits_outside_of_the_session(place):
-    wanted = record(place.host)
-    place.write("pending.json", wanted._asdict())
-    assert place.agent.arm(wanted, 30) == "process"
-    (pid,) = waiting(place)
-    parent, session = stat_of(pid)
-    assert parent != os.getpid()
-    assert session != os.getsid(0)
-    assert os.readlink("/proc/{0}/cwd".format(pid)) == "/"
-    until(lambda: {os.readlink("/proc/{0}/fd/{1}".format(pid, number)) for number in range(3)} == {"/dev/null"})
-    os.kill(pid, signal.SIGHUP)
-    time.sleep(0.2)
-    assert waiting(place) == [pid], "a session that ends must not end it"
-    place.agent.disarm(wanted)
-    place.write("pending.json", wanted._replace(id="another")._asdict())
-    until(lambda: not waiting(place))
-    assert place.read("pending.json")["id"] == "another"
-
-
-@pytest.mark.usefixtures("ended")
-def test_it_undoes_at_the_deadline(place, tmp_path):
-    target = tmp_path / "options"
-    target.write_text("new")
-    wanted = record(place.host, 1.0, state="armed", before={str(target): ["old", 0o600]})
-    place.write("pending.json", wanted._asdict())
-    place.agent.arm(wanted, 1)
-    until(lambda: place.read("last.json"))
-    assert place.host.clock.monotonic() >= wanted.deadline
-    assert place.host.clock.monotonic() - wanted.deadline < 50
-    assert place.read("last.json")["why"] == "nobody confirmed it in time"
-    until(lambda: not waiting(place))
-    assert place.read("pending.json") is None
-
-
-@pytest.mark.usefixtures("ended")
-def test_it_ends_at_once_where_nothing_is_pending(place):
-    place.agent.arm(record(place.host), 30)
-    until(lambda: not waiting(place))
-    assert place.read("last.json") is None
-
-
-def test_a_process_that_does_not_start_is_an_error(place, monkeypatch):
-    monkeypatch.setattr(_agent.sys, "executable", "/nonexistent/python")
-    with pytest.raises(HostError, match="does not start, so nothing was changed"):
-        place.agent.arm(record(place.host), 30)
-
-
-def test_a_process_that_says_nothing_is_an_error(monkeypatch):
-    monkeypatch.setattr(_agent, "_START_SECONDS", 0.3)
-    with pytest.raises(HostError, match="does not start"):
-        _agent._detach([sys.executable, "-c", "import time; time.sleep(1)"])
-
-
-def test_it_inherits_nothing(tmp_path):
-    """A descriptor of ours that stays open would keep the ssh session from ending."""
-    reader, writer = os.pipe()
-    os.set_inheritable(writer, True)
-    seen = tmp_path / "seen"
-    code = "import os; os.listdir('/proc/self/fd'); open({0!r}, 'w').write(' '.join(os.listdir('/proc/self/fd'))); print('armed')"
-    _agent._detach([sys.executable, "-c", code.format(str(seen))])
-    os.close(writer)
-    assert os.read(reader, 1) == b"", "somebody holds it"
-    os.close(reader)
-    assert len(seen.read_text().split()) <= 5

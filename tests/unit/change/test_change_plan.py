@@ -3,70 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A whole run of knock_ruleset on a host in memory."""
 
-import json
-
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
-from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PortknockError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT as SCRIPT
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
-    LAST,
-    MODPROBE,
-    PENDING,
-    PREVIOUS,
-    STATE_FILE,
-    UNIT,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import MODPROBE, PREVIOUS, STATE_FILE
 from fake_host import EL, FakeHost
 from hypothesis import given, reject
 from hypothesis import strategies as st
+from module_run import ACCEPT_22, DOOR, KEPT, foreign_part, run, settled
 from shown_steps import steps_in
-
-DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
-KEPT = {
-    "/etc/iptables/rules.v4": 0o600,
-    "/etc/iptables/rules.v6": 0o600,
-    "/etc/portknock/iptables.rules": 0o600,
-    "/etc/portknock/iptables.closed": 0o600,
-    "/etc/portknock/ip6tables.rules": 0o600,
-    "/etc/portknock/ip6tables.closed": 0o600,
-    SCRIPT: 0o755,
-    UNIT: 0o644,
-}
-
-
-def options(**more):
-    return dict(DEFAULTS, **dict({"doors": [DOOR]}, **more))
-
-
-class NoAgent:
-    """What is not guarded arms nothing."""
-
-    def disarm(self, record):
-        assert record.agent == ""
-
-
-def run(host, check=False, **more):
-    """Do what the module's main() does; return the result."""
-    change = plan_change(options(**more), host, may_lack=check)
-    if change.changed and not check:
-        guard = Guard(host, agent=NoAgent())
-        guard.keep(guard.apply(change, options(**dict(more, guard=False))))
-        for path in (PENDING, LAST):
-            host.files.pop(path, None)
-    return result_of(change)
-
-
-def settled(host, **more):
-    """Run until done, then assert that nothing would be written any more."""
-    result = run(host, **more)
-    host.frozen = True
-    again = run(host, **more)
-    assert (again["changed"], again["diff"]) == (False, [])
-    host.frozen = False
-    return result
 
 
 def test_a_bare_host():
@@ -183,7 +127,6 @@ def test_the_other_backend_with_tables_but_no_rules_is_fine():
 
 ME4, ME6 = "192.0.2.7 50000 192.0.2.1 22", "2001:db8::7 50000 2001:db8::1 22"
 WEB = {"name": "web", "knock": ["1000", "500"], "opens": ["443"]}
-ACCEPT_22 = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n"
 REJECT_ALL = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j REJECT\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n"
 SOME_22 = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -s 198.51.100.0/24 -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n"
 LOCKED_OUT = [
@@ -257,11 +200,6 @@ def test_absent_leaves_the_host_as_it_was():
     assert foreign_part(after) == foreign_part(before)
 
 
-def foreign_part(state):
-    """A save without the table that iptables-restore makes and nobody can take away."""
-    return [text for text in state[:2] if "-A " in text], state[2], state[3]
-
-
 def test_absent_on_a_host_that_never_had_it():
     host = FakeHost()
     host.frozen = True
@@ -323,141 +261,6 @@ def test_list_size():
     assert "It will take effect when the module is loaded next" in result["findings"][0]["message"]
     host.size = None
     assert run(host)["findings"] == []
-
-
-# Failures
-
-
-def refusing(when):
-    def refuse(command, words, data):
-        return (4, "", "iptables-restore: line 3 failed\n") if when(command, words, data) else None
-
-    return refuse
-
-
-def test_the_second_family_fails_and_the_first_is_undone():
-    host = FakeHost(v4=ACCEPT_22)
-    before = host.state()
-    host.refuse = refusing(
-        lambda command, words, data: (
-            command == "ip6tables-restore" and "PORTKNOCK_HEAD" in data and "--test" not in words
-        )
-    )
-    with pytest.raises(HostError, match="What had been loaded before it was undone"):
-        run(host)
-    assert foreign_part(host.state()) == foreign_part(before)
-    assert ("restore", "iptables-restore") in host.done
-
-
-def test_a_text_that_is_refused_in_the_test_changes_nothing():
-    host = FakeHost()
-    host.refuse = refusing(lambda command, words, _data: command == "ip6tables-restore" and "--test" in words)
-    with pytest.raises(HostError, match="ip6tables-restore refused the ruleset, and changed nothing"):
-        run(host)
-    assert not host.writes()
-
-
-def test_the_kernel_lacks_a_match():
-    host = FakeHost()
-    host.refuse = refusing(lambda _command, _words, data: "-m recent" in data)
-    with pytest.raises(HostError, match="cannot use the recent match .*kernel-modules-extra.*Nothing was changed"):
-        run(host)
-    assert not host.writes()
-    assert "PORTKNOCK" not in host.rules["iptables"].save()
-
-
-@pytest.mark.parametrize("path", sorted(KEPT))
-def test_a_full_disk_undoes_the_ruleset(path):
-    host = FakeHost(v4=ACCEPT_22)
-    before = host.state()
-    host.disk_full = path
-    with pytest.raises(HostError, match="No space left on device.*Everything is as it was before"):
-        run(host)
-    assert foreign_part(host.state()) == foreign_part(before)
-
-
-def test_a_full_disk_at_modprobe_changes_nothing():
-    host = FakeHost()
-    host.module, host.disk_full = True, MODPROBE
-    before = host.state()
-    with pytest.raises(HostError, match="No space left"):
-        run(host)
-    assert host.state() == before
-
-
-def test_a_unit_that_fails_undoes_the_ruleset():
-    host = FakeHost(v4=ACCEPT_22)
-    host.unit_refuses = True
-    with pytest.raises(
-        HostError,
-        match="it could not be kept: systemctl restart portknock.service failed.*Everything is as it was before",
-    ):
-        run(host)
-    assert "PORTKNOCK" not in host.rules["iptables"].save()
-    assert "PORTKNOCK" not in host.rules["ip6tables"].save()
-
-
-def test_an_undo_that_fails_is_said_loudly():
-    host = FakeHost()
-    seen = []
-
-    def refuse(command, words, data):
-        if "--test" in words or "PROBE" in data:
-            return None
-        seen.append(command)
-        return (4, "", "busy\n") if len(seen) > 1 else None
-
-    host.refuse = refuse
-    with pytest.raises(
-        HostError, match="Undoing it failed too, look at it by hand now: .*Running this again tries to undo it first"
-    ):
-        run(host)
-    assert seen[:3] == ["iptables-restore", "ip6tables-restore", "iptables-restore"]
-    host.refuse = None
-    Guard(host, NoAgent()).finish_earlier()
-    assert "PORTKNOCK" not in host.rules["iptables"].save()
-
-
-def test_somebody_else_changes_the_ruleset_at_the_same_time():
-    host = FakeHost()
-
-    def spell(text):
-        """Somebody flushes our chains as soon as they are there."""
-        return "\n".join(line for line in text.split("\n") if "PORTKNOCK" not in line) if host.done else text
-
-    host.spell = spell
-    with pytest.raises(HostError, match="does not read back as it was loaded: something else changed it.*was undone"):
-        run(host)
-
-
-def test_an_unknown_spelling_is_remembered():
-    """A version of iptables-save that prints our rules in a way of its own must not mean changed for ever."""
-    host = FakeHost()
-
-    def spell(text):
-        lines = text.split("\n")
-        return "\n".join(
-            line.replace("-m conntrack --ctstate RELATED,ESTABLISHED", "-m conntrack --ctstate ESTABLISHED,RELATED")
-            if "PORTKNOCK" in line else line for line in lines
-        )  # fmt: skip
-
-    host.spell = spell
-    result = run(host)
-    assert result["changed"] is True
-    assert sorted(json.loads(host.read(STATE_FILE))["spelling"]) == ["ipv4", "ipv6"]
-    assert host.mode(STATE_FILE) == 0o600
-    host.frozen = True
-    assert run(host)["changed"] is False
-    host.frozen = False
-    host.spell = lambda text: spell(text).replace("--seconds 5 ", "--seconds 500 ")
-    assert run(host, check=True)["changed"] is True, "an edit is not a spelling"
-
-
-def test_rules_files_that_cannot_be_followed_stop_it_before_anything_is_changed():
-    host = FakeHost(files={"/etc/iptables/rules.v6": ("*filter\nrubbish\nCOMMIT\n", 0o644)})
-    host.frozen = True
-    with pytest.raises(HostError, match="/etc/iptables/rules.v6, line 2: is not a rule"):
-        run(host)
 
 
 # Secrets

@@ -7,8 +7,8 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PendingError
-from fake_host import FakeHost
-from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, FakeAgent, Story, die_in, options
+from fake_host import FakeHost, Killed
+from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, FakeAgent, Story, options
 
 # The two ends
 
@@ -201,6 +201,22 @@ def test_a_second_run_after_one_that_died_before_it_was_applied():
     assert "it was undone first" in story.guard.finish_earlier()
     story.assert_old()
     assert story.guard.ended(IDENT)["why"] == "its run ended before it was applied"
+
+
+def die_in(host, action, when):
+    """Run an action that is killed at the first step in front of which a condition holds."""
+    step = host._step
+
+    def watched():
+        if when() and not host.dead:
+            host.dies_at = host.steps
+        step()
+
+    host._step = watched
+    with pytest.raises(Killed):
+        action()
+    host._step = step
+    host.next_process()
 
 
 def test_nobody_confirms_what_was_never_applied():

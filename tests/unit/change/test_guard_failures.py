@@ -8,9 +8,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.plan impo
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, MODPROBE, PENDING
 from shown_steps import steps_in
-from story import IDENT, MINE, NAMES, TIMEOUT, Story, loads, nth_restore_fails, options
-
-# What fails
+from story import IDENT, MINE, NAMES, TIMEOUT, Story, nth_restore_fails, options
 
 
 def test_without_an_agent_nothing_is_changed(story):
@@ -20,6 +18,10 @@ def test_without_an_agent_nothing_is_changed(story):
     story.assert_old()
     assert len(loads(story.host)) == before, "rules were loaded"
     assert story.guard.ended(IDENT)["why"] == "nothing could be armed to undo it"
+
+
+def loads(host):
+    return [what for what in host.done if what[0] == "restore"]
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -6,8 +6,8 @@
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from fake_host import FakeHost, knockd_host
+from module_run import DOOR, run
 from shown_steps import steps_in
-from test_change_plan import DOOR, run
 
 STEPS = ("17005", "19100", "18300", "20100", "20300", "20500")
 UPTIME, HERTZ = 5000.0, 250

@@ -28,33 +28,9 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client imp
     read_answer,
     too_short,
 )
+from guard_answers import CONFIRMED, IDENT, LATE, LOCKED, PENDING, STALE, TIMED_OUT, UNHEARD, UNKNOWN, Clock
 from hypothesis import given
 from hypothesis import strategies as st
-
-IDENT = "0123456789abcdef"
-CONFIRMED = {"outcome": "confirmed", "connection": "192.0.2.7 50001 192.0.2.1 22"}
-LATE = {"outcome": "rolled_back", "undo": "exact", "why": _transaction.NOT_CONFIRMED, "id": IDENT}
-STALE = {"outcome": "stale", "connection": "192.0.2.7 50000 192.0.2.1 22"}
-UNKNOWN = {"outcome": "unknown"}
-PENDING = {"outcome": "pending", "owner": "me@here", "age": 31, "left": 0}
-UNHEARD = {"outcome": "unheard", "why": "no knock of 192.0.2.7 at door ssh was seen"}
-LOCKED = {"outcome": "error", "why": "another run has held the lock for 10 s."}
-TIMED_OUT = "ssh: connect to host h port 22: Connection timed out"
-
-
-class Clock:
-    """Time that passes only where somebody spends it."""
-
-    def __init__(self):
-        self.now, self.slept = 5000.0, []
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        assert seconds >= 0
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 class FakeHost:

@@ -1,108 +1,29 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is decided for each distribution, with whatever else is on the host, as tables."""
+"""What is decided for each distribution, as tables."""
 
 import itertools
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._host.distributions import OsRelease
-from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import (
-    MISSING,
-    PRESENT,
-    UNKNOWN,
-    HostFacts,
-    Units,
+from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import MISSING, PRESENT, UNKNOWN, Units
+from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import DISABLE, Firewalls, decide
+from distributions import (
+    BARE,
+    DISTRIBUTIONS,
+    EL_SAMPLES,
+    EL_SERVICES,
+    FIREWALLS,
+    KNOCKD,
+    NOT_SUPPORTED,
+    WANTED,
+    at_work,
+    every_debian,
+    every_distribution,
+    every_el,
+    host,
+    packages_of,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import (
-    DISABLE,
-    FAIL,
-    Firewalls,
-    Wanted,
-    decide,
-)
-
-DEBIAN_PACKAGES = ["iptables", "iptables-persistent"]
-EL_8_PACKAGES = ["iptables", "iptables-services"]
-EL_9_PACKAGES = ["iptables-nft", "iptables-nft-services"]
-FEDORA_PACKAGES = ["iptables-nft", "iptables-services"]
-DEBIAN_SERVICES, EL_SERVICES = ["netfilter-persistent"], ["iptables", "ip6tables"]
-EL_SAMPLES = ["/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables"]
-EL_LIKE = ("rhel", "centos", "fedora")
-
-DISTRIBUTIONS = {
-    "debian-11": (OsRelease("debian", "11", (), "Debian 11"), "apt", DEBIAN_PACKAGES, DEBIAN_SERVICES),
-    "debian-12": (OsRelease("debian", "12", (), "Debian 12"), "apt", DEBIAN_PACKAGES, DEBIAN_SERVICES),
-    "debian-13": (OsRelease("debian", "13", (), "Debian 13"), "apt", DEBIAN_PACKAGES, DEBIAN_SERVICES),
-    "debian-sid": (OsRelease("debian", "", (), "Debian sid"), "apt", DEBIAN_PACKAGES, DEBIAN_SERVICES),
-    "ubuntu-22.04": (OsRelease("ubuntu", "22.04", ("debian",), "Ubuntu"), "apt", DEBIAN_PACKAGES, DEBIAN_SERVICES),
-    "ubuntu-24.04": (OsRelease("ubuntu", "24.04", ("debian",), "Ubuntu"), "apt", DEBIAN_PACKAGES, DEBIAN_SERVICES),
-    "ubuntu-26.04": (OsRelease("ubuntu", "26.04", ("debian",), "Ubuntu"), "apt", DEBIAN_PACKAGES, DEBIAN_SERVICES),
-    "linuxmint-22": (OsRelease("linuxmint", "22", ("ubuntu", "debian"), "M"), "apt", DEBIAN_PACKAGES, DEBIAN_SERVICES),
-    "rhel-8": (OsRelease("rhel", "8.10", ("fedora",), "RHEL 8"), "dnf", EL_8_PACKAGES, EL_SERVICES),
-    "rhel-9": (OsRelease("rhel", "9.4", ("fedora",), "RHEL 9"), "dnf", EL_9_PACKAGES, EL_SERVICES),
-    "rhel-10": (OsRelease("rhel", "10.0", ("fedora",), "RHEL 10"), "dnf", EL_9_PACKAGES, EL_SERVICES),
-    "rocky-8": (OsRelease("rocky", "8.9", EL_LIKE, "Rocky 8"), "dnf", EL_8_PACKAGES, EL_SERVICES),
-    "rocky-9": (OsRelease("rocky", "9.3", EL_LIKE, "Rocky 9"), "dnf", EL_9_PACKAGES, EL_SERVICES),
-    "rocky-10": (OsRelease("rocky", "10.0", EL_LIKE, "Rocky 10"), "dnf", EL_9_PACKAGES, EL_SERVICES),
-    "almalinux-8": (OsRelease("almalinux", "8.9", EL_LIKE, "Alma 8"), "dnf", EL_8_PACKAGES, EL_SERVICES),
-    "almalinux-9": (OsRelease("almalinux", "9.3", EL_LIKE, "Alma 9"), "dnf", EL_9_PACKAGES, EL_SERVICES),
-    "almalinux-10": (OsRelease("almalinux", "10.0", EL_LIKE, "Alma 10"), "dnf", EL_9_PACKAGES, EL_SERVICES),
-    "another-rebuild-9": (OsRelease("eurolinux", "9.3", EL_LIKE, "Another"), "dnf", EL_9_PACKAGES, EL_SERVICES),
-    "fedora": (OsRelease("fedora", "42", (), "Fedora 42"), "dnf", FEDORA_PACKAGES, EL_SERVICES),
-}
-NOT_SUPPORTED = {
-    "debian-10": OsRelease("debian", "10", (), "Debian 10"),
-    "ubuntu-20.04": OsRelease("ubuntu", "20.04", ("debian",), "Ubuntu 20.04"),
-    "rhel-7": OsRelease("rhel", "7.9", ("fedora",), "RHEL 7"),
-    "rhel-11": OsRelease("rhel", "11.0", ("fedora",), "RHEL 11"),
-    "amzn": OsRelease("amzn", "2023", ("fedora",), "Amazon Linux"),
-    "arch": OsRelease("arch", "", (), "Arch Linux"),
-    "nothing": OsRelease("", "", (), "This distribution"),
-}
-NONE = Units(frozenset(), frozenset(), frozenset())
-BARE = HostFacts(
-    root=True,
-    release=DISTRIBUTIONS["debian-12"][0],
-    kernel="6.1.0-1-amd64",
-    kernel_modules=PRESENT,
-    systemd=True,
-    ipv6=True,
-    units=NONE,
-    commands=frozenset(),
-    ufw_on=False,
-    ufw_excludes_persistent=False,
-    live_rules=False,
-    rules_file=False,
-)
-WANTED = Wanted("iptables", True, ("ipv4", "ipv6"), FAIL)
-KNOCKD = WANTED._replace(engine="knockd")
-
-every_distribution = pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
-every_debian = pytest.mark.parametrize("name", sorted(n for n, row in DISTRIBUTIONS.items() if row[1] == "apt"))
-every_el = pytest.mark.parametrize("name", sorted(n for n, row in DISTRIBUTIONS.items() if row[1] == "dnf"))
-
-
-def host(name="debian-12", installed=(), running=(), **more):
-    """A bare host of a distribution, with units that are there, and of these those that run and are enabled."""
-    units = Units(frozenset(installed) | frozenset(running), frozenset(running), frozenset(running))
-    return BARE._replace(release=DISTRIBUTIONS[name][0], units=units, **more)
-
-
-def at_work(name, **more):
-    """A host on which the role was run already, and which was booted after it."""
-    _release, manager, _packages, services = DISTRIBUTIONS[name]
-    commands = ["iptables", "iptables-restore", "ip6tables-restore", "ip"]
-    commands += ["apt-get", "iptables-persistent"] if manager == "apt" else ["dnf"]
-    facts = dict(commands=frozenset(commands), live_rules=True, rules_file=True)
-    return host(name, running=services, **dict(facts, **more))
-
-
-def packages_of(decision):
-    return [name for each in decision.installations for name in each.packages]
-
-
-# Each distribution
 
 
 @every_distribution
@@ -257,87 +178,6 @@ def test_another_user_than_root_is_refused_first():
     decision = decide(host("debian-11", root=False, running=["firewalld"], systemd=False), KNOCKD)
     assert "become: true" in decision.refusals[0]
     assert len(decision.refusals) == 4
-
-
-# Other firewalls
-
-FIREWALLS = [names for size in range(4) for names in itertools.combinations(("firewalld", "nftables", "ufw"), size)]
-
-
-@pytest.mark.parametrize("how", ["active", "enabled"])
-@pytest.mark.parametrize("others", FIREWALLS, ids=lambda names: "+".join(names) or "none")
-@every_distribution
-def test_other_firewalls(name, others, how):
-    services = [each for each in others if each != "ufw"]
-    units = Units(frozenset(others), frozenset(), frozenset())._replace(**{how: frozenset(others)})
-    facts = host(name)._replace(units=units, ufw_on="ufw" in others)
-
-    decision = decide(facts, WANTED)
-    assert decision.firewalls.found == list(others)
-    if others:
-        (refusal,) = decision.refusals
-        assert refusal.startswith(" and ".join(others) + (" is in use" if len(others) == 1 else " are in use"))
-        assert "portknock_conflicting_firewall to disable" in refusal
-    else:
-        assert decision.refusals == []
-
-    decision = decide(facts, WANTED._replace(conflicting_firewall=DISABLE))
-    assert decision.refusals == []
-    assert decision.may_remove
-    assert decision.firewalls == Firewalls(list(others), "ufw" in others, False, services, services, "")
-    # What they are does not change what is installed.
-    assert packages_of(decision) == DISTRIBUTIONS[name][2]
-
-
-@every_distribution
-def test_nftables_service_is_not_stopped_where_that_flushes_rules(name):
-    facts = host(name, running=["firewalld", "nftables"], live_rules=True)
-    firewalls = decide(facts, WANTED._replace(conflicting_firewall=DISABLE)).firewalls
-    assert firewalls.disable == ["firewalld", "nftables"]
-    assert firewalls.stop == ["firewalld"]
-    assert firewalls.note.startswith("nftables.service is disabled, but it was not stopped")
-
-
-def test_an_active_unit_of_ufw_says_nothing():
-    decision = decide(host(running=["ufw"]), WANTED)
-    assert (decision.refusals, decision.firewalls.found) == ([], [])
-
-
-def test_a_firewall_that_is_only_installed_is_no_conflict():
-    decision = decide(host(installed=["firewalld", "nftables"]), WANTED)
-    assert (decision.refusals, decision.firewalls.found) == ([], [])
-
-
-@pytest.mark.parametrize(
-    ("more", "wanted", "removed"),
-    [
-        ({}, WANTED, True),
-        ({}, WANTED._replace(persist=False), False),
-        ({"commands": frozenset(["iptables-persistent"])}, WANTED, False),
-    ],
-)
-def test_ufw_that_excludes_iptables_persistent(more, wanted, removed):
-    facts = host(ufw_excludes_persistent=True, **more)
-    decision = decide(facts, wanted)
-    assert decision.firewalls.ufw_removed == removed
-    assert [refusal[:21] for refusal in decision.refusals] == (["ufw is installed on t"] if removed else [])
-    decision = decide(facts, wanted._replace(conflicting_firewall=DISABLE))
-    assert decision.firewalls.ufw_removed == removed
-    assert decision.refusals == []
-
-
-def test_ufw_that_is_on_and_excludes_iptables_persistent_is_refused_once():
-    decision = decide(host(ufw_on=True, ufw_excludes_persistent=True), WANTED)
-    assert [refusal[:13] for refusal in decision.refusals] == ["ufw is in use"]
-    firewalls = decide(
-        host(ufw_on=True, ufw_excludes_persistent=True), WANTED._replace(conflicting_firewall=DISABLE)
-    ).firewalls
-    assert firewalls.ufw_off
-    assert firewalls.ufw_removed
-
-
-def test_nothing_is_removed_unless_it_was_asked_for():
-    assert not decide(host(), WANTED).may_remove
 
 
 # Services

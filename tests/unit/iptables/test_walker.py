@@ -5,7 +5,8 @@
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from walker import Packet, UnknownMatch, Walker
+from walker import Packet, Walker
+from walker_rules import UnknownMatch
 
 ME, YOU = "192.0.2.1", "192.0.2.2"
 ME6 = "2001:db8::1"

@@ -7,8 +7,8 @@ import contextlib
 import copy
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT_NAME
 from fake_iptables import FakeIptables, Refused
+from fake_systemd import KNOCKD, FakeLists, FakeLock, FakeSystemd
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 EL = 'NAME="Rocky Linux"\nVERSION="9.4 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n'
@@ -19,7 +19,6 @@ ROUTE = (
 )
 ZERO = "0" * 32
 ROUTE6 = "{0} 00 {0} 00 fe80000000000000000000000000fffe 00000400 00000001 00000000 00000003 eth0\n".format(ZERO)
-KNOCKD = "knockd.service"
 TOOLS = tuple(family + tail for family in ("iptables", "ip6tables") for tail in ("", "-save", "-restore"))
 
 
@@ -67,12 +66,12 @@ class FakeHost:
 
     command = property(lambda self: self)
     filesystem = property(lambda self: self)
-    lock = property(lambda self: _FakeLock(self))
+    lock = property(lambda self: FakeLock(self))
     processes = property(lambda self: self)
     clock = property(lambda self: self)
-    systemd = property(lambda self: _FakeSystemd(self))
+    systemd = property(lambda self: FakeSystemd(self))
     kernel = property(lambda self: self)
-    recent_lists = property(lambda self: _FakeLists(self))
+    recent_lists = property(lambda self: FakeLists(self))
 
     def _step(self):
         """Count what leaves a trace on the host; the process dies in front of the step ``dies_at``."""
@@ -316,95 +315,3 @@ class FakeHost:
     def sleep(self, seconds):
         self._alive()
         self.now += seconds
-
-
-class _FakeLock:
-    """The lock of a FakeHost; tests replace what it does."""
-
-    def __init__(self, host):
-        self._host = host
-
-    def hold(self, seconds=30):
-        return self._host.hold_lock(seconds)
-
-    def is_held(self):
-        return self._host.lock_is_held()
-
-
-class _FakeSystemd:
-    """systemd of a FakeHost: our own unit, and knockd's."""
-
-    def __init__(self, host):
-        self._host = host
-
-    def runs(self):
-        return self._host.runs_systemd
-
-    def call(self, verb, *units):
-        return self._host.run(["/usr/bin/systemctl", verb] + list(units), "")[0]
-
-    def service(self, verb, *units, must=True):
-        self._host.service(verb, *units, must=must)
-
-    def is_enabled(self, unit):
-        assert unit == UNIT_NAME
-        return self._host.unit
-
-    is_ready = is_enabled
-
-    def enable(self, unit):
-        assert unit == UNIT_NAME
-        self._host._change("enable_unit")
-        if self._host.unit_refuses:
-            raise HostError("systemctl restart portknock.service failed: no")
-        self._host.unit = True
-
-    def disable(self, unit):
-        assert unit == UNIT_NAME
-        if self._host.unit:
-            self._host._change("disable_unit")
-            self._host.unit = False
-
-    def reload(self):
-        if self._host.runs_systemd:
-            self.service("daemon-reload")
-
-    def is_wanted(self, unit):
-        return unit in self._host.wants
-
-    def add_wants(self, unit):
-        if self._host.runs_systemd:
-            self._host._change("enable", unit)
-            self._host.wants.add(unit)
-
-    def remove_wants(self, unit):
-        if unit in self._host.wants:
-            self._host._change("disable", unit)
-            self._host.wants.discard(unit)
-
-    def main_process(self, unit):
-        self._host._alive()
-        assert unit == KNOCKD, unit
-        if not self._host.runs_systemd or self._host.daemon is None:
-            return None
-        return 0 if self._host.daemon_dies else 4711
-
-
-class _FakeLists:
-    """The kernel's lists of a FakeHost."""
-
-    def __init__(self, host):
-        self._host = host
-
-    def read(self):
-        return self._host.recent
-
-    def hide(self):
-        self._host.hide_lists()
-
-    def forget(self, name, address):
-        host = self._host
-        host._alive()
-        host.forgotten.append((name, str(address)))
-        text = host.recent.get(name, "").splitlines(True)
-        host.recent[name] = "".join(line for line in text if not line.startswith("src={0} ".format(address.exploded)))

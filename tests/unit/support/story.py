@@ -6,13 +6,12 @@
 import json
 import re
 
-import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, PREVIOUS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
-from fake_host import Killed, knockd_host
+from fake_host import knockd_host
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
 WEB = {"name": "web", "knock": ["20001", "20500"], "opens": ["443"]}
@@ -151,26 +150,6 @@ def without_empty_table(text):
     lines = [line for line in text.splitlines() if not re.match(r":[A-Z]+ ACCEPT ", line)]
     chains, rules = ([line for line in lines if line[:1] == first] for first in ":-")
     return sorted(chains) + sorted(rules, key=lambda rule: rule.split()[1])
-
-
-def die_in(host, action, when):
-    """Run an action that is killed at the first step in front of which a condition holds."""
-    step = host._step
-
-    def watched():
-        if when() and not host.dead:
-            host.dies_at = host.steps
-        step()
-
-    host._step = watched
-    with pytest.raises(Killed):
-        action()
-    host._step = step
-    host.next_process()
-
-
-def loads(host):
-    return [what for what in host.done if what[0] == "restore"]
 
 
 def nth_restore_fails(number, message="no such luck"):

@@ -8,8 +8,8 @@ import re
 
 from rig.controller import MODULE, PING, knock_task
 from rig.guard import DOOR, NEW, Case
+from rig.masters import BEHIND, end_masters
 from rig.target import door
-from test_knock_ssh import BEHIND, end_masters
 
 SHORT = dict(DOOR, window=4)
 OTHER = dict(door(7100, "9200/udp", 3300), window=4)

@@ -20,13 +20,13 @@ from rig.controller import PING
 from rig.counter import Counter, close_doors
 from rig.guard import DOOR, KNOCK
 from rig.jump import OTHER
+from rig.masters import BEHIND, end_masters, sockets
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.shown import steps_in
 from rig.target import ROOT
 
 LAST = str(KNOCK[-1])
-BEHIND = {"ansible_connection": "sesame.portknock.knock_ssh", "ansible_knock": [str(step) for step in KNOCK]}
 SHELL = {"name": "command", "ansible.builtin.command": "true"}
 FILES = [
     {"name": "copy", "ansible.builtin.copy": {"content": "a\n", "dest": "/run/own/copied"}},
@@ -61,17 +61,6 @@ def play(controller, *tasks, variables=None, **options):
     assert run.code == 0, run.output
     assert steps_in(KNOCK, run.output) == [], run.output
     return run
-
-
-def sockets(controller):
-    """Return the control sockets."""
-    return [path for path in (controller.folder / "cp").iterdir() if path.is_socket()]
-
-
-def end_masters(controller):
-    """End them."""
-    for path in sockets(controller):
-        controller.namespace.run("ssh", "-F", "/dev/null", "-O", "exit", "-o", f"ControlPath={path}", "x", check=False)
 
 
 @pytest.mark.every_core

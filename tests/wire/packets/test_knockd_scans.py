@@ -16,8 +16,8 @@ from rig import packets
 from rig.counter import close_doors
 from rig.knockd import KNOCKD
 from rig.peer import OPEN, TARGET
+from rig.scans import DOORS, LAST, assert_all_shut, assert_doors_work, nmap
 from rig.target import door
-from test_scans import DOORS, LAST, assert_all_shut, assert_doors_work, nmap
 
 IN_A_ROW = {
     "linear": [["-r", f"-p2000-{LAST}"]],

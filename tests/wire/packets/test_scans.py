@@ -12,20 +12,10 @@ import random
 
 import pytest
 from rig import packets
-from rig.knockd import WRONG
-from rig.packets import IPV4
 from rig.peer import OPEN, REFUSED, TARGET
+from rig.scans import DOORS, LAST, assert_all_shut, assert_doors_work, nmap
 from rig.target import door
 
-DOORS = (
-    door(7000, 9000, name="up", opens=(2222,), step_timeout=60),
-    door(8500, 6500, name="down", opens=(2223,), step_timeout=60),
-    door(9500, 3000, 6000, name="zigzag", opens=(3333,), step_timeout=60),
-    door("7100/udp", "9100/udp", name="datagrams", opens=(8000,), step_timeout=60),
-    door(4000, "8800/udp", 2500, name="mixed", opens=(8443,), step_timeout=60),
-)
-LAST = 10000
-PREFIX = {IPV4: "pk4_", "ipv6": "pk6_"}
 ORDERS = {
     "up": lambda ports: ports,
     "down": lambda ports: ports[::-1],
@@ -46,21 +36,6 @@ def sweep(rig, family, ports, protocol):
         client.send(packets.ip(source, target, number, data))
     client.drain()
     client.settle()
-
-
-def assert_all_shut(rig, family):
-    """No door has let the scanner in, nor would it now."""
-    for each in DOORS:
-        assert not rig.target.listed(PREFIX[family] + each["name"]), each["name"]
-        assert rig.client.probe(each["opens"][0], family) == REFUSED[family]
-
-
-def assert_doors_work(rig, family):
-    """Every door opens to its knock: what the scans ran against was in force."""
-    for each in DOORS:
-        rig.client.knock(rig.target.daemon.breaker if rig.target.daemon else WRONG, family=family)
-        rig.client.knock(*each["knock"], family=family)
-        assert rig.client.probe(each["opens"][0], family) == OPEN, each["name"]
 
 
 @pytest.mark.usefixtures("engine")
@@ -113,14 +88,6 @@ def test_sweeps_of_all_ports(rig, family, order, protocol):
     sweep(rig, family, ORDERS[order](list(range(1, 65536))), protocol)
     assert_all_shut(rig, family)
     assert_doors_work(rig, family)
-
-
-def nmap(rig, family, *words):
-    """Run nmap from the client and return what it prints."""
-    six = ["-6"] if family != IPV4 else []
-    return rig.client.namespace.run(
-        "nmap", "-n", "-Pn", "-T5", "--max-retries", "1", *six, *words, TARGET[family], timeout=1000
-    ).stdout
 
 
 NMAP = {

@@ -1,0 +1,116 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process that waits where systemd does not."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+from agent_place import record
+from ansible_collections.sesame.portknock.plugins.module_utils._change import agent as _agent
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+
+
+def waiting(place):
+    """Return the process ids of the programs of a place that wait."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open("/proc/{0}/cmdline".format(name), "rb") as stream:
+                words = stream.read().split(b"\0")
+        except OSError:
+            continue
+        if place.program.encode() in words and b"wait" in words:
+            found.append(int(name))
+    return found
+
+
+def until(condition, seconds=200.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def ended(place):
+    yield
+    for pid in waiting(place):
+        os.kill(pid, signal.SIGKILL)
+
+
+def stat_of(pid):
+    """Return parent and session of a process."""
+    with open("/proc/{0}/stat".format(pid), encoding="utf-8") as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    return int(fields[1]), int(fields[3])
+
+
+@pytest.mark.usefixtures("ended")
+def test_it_waits_outside_of_the_session(place):
+    wanted = record(place.host)
+    place.write("pending.json", wanted._asdict())
+    assert place.agent.arm(wanted, 30) == "process"
+    (pid,) = waiting(place)
+    parent, session = stat_of(pid)
+    assert parent != os.getpid()
+    assert session != os.getsid(0)
+    assert os.readlink("/proc/{0}/cwd".format(pid)) == "/"
+    until(lambda: {os.readlink("/proc/{0}/fd/{1}".format(pid, number)) for number in range(3)} == {"/dev/null"})
+    os.kill(pid, signal.SIGHUP)
+    time.sleep(0.2)
+    assert waiting(place) == [pid], "a session that ends must not end it"
+    place.agent.disarm(wanted)
+    place.write("pending.json", wanted._replace(id="another")._asdict())
+    until(lambda: not waiting(place))
+    assert place.read("pending.json")["id"] == "another"
+
+
+@pytest.mark.usefixtures("ended")
+def test_it_undoes_at_the_deadline(place, tmp_path):
+    target = tmp_path / "options"
+    target.write_text("new")
+    wanted = record(place.host, 1.0, state="armed", before={str(target): ["old", 0o600]})
+    place.write("pending.json", wanted._asdict())
+    place.agent.arm(wanted, 1)
+    until(lambda: place.read("last.json"))
+    assert place.host.clock.monotonic() >= wanted.deadline
+    assert place.host.clock.monotonic() - wanted.deadline < 50
+    assert place.read("last.json")["why"] == "nobody confirmed it in time"
+    until(lambda: not waiting(place))
+    assert place.read("pending.json") is None
+
+
+@pytest.mark.usefixtures("ended")
+def test_it_ends_at_once_where_nothing_is_pending(place):
+    place.agent.arm(record(place.host), 30)
+    until(lambda: not waiting(place))
+    assert place.read("last.json") is None
+
+
+def test_a_process_that_does_not_start_is_an_error(place, monkeypatch):
+    monkeypatch.setattr(_agent.sys, "executable", "/nonexistent/python")
+    with pytest.raises(HostError, match="does not start, so nothing was changed"):
+        place.agent.arm(record(place.host), 30)
+
+
+def test_a_process_that_says_nothing_is_an_error(monkeypatch):
+    monkeypatch.setattr(_agent, "_START_SECONDS", 0.3)
+    with pytest.raises(HostError, match="does not start"):
+        _agent._detach([sys.executable, "-c", "import time; time.sleep(1)"])
+
+
+def test_it_inherits_nothing(tmp_path):
+    """A descriptor of ours that stays open would keep the ssh session from ending."""
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    seen = tmp_path / "seen"
+    code = "import os; os.listdir('/proc/self/fd'); open({0!r}, 'w').write(' '.join(os.listdir('/proc/self/fd'))); print('armed')"
+    _agent._detach([sys.executable, "-c", code.format(str(seen))])
+    os.close(writer)
+    assert os.read(reader, 1) == b"", "somebody holds it"
+    os.close(reader)
+    assert len(seen.read_text().split()) <= 5

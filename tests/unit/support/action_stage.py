@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run of the action plugin, with a module and a host that are made up."""
+
+import copy
+import functools
+import json
+import re
+from types import SimpleNamespace
+
+from ansible_collections.sesame.portknock.plugins.action import knock_ruleset as plugin
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import guarded_run
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import MARK, GuardClient, TryError
+from guard_answers import TIMED_OUT, Clock
+
+DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
+STEPS = (Step(17005, "tcp"), Step(19100, "udp"), Step(18300, "tcp"))
+ARGS = {"doors": [DOOR], "policy": "reject"}
+TASK_VARS = {"inventory_hostname": "h"}
+LOST = "Failed to connect to the host via ssh: mux_client_request_session: read from master failed: Broken pipe"
+
+
+def pending(**more):
+    """What the module answers once a change waits to be confirmed."""
+    told = dict(state="pending", id="host's", door="ssh", port=22, seconds_left=29.5, agent="systemd")
+    return dict({"changed": True, "rolled_back": False, "findings": [], "diff": []}, guard=dict(told, **more))
+
+
+NOTHING = {"changed": False, "rolled_back": False, "findings": [], "guard": {"state": "not_needed"}}
+
+
+class FakeHost:
+    """Stands in for a HostConnection; one is made by each run of the action."""
+
+    is_ssh, has_network, name, where, pause, settle = True, True, "ssh", "h", 0.1, 0.0
+    port, mended = 22, 0
+
+    def __init__(self, stage):
+        self.stage, self.steps = stage, None
+        self.path = SimpleNamespace(port=self.port, jump="", proxy_command="")
+
+    def use_knock(self, words):
+        self.steps = words
+
+    def knock(self, _turn=0):
+        self.stage.calls.append(("knock", self.steps))
+
+    def _say(self, kind, command):
+        self.stage.calls.append((kind, command))
+        verb = re.search(r"/(\w+) --json", command).group(1)
+        answers = self.stage.answers.get(verb, [TIMED_OUT])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, str):
+            raise TryError(answer)
+        return MARK + json.dumps(answer) + "\n"
+
+    def run_over_new(self, command, _seconds):
+        return self._say("fresh", command)
+
+    def run_over_shared(self, command, _seconds):
+        return self._say("usual", command)
+
+    def reset(self):
+        self.stage.calls.append(("reset",))
+
+    def restore(self):
+        self.stage.calls.append(("mend",))
+        return False
+
+
+class Stage:
+    """A task, the action plugin that runs it, and what module and host answer."""
+
+    def __init__(self, monkeypatch):
+        self.calls, self.modules, self.answers = [], [], {}
+        self.results = [pending()]
+        self.task = SimpleNamespace(
+            args=copy.deepcopy(ARGS), check_mode=False, async_val=0, diff=False, action="sesame.portknock.knock_ruleset"
+        )
+        self.host = type("ThisHost", (FakeHost,), {})
+        self.clock = Clock()
+        monkeypatch.setattr(guarded_run, "HostConnection", self._host)
+        monkeypatch.setattr(
+            guarded_run, "GuardClient", functools.partial(GuardClient, clock=self.clock, sleep=self.clock.sleep)
+        )
+
+    def _host(self, _action, knock, _warn):
+        self.knock = knock
+        return self.host(self)
+
+    def run(self, **task_vars):
+        connection = SimpleNamespace(transport="ssh", tmpdir="/nonexistent", _shell=SimpleNamespace(tmpdir="/none"))
+        templar = SimpleNamespace(template=lambda value: value)
+        action = plugin.ActionModule(self.task, connection, SimpleNamespace(), None, templar, None)
+        action._execute_module = self._execute_module
+        action._load_name = "knock_ruleset"
+        return action.run(task_vars=dict(TASK_VARS, **task_vars))
+
+    def _execute_module(self, module_name=None, module_args=None, task_vars=None, **_more):
+        assert module_name == "sesame.portknock.knock_ruleset"
+        assert task_vars["inventory_hostname"] == "h"
+        self.modules.append(copy.deepcopy(module_args))
+        answer = self.results.pop(0) if len(self.results) > 1 else self.results[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return copy.deepcopy(answer)
+
+    def verbs(self):
+        """What was run on the host besides the module, in order."""
+        return [re.search(r"/(\w+) --json", call[1]).group(1) for call in self.calls if call[0] in ("fresh", "usual")]

@@ -1,0 +1,61 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's program in a directory of its own."""
+
+import json
+import subprocess
+import sys
+import time
+
+from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program as _agent_program
+from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import VERSION, Record
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
+
+FLAGS = ["-I", "-S", "-B"]
+IDENT = "0123456789abcdef"
+NO_PARTS = {
+    "ruleset": {"before": {"saves": {}, "changed": []}, "expected": {}},
+    "knockd": {"before": {}, "expected": {}},
+}
+
+
+def record(host=None, timeout=30.0, **more):
+    """A change of no rules at all: only files are kept or put back."""
+    values = dict(
+        version=VERSION, id=IDENT, owner="me@here", begun=time.time(), boot=host.processes.boot() if host else "",
+        state="applied", agent="process", deadline=(host.clock.monotonic() if host else 0.0) + timeout, module=[1, None],
+        session=[], applied=0.0, parts=NO_PARTS, before={}, early=[], staged=[], gone=[], unit="", unit_was=False,
+        directory_goes=False, proof={},
+    )  # fmt: skip
+    return Record(**dict(values, **more))
+
+
+class Place:
+    """A directory in the place of /run/portknock, for the program and for us."""
+
+    def __init__(self, directory):
+        self.run = str(directory)
+        self.program = self.run + "/guard.zip"
+        self.host = this_host(PlainRunner())
+        self.host.systemd.runs = lambda: False
+        self.agent = Agent(self.host, _agent_program.__name__)
+
+    def write(self, name, value):
+        self.host.filesystem.replace_files({"{0}/{1}".format(self.run, name): (json.dumps(value), 0o600)})
+
+    def read(self, name):
+        text = self.host.filesystem.read("{0}/{1}".format(self.run, name))
+        return json.loads(text) if text else None
+
+    def call(self, *words):
+        """Run the program; return exit code and output."""
+        # Python 3.6 has no capture_output.
+        done = subprocess.run(  # noqa: UP022
+            [sys.executable] + FLAGS + [self.program] + list(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, cwd="/", env={"PATH": "/nonexistent", "PYTHONPATH": "/nonexistent"}, check=False,
+        )  # fmt: skip
+        assert done.stderr == b""
+        return done.returncode, done.stdout.decode("utf-8")

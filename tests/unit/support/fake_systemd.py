@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""systemd, the lock and the kernel's lists of a host in memory."""
+
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT_NAME
+
+KNOCKD = "knockd.service"
+
+
+class FakeLock:
+    """The lock of a FakeHost; tests replace what it does."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def hold(self, seconds=30):
+        return self._host.hold_lock(seconds)
+
+    def is_held(self):
+        return self._host.lock_is_held()
+
+
+class FakeSystemd:
+    """systemd of a FakeHost: our own unit, and knockd's."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def runs(self):
+        return self._host.runs_systemd
+
+    def call(self, verb, *units):
+        return self._host.run(["/usr/bin/systemctl", verb] + list(units), "")[0]
+
+    def service(self, verb, *units, must=True):
+        self._host.service(verb, *units, must=must)
+
+    def is_enabled(self, unit):
+        assert unit == UNIT_NAME
+        return self._host.unit
+
+    is_ready = is_enabled
+
+    def enable(self, unit):
+        assert unit == UNIT_NAME
+        self._host._change("enable_unit")
+        if self._host.unit_refuses:
+            raise HostError("systemctl restart portknock.service failed: no")
+        self._host.unit = True
+
+    def disable(self, unit):
+        assert unit == UNIT_NAME
+        if self._host.unit:
+            self._host._change("disable_unit")
+            self._host.unit = False
+
+    def reload(self):
+        if self._host.runs_systemd:
+            self.service("daemon-reload")
+
+    def is_wanted(self, unit):
+        return unit in self._host.wants
+
+    def add_wants(self, unit):
+        if self._host.runs_systemd:
+            self._host._change("enable", unit)
+            self._host.wants.add(unit)
+
+    def remove_wants(self, unit):
+        if unit in self._host.wants:
+            self._host._change("disable", unit)
+            self._host.wants.discard(unit)
+
+    def main_process(self, unit):
+        self._host._alive()
+        assert unit == KNOCKD, unit
+        if not self._host.runs_systemd or self._host.daemon is None:
+            return None
+        return 0 if self._host.daemon_dies else 4711
+
+
+class FakeLists:
+    """The kernel's lists of a FakeHost."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def read(self):
+        return self._host.recent
+
+    def hide(self):
+        self._host.hide_lists()
+
+    def forget(self, name, address):
+        host = self._host
+        host._alive()
+        host.forgotten.append((name, str(address)))
+        text = host.recent.get(name, "").splitlines(True)
+        host.recent[name] = "".join(line for line in text if not line.startswith("src={0} ".format(address.exploded)))

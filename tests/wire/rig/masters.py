@@ -1,0 +1,20 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A host behind a door that knock_ssh knocks at, and the masters of its connections."""
+
+from rig.guard import KNOCK
+
+BEHIND = {"ansible_connection": "sesame.portknock.knock_ssh", "ansible_knock": [str(step) for step in KNOCK]}
+
+
+def sockets(controller):
+    """Return the control sockets."""
+    return [path for path in (controller.folder / "cp").iterdir() if path.is_socket()]
+
+
+def end_masters(controller):
+    """End them."""
+    for path in sockets(controller):
+        controller.namespace.run("ssh", "-F", "/dev/null", "-O", "exit", "-o", f"ControlPath={path}", "x", check=False)
