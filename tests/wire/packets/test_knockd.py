@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is knockd's own: attempts that it keeps, traps, its life and death. What both engines do is in test_sequences.py."""
+"""What is knockd's own: attempts that it keeps, traps, its life and death.
+
+What both engines do is in test_sequences.py and test_doors.py.
+"""
 
 import signal
 import time
