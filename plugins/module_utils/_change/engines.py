@@ -27,7 +27,7 @@ def parts_on(host: Any) -> List[Part]:
 
 def takes_part(engine: str, part: Part) -> bool:
     """Return whether an engine needs a part."""
-    return type(part) in ENGINES[engine]
+    return part.__class__ in ENGINES[engine]
 
 
 def engine_of(installed: Dict[str, bool]) -> str:

@@ -27,6 +27,13 @@ RIGHT = {"first": CLOSED, "wrong": CLOSED, "right": OPEN, "later": CLOSED, "trie
 GONE = AnsibleConnectionFailure("Failed to connect to the host via ssh")
 
 
+def answered(answer):
+    """Return an answer, or raise it where it is an error."""
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
 class Stage:
     """A task, and what the host, ssh and the network answer, one after the other; the calls are written down."""
 
@@ -51,17 +58,12 @@ class Stage:
     def _command(self, command, sudoable=True):
         self.calls.append(("command", sudoable))
         assert command.startswith("/bin/sh -c ")
-        if isinstance(self.facts, BaseException):
-            raise self.facts
-        return {"rc": 0, "stdout": self.facts}
+        return {"rc": 0, "stdout": answered(self.facts)}
 
     def _module(self, module_name=None, module_args=None, task_vars=None):
         assert task_vars["inventory_hostname"] == "h"
         self.calls.append((module_name.rpartition(".")[2], module_args))
-        answer = self.infos.pop(0) if len(self.infos) > 1 else self.infos[0]
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+        return answered(self.infos.pop(0) if len(self.infos) > 1 else self.infos[0])
 
     def run(self, transport="ssh", **task_vars):
         """Run the task."""

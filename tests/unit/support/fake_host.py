@@ -66,12 +66,21 @@ class FakeHost:
 
     command = property(lambda self: self)
     filesystem = property(lambda self: self)
-    lock = property(lambda self: FakeLock(self))
     processes = property(lambda self: self)
     clock = property(lambda self: self)
-    systemd = property(lambda self: FakeSystemd(self))
     kernel = property(lambda self: self)
-    recent_lists = property(lambda self: FakeLists(self))
+
+    @property
+    def lock(self):
+        return FakeLock(self)
+
+    @property
+    def systemd(self):
+        return FakeSystemd(self)
+
+    @property
+    def recent_lists(self):
+        return FakeLists(self)
 
     def _step(self):
         """Count what leaves a trace on the host; the process dies in front of the step ``dies_at``."""
