@@ -55,7 +55,7 @@ def test_a_hundred_knocks(rig, knockd, family):
     for _block in range(KNOCKS // BLOCK):
         for engine in ENGINES:
             prepare(rig, engine)
-            with rig.client.namespace.opened():
+            with rig.client.namespace.entered():
                 for _turn in range(BLOCK):
                     opened, took = come_in(family, engine)
                     seconds[engine].append(took)
@@ -107,7 +107,7 @@ def test_how_long_opening_takes(rig, knockd, family):
 def test_a_thousand_knocks(rig, knockd, family):
     knockd.talks = False
     prepare(rig, KNOCKD)
-    with rig.client.namespace.opened():
+    with rig.client.namespace.entered():
         for _turn in range(1000):
             come_in(family, KNOCKD)
             close_doors(rig)

@@ -143,7 +143,7 @@ def test_a_knock_gets_in_while_another_scans(rig, knockd, family, reject_with):
     steps = ((50001, "tcp"), (23456, "tcp"), (34567, "tcp"))
     rig.target.apply(door(*(port for port, _protocol in steps), opens=(2222,)), reject_with=reject_with)
     tries = []
-    with rig.client.namespace.opened(), Scan(rig, family) as scan:
+    with rig.client.namespace.entered(), Scan(rig, family) as scan:
         for _turn in range(3):
             opened = connect_after_knock(_knock(family, steps), [TARGET[family]], 2222, 60)
             opened.socket.close()
