@@ -9,6 +9,7 @@ RUN = "/run/portknock"
 PENDING = f"{RUN}/pending.json"
 LAST = f"{RUN}/last.json"
 PROGRAM = f"{RUN}/guard.zip"
+UNCHANGED = f"{RUN}/unchanged.json"
 LOCK = "/run/portknock.lock"
 
 DIRECTORY = "/etc/portknock"

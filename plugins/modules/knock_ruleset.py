@@ -238,10 +238,10 @@ rolled_back:
   type: bool
 """
 
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
+from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged import Recorder, known_result, remember
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, PendingError, PortknockError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING, RUN
@@ -254,13 +254,10 @@ def run(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
     note = _end_other_version(host)
     with host.lock.hold():
         note = _finish_earlier(host) or note
-        change = plan_change(options, host, with_diff=with_diff)
-        state = dict(state="not_needed" if options["guard"] else "off")
-        if change.changed:
-            state = _apply(host, change, options)
-        if change.absent and state["state"] != "pending":
-            host.filesystem.remove_directory(RUN)
-    return dict(result_of(change), guard=state, rolled_back=False, **(dict(warnings=[note]) if note else {}))
+        result, state = known_result(host, options), dict(state="not_needed" if options["guard"] else "off")
+        if result is None:
+            result, state = _plan_and_apply(host, options, with_diff, state)
+    return dict(result, guard=state, rolled_back=False, **(dict(warnings=[note]) if note else {}))
 
 
 # Imported as late as this: most runs change nothing, and Python compiles anew what it imports from a module's zip file.
@@ -280,10 +277,30 @@ def _finish_earlier(host: Host) -> str:
     return finish_earlier(host)
 
 
-def _apply(host: Host, change: Any, options: Dict[str, Any]) -> Dict[str, Any]:
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import apply_change
+def _plan_and_apply(
+    host: Host, options: Dict[str, Any], with_diff: bool, state: Dict[str, Any]
+) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Return the result, and what the controller must know of the guard."""
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
 
-    return apply_change(host, change, options)
+    recorder = Recorder(host)
+    change = plan_change(options, recorder.host, with_diff=with_diff)
+    if change.changed:
+        from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import apply_change
+
+        state = apply_change(host, change, options)
+    elif not change.absent:
+        remember(host, options, recorder, result_of(change))
+    if change.absent and state["state"] != "pending":
+        host.filesystem.remove_directory(RUN)
+    return result_of(change), state
+
+
+def check(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
+    """Plan, and return the module's result."""
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
+
+    return result_of(plan_change(options, host, may_lack=True, with_diff=with_diff))
 
 
 def main() -> None:
@@ -295,11 +312,8 @@ def main() -> None:
     invocation = {"module_args": without_steps(module.params)}
     host = this_host(module)
     try:
-        if module.check_mode:
-            result = result_of(plan_change(module.params, host, may_lack=True, with_diff=module._diff))
-        else:
-            result = run(module.params, host, module._diff)
-        module.exit_json(invocation=invocation, **result)
+        do = check if module.check_mode else run
+        module.exit_json(invocation=invocation, **do(module.params, host, module._diff))
     except PendingError as error:
         module.fail_json(msg=str(error), pending=error.pending, invocation=invocation)
     except AppliedError as error:

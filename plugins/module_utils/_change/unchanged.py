@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A run that meets the same options, the same code and the same host as the one before it, which had nothing to do.
+
+Planning computes from the options and from what it reads through a Host, and from nothing else. So a run that finds nothing to
+do writes down a digest of each thing that it has read; the next one reads the same things again, and where nothing differs, the
+result is the same. That spares it the planner, which Python compiles anew each time from a module's zip file, and which takes
+longer than all that is read. What is written down lies in /run: the first run after a boot plans.
+"""
+
+import hashlib
+import json
+import re
+import zipfile
+from typing import Any, Callable, Dict, List, Optional, Set
+
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNCHANGED
+
+_COUNTED = re.compile(r"^#.*\n|\[\d+:\d+\]", re.M)
+"""What differs in each save of a ruleset: comments with the time, and counters."""
+_OF_ONE_RUN = ("guard_id", "guard_owner")
+"""Options that name a run."""
+
+
+class Recorder:
+    """Stands between the planner and a Host, and notes what is read."""
+
+    def __init__(self, host: Host) -> None:
+        """Take the Host."""
+        self.reads: List[List[Any]] = []
+        """[part of the Host, method, arguments, digest of what it returned], each once."""
+        self._seen: Set[str] = set()
+        parts: List[Any] = [_Part(name, getattr(host, name), self._note) for name in Host._fields]
+        self.host = Host(*parts)
+        """The Host for the planner."""
+
+    def _note(self, part: str, method: str, words: List[Any], digest: str) -> None:
+        key = json.dumps([part, method, words])
+        if key not in self._seen:
+            self._seen.add(key)
+            self.reads.append([part, method, words, digest])
+
+
+class _Part:
+    """A part of a Host whose methods are noted."""
+
+    def __init__(self, name: str, part: Any, note: Callable[[str, str, List[Any], str], None]) -> None:
+        self._name, self._part, self._note = name, part, note
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        called = getattr(self._part, method)
+
+        def noted(*words: Any) -> Any:
+            value = called(*words)
+            self._note(self._name, method, list(words), _digest_of(method, value))
+            return value
+
+        return noted
+
+
+def known_result(host: Host, options: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    """Return the result of the run before, if this one would have the same, else None.
+
+    :param options: the module's options.
+    """
+    try:
+        noted = json.loads(host.filesystem.read(UNCHANGED) or "{}")
+        if noted.get("asked") != _asked(options) or not noted["asked"]:
+            return None
+        for part, method, words, digest in noted["reads"]:
+            if _digest_of(method, getattr(getattr(host, part), method)(*words)) != digest:
+                return None
+    except (AttributeError, HostError, KeyError, TypeError, ValueError):
+        # Whatever it is, planning will tell.
+        return None
+    return noted["result"]
+
+
+def remember(host: Host, options: Dict[str, Any], recorder: Recorder, result: Dict[str, Any]) -> None:
+    """Write down that a run had nothing to do, and what its result was; no step is in a result.
+
+    :raises HostError: if that cannot be written.
+    """
+    asked = _asked(options)
+    if asked:
+        text = json.dumps(dict(asked=asked, reads=recorder.reads, result=result))
+        host.filesystem.replace_files({UNCHANGED: (text, 0o600)})
+
+
+def _asked(options: Dict[str, Any]) -> str:
+    """Return a digest of the options and of this code, '' where the code is not one zip file."""
+    code = _code()
+    wanted = {name: value for name, value in options.items() if name not in _OF_ONE_RUN}
+    return _sha256(json.dumps([code, wanted], sort_keys=True)) if code else ""
+
+
+def _code() -> List[Any]:
+    """Return what tells this code from other code: names and checksums of the files in a module's zip file."""
+    path = getattr(globals().get("__loader__"), "archive", None)
+    if not path:
+        return []
+    with zipfile.ZipFile(path) as archive:
+        return sorted([info.filename, info.CRC] for info in archive.infolist())
+
+
+def _digest_of(method: str, value: Any) -> str:
+    if method == "ssh_connection" and value:
+        # The client's port differs from connection to connection, and no decision depends on it.
+        value = value[:1] + value[2:]
+    elif method == "run":
+        value = (value[0], _COUNTED.sub("", value[1]), value[2])
+    return _sha256(repr(value))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+__all__ = ("Recorder", "known_result", "remember")

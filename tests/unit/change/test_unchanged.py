@@ -1,0 +1,160 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run that meets what the one before it met: when its result is taken, and that it never is where anything differs."""
+
+import json
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._change import unchanged
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
+from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged import Recorder, known_result, remember
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNCHANGED
+from fake_host import knockd_host
+from test_change_plan import DOOR, options, run
+
+SSH = "192.0.2.7 50000 192.0.2.1 22"
+
+
+@pytest.fixture(autouse=True)
+def code(monkeypatch):
+    """As in a module's zip file."""
+    made = [["plugins/module_utils/_spec/model.py", 1]]
+    monkeypatch.setattr(unchanged, "_code", lambda: made)
+    return made
+
+
+def parts_of(host):
+    """The FakeHost as a Host."""
+    return Host(*[getattr(host, name) for name in Host._fields])
+
+
+def plan(host, **more):
+    """Do what the module does on a host where nothing is to be done."""
+    recorder = Recorder(parts_of(host))
+    wanted = options(**more)
+    change = plan_change(wanted, recorder.host)
+    assert not change.changed
+    remember(host, wanted, recorder, result_of(change))
+    return json.loads(json.dumps(result_of(change)))
+
+
+@pytest.fixture(params=["iptables", "knockd"])
+def settled(request):
+    """A host on which nothing is to be done, and what the run said that found it so."""
+    host = knockd_host()
+    host.ssh = SSH
+    run(host, engine=request.param)
+    return host, plan(host, engine=request.param), request.param
+
+
+def test_the_result_is_the_same(settled):
+    host, result, engine = settled
+    host.frozen = True
+    wanted = options(engine=engine)
+    assert known_result(parts_of(host), wanted) == result
+    assert known_result(parts_of(host), dict(wanted, guard_id="another", guard_owner="somebody")) == result
+    host.ssh = "192.0.2.7 61234 192.0.2.1 22"
+    assert known_result(parts_of(host), wanted) == result, "another connection from there"
+    assert host.mode(UNCHANGED) == 0o600
+
+
+def write(host, path, text):
+    host.files[path] = (text, host.mode(path) or 0o600)
+
+
+DIFFERENCES = [
+    ("a rule is gone", lambda host: host.rules["iptables"].tables["filter"].chains["PORTKNOCK"].pop()),
+    ("a foreign rule", lambda host: host.rules["ip6tables"].restore("*filter\n-A INPUT -p tcp -j ACCEPT\nCOMMIT\n")),
+    ("a file was edited", lambda host: write(host, "/etc/iptables/rules.v4", "*filter\nCOMMIT\n")),
+    ("a file is gone", lambda host: host.files.pop("/etc/portknock/ip6tables.rules")),
+    (
+        "other permissions",
+        lambda host: host.files.update({"/etc/iptables/rules.v6": (host.read("/etc/iptables/rules.v6"), 0o644)}),
+    ),
+    ("our unit failed", lambda host: setattr(host, "unit", False)),
+    ("no IPv6 any more", lambda host: setattr(host, "speaks", ("ipv4",))),
+    ("another list size", lambda host: setattr(host, "size", 100)),
+    ("xt_recent is a module", lambda host: setattr(host, "module", True)),
+    ("a file that was not there", lambda host: write(host, STATE_FILE, '{"modes": {}}')),
+    (
+        "the service saves by itself",
+        lambda host: write(host, "/etc/sysconfig/iptables-config", "IPTABLES_SAVE_ON_STOP=yes\n"),
+    ),
+    ("another source", lambda host: setattr(host, "ssh", "192.0.2.8 50000 192.0.2.1 22")),
+    ("another port", lambda host: setattr(host, "ssh", "192.0.2.7 50000 192.0.2.1 2222")),
+    ("no session", lambda host: setattr(host, "ssh", None)),
+    ("another distribution", lambda host: write(host, "/etc/os-release", "ID=rocky\n")),
+    ("iptables is gone", lambda host: host.tools.discard("iptables-restore")),
+]
+
+
+@pytest.mark.parametrize("change", [item[1] for item in DIFFERENCES], ids=[item[0] for item in DIFFERENCES])
+def test_any_difference_on_the_host_counts(change, settled):
+    host, _result, engine = settled
+    change(host)
+    assert known_result(parts_of(host), options(engine=engine)) is None
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda host: setattr(host, "daemon", None),
+        lambda host: host.wants.clear(),
+        lambda host: host.files.pop("/etc/portknock/knockd.conf"),
+    ],
+)
+def test_so_does_one_of_knockd(harm):
+    host = knockd_host()
+    run(host, engine="knockd")
+    plan(host, engine="knockd")
+    assert known_result(parts_of(host), options(engine="knockd")) is not None
+    harm(host)
+    assert known_result(parts_of(host), options(engine="knockd")) is None
+
+
+@pytest.mark.parametrize(
+    "more", [{"log": True}, {"doors": [dict(DOOR, window=16)]}, {"guard_timeout": 31}, {"state": "absent"}]
+)
+def test_other_options_count(more, settled):
+    host, _result, engine = settled
+    assert known_result(parts_of(host), options(**dict({"engine": engine}, **more))) is None
+
+
+def test_other_code_counts(settled, code):
+    host, _result, engine = settled
+    code[0][1] = 2
+    assert known_result(parts_of(host), options(engine=engine)) is None
+
+
+def test_code_that_cannot_be_told_is_never_the_same(settled, code):
+    host, _result, engine = settled
+    del code[:]
+    assert known_result(parts_of(host), options(engine=engine)) is None
+    host.frozen = True
+    remember(host, options(engine=engine), Recorder(parts_of(host)), {})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"asked": ""}', '{"asked": "x"}', "null"])
+def test_what_cannot_be_read_is_nothing(text, settled):
+    host, _result, engine = settled
+    write(host, UNCHANGED, text)
+    assert known_result(parts_of(host), options(engine=engine)) is None
+
+
+def test_a_read_that_is_not_there_is_a_difference(settled):
+    host, _result, engine = settled
+    noted = json.loads(host.read(UNCHANGED))
+    noted["reads"][0][1] = "no_such_method"
+    write(host, UNCHANGED, json.dumps(noted))
+    assert known_result(parts_of(host), options(engine=engine)) is None
+
+
+def test_counters_and_the_time_of_a_save_are_no_difference():
+    save = "# Generated by iptables-save v1.8.9 on {0}\n*filter\n:INPUT ACCEPT [{1}:{1}]\n-A INPUT -j ACCEPT\nCOMMIT\n"
+    one, other = ((0, save.format(*words), "") for words in (("Mon", 1), ("Tue", 2)))
+    assert unchanged._digest_of("run", one) == unchanged._digest_of("run", other)
+    assert unchanged._digest_of("run", one) != unchanged._digest_of(
+        "run", (0, one[1].replace("ACCEPT\nC", "DROP\nC"), "")
+    )
