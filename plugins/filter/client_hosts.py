@@ -55,7 +55,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES, PAUSE, KnockError, Steps
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
 
 _SSH = ("ssh", "ansible.builtin.ssh", "smart", "paramiko", "paramiko_ssh", "ansible.netcommon.paramiko")

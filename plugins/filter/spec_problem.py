@@ -44,7 +44,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS, spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 
 def spec_problem(options: dict[str, Any], prefix: str = "") -> str:

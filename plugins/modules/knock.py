@@ -153,7 +153,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.knock imp
     steps_of_turn,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_steps
 
 FAMILIES = {"any": "any", "ipv4": "inet", "ipv6": "inet6"}

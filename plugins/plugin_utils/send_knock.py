@@ -28,7 +28,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.knock imp
     steps_of_turn,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_ports, read_steps
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (

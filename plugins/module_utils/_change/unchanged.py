@@ -22,6 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNC
 
 _COUNTED = re.compile(r"^#.*\n|\[\d+:\d+\]", re.M)
 """What differs in each save of a ruleset: comments with the time, and counters."""
+_OURS = "ansible_collections/sesame/portknock/"
 _OF_ONE_RUN = ("guard_id", "guard_owner")
 """Options that name a run."""
 
@@ -99,12 +100,15 @@ def _asked(options: Dict[str, Any]) -> str:
 
 
 def _code() -> List[Any]:
-    """Return what tells this code from other code: names and checksums of the files in a module's zip file."""
+    """Return what tells this code from other code: names and checksums of our files in a module's zip file.
+
+    Ansible puts files of its own into it, which differ each time.
+    """
     path = getattr(globals().get("__loader__"), "archive", None)
     if not path:
         return []
     with zipfile.ZipFile(path) as archive:
-        return sorted([info.filename, info.CRC] for info in archive.infolist())
+        return sorted([info.filename, info.CRC] for info in archive.infolist() if _OURS in info.filename)
 
 
 def _digest_of(method: str, value: Any) -> str:

@@ -7,13 +7,13 @@
 from typing import Any, Dict
 
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
+    DEFAULTS,
     ENGINES,
     FAMILIES,
     POLICIES,
     PROTOCOLS,
     REJECT_WITH,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
 
 
 def _strings(**more: Any) -> Dict[str, Any]:

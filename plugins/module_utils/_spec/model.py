@@ -32,6 +32,27 @@ ENGINES = {
 }
 """Every engine by its name; which parts it has on a host, the registry in _change/engines.py says."""
 
+DEFAULTS = {
+    "doors": [],
+    "policy": "reject",
+    "reject_with": "icmp-port-unreachable",
+    "allow": [],
+    "trusted_sources": [],
+    "trusted_interfaces": ["lo"],
+    "icmp": True,
+    "ip_versions": [IPV4, IPV6],
+    "ipv6_prefix": 128,
+    "engine": KERNEL,
+    "knockd_interface": "",
+    "list_size": 4096,
+    "log": False,
+    "persist": True,
+    "guard": True,
+    "guard_timeout": 30,
+    "state": "present",
+}
+"""What an option is that is not given."""
+
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
@@ -114,6 +135,7 @@ def family_of(network: Union[Address, Network]) -> str:
 
 
 __all__ = (
+    "DEFAULTS",
     "ENGINES", "FAMILIES", "IPV4", "IPV6", "KERNEL", "KNOCKD", "POLICIES", "PROTOCOLS", "REJECT_WITH", "Address", "Allow", "Door",
     "Network", "Spec", "Step", "family_of",
 )  # fmt: skip

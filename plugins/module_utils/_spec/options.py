@@ -11,10 +11,10 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
+    DEFAULTS,
     ENGINES,
     FAMILIES,
     IPV4,
-    IPV6,
     KERNEL,
     POLICIES,
     PROTOCOLS,
@@ -46,26 +46,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.values impo
 )
 
 GUARD_TIMEOUT = (5, 600)
-
-DEFAULTS = {
-    "doors": [],
-    "policy": "reject",
-    "reject_with": "icmp-port-unreachable",
-    "allow": [],
-    "trusted_sources": [],
-    "trusted_interfaces": ["lo"],
-    "icmp": True,
-    "ip_versions": [IPV4, IPV6],
-    "ipv6_prefix": 128,
-    "engine": KERNEL,
-    "knockd_interface": "",
-    "list_size": 4096,
-    "log": False,
-    "persist": True,
-    "guard": True,
-    "guard_timeout": 30,
-    "state": "present",
-}
 
 DOOR_KEYS = ("name", "knock", "opens", "window", "step_timeout", "sources", "close", "once")
 

@@ -23,7 +23,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 
 CONNECT_SECONDS = 1.0
 """What a connect takes at least on any real path: two of them and a knock must fit in the deadline."""
