@@ -12,7 +12,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNCHANGED
 from fake_host import knockd_host
-from test_change_plan import DOOR, options, run
+from module_run import DOOR, options, run
 
 SSH = "192.0.2.7 50000 192.0.2.1 22"
 

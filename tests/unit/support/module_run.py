@@ -7,7 +7,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.guard imp
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT as SCRIPT
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, UNIT
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
 KEPT = {

@@ -10,7 +10,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.guard imp
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, PREVIOUS
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 from fake_host import knockd_host
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
