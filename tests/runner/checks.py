@@ -79,7 +79,7 @@ def wire() -> list[Check]:
     return [
         *(Check("wire", f"packets, {backend}", f"packets({backend})", 300, alone=True) for backend in BACKENDS),
         *(Check("wire", f"guard, {backend}", f"guard({backend})", 400) for backend in BACKENDS),
-        *(Check("wire", f"clients, {backend}", f"clients({backend})", 300) for backend in BACKENDS),
+        *(Check("wire", f"clients, {backend}", f"clients({backend})", 600) for backend in BACKENDS),
     ]
 
 
