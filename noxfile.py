@@ -178,8 +178,7 @@ def wire(session: nox.Session, group: str, backend: str) -> None:
     session.env["PORTKNOCK_CORES"] = " ".join(releases)
     words = ["-p", "no:cacheprovider", "-v", "--tb=short", "--color=no", "--durations=25", "--backend", backend]
     # Each worker has namespaces of its own, and waits most of the time.
-    # What shares connections between commands is not run beside itself: with three at once a shared one was lost now and then.
-    words += ["-n", "1" if group == "clients" else "3", "--dist", "worksteal"]
+    words += ["-n", "3", "--dist", "worksteal"]
     words = ["-m", "pytest", "-c", "pyproject.toml", *words, *session.posargs, f"tests/wire/{group}"]
     run(session, environments.named("controller"), "python", *words)
 

@@ -20,7 +20,7 @@ from rig.controller import PING
 from rig.counter import Counter, close_doors
 from rig.guard import DOOR, KNOCK
 from rig.jump import OTHER
-from rig.masters import BEHIND, end_masters, sockets
+from rig.masters import BEHIND, end_masters, master_pids, sockets
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.shown import steps_in
@@ -116,7 +116,7 @@ def test_a_master_that_is_dead_but_answers(rig, controller, counter, lost):
         if lost == "way":
             stack.enter_context(established_dropped(rig))
         else:
-            pids = [int(pid) for pid in rig.client.namespace.run("pgrep", "-f", "^ssh: .*mux").stdout.split()]
+            pids = master_pids(controller)
             for pid in pids:
                 rig.client.namespace.run("kill", "-STOP", str(pid))
             stack.callback(lambda: [rig.client.namespace.run("kill", "-KILL", str(pid)) for pid in pids])

@@ -14,6 +14,12 @@ def sockets(controller):
     return [path for path in (controller.folder / "cp").iterdir() if path.is_socket()]
 
 
+def master_pids(controller):
+    """Return the processes of its control masters, and of no other controller that this machine runs beside it."""
+    found = controller.namespace.run("pgrep", "-f", f"^ssh: {controller.folder}/cp/.*mux").stdout.split()
+    return [int(pid) for pid in found]
+
+
 def end_masters(controller):
     """End them."""
     for path in sockets(controller):
