@@ -281,6 +281,9 @@ def _plan_and_apply(
     host: Host, options: Dict[str, Any], with_diff: bool, state: Dict[str, Any]
 ) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """Return the result, and what the controller must know of the guard."""
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.compiled import keep_compiled
+
+    keep_compiled()
     from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
 
     recorder = Recorder(host)

@@ -114,7 +114,7 @@ def _tidy(guard: Guard, host: Host, _name: str) -> Outcome:
 
 def _rollback(guard: Guard, host: Host, name: str) -> Outcome:
     with host.lock.hold(_LOCK_SECONDS):
-        answer = guard.undo(name, "somebody on the host asked for it")
+        answer = guard.undo(name, _why_now(guard, host))
     return answer, answer["outcome"] == ROLLED_BACK
 
 
@@ -158,7 +158,7 @@ def _at_deadline(guard: Guard, host: Host, name: str) -> Outcome:
 
 
 def _why_now(guard: Guard, host: Host) -> str:
-    """Return why a change is undone: its service may also be started by hand, before the deadline."""
+    """Return why a change is undone: by hand, or at its deadline, by its own timer or where that is late by the controller."""
     record = guard.pending()
     early = record is not None and host.clock.monotonic() < record.deadline - 0.5
     return "somebody on the host asked for it" if early else NOT_CONFIRMED

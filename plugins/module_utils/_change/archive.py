@@ -13,6 +13,7 @@ import time
 import zipfile
 from typing import Any, List
 
+from ansible_collections.sesame.portknock.plugins.module_utils._change.compiled import compiled
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 
 _PACKAGE = __name__.rsplit(".", 2)[0]
@@ -39,7 +40,7 @@ def archive(program: str) -> bytes:
             made.writestr(zipfile.ZipInfo(path, time.localtime(_WRITTEN)[:6]), source)
             # Compiled once here instead of at each use, of which one has the controller waiting. Another Python,
             # after an upgrade, reads the source.
-            code = marshal.dumps(compile(source, path, "exec"))
+            code = marshal.dumps(compiled(name) or compile(source, path, "exec"))
             header = importlib.util.MAGIC_NUMBER + _FLAGS + struct.pack("<II", _WRITTEN, len(source))
             made.writestr(path + "c", header + code)
         made.writestr("__main__.py", _MAIN.format(program))

@@ -111,6 +111,27 @@ def read_answer(text: str) -> dict[str, Any]:
     raise TryError("the host did not answer the confirmation")
 
 
+AGE_COMMAND = "cat /proc/uptime /proc/1/stat"
+"""Prints from what age_of_host() computes."""
+
+_TICKS = 100
+"""Clock ticks a second in /proc/PID/stat, on every architecture (proc(5), USER_HZ)."""
+
+
+def age_of_host(text: str) -> float | None:
+    """Return the seconds since a host, or a container, was started, None where that cannot be read.
+
+    :param text: what AGE_COMMAND prints.
+    """
+    try:
+        uptime, first_process = text.split("\n", 1)
+        # The process's name is in parentheses and may hold anything.
+        started = int(first_process.rpartition(")")[2].split()[19]) / _TICKS
+        return float(uptime.split()[0]) - started
+    except (IndexError, ValueError):
+        return None
+
+
 class Host(Protocol):
     """How the guard reaches the host; HostConnection of confirm_connection.py does it."""
 

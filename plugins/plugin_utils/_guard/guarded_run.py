@@ -177,12 +177,20 @@ class GuardedRun:
             self._host.restore()
         else:
             self._host.reset()
-        if lost and outcome.answer.get("outcome") == client.UNKNOWN:
+        nothing_known = outcome.answer.get("outcome") == client.UNKNOWN
+        if lost and nothing_known and not self._was_restarted(time.monotonic() - begun):
             raise lost if isinstance(lost, AnsibleError) else AnsibleConnectionFailure(str(lost))
         self._warn_of_old_steps(attempt.door)
         if lost:
             outcome = outcome._replace(seconds=time.monotonic() - begun)
         return self._report(result, attempt, outcome)
+
+    def _was_restarted(self, seconds: float) -> bool:
+        """Return whether the host was started within the last seconds."""
+        with contextlib.suppress(TryError):
+            age = client.age_of_host(self._host.run_over_shared(client.AGE_COMMAND, client.TRY_SECONDS))
+            return age is not None and age < seconds
+        return False
 
     def _report(self, result: dict[str, Any], attempt: Attempt, outcome: Outcome) -> dict[str, Any]:
         host = self._host

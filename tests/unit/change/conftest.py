@@ -23,6 +23,7 @@ def place(tmp_path, monkeypatch):
     made = Place(tmp_path / "run")
     source = _archive._source
     monkeypatch.setattr(_archive, "_source", lambda name: source(name).replace("/run/portknock", made.run))
+    monkeypatch.setattr(_archive, "compiled", lambda _name: None)
     monkeypatch.setattr(_agent, "RUN", made.run)
     monkeypatch.setattr(_agent, "PROGRAM", made.program)
     made.host.filesystem.replace_bytes(made.program, archive(_agent_program.__name__))

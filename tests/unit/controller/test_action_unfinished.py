@@ -13,10 +13,10 @@ import pytest
 
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
-from action_stage import LOST, STEPS, Stage, pending
+from action_stage import LOST, STEPS, FakeHost, Stage, pending
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import owner
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import TryError, age_of_host
 from guard_answers import CONFIRMED, LATE, TIMED_OUT, UNKNOWN
 
 
@@ -45,6 +45,26 @@ def test_a_lost_answer_of_what_never_ran(error, stage):
     stage.answers["confirm"] = [UNKNOWN]
     with pytest.raises(AnsibleConnectionFailure, match=re.escape(str(error)[:40])):
         stage.run()
+
+
+def test_a_lost_answer_of_a_host_that_was_restarted(stage):
+    """It may have begun, and then the restart undid it; the host can be reached, so this is no lost connection."""
+    stage.results = [AnsibleConnectionFailure(LOST)]
+    stage.answers["confirm"] = [UNKNOWN]
+    # Of a container: the machine has been up for longer. Started in the future, as far as this clock can tell.
+    stage.host.age = "5000.25 9000.00\n1 (a) b) S 0 1 1 0 -1 4194560 8 9 10 11 12 13 14 15 20 0 1 0 500100 17 18\n"
+    result = stage.run()
+    assert (result["failed"], result["rolled_back"], result.get("unreachable")) == (True, True, None)
+    assert "restarted" in result["msg"]
+
+
+@pytest.mark.parametrize("text", ["", "12.0 4.0\n", "sh: cat: not found\n", "a b\n1 (x) S 1 2\n"])
+def test_the_age_of_a_host_that_does_not_tell(text):
+    assert age_of_host(text) is None
+
+
+def test_the_age_of_a_host():
+    assert age_of_host(FakeHost.age) == pytest.approx(5000.13)
 
 
 @pytest.mark.parametrize(

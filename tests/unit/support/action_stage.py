@@ -12,7 +12,12 @@ from types import SimpleNamespace
 from ansible_collections.sesame.portknock.plugins.action import knock_ruleset as plugin
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import guarded_run
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import MARK, GuardClient, TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import (
+    AGE_COMMAND,
+    MARK,
+    GuardClient,
+    TryError,
+)
 from guard_answers import TIMED_OUT, Clock
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
@@ -36,6 +41,7 @@ class FakeHost:
 
     is_ssh, has_network, name, where, pause, settle = True, True, "ssh", "h", 0.1, 0.0
     port, mended = 22, 0
+    age = "5000.25 9000.00\n1 (systemd) S 0 1 1 0 -1 4194560 8 9 10 11 12 13 14 15 20 0 1 0 12 17 18\n"
 
     def __init__(self, stage):
         self.stage, self.steps = stage, None
@@ -60,6 +66,8 @@ class FakeHost:
         return self._say("fresh", command)
 
     def run_over_shared(self, command, _seconds):
+        if command == AGE_COMMAND:
+            return self.age
         return self._say("usual", command)
 
     def reset(self):
