@@ -35,9 +35,9 @@ def released(tmp_path_factory):
 
 
 @pytest.fixture
-def user(bare_host, tmp_path):
+def user(bare_host):
     """A user with the newest release of ansible-core: with the older ones the first release did not get through."""
-    made = Controller(bare_host.controller_side, bare_host.key, tmp_path / "controller", cores()[-1])
+    made = Controller(bare_host.controller_side, bare_host.key, bare_host.folder / "controller", cores()[-1])
     made.variables.update(
         ansible_host=bare_host.address,
         ansible_python_interpreter=INTERPRETER,
