@@ -5,7 +5,7 @@
 
 import ipaddress
 import re
-from time import perf_counter
+from time import process_time
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
@@ -374,9 +374,9 @@ def test_many_doors_are_read_quickly():
         ]
         best = []
         for _turn in range(3):
-            start = perf_counter()
+            start = process_time()
             spec_from_options({"doors": items})
-            best.append(perf_counter() - start)
+            best.append(process_time() - start)
         return min(best)
 
     assert seconds(2000) < 40 * seconds(200)
