@@ -117,6 +117,10 @@ def test_the_steps_of_each_try_and_the_wait_after_the_last(program, engine, tmp_
         said, came = connect(program, door, engine, tmp_path)
         assert said.startswith(BANNER.rstrip())
         again = [2, 1, 2] if engine == "knockd" else [1, 2]
-        assert [step for step, _when in door.heard] == [1, 2, *again]
+        heard = [step for step, _when in door.heard]
+        # On a busy machine the door may be late: then there are more tries, and it may have read two ports out of turn.
+        tries = heard.count(1)
+        assert tries >= 2 and sorted(heard) == sorted([1, 2, *again * (tries - 1)])
+        assert tries > 2 or heard == [1, 2, *again]
         waited = came - door.heard[-1][1]
         assert waited >= 0.05 + (SETTLE if engine == "knockd" else 0) - 0.02
