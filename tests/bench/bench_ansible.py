@@ -19,7 +19,7 @@ from bench_lan import BenchError, Lan, inside, run
 from bench_ruleset import collections_path, remove_collections_path
 from bench_series import ratios, rounds
 
-GOAL_NOOP, GOAL_FIRST = 1.3, 1 / 3
+GOAL_NOOP, GOAL_FIRST = 1.2, 1 / 3
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 CELL = """set -eu
