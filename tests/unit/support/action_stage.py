@@ -8,7 +8,9 @@ import functools
 import json
 import re
 from types import SimpleNamespace
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+import pytest
 from ansible_collections.sesame.portknock.plugins.action import knock_ruleset as plugin
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import guarded_run
@@ -27,13 +29,19 @@ TASK_VARS = {"inventory_hostname": "h"}
 LOST = "Failed to connect to the host via ssh: mux_client_request_session: read from master failed: Broken pipe"
 
 
-def pending(**more):
+def pending(**more: Any) -> Dict[str, Any]:
     """What the module answers once a change waits to be confirmed."""
     told = dict(state="pending", id="host's", door="ssh", port=22, seconds_left=29.5, agent="systemd")
     return dict({"changed": True, "rolled_back": False, "findings": [], "diff": []}, guard=dict(told, **more))
 
 
 NOTHING = {"changed": False, "rolled_back": False, "findings": [], "guard": {"state": "not_needed"}}
+
+
+def _verb(command: str) -> str:
+    found = re.search(r"/(\w+) --json", command)
+    assert found, command
+    return found.group(1)
 
 
 class FakeHost:
@@ -43,37 +51,37 @@ class FakeHost:
     port, mended = 22, 0
     age = "5000.25 9000.00\n1 (systemd) S 0 1 1 0 -1 4194560 8 9 10 11 12 13 14 15 20 0 1 0 12 17 18\n"
 
-    def __init__(self, stage):
-        self.stage, self.steps = stage, None
+    def __init__(self, stage: "Stage") -> None:
+        self.stage = stage
+        self.steps: Optional[List[str]] = None
         self.path = SimpleNamespace(port=self.port, jump="", proxy_command="")
 
-    def use_knock(self, words):
+    def use_knock(self, words: List[str]) -> None:
         self.steps = words
 
-    def knock(self, _turn=0):
+    def knock(self, _turn: int = 0) -> None:
         self.stage.calls.append(("knock", self.steps))
 
-    def _say(self, kind, command):
+    def _say(self, kind: str, command: str) -> str:
         self.stage.calls.append((kind, command))
-        verb = re.search(r"/(\w+) --json", command).group(1)
-        answers = self.stage.answers.get(verb, [TIMED_OUT])
+        answers = self.stage.answers.get(_verb(command), [TIMED_OUT])
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, str):
             raise TryError(answer)
         return MARK + json.dumps(answer) + "\n"
 
-    def run_over_new(self, command, _seconds):
+    def run_over_new(self, command: str, _seconds: float) -> str:
         return self._say("fresh", command)
 
-    def run_over_shared(self, command, _seconds):
+    def run_over_shared(self, command: str, _seconds: float) -> str:
         if command == AGE_COMMAND:
             return self.age
         return self._say("usual", command)
 
-    def reset(self):
+    def reset(self) -> None:
         self.stage.calls.append(("reset",))
 
-    def restore(self):
+    def restore(self) -> bool:
         self.stage.calls.append(("mend",))
         return False
 
@@ -81,9 +89,11 @@ class FakeHost:
 class Stage:
     """A task, the action plugin that runs it, and what module and host answer."""
 
-    def __init__(self, monkeypatch):
-        self.calls, self.modules, self.answers = [], [], {}
-        self.results = [pending()]
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: List[Tuple[Any, ...]] = []
+        self.modules: List[Optional[Dict[str, Any]]] = []
+        self.answers: Dict[str, List[Any]] = {}
+        self.results: List[Any] = [pending()]
         self.task = SimpleNamespace(
             args=copy.deepcopy(ARGS), check_mode=False, async_val=0, diff=False, action="sesame.portknock.knock_ruleset"
         )
@@ -94,11 +104,11 @@ class Stage:
             guarded_run, "GuardClient", functools.partial(GuardClient, clock=self.clock, sleep=self.clock.sleep)
         )
 
-    def _host(self, _action, knock, _warn):
+    def _host(self, _action: Any, knock: List[str], _warn: Callable[[str], None]) -> FakeHost:
         self.knock = knock
         return self.host(self)
 
-    def run(self, **task_vars):
+    def run(self, **task_vars: Any) -> Dict[str, Any]:
         connection = SimpleNamespace(transport="ssh", tmpdir="/nonexistent", _shell=SimpleNamespace(tmpdir="/none"))
         templar = SimpleNamespace(template=lambda value: value)
         action = plugin.ActionModule(self.task, connection, SimpleNamespace(), None, templar, None)
@@ -106,15 +116,21 @@ class Stage:
         action._load_name = "knock_ruleset"
         return action.run(task_vars=dict(TASK_VARS, **task_vars))
 
-    def _execute_module(self, module_name=None, module_args=None, task_vars=None, **_more):
+    def _execute_module(
+        self,
+        module_name: Optional[str] = None,
+        module_args: Optional[Dict[str, Any]] = None,
+        task_vars: Optional[Dict[str, Any]] = None,
+        **_more: Any,
+    ) -> Any:
         assert module_name == "sesame.portknock.knock_ruleset"
-        assert task_vars["inventory_hostname"] == "h"
+        assert task_vars and task_vars["inventory_hostname"] == "h"
         self.modules.append(copy.deepcopy(module_args))
         answer = self.results.pop(0) if len(self.results) > 1 else self.results[0]
         if isinstance(answer, BaseException):
             raise answer
         return copy.deepcopy(answer)
 
-    def verbs(self):
+    def verbs(self) -> List[str]:
         """What was run on the host besides the module, in order."""
-        return [re.search(r"/(\w+) --json", call[1]).group(1) for call in self.calls if call[0] in ("fresh", "usual")]
+        return [_verb(call[1]) for call in self.calls if call[0] in ("fresh", "usual")]

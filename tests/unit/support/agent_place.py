@@ -7,12 +7,14 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program as _agent_program
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import VERSION, Record
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
 
 FLAGS = ["-I", "-S", "-B"]
 IDENT = "0123456789abcdef"
@@ -22,7 +24,7 @@ NO_PARTS = {
 }
 
 
-def record(host=None, timeout=30.0, **more):
+def record(host: Optional[Host] = None, timeout: float = 30.0, **more: Any) -> Record:
     """A change of no rules at all: only files are kept or put back."""
     values = dict(
         version=VERSION, id=IDENT, owner="me@here", begun=time.time(), boot=host.processes.boot() if host else "",
@@ -36,21 +38,21 @@ def record(host=None, timeout=30.0, **more):
 class Place:
     """A directory in the place of /run/portknock, for the program and for us."""
 
-    def __init__(self, directory):
+    def __init__(self, directory: Path) -> None:
         self.run = str(directory)
         self.program = self.run + "/guard.zip"
         self.host = this_host(PlainRunner())
-        self.host.systemd.runs = lambda: False
+        setattr(self.host.systemd, "runs", lambda: False)  # noqa: B010
         self.agent = Agent(self.host, _agent_program.__name__)
 
-    def write(self, name, value):
+    def write(self, name: str, value: Any) -> None:
         self.host.filesystem.replace_files({"{0}/{1}".format(self.run, name): (json.dumps(value), 0o600)})
 
-    def read(self, name):
+    def read(self, name: str) -> Any:
         text = self.host.filesystem.read("{0}/{1}".format(self.run, name))
         return json.loads(text) if text else None
 
-    def call(self, *words):
+    def call(self, *words: str) -> Tuple[int, str]:
         """Run the program; return exit code and output."""
         # Python 3.6 has no capture_output.
         done = subprocess.run(  # noqa: UP022

@@ -4,11 +4,12 @@
 """The distributions that are supported, as facts, and what is installed on each."""
 
 import itertools
+from typing import Any, Iterable, List
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._host.distributions import OsRelease
 from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import PRESENT, HostFacts, Units
-from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import FAIL, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import FAIL, Decision, Wanted
 
 DEBIAN_PACKAGES = ["iptables", "iptables-persistent"]
 EL_8_PACKAGES = ["iptables", "iptables-services"]
@@ -71,13 +72,13 @@ every_debian = pytest.mark.parametrize("name", sorted(n for n, row in DISTRIBUTI
 every_el = pytest.mark.parametrize("name", sorted(n for n, row in DISTRIBUTIONS.items() if row[1] == "dnf"))
 
 
-def host(name="debian-12", installed=(), running=(), **more):
+def host(name: str = "debian-12", installed: Iterable[str] = (), running: Iterable[str] = (), **more: Any) -> HostFacts:
     """A bare host of a distribution, with units that are there, and of these those that run and are enabled."""
     units = Units(frozenset(installed) | frozenset(running), frozenset(running), frozenset(running))
     return BARE._replace(release=DISTRIBUTIONS[name][0], units=units, **more)
 
 
-def at_work(name, **more):
+def at_work(name: str, **more: Any) -> HostFacts:
     """A host on which the role was run already, and which was booted after it."""
     _release, manager, _packages, services = DISTRIBUTIONS[name]
     commands = ["iptables", "iptables-restore", "ip6tables-restore", "ip"]
@@ -86,7 +87,7 @@ def at_work(name, **more):
     return host(name, running=services, **dict(facts, **more))
 
 
-def packages_of(decision):
+def packages_of(decision: Decision) -> List[str]:
     return [name for each in decision.installations for name in each.packages]
 
 

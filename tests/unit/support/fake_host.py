@@ -5,6 +5,7 @@
 
 import contextlib
 import copy
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Type
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from fake_iptables import FakeIptables, Refused
@@ -22,11 +23,15 @@ ROUTE6 = "{0} 00 {0} 00 fe80000000000000000000000000fffe 00000400 00000001 00000
 TOOLS = tuple(family + tail for family in ("iptables", "ip6tables") for tail in ("", "-save", "-restore"))
 
 
+Output = Tuple[int, str, str]
+"""What became of a command: exit code, output, errors."""
+
+
 class Killed(BaseException):
     """The process that used the host is no more: nothing it would still do has any effect."""
 
 
-def knockd_host(kind=None, **more):
+def knockd_host(kind: Optional[Type["FakeHost"]] = None, **more: Any) -> "FakeHost":
     """Return a FakeHost, or a kind of it, with systemd, knockd installed, and its package's unit at rest."""
     host = (kind or FakeHost)(**more)
     host.runs_systemd = True
@@ -37,25 +42,39 @@ def knockd_host(kind=None, **more):
 class FakeHost:
     """Set the attributes to what the host is like; what was done to it is in ``done``."""
 
-    def __init__(self, os_release=DEBIAN, files=None, v4="", v6=""):
+    def __init__(
+        self, os_release: str = DEBIAN, files: Optional[Dict[str, Tuple[Any, int]]] = None, v4: str = "", v6: str = ""
+    ) -> None:
         self.rules = {"iptables": FakeIptables(v4), "ip6tables": FakeIptables(v6)}
         self.tools = set(TOOLS) | {"systemctl"}
         self.files = {"/etc/os-release": (os_release, 0o644)}
         self.files.update(files or {})
         self.version = "iptables v1.8.9 (nf_tables)\n"
-        self.other_backend, self.refuse, self.spell = {}, None, None
+        self.other_backend: Dict[str, str] = {}
+        self.refuse: Optional[Callable[[str, Sequence[str], str], Optional[Output]]] = None
+        self.spell: Optional[Callable[[str], str]] = None
         self.speaks = ("ipv4", "ipv6")
-        self.ssh, self.size, self.module = None, 4096, False
-        self.unit, self.unit_refuses, self.disk_full = False, False, None
-        self.frozen, self.done, self.commands = False, [], []
-        self.staged, self.settle_refuses = {}, None
-        self.now, self.booted, self.started = 1000.0, "one", {}
-        self.forgotten = []
-        self.runs_systemd, self.failing_commands = False, {}
-        self.dies_at, self.dead, self.steps = None, False, 0
-        self.recent, self.knockd_version = {}, "knockd 0.8\nCopyright (C) 2004-2012 Judd Vinet <jvinet@zeroflux.org>\n"
-        self.wants, self.drop_ins, self.daemon = set(), {}, None
-        self.daemon_dies, self.service_refuses, self.slow_start = False, None, 0.0
+        self.ssh: Optional[str] = None
+        self.size, self.module = 4096, False
+        self.unit, self.unit_refuses, self.frozen = False, False, False
+        self.disk_full: Optional[str] = None
+        self.settle_refuses: Optional[str] = None
+        self.done: List[Tuple[Any, ...]] = []
+        self.commands: List[Tuple[str, ...]] = []
+        self.staged: Dict[str, Tuple[Any, int]] = {}
+        self.now, self.booted = 1000.0, "one"
+        self.started: Dict[Optional[int], float] = {}
+        self.forgotten: List[Tuple[str, str]] = []
+        self.runs_systemd, self.dead, self.steps = False, False, 0
+        self.failing_commands: Dict[str, int] = {}
+        self.dies_at: Optional[int] = None
+        self.recent: Dict[str, str] = {}
+        self.knockd_version = "knockd 0.8\nCopyright (C) 2004-2012 Judd Vinet <jvinet@zeroflux.org>\n"
+        self.wants: Set[str] = set()
+        self.drop_ins: Dict[str, str] = {}
+        self.daemon: Optional[Dict[str, Any]] = None
+        self.service_refuses: Optional[str] = None
+        self.daemon_dies, self.slow_start = False, 0.0
         self.addresses_of = {"lo": {"127.0.0.1", "::1"}, "eth0": {"192.0.2.1", "2001:db8::1"}}
         self.kernel_files = {
             "/proc/net/route": ROUTE,
@@ -71,18 +90,18 @@ class FakeHost:
     kernel = property(lambda self: self)
 
     @property
-    def lock(self):
+    def lock(self) -> FakeLock:
         return FakeLock(self)
 
     @property
-    def systemd(self):
+    def systemd(self) -> FakeSystemd:
         return FakeSystemd(self)
 
     @property
-    def recent_lists(self):
+    def recent_lists(self) -> FakeLists:
         return FakeLists(self)
 
-    def _step(self):
+    def _step(self) -> None:
         """Count what leaves a trace on the host; the process dies in front of the step ``dies_at``."""
         self._alive()
         if self.dies_at is not None and self.steps >= self.dies_at:
@@ -90,15 +109,15 @@ class FakeHost:
             raise Killed
         self.steps += 1
 
-    def _alive(self):
+    def _alive(self) -> None:
         if self.dead:
             raise Killed
 
-    def next_process(self, dies_at=None):
+    def next_process(self, dies_at: Optional[int] = None) -> None:
         """Go on as another process, which may die as well."""
         self.dead, self.steps, self.dies_at = False, 0, dies_at
 
-    def reboot(self):
+    def reboot(self) -> None:
         """Start anew: /run is empty, and the rules are those of the files, as their service loads them."""
         self.next_process()
         self.booted, self.now = self.booted + "+", self.now + 60
@@ -112,28 +131,28 @@ class FakeHost:
             if KNOCKD in self.wants:
                 self._start()
 
-    def _change(self, *what):
+    def _change(self, *what: Any) -> None:
         self._step()
         assert not self.frozen, "changed what was not to be changed: {0}".format(what)
         self.done.append(what)
 
-    def state(self):
+    def state(self) -> Tuple[Any, ...]:
         """What must be as before after a failure; what is in /run is of no account."""
         files = {path: value for path, value in self.files.items() if not path.startswith("/run/")}
         return copy.deepcopy(
             (self.rules["iptables"].save(), self.rules["ip6tables"].save(), files, self.unit, self.knockd())
         )
 
-    def writes(self):
+    def writes(self) -> List[Tuple[Any, ...]]:
         """What was written to where it lasts, or loaded."""
         return [what for what in self.done if what[0] == "restore" or (what[0] == "write" and what[1][:5] != "/run/")]
 
     # What Iptables asks for
 
-    def find(self, name):
+    def find(self, name: str) -> Optional[str]:
         return "/usr/sbin/" + name if name in self.tools else None
 
-    def run(self, words, data=""):
+    def run(self, words: Sequence[str], data: str = "") -> Output:
         self._alive()
         self.commands.append(tuple(words))
         command = words[0].rsplit("/", 1)[1]
@@ -151,7 +170,7 @@ class FakeHost:
             return 0, self.spell(text) if self.spell else text, ""
         return self._restore(command, words[1:], data)
 
-    def _restore(self, command, words, data):
+    def _restore(self, command: str, words: Sequence[str], data: str) -> Output:
         assert words[:2] == ["-w", "30"], words
         noflush = "--noflush" in words
         if self.refuse:
@@ -167,14 +186,14 @@ class FakeHost:
             return 2, "", str(error) + "\n"
         return 0, "", ""
 
-    def _systemd(self, command):
+    def _systemd(self, command: str) -> Output:
         """Fail as often as ``failing_commands`` says, then work."""
         self._step()
         left = self.failing_commands.get(command, 0)
         self.failing_commands[command] = max(0, left - 1)
         return (1, "", command + " failed") if left else (0, "", "")
 
-    def read(self, path):
+    def read(self, path: str) -> str:
         self._alive()
         text = self.files.get(path, (self.kernel_files.get(path, ""), None))[0]
         if isinstance(text, Exception):
@@ -183,38 +202,38 @@ class FakeHost:
 
     # The rest of Host
 
-    def mode(self, path):
+    def mode(self, path: str) -> Optional[int]:
         return self.files[path][1] if path in self.files else None
 
-    def families(self):
+    def families(self) -> Tuple[str, ...]:
         return self.speaks
 
-    def ssh_connection(self):
+    def ssh_connection(self) -> Optional[List[str]]:
         return self.ssh.split() if self.ssh else None
 
-    def session(self):
+    def session(self) -> Tuple[Optional[List[str]], Optional[float]]:
         return (self.ssh_connection(), self.now) if self.ssh else (None, None)
 
-    def start_of(self, pid):
+    def start_of(self, pid: Optional[int]) -> Optional[float]:
         return self.started.get(pid)
 
-    def monotonic(self):
+    def monotonic(self) -> float:
         return self.now
 
-    def since_boot(self):
+    def since_boot(self) -> float:
         return self.now
 
-    def boot(self):
+    def boot(self) -> str:
         return self.booted
 
-    def replace_files(self, files):
+    def replace_files(self, files: Dict[str, Tuple[Optional[str], int]]) -> None:
         self.settle(self.stage(files), [path for path, (text, _mode) in files.items() if text is None])
 
-    def replace_bytes(self, path, data):
+    def replace_bytes(self, path: str, data: bytes) -> None:
         self.replace_files({path: (repr(data), 0o600)})
 
-    def stage(self, files):
-        if files.get(self.disk_full, (None, 0))[0] is not None:
+    def stage(self, files: Dict[str, Tuple[Optional[str], int]]) -> List[List[str]]:
+        if self.disk_full and files.get(self.disk_full, (None, 0))[0] is not None:
             raise HostError("{0} cannot be written: No space left on device. Nothing was kept.".format(self.disk_full))
         staged = []
         for path, (text, mode) in sorted(files.items()):
@@ -225,7 +244,7 @@ class FakeHost:
                 staged.append([temporary, path])
         return staged
 
-    def settle(self, staged, gone=()):
+    def settle(self, staged: List[List[str]], gone: Sequence[str] = ()) -> None:
         for temporary, path in staged:
             if temporary in self.staged:
                 if self.settle_refuses == path:
@@ -236,42 +255,42 @@ class FakeHost:
             self._change("remove", path)
             self.files.pop(path, None)
 
-    def discard(self, staged):
+    def discard(self, staged: List[List[str]]) -> None:
         self._alive()
         for temporary, _path in staged:
             self.staged.pop(temporary, None)
 
-    def discard_leftovers(self, directories):
+    def discard_leftovers(self, directories: Iterable[str]) -> None:
         for temporary in list(self.staged):
             if temporary.rpartition("/")[0] in directories:
                 del self.staged[temporary]
 
-    def remove_directory(self, path):
+    def remove_directory(self, path: str) -> None:
         self._change("rmdir", path)
         self.files = {name: value for name, value in self.files.items() if not name.startswith(path + "/")}
 
-    def parameter(self, module, name):
+    def parameter(self, module: str, name: str) -> int:
         assert (module, name) == ("xt_recent", "ip_list_tot")
         return self.size
 
-    def is_module(self, name):
+    def is_module(self, name: str) -> bool:
         assert name == "xt_recent"
         return self.module
 
-    def hide_lists(self):
+    def hide_lists(self) -> None:
         self._change("hide_lists")
 
     # knockd and its unit. What systemd was told of drop-ins counts, not what lies in the directories since.
 
-    def knockd(self):
+    def knockd(self) -> Tuple[bool, Optional[str]]:
         """How knockd is: whether it is enabled, and the configuration that it was started with, None where it does not run."""
-        return KNOCKD in self.wants, self.daemon and self.daemon["config"]
+        return KNOCKD in self.wants, self.daemon["config"] if self.daemon else None
 
-    def hear(self, name, source):
+    def hear(self, name: str, source: str) -> None:
         """Do what knockd or a rule does with a source that has knocked."""
         self.recent[name] = "src={0} ttl: 64 last_seen: 4294967296 oldest_pkt: 1 4294967296\n".format(source)
 
-    def service(self, verb, *units, must=True):
+    def service(self, verb: str, *units: str, must: bool = True) -> None:
         if not self.runs_systemd:
             return
         self._change("service", verb, *units)
@@ -279,9 +298,15 @@ class FakeHost:
             if must:
                 raise HostError("systemctl {0} {1} failed: no".format(verb, " ".join(units)))
             return
-        {"daemon-reload": self._reload, "restart": self._start, "stop": self._stop, "reset-failed": int}[verb]()
+        verbs: Dict[str, Callable[[], Any]] = {
+            "daemon-reload": self._reload,
+            "restart": self._start,
+            "stop": self._stop,
+            "reset-failed": int,
+        }
+        verbs[verb]()
 
-    def _reload(self):
+    def _reload(self) -> None:
         self.drop_ins = {
             path.rpartition("/")[2]: text
             for path, (text, _mode) in self.files.items()
@@ -289,38 +314,38 @@ class FakeHost:
             in ("/etc/systemd/system/knockd.service.d", "/run/systemd/system/knockd.service.d")
         }
 
-    def _start(self):
+    def _start(self) -> None:
         starts = [line for _name, text in sorted(self.drop_ins.items()) for line in text.splitlines()]
         command = [line for line in starts if line.startswith("ExecStart=/")][-1:] or ["-c /etc/knockd.conf"]
         path = command[0].partition("-c ")[2].split(" ", 1)[0]
         self.daemon = dict(config=self.read(path), path=path, since=self.now)
 
-    def _stop(self):
+    def _stop(self) -> None:
         self.daemon = None
 
-    def words_of(self, pid):
+    def words_of(self, pid: Optional[int]) -> List[str]:
         return ["/usr/sbin/knockd", "-c", self.daemon["path"], ""] if pid and self.daemon else [""]
 
-    def captures_packets(self, pid):
+    def captures_packets(self, pid: Optional[int]) -> bool:
         self._alive()
-        return bool(pid) and self.now >= self.daemon["since"] + self.slow_start
+        return bool(pid) and self.daemon is not None and self.now >= self.daemon["since"] + self.slow_start
 
-    def interfaces(self):
+    def interfaces(self) -> List[str]:
         return sorted(self.addresses_of)
 
-    def addresses(self, interface):
+    def addresses(self, interface: str) -> Set[str]:
         return self.addresses_of[interface]
 
-    def remove_if_empty(self, directory):  # noqa: ARG002
+    def remove_if_empty(self, directory: str) -> None:  # noqa: ARG002
         self._step()
 
     @contextlib.contextmanager
-    def hold_lock(self, seconds):  # noqa: ARG002
+    def hold_lock(self, seconds: float) -> Iterator[None]:  # noqa: ARG002
         yield
 
-    def lock_is_held(self):
+    def lock_is_held(self) -> bool:
         return False
 
-    def sleep(self, seconds):
+    def sleep(self, seconds: float) -> None:
         self._alive()
         self.now += seconds

@@ -9,6 +9,7 @@ hold, so a text that strays is refused as well.
 
 import copy
 import re
+from typing import Dict, List, Optional
 
 BUILT_IN = {
     "filter": ("INPUT", "FORWARD", "OUTPUT"),
@@ -31,30 +32,31 @@ class Refused(Exception):
 class FakeTable:
     """Chains with their rules, and policies of the built-in ones."""
 
-    def __init__(self, name):
-        self.chains = {chain: [] for chain in BUILT_IN[name]}
+    def __init__(self, name: str) -> None:
+        self.chains: Dict[str, List[str]] = {chain: [] for chain in BUILT_IN[name]}
         self.policies = dict.fromkeys(BUILT_IN[name], "ACCEPT")
 
-    def target(self, text):
+    def target(self, text: str) -> str:
         found = re.search(r"(?:^| )-[jg] (\S+)", re.sub(r'"(?:\\.|[^"\\])*"', '""', text))
         return found.group(1) if found else ""
 
-    def referenced(self, chain):
+    def referenced(self, chain: str) -> bool:
         return any(self.target(text) == chain for rules in self.chains.values() for text in rules)
 
 
 class FakeIptables:
     """The ruleset of one family."""
 
-    def __init__(self, save=""):
-        self.tables = {}
+    def __init__(self, save: str = "") -> None:
+        self.tables: Dict[str, FakeTable] = {}
         if save:
             self.restore(save, noflush=False)
 
-    def restore(self, text, noflush=True, test=False):
+    def restore(self, text: str, noflush: bool = True, test: bool = False) -> None:
         """Load a text whole or not at all."""
         tables = copy.deepcopy(self.tables)
-        table, complete = None, True
+        table: Optional[FakeTable] = None
+        complete = True
         for number, line in enumerate(text.split("\n"), 1):
             if not line or line.startswith("#"):
                 continue
@@ -68,7 +70,7 @@ class FakeIptables:
                     assert not complete, "COMMIT outside of a table"
                     complete = True
                 else:
-                    assert not complete, "outside of a table"
+                    assert table and not complete, "outside of a table"
                     self._line(table, line)
             except AssertionError as error:
                 raise Refused("iptables-restore: line {0} failed: {1} ({2})".format(number, error, line)) from error
@@ -79,7 +81,7 @@ class FakeIptables:
         if not test:
             self.tables = tables
 
-    def _line(self, table, line):
+    def _line(self, table: FakeTable, line: str) -> None:
         if line.startswith(":"):
             name, policy = line[1:].split()[:2]
             assert len(name) <= NAME_LIMIT, "chain name too long"
@@ -97,7 +99,7 @@ class FakeIptables:
         assert chain in table.chains, "no chain of that name"
         getattr(self, "_" + command)(table, chain, rest or "")
 
-    def _check_rule(self, table, text):
+    def _check_rule(self, table: FakeTable, text: str) -> None:
         target = table.target(text)
         assert not target or target in table.chains or target in TARGETS, "no chain or target {0}".format(target)
         assert target not in table.policies, "jump to a built-in chain"
@@ -106,28 +108,28 @@ class FakeIptables:
         for ports in re.findall(r"--dports (\S+)", text):
             assert sum(2 if ":" in item else 1 for item in ports.split(",")) <= 15, "too many ports"
 
-    def _A(self, table, chain, text):
+    def _A(self, table: FakeTable, chain: str, text: str) -> None:
         self._check_rule(table, text)
         table.chains[chain].append(text.rstrip())
 
-    def _I(self, table, chain, text):
+    def _I(self, table: FakeTable, chain: str, text: str) -> None:
         found = re.match(r"^(\d+)(?: |$)", text)
         place, rule = (int(found.group(1)), text[found.end() :]) if found else (1, text)
         assert 1 <= place <= len(table.chains[chain]) + 1, "index of insertion too big"
         self._check_rule(table, rule)
         table.chains[chain].insert(place - 1, rule.rstrip())
 
-    def _D(self, table, chain, text):
+    def _D(self, table: FakeTable, chain: str, text: str) -> None:
         assert text.rstrip() in table.chains[chain], "does a matching rule exist in that chain?"
         table.chains[chain].remove(text.rstrip())
 
-    def _X(self, table, chain, text):
+    def _X(self, table: FakeTable, chain: str, text: str) -> None:
         assert not text and chain not in table.policies, "built-in chain"
         assert not table.chains[chain], "directory not empty"
         assert not table.referenced(chain), "device or resource busy"
         del table.chains[chain]
 
-    def save(self):
+    def save(self) -> str:
         """Print all tables."""
         lines = []
         for name, table in self.tables.items():

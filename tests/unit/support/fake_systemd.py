@@ -3,8 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """systemd, the lock and the kernel's lists of a host in memory."""
 
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, ContextManager, Dict, Optional, Union
+
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT_NAME
+
+if TYPE_CHECKING:
+    from fake_host import FakeHost
 
 KNOCKD = "knockd.service"
 
@@ -12,68 +18,68 @@ KNOCKD = "knockd.service"
 class FakeLock:
     """The lock of a FakeHost; tests replace what it does."""
 
-    def __init__(self, host):
+    def __init__(self, host: "FakeHost") -> None:
         self._host = host
 
-    def hold(self, seconds=30):
+    def hold(self, seconds: float = 30) -> ContextManager[None]:
         return self._host.hold_lock(seconds)
 
-    def is_held(self):
+    def is_held(self) -> bool:
         return self._host.lock_is_held()
 
 
 class FakeSystemd:
     """systemd of a FakeHost: our own unit, and knockd's."""
 
-    def __init__(self, host):
+    def __init__(self, host: "FakeHost") -> None:
         self._host = host
 
-    def runs(self):
+    def runs(self) -> bool:
         return self._host.runs_systemd
 
-    def call(self, verb, *units):
+    def call(self, verb: str, *units: str) -> int:
         return self._host.run(["/usr/bin/systemctl", verb] + list(units), "")[0]
 
-    def service(self, verb, *units, must=True):
+    def service(self, verb: str, *units: str, must: bool = True) -> None:
         self._host.service(verb, *units, must=must)
 
-    def is_enabled(self, unit):
+    def is_enabled(self, unit: str) -> bool:
         assert unit == UNIT_NAME
         return self._host.unit
 
     is_ready = is_enabled
 
-    def enable(self, unit):
+    def enable(self, unit: str) -> None:
         assert unit == UNIT_NAME
         self._host._change("enable_unit")
         if self._host.unit_refuses:
             raise HostError("systemctl restart portknock.service failed: no")
         self._host.unit = True
 
-    def disable(self, unit):
+    def disable(self, unit: str) -> None:
         assert unit == UNIT_NAME
         if self._host.unit:
             self._host._change("disable_unit")
             self._host.unit = False
 
-    def reload(self):
+    def reload(self) -> None:
         if self._host.runs_systemd:
             self.service("daemon-reload")
 
-    def is_wanted(self, unit):
+    def is_wanted(self, unit: str) -> bool:
         return unit in self._host.wants
 
-    def add_wants(self, unit):
+    def add_wants(self, unit: str) -> None:
         if self._host.runs_systemd:
             self._host._change("enable", unit)
             self._host.wants.add(unit)
 
-    def remove_wants(self, unit):
+    def remove_wants(self, unit: str) -> None:
         if unit in self._host.wants:
             self._host._change("disable", unit)
             self._host.wants.discard(unit)
 
-    def main_process(self, unit):
+    def main_process(self, unit: str) -> Optional[int]:
         self._host._alive()
         assert unit == KNOCKD, unit
         if not self._host.runs_systemd or self._host.daemon is None:
@@ -84,16 +90,16 @@ class FakeSystemd:
 class FakeLists:
     """The kernel's lists of a FakeHost."""
 
-    def __init__(self, host):
+    def __init__(self, host: "FakeHost") -> None:
         self._host = host
 
-    def read(self):
+    def read(self) -> Dict[str, str]:
         return self._host.recent
 
-    def hide(self):
+    def hide(self) -> None:
         self._host.hide_lists()
 
-    def forget(self, name, address):
+    def forget(self, name: str, address: Union[IPv4Address, IPv6Address]) -> None:
         host = self._host
         host._alive()
         host.forgotten.append((name, str(address)))

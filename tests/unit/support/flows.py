@@ -3,17 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A host with a ruleset of ours, and packet flows written as words."""
 
+from typing import Any, Dict, List, Tuple
+
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_iptables import FakeIptables
-from walker import Packet, Walker
+from walker import Packet, Verdict, Walker
 
 ME = {"ipv4": "192.0.2.1", "ipv6": "2001:db8::1"}
 YOU = {"ipv4": "192.0.2.2", "ipv6": "2001:db8:0:1::2"}
 
 
-def planned(options, family, save=""):
+def planned(options: Dict[str, Any], family: str, save: str = "") -> FakeIptables:
     """Return a FakeIptables on which the core's plan for the options has been loaded."""
     host = FakeIptables(save)
     plan = plan_family(host.save(), spec_from_options(options), family)
@@ -24,13 +26,13 @@ def planned(options, family, save=""):
 class Host:
     """A walker on a planned ruleset, driven by flows."""
 
-    def __init__(self, options, family="ipv4", save="", **more):
+    def __init__(self, options: Dict[str, Any], family: str = "ipv4", save: str = "", **more: Any) -> None:
         self.family = family
         self.iptables = planned(options, family, save)
         self.walker = Walker(parse(self.iptables.save()), **more)
         self.names = {"me": ME[family], "you": YOU[family]}
 
-    def flow(self, words):
+    def flow(self, words: str) -> List[str]:
         """Play a flow; return the words that did not come true.
 
         ``22`` a new TCP packet from ``me``, ``22/udp``, ``you:22`` one from another; ``+5`` seconds pass;
@@ -48,11 +50,11 @@ class Host:
                 wrong.append("{0}: {1}".format(word, verdict.action))
         return wrong
 
-    def _split(self, prefix):
+    def _split(self, prefix: str) -> Tuple[str, str]:
         parts = [part for part in prefix.split("|") if part]
         wanted = next((part for part in parts if part in ("open", "shut")), "")
         return wanted, next((part for part in parts if part not in ("open", "shut")), "me")
 
-    def send(self, port, who="me", **more):
+    def send(self, port: str, who: str = "me", **more: Any) -> Verdict:
         number, _slash, protocol = port.partition("/")
         return self.walker.send(Packet(self.names.get(who, who), int(number), protocol or "tcp", **more))

@@ -6,8 +6,10 @@
 import ipaddress
 import random
 import re
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 from hypothesis import strategies as st
+from walker import Verdict
 
 CHAINS = ("F1", "F2", "F3", "F4")
 PORTS = (1, 22, 53, 80, 443, 2791, 7144, 8443, 9000, 9005, 9318, 40000, 65535)
@@ -60,19 +62,19 @@ ENDS = ("-j ACCEPT", "-j ACCEPT", "-j ACCEPT", "-j DROP", "-j DROP", "-j REJECT"
         "-j MARK --set-xmark 0x1/0xffffffff")  # fmt: skip
 
 
-def _not(rng, text, odds=4):
+def _not(rng: random.Random, text: str, odds: int = 4) -> str:
     return "! " + text if rng.randrange(odds) == 0 else text
 
 
-def _some_ports(rng):
+def _some_ports(rng: random.Random) -> str:
     return str(rng.choice(PORTS)) if rng.random() < 0.6 else rng.choice(RANGES)
 
 
-def _many_ports(rng):
+def _many_ports(rng: random.Random) -> str:
     return ",".join(_some_ports(rng) for _turn in range(rng.randint(1, 5)))
 
 
-def _tcp(rng):
+def _tcp(rng: random.Random) -> str:
     kind = rng.randrange(6)
     if kind == 0:
         return "-p tcp"
@@ -90,13 +92,13 @@ def _tcp(rng):
     return " ".join(parts)
 
 
-def _udp(rng):
+def _udp(rng: random.Random) -> str:
     kind = rng.randrange(3)
     return ("-p udp", "-p udp -m udp " + _not(rng, "--dport " + _some_ports(rng)),
             "-p udp -m multiport --dports " + _many_ports(rng))[kind]  # fmt: skip
 
 
-def _protocol(rng, family):
+def _protocol(rng: random.Random, family: str) -> str:
     kind = rng.randrange(9)
     if kind < 2:
         return ""
@@ -109,18 +111,18 @@ def _protocol(rng, family):
     )
 
 
-def _source(rng, family):
+def _source(rng: random.Random, family: str) -> str:
     kind = rng.randrange(5)
     if kind < 3:
         return ""
     return _not(rng, "-s " + rng.choice((NETWORKS if kind == 3 else BROAD)[family]))
 
 
-def _states(rng):
+def _states(rng: random.Random) -> str:
     return ",".join(rng.sample(["NEW", "ESTABLISHED", "RELATED", "INVALID"], rng.randint(1, 3)))
 
 
-def _more(rng, family):
+def _more(rng: random.Random, family: str) -> str:
     kind = rng.randrange(6)
     if kind < 3:
         return ""
@@ -131,7 +133,7 @@ def _more(rng, family):
     return rng.choice(MATCHES + SPANS[family])
 
 
-def make_rule(rng, family, later=CHAINS):
+def make_rule(rng: random.Random, family: str, later: Sequence[str] = CHAINS) -> str:
     """Return one rule that may jump or go to the chains named."""
     interface = _not(rng, "-i " + rng.choice(INTERFACES)) if rng.random() < 0.4 else ""
     parts = [_source(rng, family), interface, _protocol(rng, family), _more(rng, family), rng.choice(COMMENTS)]
@@ -142,13 +144,15 @@ def make_rule(rng, family, later=CHAINS):
     return " ".join(" ".join(parts).split())
 
 
-def rule(family, later=CHAINS):
+def rule(family: str, later: Sequence[str] = CHAINS) -> st.SearchStrategy[str]:
     """Return a strategy for a rule. One number makes one rule: quick to draw, and rules that do not matter fall away."""
     return st.integers(0, 2**40).map(lambda seed: make_rule(random.Random(seed), family, later))
 
 
 @st.composite
-def rulesets(draw, family, most=6):
+def rulesets(
+    draw: Callable[[st.SearchStrategy[Any]], Any], family: str, most: int = 6
+) -> Tuple[str, List[str], Dict[str, List[str]]]:
     """Return (policy, INPUT's rules, chain to rules)."""
     policy = draw(st.sampled_from(["ACCEPT", "ACCEPT", "DROP"]))
     chains = {
@@ -157,7 +161,7 @@ def rulesets(draw, family, most=6):
     return policy, draw(st.lists(rule(family), max_size=most)), chains
 
 
-def save_text(policy, rules, chains):
+def save_text(policy: str, rules: Sequence[str], chains: Mapping[str, Sequence[str]]) -> str:
     """Write a ruleset as iptables-save does."""
     lines = ["*filter", ":INPUT {0} [0:0]".format(policy), ":FORWARD ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]"]
     lines += [":{0} - [0:0]".format(name) for name in chains]
@@ -172,7 +176,7 @@ _PARTICULAR = re.compile(
 )
 
 
-def is_particular(text):
+def is_particular(text: str) -> bool:
     """Tell whether a rule is for particular sources only: a positive match on a few of them."""
     text = _QUOTED.sub('""', text)
     found = re.search(r"(?<!! )-s (\S+)", text)
@@ -187,7 +191,7 @@ def is_particular(text):
     return bool(_PARTICULAR.search(text)) and "dstport" not in text and "connlimit-mask 0" not in text
 
 
-def path(trail):
+def path(trail: Sequence[Tuple[str, str]]) -> List[Tuple[str, str]]:
     """Return the rules that led to the last rule of a trail, it included: the calls that are still open."""
     wanted, steps = None, []
     for chain, text in reversed(trail):
@@ -199,7 +203,7 @@ def path(trail):
     return steps
 
 
-def refused_as_particular(verdict):
+def refused_as_particular(verdict: Verdict) -> bool:
     """Tell whether a rule for particular sources refused the packet, before our doors saw it."""
     steps = path(verdict.trail)
     return verdict.action != "ACCEPT" and any(is_particular(text) for _chain, text in steps)

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a host answers to a confirm, and a clock that is made up."""
 
+from typing import List
+
 import pytest
 
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
@@ -23,13 +25,14 @@ TIMED_OUT = "ssh: connect to host h port 22: Connection timed out"
 class Clock:
     """Time that passes only where somebody spends it."""
 
-    def __init__(self):
-        self.now, self.slept = 5000.0, []
+    def __init__(self) -> None:
+        self.now = 5000.0
+        self.slept: List[float] = []
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
-    def sleep(self, seconds):
+    def sleep(self, seconds: float) -> None:
         assert seconds >= 0
         self.slept.append(seconds)
         self.now += seconds

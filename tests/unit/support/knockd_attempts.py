@@ -3,14 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """knockd as a knocker sees it: what it makes of one source's packets."""
 
+from typing import Any, List, Tuple
+
 
 class Knockd:
     """What knockd 0.8 makes of one source's packets (sniff() in its knockd.c)."""
 
-    def __init__(self, *doors):
-        self._doors, self._attempts, self.opened = doors, [], []
+    def __init__(self, *doors: Tuple[Any, ...]) -> None:
+        self._doors = doors
+        self._attempts: List[List[Any]] = []
+        self.opened: List[Tuple[Any, ...]] = []
 
-    def hear(self, step):
+    def hear(self, step: Any) -> None:
         """Take a packet, unless it is to a port of no door: its filter drops that."""
         if not any(step in door for door in self._doors):
             return

@@ -8,6 +8,9 @@ As it is, with what looks like mistakes: when the attempt at the head of its lis
 
 import ipaddress
 import re
+from typing import Dict, Iterable, List, Optional, Tuple
+
+from walker import RecentList
 
 SEQ_MAX = 32
 OPTIONS = {"INTERFACE"}
@@ -18,11 +21,13 @@ NEW = frozenset(["SYN"])
 class Section:
     """A door of knockd's."""
 
-    def __init__(self, name):
-        self.name, self.sequence, self.flags = name, (), ()
-        self.timeout, self.commands = 25, {4: "", 6: None}
+    def __init__(self, name: str) -> None:
+        self.name, self.timeout = name, 25
+        self.sequence: Tuple[Tuple[int, str], ...] = ()
+        self.flags: Tuple[str, ...] = ()
+        self.commands: Dict[int, Optional[str]] = {4: "", 6: None}
 
-    def take(self, key, value):
+    def take(self, key: str, value: str) -> None:
         assert key in KEYS, "knockd would not start: {0}".format(key)
         if key == "SEQUENCE":
             steps = [step.split(":") for step in value.split(",")]
@@ -35,22 +40,23 @@ class Section:
         else:
             self.commands[6 if key.endswith("_6") else 4] = value
 
-    def flags_match(self, protocol, flags):
+    def flags_match(self, protocol: str, flags: Iterable[str]) -> bool:
         return protocol != "tcp" or all((flag.lstrip("!") in flags) != flag.startswith("!") for flag in self.flags)
 
-    def command(self, source):
+    def command(self, source: str) -> str:
         version = ipaddress.ip_address(source).version
         wanted = self.commands[4] if version == 4 or self.commands[6] is None else self.commands[6]
+        assert wanted is not None
         return wanted.replace("%IP%", source)
 
 
 class Attempt:
     """How far a source is in a section."""
 
-    def __init__(self, section, source, begun):
+    def __init__(self, section: Section, source: str, begun: float) -> None:
         self.section, self.source, self.begun, self.stage = section, source, begun, 0
 
-    def is_over(self, now):
+    def is_over(self, now: float) -> bool:
         if self.stage >= len(self.section.sequence) or self.stage < 0:
             return True
         return int(now) - int(self.begun) >= self.section.timeout
@@ -59,8 +65,10 @@ class Attempt:
 class Knockd:
     """knockd with a configuration."""
 
-    def __init__(self, text):
-        self.sections, self.interface, self.attempts = [], "", []
+    def __init__(self, text: str) -> None:
+        self.interface = ""
+        self.sections: List[Section] = []
+        self.attempts: List[Attempt] = []
         section = None
         for line in text.split("\n"):
             line = line.strip()
@@ -77,14 +85,16 @@ class Knockd:
         assert all(each.sequence for each in self.sections), "knockd would not start: no sequence"
         self.ports = {step for each in self.sections for step in each.sequence}
 
-    def _take(self, section, key, equals, value):
+    def _take(self, section: str, key: str, equals: str, value: str) -> None:
         if section != "options":
             self.sections[-1].take(key, value)
         elif key != "USESYSLOG" or equals:
             assert key in OPTIONS, "knockd would not start: {0}".format(key)
             self.interface = value
 
-    def packet(self, port, protocol="tcp", source="192.0.2.7", now=0.0, flags=NEW):
+    def packet(
+        self, port: int, protocol: str = "tcp", source: str = "192.0.2.7", now: float = 0.0, flags: Iterable[str] = NEW
+    ) -> List[Tuple[str, str]]:
         """Take a packet to one of its own addresses; return (section, command) of what is begun by it."""
         if (port, protocol) not in self.ports or not self.sections[0].flags_match(protocol, flags):
             return []  # libpcap's filter
@@ -94,7 +104,7 @@ class Knockd:
             return [done for each in self.sections for done in self._begin(each, port, protocol, source, now)]
         return [done for attempt in found for done in self._go_on(attempt, port, protocol, flags)]
 
-    def _clean(self, now):
+    def _clean(self, now: float) -> None:
         for attempt in list(self.attempts):
             if attempt.is_over(now):
                 if self.attempts and attempt is self.attempts[0]:
@@ -102,26 +112,28 @@ class Knockd:
                 elif attempt in self.attempts:
                     self.attempts.remove(attempt)
 
-    def _begin(self, section, port, protocol, source, now):
+    def _begin(self, section: Section, port: int, protocol: str, source: str, now: float) -> List[Tuple[str, str]]:
         if section.sequence[0] != (port, protocol):
             return []
         self.attempts.append(Attempt(section, source, now))
         return self._level_up(self.attempts[-1])
 
-    def _go_on(self, attempt, port, protocol, flags):
+    def _go_on(self, attempt: Attempt, port: int, protocol: str, flags: Iterable[str]) -> List[Tuple[str, str]]:
         if attempt.section.sequence[attempt.stage] == (port, protocol):
             return self._level_up(attempt)
         if attempt.section.flags_match(protocol, flags):
             attempt.stage = -1
         return []
 
-    def _level_up(self, attempt):
+    def _level_up(self, attempt: Attempt) -> List[Tuple[str, str]]:
         attempt.stage += 1
         command = attempt.section.command(attempt.source)
         done = attempt.stage >= len(attempt.section.sequence) and command
         return [(attempt.section.name, command)] if done else []
 
-    def knock(self, steps, source="192.0.2.7", now=0.0, pause=0.0):
+    def knock(
+        self, steps: Iterable[Tuple[int, str]], source: str = "192.0.2.7", now: float = 0.0, pause: float = 0.0
+    ) -> List[Tuple[str, str]]:
         """Take the steps of a knock; return what is begun by them."""
         done = []
         for number, (port, protocol) in enumerate(steps):
@@ -132,11 +144,13 @@ class Knockd:
 _WRITTEN = re.compile(r"echo ([+-])(?:\$\(sh \S+ (\d+) )?([0-9a-f.:]+)\)? > /proc/net/xt_recent/(\S+)\Z")
 
 
-def obey(command, lists, now):
+def obey(command: str, lists: Dict[str, RecentList], now: float) -> None:
     """Do to a walker's lists what the shell and the kernel do: an address that is written is not masked."""
     if command == ":":
         return
-    sign, bits, text, name = _WRITTEN.match(command).groups()
+    found = _WRITTEN.match(command)
+    assert found, command
+    sign, bits, text, name = found.groups()
     address = ipaddress.ip_address(text)
     if bits:
         address = ipaddress.ip_network("{0}/{1}".format(text, bits), strict=False).network_address

@@ -3,8 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Specs for knockd: fixed ones, and those that hypothesis makes up."""
 
+from typing import Any, Callable, Dict, Set, Tuple
+
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -14,11 +17,11 @@ BOTH = ("ipv4", "ipv6")
 HERE = "/etc/portknock"
 
 
-def spec_of(*doors, **more):
+def spec_of(*doors: Dict[str, Any], **more: Any) -> Spec:
     return spec_from_options(dict({"doors": list(doors) or [DOOR], "engine": "knockd"}, **more))
 
 
-def text_of(*doors, **more):
+def text_of(*doors: Dict[str, Any], **more: Any) -> str:
     return config_text(spec_of(*doors, **more), more.get("ip_versions", BOTH), "eth0", HERE)
 
 
@@ -44,7 +47,7 @@ STEPS = st.builds("{0}/{1}".format, PORTS, st.sampled_from(["tcp", "tcp", "udp"]
 
 
 @st.composite
-def specs(draw, least=1):
+def specs(draw: Callable[[st.SearchStrategy[Any]], Any], least: int = 1) -> Spec:
     """A Spec with knocks of ``least`` steps or more."""
     doors = []
     for name in "abc"[: draw(st.integers(1, 3))]:
@@ -56,16 +59,17 @@ def specs(draw, least=1):
         return spec_from_options({"doors": doors, "engine": "knockd"})
     except SpecError:
         assume(False)
+        raise
 
 
-def config_of(spec):
+def config_of(spec: Spec) -> str:
     return config_text(spec, BOTH, "eth0", HERE)
 
 
-def ports_used(spec):
+def ports_used(spec: Spec) -> Tuple[Set[Tuple[int, str]], Set[Tuple[int, str]]]:
     """Return (port, protocol) of what the doors open, and of the steps."""
     opened = {
         (port, each.protocol) for door in spec.doors for each in door.opens for port in range(each.first, each.last + 1)
     }
-    steps = {tuple(step) for door in spec.doors for step in door.knock + door.close}
+    steps = {(step.port, step.protocol) for door in spec.doors for step in door.knock + door.close}
     return opened, steps

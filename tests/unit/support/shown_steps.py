@@ -4,6 +4,7 @@
 """Looking for steps of a knock in a text that must show none, and may hold process ids, times, sizes and addresses."""
 
 import re
+from typing import Any, Iterable, List, Tuple, Union
 
 # Numbers that say what they are, and are no step.
 _OTHERS = re.compile(
@@ -18,7 +19,7 @@ _OTHERS = re.compile(
 )
 
 
-def steps_in(steps, text):
+def steps_in(steps: Iterable[Union[str, int, Tuple[Any, ...]]], text: str) -> List[str]:
     """Return the steps whose port stands in a text as a number of its own.
 
     Not as a part of another one: of a process id, a time, a size, an address or a hexadecimal id.

@@ -5,13 +5,15 @@
 
 import json
 import re
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Record
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, PREVIOUS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
-from fake_host import knockd_host
+from fake_host import FakeHost, knockd_host
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
 WEB = {"name": "web", "knock": ["20001", "20500"], "opens": ["443"]}
@@ -20,7 +22,7 @@ TIMEOUT = 30
 IDENT = "0123456789abcdef"
 MINE = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 80 -j ACCEPT\nCOMMIT\n"
 
-CHANGES = {
+CHANGES: Dict[str, Tuple[Optional[Dict[str, Any]], Dict[str, Any]]] = {
     "a bare host gets doors": (None, dict(doors=[DOOR])),
     "another door": (dict(doors=[DOOR]), dict(doors=[DOOR, WEB], log=True)),
     "all goes": (dict(doors=[DOOR]), dict(doors=[DOOR], state="absent")),
@@ -43,30 +45,34 @@ CHANGES = {
     ),
 }
 NAMES = sorted(CHANGES)
+Seen = Tuple[List[List[str]], Dict[str, Tuple[Any, int]], bool, Tuple[bool, Optional[str]]]
+"""Rules, files, the unit, knockd."""
 
 
 class FakeAgent:
     """Remembers what it is armed for."""
 
-    def __init__(self):
-        self.armed, self.disarmed, self.error = [], [], None
+    def __init__(self) -> None:
+        self.armed: List[Tuple[str, int]] = []
+        self.disarmed: List[str] = []
+        self.error: Optional[Exception] = None
 
-    def arm(self, record, timeout):
+    def arm(self, record: Record, timeout: int) -> str:
         if self.error is not None:
             raise HostError(str(self.error))
         self.armed.append((record.id, timeout))
         return "systemd"
 
-    def disarm(self, record):
+    def disarm(self, record: Record) -> None:
         self.disarmed.append(record.id)
 
 
-def options(**more):
+def options(**more: Any) -> Dict[str, Any]:
     wanted = dict(DEFAULTS, guard=True, guard_timeout=TIMEOUT, guard_id=IDENT, guard_owner="me@here")
     return dict(wanted, **more)
 
 
-def apply_at_once(host, **more):
+def apply_at_once(host: FakeHost, **more: Any) -> None:
     """Do what the module does without a guard."""
     wanted = options(**dict(more, guard=False, guard_id="before"))
     guard = Guard(host, FakeAgent())
@@ -78,7 +84,7 @@ def apply_at_once(host, **more):
 class Story:
     """A host before a change, the change, and what the host is like before and after it."""
 
-    def __init__(self, name="another door", module=False, v4=""):
+    def __init__(self, name: str = "another door", module: bool = False, v4: str = "") -> None:
         first, self.wanted = CHANGES[name]
         self.host, twin = knockd_host(v4=v4), knockd_host(v4=v4)
         for host in (self.host, twin):
@@ -93,7 +99,7 @@ class Story:
         self.agent = FakeAgent()
         self.guard = Guard(self.host, self.agent)
 
-    def apply(self, **more):
+    def apply(self, **more: Any) -> Record:
         """Do what the module does: clear the way, plan, apply under guard."""
         wanted = options(**dict(self.wanted, **more))
         self.guard.finish_earlier()
@@ -101,48 +107,48 @@ class Story:
         self.host.now += 1
         return record
 
-    def confirm(self, name=IDENT, ssh=NEW_SSH):
+    def confirm(self, name: str = IDENT, ssh: str = NEW_SSH) -> Dict[str, Any]:
         self.host.ssh = ssh
         try:
             return self.guard.confirm(name, self.host.session())
         finally:
             self.host.ssh = OLD_SSH
 
-    def seen(self):
+    def seen(self) -> Seen:
         return seen(self.host)
 
-    def state(self):
+    def state(self) -> Optional[str]:
         """What the record on the host says of where the change is."""
         return json.loads(self.host.files.get(PENDING, ("{}", 0))[0]).get("state")
 
-    def pending_is(self, record):
+    def pending_is(self, record: Record) -> bool:
         """Tell whether a Record is the one on the host; JSON has no tuples."""
         return self.host.files.get(PENDING, ("", 0))[0] == json.dumps(record._asdict())
 
-    def assert_old(self):
+    def assert_old(self) -> None:
         assert self.seen() == self.old
         assert self.guard.pending() is None
         assert not [path for path in self.host.staged if path.startswith("/etc/")]
 
-    def assert_old_after_boot(self):
+    def assert_old_after_boot(self) -> None:
         """Rules come with the boot from the files; knockd too, where it was kept, and as it was."""
         enabled, config = self.old[3]
         assert self.seen()[1:] == (*self.old[1:3], (enabled, config if enabled else None))
 
-    def assert_new(self):
+    def assert_new(self) -> None:
         assert self.seen() == self.new
         assert self.guard.pending() is None
         assert not self.host.staged
 
 
-def seen(host):
+def seen(host: FakeHost) -> Seen:
     """What must be all old or all new: our rules and those of others, files, the unit, knockd. What is in /run is neither."""
     rules = [without_empty_table(host.rules[family].save()) for family in ("iptables", "ip6tables")]
     files = {path: value for path, value in host.files.items() if not path.startswith("/run/") and PREVIOUS not in path}
     return rules, files, host.unit, host.knockd()
 
 
-def without_empty_table(text):
+def without_empty_table(text: str) -> List[str]:
     """A table that iptables-restore made cannot be taken away again, so an empty one is as good as none.
 
     Nor does the order of chains mean anything: one that went and came back is the last one.
@@ -152,11 +158,13 @@ def without_empty_table(text):
     return sorted(chains) + sorted(rules, key=lambda rule: rule.split()[1])
 
 
-def nth_restore_fails(number, message="no such luck"):
+def nth_restore_fails(
+    number: int, message: str = "no such luck"
+) -> Callable[[str, Sequence[str], str], Optional[Tuple[int, str, str]]]:
     """Refuse the n-th load that is no test and no probe, and none after it."""
     count = [0]
 
-    def refuse(_command, words, data):
+    def refuse(_command: str, words: Sequence[str], data: str) -> Optional[Tuple[int, str, str]]:
         if "--test" in words or "PROBE" in data:
             return None
         count[0] += 1

@@ -4,8 +4,10 @@
 """A host whose doors work, as the observer of knock_verify sees it."""
 
 import random
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple, Type
 
 from ansible_collections.sesame.portknock.plugins.module_utils._client.probe import OPEN
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.addresses import HostAddress
 from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.judge import Context
@@ -21,7 +23,7 @@ WEB = {"name": "web", "knock": ["7500", "2500"], "opens": ["8000-8010", "443"], 
 DNS = {"name": "dns", "knock": ["7600", "2600"], "opens": ["53/udp"], "window": 15}
 
 
-def spec_of(*doors, **options):
+def spec_of(*doors: Dict[str, Any], **options: Any) -> Spec:
     return spec_from_options(dict({"doors": list(doors or (SSH,))}, **options))
 
 
@@ -32,20 +34,21 @@ TOLD = {"doors": [COUNTED], "drift": [], "ip_versions": ["ipv4", "ipv6"], "pendi
 class World:
     """A host whose doors work, and the clock; it writes down all that reaches it."""
 
-    def __init__(self, spec, places, broken=()):
-        self.spec, self.log, self.clock = spec, [], 100.0
-        self.until = {}
+    def __init__(self, spec: Spec, places: Sequence[HostAddress], broken: Sequence[str] = ()) -> None:
+        self.spec, self.clock = spec, 100.0
+        self.log: List[Tuple[Any, ...]] = []
+        self.until: Dict[Tuple[Door, str], float] = {}
         self._broken = broken
         self._families = {place.address: place.family for place in places}
 
-    def now(self):
+    def now(self) -> float:
         return self.clock
 
-    def sleep(self, seconds):
+    def sleep(self, seconds: float) -> None:
         self.log.append(("sleep", round(max(0, seconds), 3)))
         self.clock += max(0, seconds)
 
-    def knock(self, addresses, steps):
+    def knock(self, addresses: Sequence[str], steps: Sequence[Any]) -> None:
         self.clock += 0.1 * len(steps)
         name = "?"
         for door in self.spec.doors:
@@ -62,12 +65,12 @@ class World:
                     self.until.pop((door, address), None)
         self.log.append(("knock", name, len(addresses)))
 
-    def probe(self, targets):
+    def probe(self, targets: Iterable[Tuple[str, int, str]]) -> Dict[Tuple[str, int, str], str]:
         self.clock += 0.01
         self.log.append(("probe", len(set(targets))))
         return {target: self._answer(*target) for target in targets}
 
-    def _answer(self, address, port, protocol):
+    def _answer(self, address: str, port: int, protocol: str) -> str:
         for allow in self.spec.allow:
             if allow.ports.first <= port <= allow.ports.last:
                 return OPEN
@@ -81,7 +84,7 @@ class World:
         return ICMP[self._families[address]]
 
 
-def nobody(*_door):
+def nobody(*_door: str) -> int:
     """Nobody has any door open."""
     return 0
 
@@ -89,12 +92,12 @@ def nobody(*_door):
 class KnockdWorld(World):
     """A host where knockd hears the knocks."""
 
-    def __init__(self, spec, places, broken=()):
+    def __init__(self, spec: Spec, places: Sequence[HostAddress], broken: Sequence[str] = ()) -> None:
         super().__init__(spec, places, broken)
         sequences = [steps for door in spec.doors for steps in (door.knock, door.close) if steps]
         self._daemons = {place.address: Knockd(*sequences) for place in places}
 
-    def knock(self, addresses, steps):
+    def knock(self, addresses: Sequence[str], steps: Sequence[Any]) -> None:
         self.clock += 0.1 * len(steps)
         self.log.append(("knock", len(steps), len(addresses)))
         for address in addresses if "deaf" not in self._broken else ():
@@ -109,7 +112,16 @@ class KnockdWorld(World):
                     self.until[door, address] = self.clock + door.window
 
 
-def observed(*doors, places=(V4, V6), broken=(), longest=30, left=nobody, before=(), kind=World, **options):
+def observed(
+    *doors: Dict[str, Any],
+    places: Sequence[HostAddress] = (V4, V6),
+    broken: Sequence[str] = (),
+    longest: int = 30,
+    left: Callable[[str, str], float] = nobody,
+    before: Sequence[str] = (),
+    kind: Type[World] = World,
+    **options: Any,
+) -> Tuple[World, Dict[Tuple[str, str], Tuple[str, str]], float]:
     spec = spec_of(*doors, **options)
     world = kind(spec, places, broken)
     for door in spec.doors:

@@ -13,9 +13,10 @@ planner: options are read by code of its own. tests/wire compares it with real p
 """
 
 import ipaddress
-from typing import NamedTuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from walker_rules import FLAGS, compiled
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
+from walker_rules import FLAGS, Compiled, Recent, compiled
 
 ACCEPT, DROP, REJECT = "ACCEPT", "DROP", "REJECT"
 STAMPS = 32
@@ -48,9 +49,9 @@ class Packet(
     __slots__ = ()
 
     def __new__(
-        cls, source, port=0, protocol="tcp", sport=40000, flags="SYN", interface="eth0", state="NEW",
-        icmp_type=8, pkttype="unicast", destination=None, ttl=64, mac="02:00:00:00:00:01", mark=0,
-    ):  # fmt: skip
+        cls, source: str, port: int=0, protocol: str="tcp", sport: int=40000, flags: str="SYN", interface: str="eth0", state: str="NEW",
+        icmp_type: int=8, pkttype: str="unicast", destination: Optional[str]=None, ttl: int=64, mac: str="02:00:00:00:00:01", mark: int=0,
+    ) -> "Packet":  # fmt: skip
         if destination is None:
             destination = "2001:db8:ffff::1" if ":" in source else "203.0.113.1"
         return super().__new__(
@@ -65,29 +66,29 @@ Verdict = NamedTuple("Verdict", [("action", str), ("trail", tuple), ("answer", s
 class Clock:
     """Seconds that pass only when they are told to; give one to two walkers to let them share it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 1000.0
 
-    def later(self, seconds):
+    def later(self, seconds: float) -> None:
         self.now += seconds
 
 
 class RecentList:
     """One list of xt_recent: address to [time to live, times seen], the longest unseen first."""
 
-    def __init__(self, mask, size):
+    def __init__(self, mask: int, size: int) -> None:
         self.mask, self.size, self.stamps = mask, size, STAMPS
-        self.entries = {}
+        self.entries: Dict[int, List[Any]] = {}
 
-    def _put(self, key, ttl, now):
+    def _put(self, key: int, ttl: int, now: float) -> None:
         times = self.entries.pop(key, [0, []])[1]
         self.entries[key] = [ttl, (times + [now])[-self.stamps :]]
 
-    def _room(self):
+    def _room(self) -> None:
         while len(self.entries) >= self.size:
             self.entries.pop(next(iter(self.entries)))
 
-    def ask(self, how, address, ttl, now):
+    def ask(self, how: Recent, address: int, ttl: int, now: float) -> bool:
         """Answer one match, with its side effects; the order is that of recent_mt() in the kernel."""
         key = address & self.mask
         entry = self.entries.get(key)
@@ -105,7 +106,7 @@ class RecentList:
             self._put(key, ttl, now)
         return answer
 
-    def _known(self, how, key, entry, now):
+    def _known(self, how: Recent, key: int, entry: List[Any], now: float) -> bool:
         if how.verb == "--set":
             return not how.negated
         if how.verb == "--remove":
@@ -117,7 +118,7 @@ class RecentList:
             self._reap(now - how.seconds)
         return enough != how.negated
 
-    def _reap(self, before):
+    def _reap(self, before: float) -> None:
         oldest = next(iter(self.entries), None)
         if oldest is not None and self.entries[oldest][1][-1] < before:
             del self.entries[oldest]
@@ -129,7 +130,15 @@ _GOES_ON = frozenset("LOG NFLOG ULOG MARK CONNMARK TRACE SET CT TCPMSS TOS DSCP 
 class Walker:
     """A family's ruleset, its lists, and the packets that come."""
 
-    def __init__(self, document, clock=None, lists=None, list_size=DEFAULT_LIST_SIZE, oracle=None, sets=None):
+    def __init__(
+        self,
+        document: Document,
+        clock: Optional[Clock] = None,
+        lists: Optional[Dict[str, RecentList]] = None,
+        list_size: int = DEFAULT_LIST_SIZE,
+        oracle: Optional[Callable[[str, str, Tuple[Any, ...], Packet], Any]] = None,
+        sets: Optional[Dict[str, Iterable[str]]] = None,
+    ) -> None:
         """Load a ruleset.
 
         :param document: what ``_save.parse`` returns.
@@ -144,10 +153,11 @@ class Walker:
         self.sets = {name: [ipaddress.ip_network(item) for item in items] for name, items in (sets or {}).items()}
         self.load(document)
 
-    def load(self, document):
+    def load(self, document: Document) -> None:
         """Replace the ruleset; lists that a rule still names live on, as in the kernel."""
-        self._buckets = {}
-        self._chains, self._policy, named = {}, ACCEPT, set()
+        self._buckets: Dict[Tuple[str, int], Tuple[float, float]] = {}
+        self._chains: Dict[str, List[Compiled]] = {}
+        self._policy, named = ACCEPT, set()
         table = document.table("filter")
         if table is not None:
             self._policy = table.policy("INPUT")
@@ -160,24 +170,24 @@ class Walker:
         for name in set(self.lists) - named:
             del self.lists[name]
 
-    def later(self, seconds):
+    def later(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.later(seconds)
 
-    def open_list(self, how):
+    def open_list(self, how: Recent) -> None:
         """Make the list a rule names; the first rule's mask is the list's for good."""
         if how.name not in self.lists:
             self.lists[how.name] = RecentList(how.mask, self.list_size)
         while self.lists[how.name].stamps < how.hitcount:
             self.lists[how.name].stamps *= 2
 
-    def send(self, packet):
+    def send(self, packet: Packet) -> Verdict:
         """Walk a packet through INPUT."""
         walk = _Walk(self, packet)
         action = walk.chain("INPUT", self._chains) or self._policy
         return Verdict(action, tuple(walk.trail), walk.answer, tuple(walk.logged))
 
-    def limit(self, key, rate, burst):
+    def limit(self, key: Tuple[str, int], rate: float, burst: int) -> bool:
         """Take a token of a bucket if there is one."""
         tokens, since = self._buckets.get(key, (float(burst), self.clock.now))
         tokens = min(float(burst), tokens + (self.clock.now - since) * rate)
@@ -188,15 +198,17 @@ class Walker:
 class _Walk:
     """One packet on its way."""
 
-    def __init__(self, walker, packet):
+    def __init__(self, walker: Walker, packet: Packet) -> None:
         self.walker, self.packet = walker, packet
         self.source = ipaddress.ip_address(packet.source)
         self.destination = ipaddress.ip_address(packet.destination)
         self.flags = sum(FLAGS[flag] for flag in packet.flags.split(",") if flag)
         self.mark = packet.mark
-        self.trail, self.logged, self.answer = [], [], ""
+        self.trail: List[Tuple[str, str]] = []
+        self.logged: List[str] = []
+        self.answer = ""
 
-    def chain(self, name, chains):
+    def chain(self, name: str, chains: Dict[str, List[Compiled]]) -> Optional[str]:
         """Return the action, or None where the chain ends without one."""
         for rule in chains[name]:
             if not all(check(self) for check in rule.checks):
@@ -214,7 +226,7 @@ class _Walk:
                     return action
         return None
 
-    def _target(self, rule):
+    def _target(self, rule: Compiled) -> Optional[str]:
         if rule.target in _GOES_ON:
             if rule.target in ("LOG", "NFLOG"):
                 self.logged.append(rule.values.get("--log-prefix", ""))
@@ -226,8 +238,8 @@ class _Walk:
             self.answer = rule.values.get("--reject-with", "icmp6-port-unreachable" if v6 else "icmp-port-unreachable")
         return rule.target
 
-    def _set_mark(self, values):
+    def _set_mark(self, values: Dict[str, str]) -> None:
         text = values.get("--set-mark") or values.get("--set-xmark") or "0"
-        value, _slash, mask = text.partition("/")
-        mask = int(mask, 0) if mask else 0xFFFFFFFF
+        value, _slash, masked = text.partition("/")
+        mask = int(masked, 0) if masked else 0xFFFFFFFF
         self.mark = (self.mark & ~mask) | int(value, 0)

@@ -6,7 +6,7 @@
 import functools
 import ipaddress
 import re
-from typing import NamedTuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ALL": 63, "NONE": 0}
 
@@ -24,6 +24,12 @@ Compiled = NamedTuple(
     "Compiled",
     [("text", str), ("checks", tuple), ("target", str), ("goto", bool), ("values", dict), ("recents", tuple)],
 )
+Option = Tuple[str, List[str], bool]
+"""An option, its values, and whether it is negated."""
+Check = Callable[[Any], bool]
+"""Whether a packet on its way, the _Walk of walker.py, is matched; that file imports this one."""
+Maker = Callable[[List[str]], Optional[Check]]
+"""Makes the check of an option from its values."""
 _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"])+', re.S)
 
 _LONG = {
@@ -43,14 +49,14 @@ _ICMP = {
 }  # fmt: skip
 
 
-def words_of(text):
+def words_of(text: str) -> List[str]:
     """Split a rule at blanks; double quotes hold words together."""
     return [re.sub(r"\\(.)", r"\1", word.replace('"', "") if "\\" not in word else word[1:-1]) if '"' in word else word
             for word in _WORD.findall(text)]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=100000)
-def compiled(chain, place, text):
+def compiled(chain: str, place: int, text: str) -> Compiled:
     """Read a rule; the same rule is read once, whatever ruleset it is in."""
     return _Reader(chain, place, text).compiled()
 
@@ -58,28 +64,30 @@ def compiled(chain, place, text):
 class _Reader:
     """Reads one rule into checks, in the order in which the kernel asks them."""
 
-    def __init__(self, chain, place, text):
+    def __init__(self, chain: str, place: int, text: str) -> None:
         self.chain, self.place, self.text = chain, place, text
-        self.checks, self.recents = [], []
-        self.target, self.goto, self.values = "", False, {}
+        self.checks: List[Check] = []
+        self.recents: List[Recent] = []
+        self.values: Dict[str, str] = {}
+        self.target, self.goto = "", False
         self.groups = self._groups()
 
-    def _groups(self):
-        """Return [match name, [(option, values, negated)]] in order; '' is what needs no match."""
-        groups = [["", []]]
+    def _groups(self) -> List[Tuple[str, List[Option]]]:
+        """Return (match name, [(option, values, negated)]) in order; '' is what needs no match."""
+        groups: List[Tuple[str, List[Option]]] = [("", [])]
         for option, values, negated in self._options():
             if option == "-m":
-                groups.append([values[0], []])
+                groups.append((values[0], []))
             elif option in ("-j", "-g"):
                 self.target, self.goto = values[0], option == "-g"
-                groups.append(["-j", []])
+                groups.append(("-j", []))
             elif option in ("-s", "-d", "-i", "-o", "-p", "-f"):
                 groups[0][1].append((option, values, negated))
             else:
                 groups[-1][1].append((option, values, negated))
         return groups
 
-    def _options(self):
+    def _options(self) -> Iterator[Option]:
         words = words_of(self.text)
         index, negated = 0, False
         while index < len(words):
@@ -100,7 +108,7 @@ class _Reader:
             yield word, words[index : index + count], negated
             index, negated = index + count, False
 
-    def compiled(self):
+    def compiled(self) -> Compiled:
         for name, options in self.groups:
             if name == "-j":
                 self.values = {option: (values or [""])[0] for option, values, _negated in options}
@@ -116,8 +124,8 @@ class _Reader:
                 self._unknown(name, options)
         return Compiled(self.text, tuple(self.checks), self.target, self.goto, self.values, tuple(self.recents))
 
-    def _one(self, name, option, values, negated):
-        maker = _OPTIONS.get((name, option)) or _OPTIONS.get(option)
+    def _one(self, name: str, option: str, values: List[str], negated: bool) -> None:
+        maker = _OPTIONS.get(option)
         if maker is None:
             self._unknown(name, [(option, values, negated)])
             return
@@ -125,10 +133,10 @@ class _Reader:
         if check is not None:
             self.checks.append((lambda walk: not check(walk)) if negated else check)
 
-    def _unknown(self, name, options):
+    def _unknown(self, name: str, options: List[Option]) -> None:
         words = (name,) + tuple(options)
 
-        def check(walk):
+        def check(walk: Any) -> bool:
             oracle = walk.walker.oracle
             if oracle is None:
                 raise UnknownMatch("-A {0} {1}: {2}".format(self.chain, self.text, words))
@@ -136,14 +144,14 @@ class _Reader:
 
         self.checks.append(check)
 
-    def _limit(self, options):
+    def _limit(self, options: List[Option]) -> None:
         given = {option: values[0] for option, values, _negated in options}
         number, _slash, unit = given.get("--limit", "3/hour").partition("/")
         seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}[(unit or "s")[0]]
         key, rate, burst = (self.chain, self.place), float(number) / seconds, int(given.get("--limit-burst", 5))
         self.checks.append(lambda walk: walk.walker.limit(key, rate, burst))
 
-    def _recent(self, options):
+    def _recent(self, options: List[Option]) -> None:
         given = {option: (values or [""])[0] for option, values, _negated in options}
         verbs = [
             (option, negated)
@@ -158,7 +166,7 @@ class _Reader:
         )  # fmt: skip
         self.recents.append(how)
 
-        def check(walk):
+        def check(walk: Any) -> bool:
             address = walk.destination if how.rdest else walk.source
             now = walk.walker.clock.now
             return walk.walker.lists[how.name].ask(how, int(address), walk.packet.ttl, now)
@@ -166,10 +174,10 @@ class _Reader:
         self.checks.append(check)
 
 
-def _masked(text):
+def _masked(text: str) -> Tuple[int, int, int]:
     """Return (version, mask, masked address); a mask may have holes."""
-    address, _slash, mask = text.partition("/")
-    address = ipaddress.ip_address(address)
+    name, _slash, mask = text.partition("/")
+    address = ipaddress.ip_address(name)
     if "." in mask or ":" in mask:
         bits = int(ipaddress.ip_address(mask))
     else:
@@ -178,10 +186,10 @@ def _masked(text):
     return address.version, bits, int(address) & bits
 
 
-def _addresses(which, values):
+def _addresses(which: str, values: List[str]) -> Check:
     masked = [_masked(item) for item in values[0].split(",")]
 
-    def check(walk):
+    def check(walk: Any) -> bool:
         address = getattr(walk, which)
         number = int(address)
         return any(version == address.version and number & mask == wanted for version, mask, wanted in masked)
@@ -189,34 +197,34 @@ def _addresses(which, values):
     return check
 
 
-def _interface(values):
+def _interface(values: List[str]) -> Check:
     name = values[0]
     if name.endswith("+"):
         return lambda walk: walk.packet.interface.startswith(name[:-1])
     return lambda walk: walk.packet.interface == name
 
 
-def _protocol(values):
+def _protocol(values: List[str]) -> Optional[Check]:
     number = int(values[0]) if values[0].isdigit() else _PROTOCOLS[values[0].lower()]
     if number == 0:
         return None
     return lambda walk: _PROTOCOLS[walk.packet.protocol] == number
 
 
-def _port(text):
+def _port(text: str) -> int:
     return int(text) if text.isdigit() else _SERVICES[text]
 
 
-def _bounds(text):
+def _bounds(text: str) -> Tuple[int, int]:
     first, colon, last = text.partition(":")
     return _port(first or "0"), _port(last or "65535") if colon else _port(first)
 
 
-def _ports(*which):
-    def make(values):
+def _ports(*which: str) -> Maker:
+    def make(values: List[str]) -> Check:
         ranges = [_bounds(item) for item in values[0].split(",")]
 
-        def check(walk):
+        def check(walk: Any) -> bool:
             if walk.packet.protocol not in ("tcp", "udp", "sctp"):
                 return False
             return any(low <= getattr(walk.packet, name) <= high for low, high in ranges for name in which)
@@ -226,17 +234,17 @@ def _ports(*which):
     return make
 
 
-def _tcp_flags(values):
+def _tcp_flags(values: List[str]) -> Check:
     mask, wanted = (sum(FLAGS[flag] for flag in item.split(",")) for item in values)
     return lambda walk: walk.flags & mask == wanted
 
 
-def _states(values):
+def _states(values: List[str]) -> Check:
     names = frozenset(values[0].split(","))
     return lambda walk: walk.packet.state in names
 
 
-def _icmp(values):
+def _icmp(values: List[str]) -> Optional[Check]:
     name = values[0].partition("/")[0]
     if name == "any":
         return None
@@ -244,23 +252,23 @@ def _icmp(values):
     return lambda walk: walk.packet.icmp_type == number
 
 
-def _address_type(which):
-    def kind(address):
+def _address_type(which: str) -> Maker:
+    def kind(address: Any) -> str:
         if address.is_multicast:
             return "MULTICAST"
         if str(address) == "255.255.255.255":
             return "BROADCAST"
         return "LOCAL" if which == "destination" or address.is_loopback else "UNICAST"
 
-    def make(values):
+    def make(values: List[str]) -> Check:
         names = values[0].split(",")
         return lambda walk: kind(getattr(walk, which)) in names
 
     return make
 
 
-def _range(which):
-    def make(values):
+def _range(which: str) -> Maker:
+    def make(values: List[str]) -> Check:
         first, _dash, last = values[0].partition("-")
         low, high = ipaddress.ip_address(first), ipaddress.ip_address(last or first)
         return lambda walk: low.version == getattr(walk, which).version and low <= getattr(walk, which) <= high
@@ -268,25 +276,25 @@ def _range(which):
     return make
 
 
-def _match_set(values):
+def _match_set(values: List[str]) -> Check:
     name, where = values[0], values[1].split(",")[0]
 
-    def check(walk):
+    def check(walk: Any) -> bool:
         address = walk.source if where == "src" else walk.destination
         return any(address in network for network in walk.walker.sets.get(name, ()))
 
     return check
 
 
-def _mark(values):
-    value, _slash, mask = values[0].partition("/")
-    mask = int(mask, 0) if mask else 0xFFFFFFFF
+def _mark(values: List[str]) -> Check:
+    value, _slash, text = values[0].partition("/")
+    mask = int(text, 0) if text else 0xFFFFFFFF
     return lambda walk: walk.mark & mask == int(value, 0)
 
 
 _KNOWN = frozenset(["", "tcp", "udp", "multiport", "conntrack", "state", "comment", "addrtype", "pkttype", "icmp", "icmp6",
                     "icmpv6", "set", "iprange", "mac", "mark"])  # fmt: skip
-_OPTIONS = {
+_OPTIONS: Dict[str, Maker] = {
     "-s": lambda values: _addresses("source", values),
     "-d": lambda values: _addresses("destination", values),
     "-i": _interface,
