@@ -10,8 +10,8 @@ import shutil
 import signal
 import tempfile
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from rig.bare_host import BareHost, docker_image
@@ -20,6 +20,7 @@ from rig.faults import clean_up
 from rig.jump import jump_host
 from rig.knockd import ENGINES, KERNEL, KNOCKD, Knockd
 from rig.lan import Lan
+from rig.network import Rig
 from rig.packets import IPV4, IPV6
 from rig.peer import Peer
 from rig.target import Target
@@ -45,22 +46,13 @@ NEEDED = (
 BACKENDS = ("nft", "legacy")
 
 
-class Rig(NamedTuple):
-    """What a test works with."""
-
-    target: Target
-    client: Peer
-    other: Peer
-    backend: str
-
-
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     """Add our options."""
     parser.addoption("--soak", action="store_true", help="run the long series as well")
     parser.addoption("--backend", choices=BACKENDS, action="append", help="only this backend of iptables")
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     """Say at once what is missing, instead of failing later in a hundred places."""
     config.addinivalue_line("markers", "soak: a long series, only with --soak")
     config.addinivalue_line("markers", "every_core: also without --soak with each release of ansible-core")
@@ -76,14 +68,14 @@ def pytest_configure(config):
         pytest.exit("the tests on the wire need root.", 3)
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what a backend does not have, and the long series unless they were asked for."""
     out = [item for item in items if not _runs(item, config.getoption("--soak"))]
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in out]
 
 
-def _runs(item, soak):
+def _runs(item: pytest.Item, soak: bool) -> bool:
     only = item.get_closest_marker("only")
     values = item.callspec.params if hasattr(item, "callspec") else {}
     backend = values.get("network", values.get("bare_host"))
@@ -93,10 +85,13 @@ def _runs(item, soak):
         return True
     if item.get_closest_marker("soak"):
         return False
-    return "core" not in values or _is_its_turn(item, values["core"], backend, only.args if only else BACKENDS)
+    if "core" not in values:
+        return True
+    assert backend, f"{item.name} asks for a core and for no host"
+    return _is_its_turn(item, values["core"], backend, only.args if only else BACKENDS)
 
 
-def _is_its_turn(item, core, backend, backends):
+def _is_its_turn(item: pytest.Item, core: str, backend: str, backends: Sequence[str]) -> bool:
     """Tell whether a test of the guard, which is run once, is run with these two: with the same ones every time."""
     releases = cores()
     name = item.name.replace(core, "").replace(backend, "")
@@ -106,7 +101,7 @@ def _is_its_turn(item, core, backend, backends):
     return (backends[number % len(backends)], releases[number // 2 % len(releases)]) == (backend, core)
 
 
-def pytest_generate_tests(metafunc):
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test on both backends, and where it asks for a family, on both of those."""
     backends = metafunc.config.getoption("--backend") or BACKENDS
     if "rig" in metafunc.fixturenames:
@@ -124,7 +119,7 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session")
-def network(request):
+def network(request: pytest.FixtureRequest) -> Iterator[Rig]:
     """A network whose target uses one backend."""
     folder = Path(tempfile.mkdtemp(prefix="portknock-wire-"))
     lan = Lan()
@@ -141,7 +136,7 @@ def network(request):
 
 
 @pytest.fixture
-def rig(network):
+def rig(network: Rig) -> Rig:
     """The network with an empty ruleset."""
     network.target.reset()
     network.client.drain()
@@ -149,21 +144,21 @@ def rig(network):
 
 
 @pytest.fixture
-def knockd(rig):
+def knockd(rig: Rig) -> Iterator[Knockd]:
     """The target with the engine knockd: the daemon runs with what is applied, and a knock waits until it was seen."""
     target = rig.target
-    target.engine, target.daemon = KNOCKD, Knockd(target.namespace, target.folder)
-    for peer in (rig.client, rig.other):
-        peer.settle = functools.partial(target.daemon.settle, rig.client)
-    yield target.daemon
-    for peer in (rig.client, rig.other):
-        del peer.settle
-    target.daemon.stop()
+    daemon = Knockd(target.namespace, target.folder)
+    target.engine, target.daemon = KNOCKD, daemon
+    with pytest.MonkeyPatch.context() as patch:
+        for peer in (rig.client, rig.other):
+            patch.setattr(peer, "settle", functools.partial(daemon.settle, rig.client))
+        yield daemon
+    daemon.stop()
     target.engine, target.daemon = KERNEL, None
 
 
 @pytest.fixture
-def engine(rig, request):
+def engine(rig: Rig, request: pytest.FixtureRequest) -> str:
     """The engine that the target's rules are made for; a test that names it is run with each."""
     if request.param == KNOCKD:
         request.getfixturevalue("knockd")
@@ -172,13 +167,13 @@ def engine(rig, request):
 
 
 @pytest.fixture
-def soak(request):
+def soak(request: pytest.FixtureRequest) -> bool:
     """Whether the long series were asked for."""
     return request.config.getoption("--soak")
 
 
 @pytest.fixture
-def controller(rig, core):
+def controller(rig: Rig, core: str) -> Iterator[Controller]:
     """A controller with one release of ansible-core, and the target as if the collection had never been there."""
     made = Controller(rig.client.namespace, rig.target.start_sshd(), rig.target.folder / "controller", core)
     clean_up(rig)
@@ -188,7 +183,7 @@ def controller(rig, core):
 
 
 @pytest.fixture
-def jump(rig):
+def jump(rig: Rig) -> Iterator[str]:
     """The other host as a jump host, as user@address; the keys are the controller's."""
     rig.target.start_sshd()
     with jump_host(rig) as place:
@@ -196,14 +191,14 @@ def jump(rig):
 
 
 @pytest.fixture(scope="session")
-def image():
+def image() -> Iterator[str]:
     """The tag of the image that bare hosts are made of."""
     with docker_image("debian-12") as tag:
         yield tag
 
 
 @pytest.fixture
-def bare_host(image, request):
+def bare_host(image: str, request: pytest.FixtureRequest) -> Iterator[BareHost]:
     """A host on which the role was never run."""
     made = BareHost(request.param, image)
     yield made

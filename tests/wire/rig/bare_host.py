@@ -12,7 +12,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rig.lan import Namespace
 from rig.target import ROOT
@@ -28,7 +30,7 @@ exec /usr/bin/python3 "$@"
 """
 
 
-def hosts_sh(*words):
+def hosts_sh(*words: str) -> str:
     """Call a function of bin/lib/hosts.sh and return what it prints."""
     done = subprocess.run([HOSTS_SH, *words], check=False, capture_output=True, text=True)
     if done.returncode:
@@ -37,7 +39,7 @@ def hosts_sh(*words):
 
 
 @contextlib.contextmanager
-def docker_image(name):
+def docker_image(name: str) -> Iterator[str]:
     """Within the block a docker daemon runs and has the image; the value is its tag."""
     user = f"wire-role.{os.getpid()}"
     hosts_sh("docker_acquire", user)
@@ -48,7 +50,7 @@ def docker_image(name):
         hosts_sh("docker_release", user)
 
 
-def _remove_leftovers():
+def _remove_leftovers() -> None:
     """Remove the hosts of runs that were killed: the number in a name is the process that made it."""
     listed = subprocess.run(
         ["docker", "ps", "--all", "--format", "{{.Names}}"], check=True, capture_output=True, text=True
@@ -61,21 +63,21 @@ def _remove_leftovers():
 class Machine(Namespace):
     """The machine that the tests run on, used as a namespace: docker's network can be reached from it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Nothing has to be made."""
 
-    def words(self, *words):
+    def words(self, *words: object) -> list[str]:
         """Return the command line as it is."""
         return [str(word) for word in words]
 
-    def close(self):
+    def close(self) -> None:
         """Nothing was made."""
 
 
 class BareHost:
     """A throwaway host; root logs in with a key that was made for it."""
 
-    def __init__(self, name, image):
+    def __init__(self, name: str, image: str) -> None:
         """Start the container and wait until it has booted; other runs may have one of the same name."""
         name = f"{PREFIX}{name}-{os.getpid()}"
         # Not one of pytest's folders, whose paths are too long for the socket of a control master.
@@ -87,33 +89,33 @@ class BareHost:
         self.write("/root/.ssh/authorized_keys", (self.folder / "id.pub").read_text(), "0600")
         self.write(INTERPRETER, _COUNTING_PYTHON, "0755")
 
-    def run(self, *words, **options):
+    def run(self, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command on the host, past its network; return the finished process."""
         return self.controller_side.run("docker", "exec", "--interactive", self.name, *words, **options)
 
-    def write(self, path, text, mode):
+    def write(self, path: str, text: str, mode: str) -> None:
         """Write a file."""
         self.run("sh", "-ec", f"cat >{path}; chmod {mode} {path}", stdin=text)
 
-    def has_command(self, name):
+    def has_command(self, name: str) -> bool:
         """Tell whether the host has a command."""
         return self.run("sh", "-c", f"command -v {name}", check=False).returncode == 0
 
-    def enabled(self, *services):
+    def enabled(self, *services: str) -> list[str]:
         """Return what systemd says of each service: ``enabled``, ``disabled`` and the like."""
         return self.run(
             "systemctl", "is-enabled", *[f"{name}.service" for name in services], check=False
         ).stdout.split()
 
-    def rules(self):
+    def rules(self) -> str:
         """Return the live rules of both families."""
         return self.run("iptables-save").stdout + self.run("ip6tables-save").stdout
 
-    def module_calls(self):
+    def module_calls(self) -> int:
         """Return how many modules have run on the host since this was asked last."""
         return self.run("sh", "-c", f"cat {_CALLS} 2>/dev/null; rm -f {_CALLS}").stdout.count("call")
 
-    def close(self):
+    def close(self) -> None:
         """Remove the container, its network, and the folder."""
         hosts_sh("host_remove", self.name)
         shutil.rmtree(self.folder)

@@ -11,9 +11,11 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from rig.lan import Namespace
 from rig.packets import IPV4
 from rig.peer import TARGET
 from rig.target import HERE, ROOT, clean_environment
@@ -31,12 +33,12 @@ SSH_CONFIG = """Host *
 """
 
 
-def cores():
+def cores() -> tuple[str, ...]:
     """Return the releases of ansible-core that bin/test made: all, unless it said that this machine cannot run some."""
     return tuple(os.environ.get("PORTKNOCK_CORES", " ".join(CORES)).split())
 
 
-def playbook_of(core):
+def playbook_of(core: str) -> Path:
     """Return the path of a release's ansible-playbook."""
     path = ROOT / ".cache" / "venv" / f"core-{core}" / "bin" / "ansible-playbook"
     if not path.exists():
@@ -57,29 +59,29 @@ class Event(NamedTuple):
 class Run:
     """One ansible-playbook, running or finished."""
 
-    def __init__(self, process, events, output):
+    def __init__(self, process: subprocess.Popen[bytes], events: Path, output: Path) -> None:
         """Take what start() made."""
         self._process, self._events, self._output = process, events, output
         self.begun = time.monotonic()
 
     @property
-    def events(self):
+    def events(self) -> list[Event]:
         """The events so far."""
         with contextlib.suppress(FileNotFoundError):
             return [Event(**json.loads(line)) for line in self._events.read_text(errors="surrogateescape").splitlines()]
         return []
 
     @property
-    def output(self):
+    def output(self) -> str:
         """What was printed so far."""
         return self._output.read_text(errors="replace")
 
     @property
-    def running(self):
+    def running(self) -> bool:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def wait(self, seconds=1200):
+    def wait(self, seconds: int = 1200) -> "Run":
         """Wait for the end and return this."""
         try:
             self._process.wait(seconds)
@@ -89,11 +91,11 @@ class Run:
         return self
 
     @property
-    def code(self):
+    def code(self) -> int | None:
         """The exit code."""
         return self._process.returncode
 
-    def only(self, host="target", task=MODULE):
+    def only(self, host: str = "target", task: str = MODULE) -> Event:
         """Return the one event of a task on a host that ends it."""
         ends = ("ok", "failed", "ignored", "unreachable", "skipped")
         found = [
@@ -102,7 +104,7 @@ class Run:
         assert len(found) == 1, f"{task} on {host}: {found}\n{self.output}"
         return found[0]
 
-    def until(self, happened, seconds=300):
+    def until(self, happened: Callable[[], bool], seconds: int = 300) -> None:
         """Wait for a moment; the run must not end before it."""
         end = time.monotonic() + seconds
         while not happened():
@@ -110,11 +112,11 @@ class Run:
             assert time.monotonic() < end, f"the moment did not come in {seconds} s\n{self.output}"
             time.sleep(0.005)
 
-    def confirms(self):
+    def confirms(self) -> bool:
         """Tell whether it has the module's answer and tries to confirm."""
         return any("/run/portknock/confirm" in _command_line(pid) for pid in _descendants(self._process.pid))
 
-    def kill(self, number, whole=True):
+    def kill(self, number: int, whole: bool = True) -> None:
         """Send a signal to ansible-playbook, and to all that it started unless whole is false.
 
         SIGINT as from a terminal reaches all of them as well. Newer releases put their workers into sessions
@@ -125,7 +127,7 @@ class Run:
                 os.kill(pid, number)
 
 
-def _descendants(pid):
+def _descendants(pid: int) -> list[int]:
     """Return a process and all below it; a child whose parent ends meanwhile is in the list already."""
     found = [pid]
     for parent in found:
@@ -135,7 +137,7 @@ def _descendants(pid):
     return found
 
 
-def _command_line(pid):
+def _command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
     except OSError:
@@ -145,7 +147,7 @@ def _command_line(pid):
 class Controller:
     """The user's side: a home, an inventory, an ssh configuration and a release of ansible-core."""
 
-    def __init__(self, namespace, key, folder, core):
+    def __init__(self, namespace: Namespace, key: Path, folder: Path, core: str) -> None:
         """Make the files."""
         self.namespace, self.key, self.core = namespace, key, core
         self._playbook = playbook_of(core)
@@ -159,7 +161,7 @@ class Controller:
         (folder / "ansible.cfg").touch()
         self.configure()
         self._count = 0
-        self._runs = []
+        self._runs: list[Run] = []
         self.variables = {
             "ansible_host": TARGET[IPV4],
             "ansible_user": "root",
@@ -168,11 +170,11 @@ class Controller:
             "ansible_remote_tmp": str(folder / "remote"),
         }
 
-    def configure(self, *lines):
+    def configure(self, *lines: str) -> None:
         """Write the user's own ssh configuration, with more lines."""
         self.ssh_config.write_text(SSH_CONFIG.format(more="\n    ".join(lines)))
 
-    def _environment(self, number, more):
+    def _environment(self, number: int, more: Mapping[str, str]) -> dict[str, str]:
         return clean_environment(
             HOME=str(self.folder / "home"),
             LC_ALL="C.UTF-8",
@@ -190,10 +192,17 @@ class Controller:
             **more,
         )
 
-    def _file(self, number, kind):
+    def _file(self, number: int, kind: str) -> Path:
         return self.folder / f"{number}.{kind}"
 
-    def start(self, *tasks, hosts=None, play=None, environment=None, words=()):
+    def start(
+        self,
+        *tasks: dict[str, Any],
+        hosts: dict[str, dict[str, Any]] | None = None,
+        play: dict[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+        words: Sequence[object] = (),
+    ) -> Run:
         """Start a play of the tasks in the background.
 
         :param hosts: host to its variables, that of the target is added to; just the target if it is left out.
@@ -218,16 +227,31 @@ class Controller:
         self._runs.append(run)
         return run
 
-    def play(self, *tasks, **options):
+    def play(self, *tasks: dict[str, Any], **options: Any) -> Run:
         """Run a play of the tasks to its end."""
         return self.start(*tasks, **options).wait()
 
-    def apply(self, *doors, start=False, task=None, run=None, **options):
+    def apply(
+        self,
+        *doors: dict[str, Any],
+        start: bool = False,
+        task: dict[str, Any] | None = None,
+        run: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Run:
         """Run knock_ruleset as the only task, with the task's keywords and those of play()."""
         made = knock_task(*doors, task=task, **options)
         return (self.start if start else self.play)(made, **(run or {}))
 
-    def ssh(self, *command, host=TARGET[IPV4], port=22, user="root", bind=None, options=()):
+    def ssh(
+        self,
+        *command: str,
+        host: str = TARGET[IPV4],
+        port: int = 22,
+        user: str = "root",
+        bind: str | None = None,
+        options: Sequence[str] = (),
+    ) -> subprocess.CompletedProcess[str]:
         """Open a new connection of plain ssh that shares nothing with the play's; return the finished process."""
         words = ["ssh", "-F", "/dev/null", "-i", self.key, "-p", port]
         for option in ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR",
@@ -236,11 +260,11 @@ class Controller:
         words += ["-b", bind] if bind else []
         return self.namespace.run(*words, f"{user}@{host}", *(command or ["echo in"]), check=False, timeout=300)
 
-    def gets_in(self, **options):
+    def gets_in(self, **options: Any) -> bool:
         """Tell whether a new connection gets in now."""
         return self.ssh(**options).stdout == "in\n"
 
-    def close(self):
+    def close(self) -> None:
         """End what still runs, and the masters of ssh that live on after it."""
         for run in self._runs:
             if run.running:
@@ -248,13 +272,13 @@ class Controller:
                 run.wait()
         self.end_masters()
 
-    def end_masters(self):
+    def end_masters(self) -> None:
         """Close the connections that live on after a play."""
         for path in (self.folder / "cp").iterdir():
             self.namespace.run("ssh", "-F", "/dev/null", "-O", "exit", "-o", f"ControlPath={path}", "x", check=False)
 
 
-def knock_task(*doors, task=None, **options):
+def knock_task(*doors: dict[str, Any], task: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
     """Return a task of our module."""
     if doors:
         options["doors"] = list(doors)

@@ -6,13 +6,14 @@
 
 import re
 
+from rig.network import Rig
 from rig.target import COMMANDS, FAMILIES
 
 
 class Counter:
     """Counts the SYN to two ports: that of a knock's last step, and the one behind the door."""
 
-    def __init__(self, rig, last, port=22):
+    def __init__(self, rig: Rig, last: int, port: int = 22) -> None:
         """Put counting rules where nothing decides."""
         self._run, self._ports = rig.target.namespace.run, (str(last), str(port))
         for family in FAMILIES:
@@ -20,7 +21,7 @@ class Counter:
                 self._run(COMMANDS[family], "-t", "raw", "-I", "PREROUTING", "-p", "tcp", "--syn", "--dport", each)
         self._before = self._read()
 
-    def _read(self):
+    def _read(self) -> tuple[int, ...]:
         counts = dict.fromkeys(self._ports, 0)
         for family in FAMILIES:
             text = self._run(COMMANDS[family] + "-save", "-c", "-t", "raw").stdout
@@ -29,7 +30,7 @@ class Counter:
                     counts[port] += int(packets)
         return tuple(counts[port] for port in self._ports)
 
-    def take(self):
+    def take(self) -> tuple[int, ...]:
         """Return (knocks, new connections) since the last time."""
         now = self._read()
         counts = tuple(new - old for new, old in zip(now, self._before, strict=True))
@@ -37,6 +38,6 @@ class Counter:
         return counts
 
 
-def close_doors(rig):
+def close_doors(rig: Rig) -> None:
     """Forget who has knocked."""
     rig.target.namespace.run("sh", "-c", "for list in /proc/net/xt_recent/pk*; do echo / >$list; done")

@@ -8,8 +8,11 @@ import contextlib
 import json
 import subprocess
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from rig.network import Rig
 from rig.target import COMMANDS, FAMILIES
 
 RUN = "/run/portknock"
@@ -47,12 +50,12 @@ COMMIT
 """
 
 
-def inside(rig, path):
+def inside(rig: Rig, path: str) -> Path:
     """Return where a path of the target is seen from here."""
     return Path(f"/proc/{rig.target.namespace.pid}/root{path}")
 
 
-def text_of(rig, path):
+def text_of(rig: Rig, path: str) -> str:
     """Return a file of the target, '' where there is none."""
     try:
         return inside(rig, path).read_text(errors="surrogateescape")
@@ -60,7 +63,7 @@ def text_of(rig, path):
         return ""
 
 
-def processes(rig, words):
+def processes(rig: Rig, words: str) -> list[int]:
     """Return the ids, as the target counts them, of its processes with these words in their command line."""
     found = []
     for folder in inside(rig, "/proc").glob("[0-9]*"):
@@ -71,35 +74,35 @@ def processes(rig, words):
     return found
 
 
-def send(rig, signal_name, pids):
+def send(rig: Rig, signal_name: str, pids: Sequence[int]) -> None:
     """Send a signal to processes of the target."""
     if pids:
         rig.target.namespace.run("kill", "-" + signal_name, *pids, check=False)
 
 
-def clean_up(rig):
+def clean_up(rig: Rig) -> None:
     """Take away what the collection left on the target: processes, files, rules."""
     send(rig, "KILL", processes(rig, AGENT) + sessions(rig))
     rig.target.namespace.run("sh", "-c", CLEAN)
     rig.target.reset()
 
 
-def pending(rig):
+def pending(rig: Rig) -> dict[str, Any]:
     """Return the record of the change that is pending, or an empty dictionary."""
     return json.loads(text_of(rig, RUN + "/pending.json") or "{}")
 
 
-def last(rig):
+def last(rig: Rig) -> dict[str, Any]:
     """Return how the last change ended."""
     return json.loads(text_of(rig, RUN + "/last.json") or "{}")
 
 
-def is_applied(rig):
+def is_applied(rig: Rig) -> bool:
     """Tell whether a change is in force and waits to be confirmed."""
     return pending(rig).get("state") == "applied"
 
 
-def ruleset(rig):
+def ruleset(rig: Rig) -> dict[str, list[str]]:
     """Return both rulesets without what changes by itself: counters and the lines that carry the time."""
     saves = {family: rig.target.save(family) for family in FAMILIES}
     return {
@@ -108,17 +111,17 @@ def ruleset(rig):
     }
 
 
-def ours(lines):
+def ours(lines: Iterable[str]) -> list[str]:
     """Tell which lines of a ruleset are ours."""
     return [line for line in lines if "PORTKNOCK" in line or "portknock:" in line]
 
 
-def foreign(rules):
+def foreign(rules: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     """Return the lines of both rulesets that are not ours."""
     return {family: [line for line in lines if line not in ours(lines)] for family, lines in rules.items()}
 
 
-def files(rig):
+def files(rig: Rig) -> dict[str, bytes]:
     """Return path to content of all files that the collection may leave on the target."""
     found = {}
     for top in OPTIONAL_FILES:
@@ -133,7 +136,7 @@ def files(rig):
 
 
 @contextlib.contextmanager
-def restore_that(rig, what, families=FAMILIES):
+def restore_that(rig: Rig, what: str, families: Sequence[str] = FAMILIES) -> Iterator[None]:
     """Within the block the families' restore command does something else first, or instead."""
     run = rig.target.namespace.run
     try:
@@ -152,13 +155,13 @@ def restore_that(rig, what, families=FAMILIES):
         run("rm", "-f", "/run/own/restores")
 
 
-def is_loading(rig):
+def is_loading(rig: Rig) -> bool:
     """Tell whether a wrapped restore command has begun to load something."""
     return bool(text_of(rig, "/run/own/restores"))
 
 
 @contextlib.contextmanager
-def cut_off(rig, families=FAMILIES):
+def cut_off(rig: Rig, families: Sequence[str] = FAMILIES) -> Iterator[None]:
     """Within the block the new rules cut everything, running sessions too, and no knock arrives.
 
     The target tracks no connection to port 22, so a packet of a running session looks like a stranger's.
@@ -168,7 +171,7 @@ def cut_off(rig, families=FAMILIES):
 
 
 @contextlib.contextmanager
-def untracked(rig, port=22, families=FAMILIES):
+def untracked(rig: Rig, port: int = 22, families: Sequence[str] = FAMILIES) -> Iterator[None]:
     """Within the block the target tracks no connection to the port."""
     for family in families:
         rig.target.restore(family, UNTRACKED.format(port=port), "--noflush")
@@ -180,7 +183,7 @@ def untracked(rig, port=22, families=FAMILIES):
 
 
 @contextlib.contextmanager
-def small_disk(rig, folder, kilobytes=256):
+def small_disk(rig: Rig, folder: str, kilobytes: int = 256) -> Iterator[None]:
     """Within the block a folder of the target is on a small disk of its own."""
     run = rig.target.namespace.run
     run("mkdir", "-p", folder)
@@ -192,7 +195,7 @@ def small_disk(rig, folder, kilobytes=256):
 
 
 @contextlib.contextmanager
-def full(rig, folder):
+def full(rig: Rig, folder: str) -> Iterator[None]:
     """Within the block there is no room on the disk of a folder of the target; it must be a small one."""
     path = folder + "/full"
     rig.target.namespace.run("sh", "-c", f"head -c 64M /dev/zero >{path}", check=False)
@@ -204,7 +207,7 @@ def full(rig, folder):
 
 
 @contextlib.contextmanager
-def full_run(rig):
+def full_run(rig: Rig) -> Iterator[None]:
     """Within the block /run is full."""
     rig.target.namespace.run("mount", "-o", "remount,size=16M", "/run")
     try:
@@ -215,7 +218,7 @@ def full_run(rig):
 
 
 @contextlib.contextmanager
-def read_only(rig, folder):
+def read_only(rig: Rig, folder: str) -> Iterator[None]:
     """Within the block a folder of the target cannot be written to."""
     run = rig.target.namespace.run
     run("mount", "--bind", folder, folder)
@@ -227,11 +230,12 @@ def read_only(rig, folder):
 
 
 @contextlib.contextmanager
-def held(rig, path, seconds=None):
+def held(rig: Rig, path: str, seconds: float | None = None) -> Iterator[None]:
     """Hold a lock file of the target within the block, and at most for some seconds."""
     process = rig.target.namespace.start(
         "flock", path, "sh", "-c", f"echo held; exec sleep {seconds or 600}", stdout=subprocess.PIPE
     )
+    assert process.stdout
     try:
         assert process.stdout.readline() == b"held\n"
         yield
@@ -245,7 +249,7 @@ def held(rig, path, seconds=None):
 
 
 @contextlib.contextmanager
-def sshd_stopped(rig, port=22):
+def sshd_stopped(rig: Rig, port: int = 22) -> Iterator[None]:
     """Within the block nothing listens for ssh; sessions live on."""
     rig.target.stop_sshd(port)
     try:
@@ -255,7 +259,7 @@ def sshd_stopped(rig, port=22):
 
 
 @contextlib.contextmanager
-def sshd_with(rig, *lines, port=22):
+def sshd_with(rig: Rig, *lines: str, port: int = 22) -> Iterator[None]:
     """Within the block sshd has more lines of configuration."""
     rig.target.start_sshd(port, *lines)
     try:
@@ -264,7 +268,7 @@ def sshd_with(rig, *lines, port=22):
         rig.target.start_sshd(port) if port == 22 else rig.target.stop_sshd(port)
 
 
-def sessions(rig):
+def sessions(rig: Rig) -> list[int]:
     """Return the processes of the target that serve an ssh connection."""
     return sorted(set(processes(rig, "sshd: ")) - set(processes(rig, "[listener]")))
 
@@ -273,7 +277,9 @@ def sessions(rig):
 
 
 @contextlib.contextmanager
-def way_blocked(rig, port, protocol="tcp", only_new=True, families=FAMILIES):
+def way_blocked(
+    rig: Rig, port: int, protocol: str = "tcp", only_new: bool = True, families: Sequence[str] = FAMILIES
+) -> Iterator[None]:
     """Within the block a firewall between drops what the client sends to a port of the target."""
     words = ["OUTPUT", "-p", protocol, "--dport", str(port)] + (["--syn"] if only_new and protocol == "tcp" else [])
     commands = [f"/usr/sbin/{COMMANDS[family]}-nft" for family in families]
@@ -286,7 +292,7 @@ def way_blocked(rig, port, protocol="tcp", only_new=True, families=FAMILIES):
             rig.client.namespace.run(command, "-D", *words, "-j", "DROP")
 
 
-def settled(rig, seconds=300):
+def settled(rig: Rig, seconds: int = 300) -> None:
     """Wait until no change is pending."""
     end = time.monotonic() + seconds
     while pending(rig):

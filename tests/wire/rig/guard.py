@@ -6,9 +6,12 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from rig import faults
-from rig.controller import PING, knock_task
+from rig.controller import PING, Controller, Event, Run, knock_task
+from rig.network import Rig
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, TARGET
 from rig.shown import steps_in
@@ -34,23 +37,23 @@ STRANGER = {IPV4: "10.77.0.22", IPV6: "fd77::22"}
 class Case:
     """One change, from what was there before to what is there after it."""
 
-    def __init__(self, rig, controller, foreign=FOREIGN):
+    def __init__(self, rig: Rig, controller: Controller, foreign: str = FOREIGN) -> None:
         """Load rules of others; what is there then is the old state."""
         self.rig, self.controller = rig, controller
         rig.target.load(foreign)
         self.remember()
 
-    def remember(self):
+    def remember(self) -> None:
         """Take what is there now for the old state."""
         self.before, self.files = faults.ruleset(self.rig), faults.files(self.rig)
 
-    def others_changed(self):
+    def others_changed(self) -> None:
         """Others changed their rules while ours wait: theirs stay as they are now, whatever becomes of ours."""
         assert not faults.ours(self.before[IPV4])
         self.before = faults.foreign(faults.ruleset(self.rig))
 
     @contextlib.contextmanager
-    def waiting(self):
+    def waiting(self) -> Iterator[None]:
         """Within the block no new connection of ssh gets through, so that a change that is applied stays pending.
 
         The running one, which a first task opens, serves the module.
@@ -59,7 +62,14 @@ class Case:
         with faults.way_blocked(self.rig, 22):
             yield
 
-    def apply(self, *doors, start=False, task=None, run=None, **options):
+    def apply(
+        self,
+        *doors: dict[str, Any],
+        start: bool = False,
+        task: dict[str, Any] | None = None,
+        run: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Run:
         """Run the module under guard, with one door on port 22 unless something else is asked for."""
         options.setdefault("guard_timeout", TIMEOUT)
         if not doors and not {"allow", "doors"} & set(options) and options.get("state") != "absent":
@@ -67,13 +77,13 @@ class Case:
         made = knock_task(*doors, task=task, **options)
         return (self.controller.start if start else self.controller.play)(made, **(run or {}))
 
-    def applied(self):
+    def applied(self) -> bool:
         """Tell whether the change is in force and waits."""
         return faults.is_applied(self.rig)
 
     # What is there afterwards
 
-    def check(self, end, run, undo="exact", family=IPV4, tidy=True):
+    def check(self, end: str, run: Run, undo: str = "exact", family: str = IPV4, tidy: bool = True) -> None:
         """Check everything: what is there, who gets in, and what the task said."""
         if end == EITHER:
             end = NEW if faults.last(self.rig).get("outcome") == "confirmed" else OLD
@@ -93,7 +103,7 @@ class Case:
             self.check_rolled_back(event, run, undo)
         self.check_target(OLD if end == REFUSED else end, family, tidy)
 
-    def check_rolled_back(self, event, run, undo):
+    def check_rolled_back(self, event: Event, run: Run, undo: str) -> None:
         """Check the result of a task whose change was undone."""
         assert event.kind in ("failed", "ignored"), run.output
         result = event.result
@@ -104,7 +114,7 @@ class Case:
         assert len(result["msg"]) > 40, result["msg"]
         assert steps_in(("7000", "9100", "3100"), str(result)) == [], result
 
-    def check_target(self, end, family=IPV4, tidy=True):
+    def check_target(self, end: str, family: str = IPV4, tidy: bool = True) -> None:
         """Check rules, files, and who gets in by a new connection; unless tidy, staged files may be left."""
         faults.settled(self.rig)
         rules, files = faults.ruleset(self.rig), faults.files(self.rig)
@@ -121,11 +131,11 @@ class Case:
                 assert faults.ours(rules[one]), one
             assert "/etc/iptables/rules.v4" in files
 
-    def gets_in(self, family=IPV4, **options):
+    def gets_in(self, family: str = IPV4, **options: Any) -> bool:
         """Tell whether plain ssh gets in by a new connection."""
         return self.controller.gets_in(host=TARGET[family], **options)
 
-    def check_door(self, family=IPV4):
+    def check_door(self, family: str = IPV4) -> None:
         """The door holds: closed to whoever has not knocked, open for who does."""
         probe = self.rig.client.probe
         assert probe(22, family, source=STRANGER[family]) != OPEN
@@ -135,7 +145,7 @@ class Case:
         name = "pk4_ssh" if family == IPV4 else "pk6_ssh"
         self.rig.target.namespace.run("sh", "-c", f"echo -{STRANGER[family]} >/proc/net/xt_recent/{name}")
 
-    def check_next(self, run=None):
+    def check_next(self, run: dict[str, Any] | None = None) -> None:
         """The next run, of a door that works, does."""
         self.remember()
         begun = time.monotonic()

@@ -6,7 +6,9 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 
+from rig.network import Rig
 from rig.packets import IPV4, IPV6
 
 OTHER = {IPV4: "10.77.0.3", IPV6: "fd77::3"}
@@ -22,7 +24,7 @@ exec /usr/sbin/sshd -D -e -f "$1"
 
 
 @contextlib.contextmanager
-def jump_host(rig):
+def jump_host(rig: Rig) -> Iterator[str]:
     """Within the block an sshd runs there; what the client sends to the target goes through it. Gives user@address."""
     folder = rig.target.folder
     config = folder / "sshd_config.jump"

@@ -13,6 +13,8 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
@@ -38,14 +40,17 @@ done
 """
 
 
-def _die_with_parent():
+def _die_with_parent() -> None:
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Namespace:
     """A network namespace, for the target with mounts and processes of its own as well."""
 
-    def __init__(self, name, whole=False):
+    mac: str
+    """The address of its eth0; a Lan sets it."""
+
+    def __init__(self, name: str, whole: bool = False) -> None:
         """Start the process that holds the namespace."""
         self.name, self.whole = name, whole
         own = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"] if whole else []
@@ -54,17 +59,25 @@ class Namespace:
             ["unshare", "--net"] + own + ["sh", "-c", script],
             stdout=subprocess.PIPE, start_new_session=True, preexec_fn=_die_with_parent,
         )  # fmt: skip
+        assert self._holder.stdout
         if self._holder.stdout.readline() != b"ready\n":
             raise RuntimeError(f"namespace {name} could not be made: see the message above")
         self.pid = self._holder.pid
 
-    def words(self, *words):
+    def words(self, *words: object) -> list[str]:
         """Return a command line that runs the given one inside."""
         path = f"/proc/{self.pid}/ns/"
         own = [f"--mount={path}mnt", f"--pid={path}pid_for_children"] if self.whole else []
         return ["nsenter", f"--net={path}net"] + own + ["--"] + [str(word) for word in words]
 
-    def run(self, *words, stdin=None, check=True, timeout=1200, env=None):
+    def run(
+        self,
+        *words: object,
+        stdin: str | None = None,
+        check: bool = True,
+        timeout: int = 1200,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command inside and return the finished process, output and errors as text."""
         done = subprocess.run(
             self.words(*words), input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL,
@@ -74,12 +87,12 @@ class Namespace:
             raise RuntimeError(f"{' '.join(map(str, words))}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def start(self, *words, **options):
+    def start(self, *words: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start a command inside; it dies with the test run."""
         return subprocess.Popen(self.words(*words), preexec_fn=_die_with_parent, **options)
 
     @contextlib.contextmanager
-    def entered(self):
+    def entered(self) -> Iterator[None]:
         """Within the block this thread makes its sockets in the namespace."""
         here = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
         there = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
@@ -91,7 +104,7 @@ class Namespace:
             os.close(here)
             os.close(there)
 
-    def read_proc(self, path):
+    def read_proc(self, path: str) -> str:
         """Return a text below /proc/net of the namespace, '' where there is none."""
         try:
             with open(f"/proc/{self.pid}/net/{path}", encoding="ascii") as stream:
@@ -99,14 +112,15 @@ class Namespace:
         except FileNotFoundError:
             return ""
 
-    def close(self):
+    def close(self) -> None:
         """End the holder; the kernel then takes the namespace away."""
         self._holder.kill()
         self._holder.wait()
-        self._holder.stdout.close()
+        if self._holder.stdout:
+            self._holder.stdout.close()
 
 
-def _setns(handle):
+def _setns(handle: int) -> None:
     if LIBC.setns(handle, CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
 
@@ -114,9 +128,9 @@ def _setns(handle):
 class Lan:
     """The three hosts and the bridge between them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Make everything; what was made is taken away again if it fails half way."""
-        self._all = []
+        self._all: list[Namespace] = []
         try:
             self._bridge = self._add("bridge")
             self._bridge.run("ip", "link", "add", "br0", "type", "bridge", "forward_delay", "0")
@@ -129,12 +143,12 @@ class Lan:
             self.close()
             raise
 
-    def _add(self, name, whole=False):
+    def _add(self, name: str, whole: bool = False) -> Namespace:
         made = Namespace(name, whole)
         self._all.append(made)
         return made
 
-    def _host(self, name, whole=False):
+    def _host(self, name: str, whole: bool = False) -> Namespace:
         host = self._add(name, whole)
         port = "to-" + name
         self._bridge.run("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host.pid)
@@ -152,7 +166,7 @@ class Lan:
         host.mac = _mac(host)
         return host
 
-    def _introduce(self):
+    def _introduce(self) -> None:
         """Enter all neighbours by hand: no test then waits for, or is disturbed by, their discovery."""
         hosts = (self.target, self.client, self.other)
         for host in hosts:
@@ -162,20 +176,20 @@ class Lan:
             ]  # fmt: skip
             host.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
 
-    def close(self):
+    def close(self) -> None:
         """Take everything away."""
         for namespace in reversed(self._all):
             namespace.close()
         self._all = []
 
 
-def _manner(address):
+def _manner(address: str) -> str:
     """Only a host's first IPv6 address is used by programs that do not ask for another."""
     if ":" not in address:
         return ""
     return " nodad" if address.startswith("fd77::") and len(address) == len("fd77::2/64") else " nodad preferred_lft 0"
 
 
-def _mac(host):
+def _mac(host: Namespace) -> str:
     line = host.run("ip", "-oneline", "link", "show", "dev", "eth0").stdout
     return line.split("link/ether ")[1].split()[0]

@@ -4,23 +4,26 @@
 
 """A host behind a door that knock_ssh knocks at, and the masters of its connections."""
 
+from pathlib import Path
+
+from rig.controller import Controller
 from rig.guard import KNOCK
 
 BEHIND = {"ansible_connection": "sesame.portknock.knock_ssh", "ansible_knock": [str(step) for step in KNOCK]}
 
 
-def sockets(controller):
+def sockets(controller: Controller) -> list[Path]:
     """Return the control sockets."""
     return [path for path in (controller.folder / "cp").iterdir() if path.is_socket()]
 
 
-def master_pids(controller):
+def master_pids(controller: Controller) -> list[int]:
     """Return the processes of its control masters, and of no other controller that this machine runs beside it."""
     found = controller.namespace.run("pgrep", "-f", f"^ssh: {controller.folder}/cp/.*mux").stdout.split()
     return [int(pid) for pid in found]
 
 
-def end_masters(controller):
+def end_masters(controller: Controller) -> None:
     """End them."""
     for path in sockets(controller):
         controller.namespace.run("ssh", "-F", "/dev/null", "-O", "exit", "-o", f"ControlPath={path}", "x", check=False)

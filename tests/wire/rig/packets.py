@@ -28,12 +28,12 @@ class Seen(NamedTuple):
     payload: bytes
 
 
-def family_of(address):
+def family_of(address: str) -> str:
     """Return the family of an address."""
     return IPV4 if ipaddress.ip_address(address).version == 4 else IPV6
 
 
-def checksum(data):
+def checksum(data: bytes) -> int:
     """Return the Internet checksum (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"
@@ -42,12 +42,12 @@ def checksum(data):
     return ~(total + (total >> 16)) & 0xFFFF
 
 
-def packed(address):
+def packed(address: str) -> bytes:
     """Return an address as its bytes."""
     return ipaddress.ip_address(address).packed
 
 
-def _transport_sum(source, target, protocol, data):
+def _transport_sum(source: str, target: str, protocol: int, data: bytes) -> int:
     pseudo = packed(source) + packed(target)
     if len(pseudo) == 8:
         pseudo += struct.pack("!BBH", 0, protocol, len(data))
@@ -56,7 +56,17 @@ def _transport_sum(source, target, protocol, data):
     return checksum(pseudo + data)
 
 
-def tcp(source, target, sport, dport, flags=SYN, seq=1000, ack=0, options=b"", payload=b""):
+def tcp(
+    source: str,
+    target: str,
+    sport: int,
+    dport: int,
+    flags: int = SYN,
+    seq: int = 1000,
+    ack: int = 0,
+    options: bytes = b"",
+    payload: bytes = b"",
+) -> bytes:
     """Return a TCP segment with its checksum."""
     offset = (5 + len(options) // 4) << 4
     head = struct.pack("!HHIIBBH", sport, dport, seq, ack, offset, flags, 64240)
@@ -64,14 +74,14 @@ def tcp(source, target, sport, dport, flags=SYN, seq=1000, ack=0, options=b"", p
     return head + struct.pack("!HH", total, 0) + options + payload
 
 
-def udp(source, target, sport, dport, payload=b"x"):
+def udp(source: str, target: str, sport: int, dport: int, payload: bytes = b"x") -> bytes:
     """Return a UDP datagram with its checksum."""
     head = struct.pack("!HHH", sport, dport, 8 + len(payload))
     total = _transport_sum(source, target, UDP, head + b"\0\0" + payload) or 0xFFFF
     return head + struct.pack("!H", total) + payload
 
 
-def echo(source, target, number):
+def echo(source: str, target: str, number: int) -> tuple[int, bytes]:
     """Return a ping for either family."""
     protocol, kind = (ICMP, 8) if family_of(source) == IPV4 else (ICMPV6, 128)
     head = struct.pack("!BBHHH", kind, 0, 0, number, 1)
@@ -79,7 +89,16 @@ def echo(source, target, number):
     return protocol, head[:2] + struct.pack("!H", total) + head[4:]
 
 
-def ip(source, target, protocol, payload, fragment=0, more=False, ident=0, options=b""):
+def ip(
+    source: str,
+    target: str,
+    protocol: int,
+    payload: bytes,
+    fragment: int = 0,
+    more: bool = False,
+    ident: int = 0,
+    options: bytes = b"",
+) -> bytes:
     """Return an IP packet of the addresses' family. Fragment offsets are in units of 8 octets, for IPv4 only."""
     if family_of(source) == IPV6:
         return struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + packed(source) + packed(target) + payload
@@ -90,17 +109,17 @@ def ip(source, target, protocol, payload, fragment=0, more=False, ident=0, optio
     return head + struct.pack("!H", checksum(head + b"\0\0" + addresses)) + addresses + payload
 
 
-def extension(next_header, options=b"\x01\x04\0\0\0\0"):
+def extension(next_header: int, options: bytes = b"\x01\x04\0\0\0\0") -> bytes:
     """Return an IPv6 hop-by-hop or destination options header, padding by default."""
     return struct.pack("!BB", next_header, (len(options) + 2) // 8 - 1) + options
 
 
-def fragment_header(next_header, offset, more, ident):
+def fragment_header(next_header: int, offset: int, more: bool, ident: int) -> bytes:
     """Return an IPv6 fragment header; offset in units of 8 octets."""
     return struct.pack("!BBHI", next_header, 0, offset << 3 | int(more), ident)
 
 
-def segment_to(source, target, step, sport, flags=SYN):
+def segment_to(source: str, target: str, step: int | str, sport: int, flags: int = SYN) -> tuple[int, bytes]:
     """Return (protocol number, transport bytes) for a step such as 7000 or 53/udp."""
     port, _slash, protocol = str(step).partition("/")
     if protocol == "udp":
@@ -108,7 +127,7 @@ def segment_to(source, target, step, sport, flags=SYN):
     return TCP, tcp(source, target, sport, int(port), flags)
 
 
-def read(frame):
+def read(frame: bytes) -> Seen | None:
     """Return a Seen for an Ethernet frame, or None for what no test looks at."""
     kind = struct.unpack_from("!H", frame, 12)[0]
     if kind == ETHERTYPE[IPV4]:
@@ -116,7 +135,7 @@ def read(frame):
     return _read_ip(frame[14:], 6) if kind == ETHERTYPE[IPV6] else None
 
 
-def _read_ip(data, version):
+def _read_ip(data: bytes, version: int) -> Seen | None:
     if version == 4:
         protocol, start = data[9], (data[0] & 15) * 4
         source, target = data[12:16], data[16:20]
@@ -137,7 +156,7 @@ def _read_ip(data, version):
     return Seen(protocol, names[0], names[1], sport, dport, flags, (), payload)
 
 
-def _read_icmp(protocol, names, body, version):
+def _read_icmp(protocol: int, names: tuple[str, str], body: bytes, version: int) -> Seen:
     error = body[0] in (3, 11, 12) if protocol == ICMP else body[0] < 128
     sport = dport = 0
     if error:

@@ -7,9 +7,11 @@
 import itertools
 import socket
 import time
+from collections.abc import Callable, Iterator
 
 from rig import packets
-from rig.packets import IPV4, IPV6
+from rig.lan import Namespace
+from rig.packets import IPV4, IPV6, Seen
 
 TARGET = {IPV4: "10.77.0.1", IPV6: "fd77::1"}
 OWN = {"client": {IPV4: "10.77.0.2", IPV6: "fd77::2"}, "other": {IPV4: "10.77.0.3", IPV6: "fd77::3"}}
@@ -24,7 +26,7 @@ PATIENCE = 1.0
 class Peer:
     """The client or the other host, as bytes on its wire."""
 
-    def __init__(self, namespace, target_mac):
+    def __init__(self, namespace: Namespace, target_mac: str) -> None:
         """Open the sockets in the namespace."""
         self.namespace = namespace
         self.addresses = OWN[namespace.name]
@@ -37,36 +39,43 @@ class Peer:
             # A socket for one protocol sees only what comes in, not what goes out.
             self._in = {family: _packet_socket(kind) for family, kind in packets.ETHERTYPE.items()}
 
-    def close(self):
+    def close(self) -> None:
         """Close the sockets."""
         for handle in (self._out, *self._in.values()):
             handle.close()
 
-    def settle(self):
+    def settle(self) -> None:
         """Let the target act on what was sent: the kernel has, before a packet is answered."""
 
-    def fresh_port(self):
+    def fresh_port(self) -> int:
         """Return a source port that was not used for a long while."""
         return next(self._ports)
 
-    def source(self, family, source=None):
+    def source(self, family: str, source: str | None = None) -> str:
         """Return the given source address, or the host's own one of the family."""
         return source or self.addresses[family]
 
-    def send(self, data, everyone=False):
+    def send(self, data: bytes, everyone: bool = False) -> None:
         """Put an IP packet on the wire, in a frame to the target or to everyone."""
         family = IPV4 if data[0] >> 4 == 4 else IPV6
         kind = packets.ETHERTYPE[family].to_bytes(2, "big")
         self._out.send((self._to_all[family] if everyone else self._to_target) + kind + data)
 
-    def call_everyone(self, port, family=IPV4):
+    def call_everyone(self, port: int, family: str = IPV4) -> None:
         """Send a datagram as a client's chatter does: a broadcast, or for IPv6 a multicast to all nodes."""
         source, target = self.addresses[family], {IPV4: "255.255.255.255", IPV6: "ff02::1"}[family]
         self.send(
             packets.ip(source, target, packets.UDP, packets.udp(source, target, self.fresh_port(), port)), everyone=True
         )
 
-    def knock(self, *steps, family=IPV4, source=None, pause=0.0, sport=None):
+    def knock(
+        self,
+        *steps: int | str,
+        family: str = IPV4,
+        source: str | None = None,
+        pause: float = 0.0,
+        sport: int | None = None,
+    ) -> None:
         """Send one packet to each step in turn; then let the target act on it, where that takes time."""
         for number, step in enumerate(steps):
             if number and pause:
@@ -74,13 +83,20 @@ class Peer:
             self.send_step(step, family, source, sport)
         self.settle()
 
-    def send_step(self, step, family=IPV4, source=None, sport=None, flags=packets.SYN):
+    def send_step(
+        self,
+        step: int | str,
+        family: str = IPV4,
+        source: str | None = None,
+        sport: int | None = None,
+        flags: int = packets.SYN,
+    ) -> None:
         """Send one packet to a step."""
         source = self.source(family, source)
         protocol, data = packets.segment_to(source, TARGET[family], step, sport or self.fresh_port(), flags)
         self.send(packets.ip(source, TARGET[family], protocol, data))
 
-    def drain(self):
+    def drain(self) -> None:
         """Forget what has come in so far."""
         for handle in self._in.values():
             handle.settimeout(0)
@@ -90,7 +106,7 @@ class Peer:
             except BlockingIOError:
                 pass
 
-    def answers(self, family, wanted, patience=PATIENCE):
+    def answers(self, family: str, wanted: Callable[[Seen], bool], patience: float = PATIENCE) -> Iterator[Seen]:
         """Yield what comes in from the target and is wanted, until patience ends."""
         end = time.monotonic() + patience
         handle = self._in[family]
@@ -104,7 +120,15 @@ class Peer:
             if seen and seen.source == TARGET[family] and wanted(seen):
                 yield seen
 
-    def probe(self, step, family=IPV4, source=None, sport=None, patience=PATIENCE, flags=packets.SYN):
+    def probe(
+        self,
+        step: int | str,
+        family: str = IPV4,
+        source: str | None = None,
+        sport: int | None = None,
+        patience: float = PATIENCE,
+        flags: int = packets.SYN,
+    ) -> str:
         """Try a port with one packet and return how it answers: open, reset, silent, or icmp TYPE/CODE."""
         sport = sport or self.fresh_port()
         protocol, data = packets.segment_to(self.source(family, source), TARGET[family], step, sport, flags)
@@ -112,7 +136,9 @@ class Peer:
             packets.ip(self.source(family, source), TARGET[family], protocol, data), family, sport, step, patience
         )
 
-    def ask(self, data, family, sport, step, patience=PATIENCE):
+    def ask(
+        self, data: bytes | list[bytes], family: str, sport: int, step: int | str, patience: float = PATIENCE
+    ) -> str:
         """Send IP packets (or a list of them) and return the answer to what they carry from sport to step."""
         self.drain()
         for part in data if isinstance(data, list) else [data]:
@@ -120,7 +146,7 @@ class Peer:
         seen = next(self.answers(family, _about(sport, int(str(step).partition("/")[0])), patience), None)
         return _named(seen)
 
-    def ping(self, family=IPV4, patience=PATIENCE):
+    def ping(self, family: str = IPV4, patience: float = PATIENCE) -> bool:
         """Tell whether the target answers a ping."""
         number = self.fresh_port()
         source = self.addresses[family]
@@ -133,7 +159,7 @@ class Peer:
             is not None
         )
 
-    def connect(self, port, family=IPV4, timeout=2.0):
+    def connect(self, port: int, family: str = IPV4, timeout: float = 2.0) -> socket.socket | OSError:
         """Return a connected TCP socket of the kernel's own making, or the OSError that came of it."""
         with self.namespace.entered():
             handle = socket.socket(socket.AF_INET if family == IPV4 else socket.AF_INET6, socket.SOCK_STREAM)
@@ -146,15 +172,15 @@ class Peer:
         return handle
 
 
-def _packet_socket(kind):
+def _packet_socket(kind: int) -> socket.socket:
     handle = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     handle.bind(("eth0", kind))
     return handle
 
 
-def _about(sport, port):
-    def wanted(seen):
+def _about(sport: int, port: int) -> Callable[[Seen], bool]:
+    def wanted(seen: Seen) -> bool:
         if seen.icmp:
             return (seen.sport, seen.dport) == (sport, port)
         return (seen.sport, seen.dport) == (port, sport)
@@ -162,7 +188,7 @@ def _about(sport, port):
     return wanted
 
 
-def _named(seen):
+def _named(seen: Seen | None) -> str:
     if seen is None:
         return SILENT
     if seen.icmp:

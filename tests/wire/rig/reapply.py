@@ -10,6 +10,7 @@ Usage: reapply.py TIMES OPTIONS.json  (a list of two sets). Prints how many runs
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,14 +26,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.host import
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec  # noqa: E402
 
 
-def module_with(options):
+def module_with(options: dict[str, Any]) -> basic.AnsibleModule:
     """Return an AnsibleModule for the options."""
     basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode()
     basic._ANSIBLE_PROFILE = "legacy"
     return basic.AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
 
 
-def main():
+def main() -> None:
     """Apply."""
     times, path = sys.argv[1:]
     modules = [module_with(dict(options, guard=False)) for options in json.loads(Path(path).read_text())]

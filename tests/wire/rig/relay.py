@@ -19,8 +19,12 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path as File
 from typing import NamedTuple
+
+from rig.lan import Namespace
+from rig.network import Rig
 
 sys.path.insert(0, str(File(__file__).resolve().parents[1]))
 
@@ -46,7 +50,7 @@ class Path(NamedTuple):
     """Seconds that such a packet is held back at most; how many it is, is left to chance."""
 
 
-def near(number, family):
+def near(number: int, family: str) -> str:
     """Return one of the client's addresses on the path, each a source of its own to the target."""
     return {IPV4: f"10.88.0.{10 + number}", IPV6: f"fd88::{10 + number}"}[family]
 
@@ -54,10 +58,10 @@ def near(number, family):
 class Relay:
     """A path between the client and the target, beside the wire between them."""
 
-    def __init__(self, rig, path, seed=1):
+    def __init__(self, rig: Rig, path: Path, seed: int = 1) -> None:
         """Make the devices and start the process."""
-        self._ends = []
-        self._process = None
+        self._ends: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
         try:
             for host, addresses in ((rig.client, _of_client()), (rig.target, _of_target())):
                 self._ends.append(_device(host.namespace, addresses))
@@ -65,44 +69,46 @@ class Relay:
             self._process = subprocess.Popen(
                 [str(word) for word in words], pass_fds=self._ends, preexec_fn=_die_with_parent, stdout=subprocess.PIPE
             )
+            assert self._process.stdout
             if self._process.stdout.readline() != b"ready\n":
                 raise RuntimeError("the relay did not start: see the message above")
         except BaseException:
             self.close()
             raise
 
-    def close(self):
+    def close(self) -> None:
         """End the process; the devices go with the last handle on them."""
         if self._process:
             self._process.kill()
             self._process.wait()
-            self._process.stdout.close()
+            if self._process.stdout:
+                self._process.stdout.close()
         for handle in self._ends:
             os.close(handle)
         self._ends = []
 
-    def __enter__(self):
+    def __enter__(self) -> "Relay":
         """Return the relay, for a with statement."""
         return self
 
-    def __exit__(self, *_error):
+    def __exit__(self, *_error: object) -> None:
         """Take it away again."""
         self.close()
 
 
-def _of_client():
+def _of_client() -> list[str]:
     return [near(number, family) for family in FAR for number in range(SOURCES)]
 
 
-def _of_target():
+def _of_target() -> list[str]:
     return list(FAR.values())
 
 
-def _die_with_parent():
+def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _device(namespace, addresses):
+def _device(namespace: Namespace, addresses: Iterable[str]) -> int:
     """Make a TUN device in a namespace and return its handle."""
     with namespace.entered():
         handle = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
@@ -113,21 +119,21 @@ def _device(namespace, addresses):
     return handle
 
 
-def _with_length(address):
+def _with_length(address: str) -> str:
     return f"{address}/64 nodad" if ":" in address else f"{address}/24"
 
 
 class Copier:
     """Copies packets from one handle to another."""
 
-    def __init__(self, handles, path, chance):
+    def __init__(self, handles: tuple[int, int], path: Path, chance: random.Random) -> None:
         """Take the two handles; what comes in at one goes out at the other."""
         self._other = dict(zip(handles, reversed(handles)))
         self._path, self._chance = path, chance
-        self._waiting = []
+        self._waiting: list[tuple[float, int, int, bytes]] = []
         self._count = 0
 
-    def run(self):
+    def run(self) -> None:
         """Copy until the process ends."""
         poller = select.epoll()
         for handle in self._other:
@@ -138,7 +144,7 @@ class Copier:
                 self._take(handle)
             self._give()
 
-    def _take(self, handle):
+    def _take(self, handle: int) -> None:
         while True:
             try:
                 packet = os.read(handle, 65535)
@@ -152,13 +158,13 @@ class Copier:
             self._count += 1
             heapq.heappush(self._waiting, (time.monotonic() + wait, self._count, self._other[handle], packet))
 
-    def _give(self):
+    def _give(self) -> None:
         while self._waiting and self._waiting[0][0] <= time.monotonic():
             _due, _count, handle, packet = heapq.heappop(self._waiting)
             os.write(handle, packet)
 
 
-def main():
+def main() -> None:
     """Take the seed, the two handles and the path from the command line, and copy."""
     seed, first, second = (int(word) for word in sys.argv[1:4])
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1)

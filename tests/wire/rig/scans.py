@@ -5,6 +5,7 @@
 """Doors of several steps that are scanned, and nmap."""
 
 from rig.knockd import WRONG
+from rig.network import Rig
 from rig.packets import IPV4
 from rig.peer import OPEN, REFUSED, TARGET
 from rig.target import door
@@ -20,14 +21,14 @@ LAST = 10000
 PREFIX = {IPV4: "pk4_", "ipv6": "pk6_"}
 
 
-def assert_all_shut(rig, family):
+def assert_all_shut(rig: Rig, family: str) -> None:
     """No door has let the scanner in, nor would it now."""
     for each in DOORS:
         assert not rig.target.listed(PREFIX[family] + each["name"]), each["name"]
         assert rig.client.probe(each["opens"][0], family) == REFUSED[family]
 
 
-def assert_doors_work(rig, family):
+def assert_doors_work(rig: Rig, family: str) -> None:
     """Every door opens to its knock: what the scans ran against was in force."""
     for each in DOORS:
         rig.client.knock(rig.target.daemon.breaker if rig.target.daemon else WRONG, family=family)
@@ -35,7 +36,7 @@ def assert_doors_work(rig, family):
         assert rig.client.probe(each["opens"][0], family) == OPEN, each["name"]
 
 
-def nmap(rig, family, *words):
+def nmap(rig: Rig, family: str, *words: str) -> str:
     """Run nmap from the client and return what it prints."""
     six = ["-6"] if family != IPV4 else []
     return rig.client.namespace.run(

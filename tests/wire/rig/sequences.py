@@ -4,9 +4,13 @@
 
 """A door to one port, and whether it is open by all accounts."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from rig.knockd import WRONG
+from rig.network import Rig
 from rig.packets import IPV4, IPV6
-from rig.peer import OPEN, REFUSED
+from rig.peer import OPEN, REFUSED, Peer
 from rig.target import door
 
 PORT = 2222
@@ -21,17 +25,17 @@ ALLOW = [{"port": "443"}, {"port": "5353/udp"}]
 PREFIX = {IPV4: "pk4_", IPV6: "pk6_"}
 
 
-def prepare(rig, *knock, **more):
+def prepare(rig: Rig, *knock: int | str, **more: Any) -> None:
     """Load one door to PORT."""
     rig.target.apply(door(*knock, opens=(PORT, UDP_PORT), **more), allow=ALLOW)
 
 
-def breaker(rig):
+def breaker(rig: Rig) -> int | str:
     """Return a port that breaks a knock: to knockd a wrong one is none, it looks at its own alone."""
     return rig.target.daemon.breaker if rig.target.daemon else WRONG
 
 
-def opened(rig, family, name="ssh", port=PORT, peer=None):
+def opened(rig: Rig, family: str, name: str = "ssh", port: int = PORT, peer: Peer | None = None) -> bool:
     """Tell whether the door is open; list and answer must say the same, for TCP and for UDP."""
     peer = peer or rig.client
     answer = peer.probe(port, family)
@@ -41,7 +45,7 @@ def opened(rig, family, name="ssh", port=PORT, peer=None):
     return listed
 
 
-def addresses(listed):
+def addresses(listed: Iterable[str]) -> set[str]:
     """Return addresses as ipaddress writes them; the kernel prints IPv6 in full."""
     import ipaddress
 

@@ -13,9 +13,15 @@ import subprocess
 import sys
 import threading
 import types
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from rig.lan import Namespace
 from rig.packets import IPV4, IPV6
+
+if TYPE_CHECKING:
+    from rig.knockd import Knockd
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -32,7 +38,7 @@ BUILT_IN = {
 }
 
 
-def use_collection():
+def use_collection() -> None:
     """Make ansible_collections.sesame.portknock importable from this tree, whatever else is installed."""
     for name, path in (("ansible_collections", []), (".sesame", []), (".portknock", [str(ROOT)])):
         full = "ansible_collections" + {"ansible_collections": "", ".sesame": ".sesame"}.get(name, ".sesame.portknock")
@@ -42,11 +48,13 @@ def use_collection():
 
 
 use_collection()
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family  # noqa: E402
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan, plan_family  # noqa: E402
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options  # noqa: E402
 
 
-def door(*knock, name="ssh", opens=("22",), window=30, **more):
+def door(
+    *knock: int | str, name: str = "ssh", opens: Iterable[int | str] = ("22",), window: int = 30, **more: Any
+) -> dict[str, Any]:
     """Return a door's options; the window is long unless a test is about it."""
     return dict(
         name=name, knock=[str(step) for step in knock], opens=[str(port) for port in opens], window=window, **more
@@ -56,7 +64,7 @@ def door(*knock, name="ssh", opens=("22",), window=30, **more):
 class Target:
     """The host whose door it is."""
 
-    def __init__(self, namespace, backend, folder):
+    def __init__(self, namespace: Namespace, backend: str, folder: Path) -> None:
         """Make the plain iptables commands be those of the backend, and start the services."""
         self.namespace, self.backend, self.folder = namespace, backend, folder
         for command in COMMANDS.values():
@@ -64,28 +72,29 @@ class Target:
                 path = self._binary(command, tail)
                 namespace.run("ln", "-sfn", path, f"/etc/alternatives/{command}{tail}")
         self._services = Services(namespace)
-        self._sshd = {}
-        self.engine, self.daemon = "iptables", None
+        self._sshd: dict[int, tuple[str, ...]] = {}
+        self.engine = "iptables"
+        self.daemon: Knockd | None = None
         self.reset()
 
-    def close(self):
+    def close(self) -> None:
         """End the services; each sshd ends with the namespace, and so does knockd."""
         self._services.close()
 
-    def _binary(self, command, tail):
+    def _binary(self, command: str, tail: str) -> str:
         return f"/usr/sbin/{command}-{self.backend}{tail}"
 
     # Rulesets
 
-    def save(self, family, counters=False):
+    def save(self, family: str, counters: bool = False) -> str:
         """Return what iptables-save prints."""
         return self.namespace.run(COMMANDS[family] + "-save", *(["-c"] if counters else [])).stdout
 
-    def restore(self, family, text, *words):
+    def restore(self, family: str, text: str, *words: str) -> None:
         """Load a text for iptables-restore, by default in place of the tables that it names."""
         self.namespace.run(COMMANDS[family] + "-restore", "-w", "30", *words, stdin=text)
 
-    def load(self, rules, family=None):
+    def load(self, rules: str, family: str | None = None) -> None:
         """Load foreign rules: lines as iptables-save writes them, without the table's frame."""
         lines = rules.strip().splitlines()
         chains = [line for line in lines if line.startswith(":")]
@@ -100,7 +109,7 @@ class Target:
         for each in [family] if family else FAMILIES:
             self.restore(each, text)
 
-    def reset(self):
+    def reset(self) -> None:
         """Empty all tables of both families; the lists of recent go with the rules that name them."""
         if self.daemon:
             self.daemon.stop()
@@ -112,12 +121,12 @@ class Target:
             )  # fmt: skip
             self.restore(family, text)
 
-    def plan(self, family, **options):
+    def plan(self, family: str, **options: Any) -> Plan:
         """Return the core's Plan for the live ruleset."""
         spec = None if options.get("state") == "absent" else spec_from_options(options)
         return plan_family(self.save(family), spec, family)
 
-    def apply(self, *doors, **options):
+    def apply(self, *doors: dict[str, Any], **options: Any) -> dict[str, Plan]:
         """Load the core's ruleset for both families; return family to Plan."""
         if doors:
             options["doors"] = list(doors)
@@ -130,7 +139,9 @@ class Target:
             self.daemon.follow(None if options.get("state") == "absent" else spec_from_options(options))
         return plans
 
-    def module(self, check=False, expect=0, env=None, **options):
+    def module(
+        self, check: bool = False, expect: int = 0, env: Mapping[str, str] | None = None, **options: Any
+    ) -> dict[str, Any]:
         """Run the module knock_ruleset on the target, as Ansible would, and return its result.
 
         There is no controller here that could confirm a change, so the guard is off unless it is asked for.
@@ -144,13 +155,13 @@ class Target:
         assert done.returncode == expect, done.stdout + done.stderr
         return json.loads(done.stdout)
 
-    def listed(self, name):
+    def listed(self, name: str) -> set[str]:
         """Return the sources on one of recent's lists."""
         return set(re.findall(r"^src=(\S+)", self.namespace.read_proc("xt_recent/" + name), re.M))
 
     # Services
 
-    def start_sshd(self, port=22, *lines):
+    def start_sshd(self, port: int = 22, *lines: str) -> Path:
         """Start a real sshd that takes a key made for this run, with more lines of configuration; return the key's path."""
         if self._sshd.get(port) == lines:
             return self.folder / "id"
@@ -173,20 +184,20 @@ class Target:
         self._sshd[port] = lines
         return self.folder / "id"
 
-    def _listen(self, port):
+    def _listen(self, port: int) -> None:
         # It puts itself into the background; it lives as long as the target does.
         self.namespace.run(
             "/usr/sbin/sshd", "-E", self.folder / "sshd.log", "-f", self.folder / f"sshd_config.{port}"
         )  # fmt: skip
         self._wait_for_port(port)
 
-    def stop_sshd(self, port=22):
+    def stop_sshd(self, port: int = 22) -> None:
         """Stop listening on a port; sessions live on."""
         if self._sshd.pop(port, None) is not None:
             self.namespace.run("sh", "-c", f"kill $(cat /run/sshd-{port}.pid)", check=False)
             self._wait_for_port(port, listening=False)
 
-    def _wait_for_port(self, port, listening=True):
+    def _wait_for_port(self, port: int, listening: bool = True) -> None:
         line = f":{port:04X} 00000000000000000000000000000000:0000 0A"
         for _turn in range(1000):
             if (line in self.namespace.read_proc("tcp6")) == listening:
@@ -195,7 +206,7 @@ class Target:
         raise RuntimeError(f"port {port} is not as it should be: {(self.folder / 'sshd.log').read_text()}")
 
 
-def clean_environment(**more):
+def clean_environment(**more: str) -> dict[str, str]:
     """Return an environment in which no ssh session of whoever runs the tests shows."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SSH_", "ANSIBLE_"))}
     return dict(kept, PYTHONDONTWRITEBYTECODE="1", **more)
@@ -204,7 +215,7 @@ def clean_environment(**more):
 class Services:
     """Plain servers on the target that send back what they get, in one thread."""
 
-    def __init__(self, namespace):
+    def __init__(self, namespace: Namespace) -> None:
         """Listen."""
         self._selector = selectors.DefaultSelector()
         with namespace.entered():
@@ -216,7 +227,7 @@ class Services:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def _listen(self, port, kind):
+    def _listen(self, port: int, kind: int) -> None:
         handle = socket.socket(socket.AF_INET6, kind)
         handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -226,15 +237,15 @@ class Services:
         handle.setblocking(False)
         self._selector.register(handle, selectors.EVENT_READ, kind)
 
-    def _serve(self):
+    def _serve(self) -> None:
         while not self._ends.is_set():
             for key, _events in self._selector.select(0.2):
                 try:
-                    self._answer(key.fileobj, key.data)
+                    self._answer(_socket_of(key), key.data)
                 except OSError:
                     self._drop(key)
 
-    def _answer(self, handle, kind):
+    def _answer(self, handle: socket.socket, kind: int | None) -> None:
         if kind == socket.SOCK_DGRAM:
             data, source = handle.recvfrom(65535)
             handle.sendto(data, source)
@@ -247,15 +258,20 @@ class Services:
         else:
             raise ConnectionResetError
 
-    def _drop(self, key):
+    def _drop(self, key: selectors.SelectorKey) -> None:
         if key.data is None:
             self._selector.unregister(key.fileobj)
-            key.fileobj.close()
+            _socket_of(key).close()
 
-    def close(self):
+    def close(self) -> None:
         """Stop serving."""
         self._ends.set()
         self._thread.join()
         for key in list(self._selector.get_map().values()):
-            key.fileobj.close()
+            _socket_of(key).close()
         self._selector.close()
+
+
+def _socket_of(key: selectors.SelectorKey) -> socket.socket:
+    assert isinstance(key.fileobj, socket.socket)
+    return key.fileobj
