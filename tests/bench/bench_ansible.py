@@ -14,10 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from bench_lan import BenchError, Lan, inside, run
 from bench_ruleset import collections_path, remove_collections_path
-from bench_series import ratios, rounds
+from bench_series import Table, ratios, rounds
 
 GOAL_NOOP, GOAL_FIRST = 1.2, 1 / 3
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -64,21 +66,24 @@ mkdir -p /etc/iptables
 """
 
 MODULE = "sesame.portknock.knock_ruleset"
+Task = dict[str, Any]
+Timed = tuple[str, float, bool]
+"""A task on a host: its name, its seconds, whether it changed something."""
 ARTICLE = {"doors": [{"name": "ssh", "knock": ["1000"], "opens": ["22"], "window": 15}]}
 
 
 class Cell:
     """An sshd in a network namespace, with a part of the file system that is its own."""
 
-    def __init__(self, work, namespace, address, key):
+    def __init__(self, work: str, namespace: str, address: str, key: str) -> None:
         """Take a directory for itself, and the public key that it lets in."""
         self._work, self._namespace, self.address, self._key = work, namespace, address, key
-        self._sshd = None
+        self._sshd: subprocess.Popen[bytes] | None = None
 
-    def _path(self, name):
+    def _path(self, name: str) -> str:
         return os.path.join(self._work, name)
 
-    def start(self):
+    def start(self) -> None:
         """Start sshd."""
         os.makedirs(self._path("cell"))
         shutil.copy(self._key, self._path("key.pub"))
@@ -90,38 +95,40 @@ class Cell:
             words = ["unshare", "--mount", "--propagation", "private", "sh", self._path("start"), self._work]
             self._sshd = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def wait(self, client):
+    def wait(self, client: str) -> None:
         """Wait until sshd takes connections of a namespace."""
         for _attempt in range(100):
             if connects(client, self.address, 1):
                 return
-            if self._sshd.poll() is not None:
+            if not self._sshd or self._sshd.poll() is not None:
                 break
             time.sleep(0.1)
         raise BenchError("sshd did not start: {0}".format(self._log()[-1000:]))
 
-    def end(self):
+    def end(self) -> None:
         """End sshd; the connections that live on go with their namespace."""
         if self._sshd:
             self._sshd.terminate()
             self._sshd.wait(10)
 
-    def logins(self):
+    def logins(self) -> int:
         """Return how many connections logged in so far."""
         return self._log().count("Accepted publickey")
 
-    def read(self, path):
+    def read(self, path: str) -> str:
         """Return the text of a file as this host sees it, '' where there is none."""
+        if not self._sshd:
+            return ""
         with contextlib.suppress(FileNotFoundError), open("/proc/{0}/root{1}".format(self._sshd.pid, path)) as handle:
             return handle.read()
         return ""
 
-    def _log(self):
+    def _log(self) -> str:
         with open(self._path("sshd.log")) as log:
             return log.read()
 
 
-def connects(namespace, address, seconds, port=22):
+def connects(namespace: str, address: str, seconds: float, port: int = 22) -> bool:
     """Tell whether a new TCP connection from a namespace to sshd comes about within some seconds."""
     with inside(namespace), contextlib.suppress(OSError):
         socket.create_connection((address, port), seconds).close()
@@ -132,7 +139,7 @@ def connects(namespace, address, seconds, port=22):
 class Target:
     """Hosts in network namespaces that ansible-playbook reaches over ssh, and the controller beside them."""
 
-    def __init__(self, count=1):
+    def __init__(self, count: int = 1) -> None:
         """Make the namespaces of so many hosts."""
         self._stack = contextlib.ExitStack()
         self._work = tempfile.mkdtemp(prefix="portknock-bench-")
@@ -144,11 +151,11 @@ class Target:
         self.client = self._lan.client
         self.cells = [self._cell(name) for name in self._names]
 
-    def _cell(self, name):
+    def _cell(self, name: str) -> Cell:
         namespace, address = self._lan.namespace(name), self._lan.addresses(name)[1]
         return Cell(self._path(name), namespace, address, self._path("key.pub"))
 
-    def __enter__(self):
+    def __enter__(self) -> "Target":
         """Start every sshd and wait for them."""
         try:
             self._start()
@@ -157,14 +164,14 @@ class Target:
             raise
         return self
 
-    def __exit__(self, *_error):
+    def __exit__(self, *_error: object) -> None:
         """End everything; the control connections of ssh live in the client's namespace and go with it."""
         self._stack.close()
 
-    def _path(self, name):
+    def _path(self, name: str) -> str:
         return os.path.join(self._work, name)
 
-    def _start(self):
+    def _start(self) -> None:
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._path("key")])
         with open(self._path("ansible.cfg"), "w"):
             pass
@@ -174,7 +181,7 @@ class Target:
         for cell in self.cells:
             cell.wait(self.client)
 
-    def _environment(self):
+    def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
         return dict(
             kept,
@@ -192,7 +199,7 @@ class Target:
             PYTHONDONTWRITEBYTECODE="1",
         )
 
-    def _inventory(self):
+    def _inventory(self) -> dict[str, Any]:
         python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
         common = {
             "ansible_user": "root",
@@ -203,13 +210,13 @@ class Target:
         hosts = {name: dict(common, ansible_host=address) for name, address in addresses.items()}
         return {"all": {"hosts": hosts}}
 
-    def links(self):
+    def links(self) -> Iterator[tuple[str, str]]:
         """Return (namespace, device) of both ends of the wires."""
         for number, name in enumerate(self._names):
             yield self.client, "veth{0}".format(number)
             yield self._lan.namespace(name), "eth0"
 
-    def end_masters(self):
+    def end_masters(self) -> None:
         """End the connections that ssh keeps for later."""
         for name in os.listdir(self._path("cp")):
             path = os.path.join(self._path("cp"), name)
@@ -217,14 +224,14 @@ class Target:
                 words = ["ssh", "-F", "none", "-O", "exit", "-o", "ControlPath=" + path, "x"]
                 subprocess.run(words, capture_output=True, check=False)
 
-    def play(self, tasks):
+    def play(self, tasks: Sequence[Task]) -> list[Timed]:
         """Run tasks in one play; return a list of (task name, seconds, changed), one for every host.
 
         :raises BenchError: if a task fails.
         """
         return self.finish(self.start(tasks))
 
-    def start(self, tasks):
+    def start(self, tasks: Sequence[Task]) -> subprocess.Popen[bytes]:
         """Start a play; finish() ends it."""
         play = [{"name": "Bench", "hosts": "all", "gather_facts": False, "tasks": tasks}]
         for name, value in (("inventory.json", self._inventory()), ("play.json", play)):
@@ -238,7 +245,7 @@ class Target:
                 words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment()
             )
 
-    def finish(self, process):
+    def finish(self, process: subprocess.Popen[bytes]) -> list[Timed]:
         """Wait for a play and return what play() does."""
         try:
             process.wait(1500)
@@ -249,15 +256,15 @@ class Target:
         if process.returncode:
             raise BenchError("ansible-playbook failed: {0}".format(self.output()[-3000:]))
         with open(self._path("times")) as handle:
-            return [tuple(json.loads(line)) for line in handle]
+            return [(name, seconds, changed) for name, seconds, changed in map(json.loads, handle)]
 
-    def output(self):
+    def output(self) -> str:
         """Return what the play printed so far."""
         with open(self._path("output")) as handle:
             return handle.read()
 
 
-def ansible_playbook():
+def ansible_playbook() -> str:
     """Return the path of ansible-playbook."""
     beside = [os.path.join(os.environ.get("PORTKNOCK_VENV", ""), "bin"), os.path.dirname(sys.executable)]
     found = shutil.which("ansible-playbook", path=os.pathsep.join([*beside, os.environ["PATH"]]))
@@ -266,28 +273,28 @@ def ansible_playbook():
     return found
 
 
-def task(label, module, options, **keywords):
+def task(label: str, module: str, options: dict[str, Any] | str, **keywords: Any) -> Task:
     """Return one task."""
     return dict({"name": label, module: options}, **keywords)
 
 
-def knock_task(label, **options):
+def knock_task(label: str, **options: Any) -> Task:
     """Return a task of our module with the article's settings; without the guard, which has a group of its own."""
     return task(label, MODULE, dict(ARTICLE, guard=False, **options))
 
 
-def guarded_task(label, **options):
+def guarded_task(label: str, **options: Any) -> Task:
     """Return a task of our module under guard, which fails if its change was not confirmed by a new connection."""
     unconfirmed = "guarded.guard.state != 'confirmed'"
     return task(label, MODULE, dict(ARTICLE, **options), register="guarded", failed_when=unconfirmed)
 
 
-def reset_task():
+def reset_task() -> Task:
     """Return a task that brings the target back to how it was."""
     return task("reset", "ansible.builtin.command", {"argv": ["sh", "-c", RESET]})
 
 
-def article_tasks(label, family):
+def article_tasks(label: str, family: str) -> list[Task]:
     """Return the article's job for one family, in single tasks."""
     ipv4 = family == "ipv4"
     command = "iptables" if ipv4 else "ip6tables"
@@ -308,7 +315,7 @@ def article_tasks(label, family):
     ]
 
 
-def sums(times, label, count):
+def sums(times: Iterable[Timed], label: str, count: int) -> list[float]:
     """Return the seconds of all tasks of a label, summed by round."""
     found = [0.0] * count
     seen = 0
@@ -321,14 +328,14 @@ def sums(times, label, count):
     return found
 
 
-def check_changed(times, label, wanted):
+def check_changed(times: Iterable[Timed], label: str, wanted: bool) -> None:
     """Make sure that every task of a label did, or did not, change something."""
     for name, _seconds, changed in times:
         if name.startswith(label + " ") and changed != wanted:
             raise BenchError("{0}: changed is {1}: this did not measure what it says.".format(name, changed))
 
 
-def measure_noop(table, target, count):
+def measure_noop(table: Table, target: Target, count: int) -> None:
     """Measure a task that changes nothing against a ping."""
     tasks = [reset_task(), knock_task("set up"), knock_task("warm up"), task("warm up", "ansible.builtin.ping", {})]
     for number in range(count):
@@ -344,7 +351,7 @@ def measure_noop(table, target, count):
     table.add("task without a change / ping", values, GOAL_NOOP)
 
 
-def measure_first(table, target, count, families, guard=False):
+def measure_first(table: Table, target: Target, count: int, families: Sequence[str], guard: bool = False) -> None:
     """Measure a first apply of the article against the same job in single tasks, which have no guard."""
     tasks = [task("warm up", "ansible.builtin.ping", {})]
     apply = guarded_task if guard else knock_task
@@ -362,7 +369,7 @@ def measure_first(table, target, count, families, guard=False):
     table.add(what, values, None if guard else GOAL_FIRST)
 
 
-def measure(table, full):
+def measure(table: Table, full: bool) -> None:
     """Add the rows."""
     with Target() as target:
         measure_noop(table, target, rounds(full, 21, 81))

@@ -6,32 +6,36 @@
 
 import subprocess
 import time
+from collections.abc import Callable
+from typing import Any
 
 from bench_lan import BACKENDS, Backend, BenchError, Lan, inside
 from bench_ruleset import EMPTY, Core, door_options
-from bench_series import alternate, ratios, rounds
+from bench_series import Table, alternate, ratios, rounds
 
 GOAL = 1.2
 DOORS = 500
 
 
-def run_seam(words, text):
+def run_seam(words: list[str | None], text: str) -> tuple[int, str, str]:
     """Run a command as the module's Host does."""
-    done = subprocess.run(words, input=text or None, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(word) for word in words], input=text or None, capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stdout, done.stderr
 
 
 class Loads:
     """Loads the same plan in both ways and measures only that."""
 
-    def __init__(self, core, backend):
+    def __init__(self, core: Core, backend: Backend) -> None:
         """Plan for an empty host."""
         self._core, self._backend = core, backend
         self._spec = core.spec_from_options(door_options(DOORS))
         self._plan = core.plan_family(EMPTY, self._spec, "ipv4")
         self._iptables = core.Iptables(run_seam, backend.find, lambda _path: "")
 
-    def _measured(self, load):
+    def _measured(self, load: Callable[[], object]) -> float:
         start = time.perf_counter()
         load()
         seconds = time.perf_counter() - start
@@ -40,19 +44,19 @@ class Loads:
         self._backend.restore(self._plan.undo)
         return seconds
 
-    def _replan(self, family, text):
+    def _replan(self, family: str, text: str) -> Any:
         return self._core.plan_family(text, self._spec, family)
 
-    def ours(self):
+    def ours(self) -> float:
         """Measure the module's way."""
         return self._measured(lambda: self._core.apply_plans(self._iptables, [self._plan], self._replan))
 
-    def plain(self):
+    def plain(self) -> float:
         """Measure one iptables-restore of the same text."""
         return self._measured(lambda: self._backend.restore(self._plan.change))
 
 
-def measure(table, full):
+def measure(table: Table, full: bool) -> None:
     """Add the rows."""
     core = Core()
     for name in BACKENDS:

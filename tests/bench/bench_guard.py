@@ -6,11 +6,25 @@
 
 import contextlib
 import json
+import subprocess
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-from bench_ansible import MODULE, Target, check_changed, connects, guarded_task, knock_task, reset_task, task
+from bench_ansible import (
+    MODULE,
+    Target,
+    Task,
+    Timed,
+    check_changed,
+    connects,
+    guarded_task,
+    knock_task,
+    reset_task,
+    task,
+)
 from bench_lan import BenchError, inside, run
-from bench_series import ratios, rounds
+from bench_series import Table, ratios, rounds
 
 GOAL_ONE, GOAL_BACK, GOAL_MANY = 2.0, 2.0, 3.5
 HOSTS = 20
@@ -23,33 +37,33 @@ KNOCKS = (["1000", "2000", "3000"], ["4000", "5000", "6000"])
 """The steps take turns, so every apply changes the ruleset and must be confirmed by a knock with the new ones."""
 
 
-def door(steps):
+def door(steps: Sequence[str]) -> dict[str, Any]:
     """Return options for a door before sshd; it stays open for long, because the ping comes through it unknocked."""
     return {"doors": [{"name": "ssh", "knock": steps, "opens": ["22"], "window": 3600}]}
 
 
-def behind_door(number):
+def behind_door(number: int) -> dict[str, Any]:
     """Return options under which a new connection must knock."""
     return door(KNOCKS[number % 2])
 
 
-def behind_silent_door(number):
+def behind_silent_door(number: int) -> dict[str, Any]:
     """Return the same with steps that no host answers: the knock then takes its pauses to the full."""
     return door([step + "/udp" for step in KNOCKS[number % 2]])
 
 
-def allowed(number):
+def allowed(number: int) -> dict[str, Any]:
     """Return options under which everybody gets in to sshd, so that the guard has no reason to knock."""
     doors = [{"name": "web", "knock": KNOCKS[number % 2], "opens": ["8080"]}]
     return {"doors": doors, "allow": [{"port": "22"}]}
 
 
-def ping_tasks(label):
+def ping_tasks(label: str) -> list[Task]:
     """Return a ping whose time has a connect in it."""
     return [{"ansible.builtin.meta": "reset_connection"}, task(label, "ansible.builtin.ping", {})]
 
 
-def confirmed_tasks(options, count):
+def confirmed_tasks(options: Callable[[int], dict[str, Any]], count: int) -> list[Task]:
     """Return the tasks: a guarded apply and a ping over a new connection, in turns."""
     tasks = [reset_task(), guarded_task("warm up", **options(1)), *ping_tasks("warm up")]
     for number in range(count):
@@ -59,9 +73,9 @@ def confirmed_tasks(options, count):
     return tasks
 
 
-def longest(times, label, count, hosts):
+def longest(times: Iterable[Timed], label: str, count: int, hosts: int) -> list[float]:
     """Return how long the slowest host took for a label, by round."""
-    found = [[] for _round in range(count)]
+    found: list[list[float]] = [[] for _round in range(count)]
     for name, seconds, _changed in times:
         if name.startswith(label + " "):
             found[int(name.split()[-1])].append(seconds)
@@ -70,7 +84,7 @@ def longest(times, label, count, hosts):
     return [max(seconds) for seconds in found]
 
 
-def confirmed(target, options, count):
+def confirmed(target: Target, options: Callable[[int], dict[str, Any]], count: int) -> list[float]:
     """Return the ratios of guarded applies to pings over new connections."""
     before = [cell.logins() for cell in target.cells]
     times = target.play(confirmed_tasks(options, count))
@@ -83,7 +97,7 @@ def confirmed(target, options, count):
     return ratios(longest(times, "module", count, hosts), longest(times, "ping", count, hosts))
 
 
-def measure_one(table, target, count):
+def measure_one(table: Table, target: Target, count: int) -> None:
     """Measure a confirmed apply on one host."""
     for text, options in (
         ("through a door of 3 steps", behind_door),
@@ -94,7 +108,7 @@ def measure_one(table, target, count):
         table.add("guarded apply {0} / ping, new connections".format(text), values, GOAL_ONE)
 
 
-def measure_many(table, count):
+def measure_many(table: Table, count: int) -> None:
     """Measure a confirmed apply on many hosts at once; the slowest of them counts, for the ping as well."""
     with Target(HOSTS) as target:
         values = confirmed(target, behind_door, count)
@@ -102,7 +116,7 @@ def measure_many(table, count):
 
 
 @contextlib.contextmanager
-def knock_blocked(target, steps):
+def knock_blocked(target: Target, steps: Sequence[str]) -> Iterator[None]:
     """Within the block no step of a knock arrives."""
     rules = [["OUTPUT", "-p", "tcp", "--dport", step, "-j", "DROP"] for step in steps]
     with inside(target.client):
@@ -116,14 +130,14 @@ def knock_blocked(target, steps):
                 run(["iptables", "-w", "-D", *rule])
 
 
-def undone_task():
+def undone_task() -> Task:
     """Return a guarded task that fails unless its change was rolled back."""
     options = dict(door(KNOCKS[0]), guard_timeout=TIMEOUT)
     rolled_back = "not (undone.rolled_back | default(false))"
     return task("undone", MODULE, options, register="undone", failed_when=rolled_back)
 
 
-def seconds_to_access(target):
+def seconds_to_access(target: Target) -> float:
     """Apply what nobody can confirm; return the seconds from its deadline until sshd can be reached again."""
     cell = target.cells[0]
     process = target.start([reset_task(), undone_task()])
@@ -141,7 +155,7 @@ def seconds_to_access(target):
     return back - deadline
 
 
-def _deadline(target, process):
+def _deadline(target: Target, process: subprocess.Popen[bytes]) -> float:
     """Wait until the change is in force; return its deadline."""
     while process.poll() is None:
         text = target.cells[0].read(PENDING)
@@ -155,7 +169,7 @@ def _deadline(target, process):
     raise BenchError("nothing was applied: {0}".format(target.output()[-3000:]))
 
 
-def _back(target, end):
+def _back(target: Target, end: float) -> float:
     """Return when a new connection came about again, on the clock of all processes of this machine."""
     while time.monotonic() < end:
         if connects(target.client, target.cells[0].address, _TRY):
@@ -164,7 +178,7 @@ def _back(target, end):
     raise BenchError("sshd could not be reached any more.")
 
 
-def measure_back(table, target, count):
+def measure_back(table: Table, target: Target, count: int) -> None:
     """Measure how soon after the deadline a host that was cut off is back."""
     target.play([reset_task(), knock_task("warm up"), reset_task()])
     with knock_blocked(target, KNOCKS[0]):
@@ -172,7 +186,7 @@ def measure_back(table, target, count):
     table.add("seconds from the deadline to access, IPv4 and IPv6", values, GOAL_BACK)
 
 
-def measure(table, full):
+def measure(table: Table, full: bool) -> None:
     """Add the rows."""
     with Target() as target:
         measure_one(table, target, rounds(full, 11, 41))

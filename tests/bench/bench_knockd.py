@@ -18,12 +18,13 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench_lan import Backend, BenchError, Lan, inside
 from bench_packets import Burst, syn_packet
 from bench_ruleset import EMPTY, Core, door_options
-from bench_series import alternate, low_quartile, ratios, rounds
+from bench_series import Table, alternate, low_quartile, ratios, rounds
 
 KERNEL, KNOCKD = "iptables", "knockd"
 ENGINES = (KERNEL, KNOCKD)
@@ -38,7 +39,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Server:
     """A host with doors, of one engine."""
 
-    def __init__(self, core, lan, engine, backend, folder, doors=1):
+    def __init__(self, core: Core, lan: Lan, engine: str, backend: Backend, folder: Path, doors: int = 1) -> None:
         """Load the rules, and start knockd where it is the engine."""
         self.engine, self.namespace = engine, lan.namespace(engine)
         self.client, self.address = lan.addresses(engine)
@@ -48,11 +49,11 @@ class Server:
         spec = core.spec_from_options(options)
         with inside(self.namespace):
             backend.restore(core.plan_family(EMPTY, spec, "ipv4").change)
-        self._daemon = None
+        self._daemon: subprocess.Popen[bytes] | None = None
         if engine == KNOCKD:
             self._start(core.knockd_config(spec, ("ipv4",), "eth0", str(folder)), folder)
 
-    def _start(self, text, folder):
+    def _start(self, text: str, folder: Path) -> None:
         config, log = folder / "knockd.conf", folder / "knockd.log"
         config.write_text(text)
         words = ["ip", "netns", "exec", self.namespace, PROGRAM, "-v", "-c", str(config)]
@@ -64,13 +65,13 @@ class Server:
                 raise BenchError("knockd does not listen: {0}".format(log.read_text()[-500:]))
             time.sleep(0.01)
 
-    def close(self):
+    def close(self) -> None:
         """End knockd."""
         if self._daemon:
             self._daemon.kill()
             self._daemon.wait()
 
-    def cpu(self):
+    def cpu(self) -> float:
         """Return the seconds of processor time that knockd has taken, with its commands."""
         if not self._daemon:
             return 0.0
@@ -78,36 +79,41 @@ class Server:
             words = stream.read().rpartition(")")[2].split()
         return sum(map(int, words[11:15])) / TICKS
 
-    def memory(self):
+    def memory(self) -> int:
         """Return the kibibytes of memory that knockd occupies."""
+        if not self._daemon:
+            raise BenchError("knockd does not run.")
         with open("/proc/{0}/status".format(self._daemon.pid)) as stream:
-            return int(re.search(r"^VmRSS:\s+(\d+) kB", stream.read(), re.M).group(1))
+            found = re.search(r"^VmRSS:\s+(\d+) kB", stream.read(), re.M)
+        if not found:
+            raise BenchError("the kernel does not say how much memory knockd occupies.")
+        return int(found.group(1))
 
-    def raw(self):
+    def raw(self) -> socket.socket:
         """Return a socket of the client's for whole packets to this host."""
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
         raw.connect((self.address, 0))
         return raw
 
-    def syn(self, port, source="", number=0):
+    def syn(self, port: int, source: str = "", number: int = 0) -> bytes:
         """Return a packet to a port."""
         return syn_packet(source or self.client, self.address, 20000 + number, port)
 
-    def forget(self):
+    def forget(self) -> None:
         """Forget who has knocked."""
         with inside(self.namespace), open(self._list(), "w") as stream:
             stream.write("/\n")
 
-    def has_knocked(self):
+    def has_knocked(self) -> bool:
         """Tell whether a source is on the first door's list."""
         with open(self._list()) as stream:
             return "src=" in stream.read()
 
-    def _list(self):
+    def _list(self) -> str:
         return LISTS.replace("/proc/", "/proc/thread-self/") + "/pk4_door0"
 
 
-def opening_ms(server, raw):
+def opening_ms(server: Server, raw: socket.socket) -> float:
     """Return the milliseconds from a knock's last packet until its source is on the list; 0 for one that failed."""
     server.forget()
     # Not in step with knockd, which looks at what came in twenty times a second.
@@ -122,7 +128,7 @@ def opening_ms(server, raw):
     return (time.perf_counter() - began) * 1000
 
 
-def measure_latency(table, servers, raws, count):
+def measure_latency(table: Table, servers: Sequence[Server], raws: dict[str, socket.socket], count: int) -> None:
     """Add how long opening takes."""
     series = alternate(count, *(lambda each=each: opening_ms(each, raws[each.engine]) for each in servers))
     for server, values in zip(servers, series, strict=True):
@@ -132,7 +138,7 @@ def measure_latency(table, servers, raws, count):
                   note=" (99 %: {0:.1f})".format(worst))  # fmt: skip
 
 
-def flood(server, raw, packets):
+def flood(server: Server, raw: socket.socket, packets: Sequence[bytes]) -> tuple[float, float]:
     """Send bursts; return the nanoseconds of processor time a packet: the kernel's path, and knockd's share."""
     burst = Burst(raw, packets)
     before = server.cpu()
@@ -142,11 +148,11 @@ def flood(server, raw, packets):
     return low_quartile(path), (server.cpu() - before) * 1e9 / (BURSTS * len(packets))
 
 
-def _strangers(count):
+def _strangers(count: int) -> list[str]:
     return ["198.51.{0}.{1}".format(number // 250, number % 250 + 1) for number in range(count)]
 
 
-def floods(server):
+def floods(server: Server) -> dict[str, list[bytes]]:
     """Return name to the packets of a flood."""
     first = server.steps[0]
     return {
@@ -156,10 +162,10 @@ def floods(server):
     }
 
 
-def measure_floods(table, servers, raws, count):
+def measure_floods(table: Table, servers: Sequence[Server], raws: dict[str, socket.socket], count: int) -> None:
     """Add what a packet of each flood costs with knockd, against the kernel's rules."""
     for name in floods(servers[0]):
-        costs = {server.engine: [] for server in servers}
+        costs: dict[str, list[tuple[float, float]]] = {server.engine: [] for server in servers}
         for _round in range(count):
             for server in servers:
                 costs[server.engine].append(flood(server, raws[server.engine], floods(server)[name]))
@@ -169,7 +175,7 @@ def measure_floods(table, servers, raws, count):
         table.add("  of it knockd itself", [cost[1] for cost in costs[KNOCKD]], unit="ns")
 
 
-def knocks_in_a_flood(server, raw, packets):
+def knocks_in_a_flood(server: Server, raw: socket.socket, packets: Sequence[bytes]) -> int:
     """Return how many knocks it took to open while a flood went on, begun as the client's further tries do."""
     server.forget()
     burst = Burst(raw, packets)
@@ -187,7 +193,9 @@ def knocks_in_a_flood(server, raw, packets):
     return TRIES + 1
 
 
-def measure_knocks_in_floods(table, servers, raws, count):
+def measure_knocks_in_floods(
+    table: Table, servers: Sequence[Server], raws: dict[str, socket.socket], count: int
+) -> None:
     """Add how many knocks it takes in the middle of a flood by others: TRIES + 1 where so many were not enough."""
     for server in servers:
         for name, packets in _by_others(server).items():
@@ -195,7 +203,7 @@ def measure_knocks_in_floods(table, servers, raws, count):
             table.add("knocks until open in a flood {0}, {1}".format(name, server.engine), values)
 
 
-def _by_others(server):
+def _by_others(server: Server) -> dict[str, list[bytes]]:
     one = "198.51.100.1"
     every = random.Random(9).sample(range(1, 65536), PACKETS)
     return {
@@ -207,7 +215,7 @@ def _by_others(server):
     }
 
 
-def measure_memory(table, core, backend, count):
+def measure_memory(table: Table, core: Core, backend: Backend, count: int) -> None:
     """Add what knockd occupies with one door and with fifty."""
     for doors in (1, 50):
         values = []
@@ -221,7 +229,7 @@ def measure_memory(table, core, backend, count):
         table.add("MiB that knockd occupies, doors: {0}".format(doors), values, GOAL_MEMORY)
 
 
-def measure(table, full):
+def measure(table: Table, full: bool) -> None:
     """Add the rows."""
     if not os.access(PROGRAM, os.X_OK):
         raise BenchError("install knockd; do not let it start.")

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
 
 NEEDED = ("ip", "iptables-nft-restore", "iptables-legacy-restore", "ip6tables", "sshd", "ssh", "ssh-keygen", "unshare")
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
@@ -24,7 +25,7 @@ class BenchError(Exception):
     """Something could not be measured."""
 
 
-def check_machine():
+def check_machine() -> None:
     """Say what is missing before anything is started."""
     os.environ["PATH"] += SBIN
     if os.geteuid() != 0:
@@ -34,7 +35,7 @@ def check_machine():
         raise BenchError("install what these commands are in: {0}.".format(", ".join(missing)))
 
 
-def run(words, text=None):
+def run(words: Sequence[str], text: str | None = None) -> str:
     """Run a command and return what it printed.
 
     :raises BenchError: if it fails.
@@ -48,7 +49,7 @@ def run(words, text=None):
 
 
 @contextlib.contextmanager
-def inside(namespace):
+def inside(namespace: str) -> Iterator[None]:
     """Be in a network namespace: sockets and commands that begin in here belong to it."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     there = os.open("/run/netns/" + namespace, os.O_RDONLY)
@@ -61,7 +62,7 @@ def inside(namespace):
         os.close(home)
 
 
-def _enter(handle):
+def _enter(handle: int) -> None:
     if _libc.setns(handle, CLONE_NEWNET):
         raise BenchError("setns: {0}".format(os.strerror(ctypes.get_errno())))
 
@@ -74,15 +75,15 @@ class Lan:
 
     _count = 0
 
-    def __init__(self, *servers):
+    def __init__(self, *servers: str) -> None:
         """Take the servers' names."""
         Lan._count += 1
         self._stem = "pkbench{0}.{1}.".format(os.getpid(), Lan._count)
         self._servers = servers
-        self._made = []
+        self._made: list[str] = []
         self.client = self._stem + "client"
 
-    def __enter__(self):
+    def __enter__(self) -> "Lan":
         """Make the namespaces."""
         try:
             self._make(self.client)
@@ -94,27 +95,27 @@ class Lan:
             raise
         return self
 
-    def __exit__(self, *_error):
+    def __exit__(self, *_error: object) -> None:
         """End what still runs in the namespaces, then drop them."""
         for namespace in self._made:
             _end_all(namespace)
             subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
 
-    def namespace(self, name):
+    def namespace(self, name: str) -> str:
         """Return the name of a server's namespace."""
         return self._stem + name
 
-    def addresses(self, name):
+    def addresses(self, name: str) -> tuple[str, str]:
         """Return (the client's address, the server's address)."""
         base = "198.18.{0}.".format(self._servers.index(name))
         return base + "1", base + "2"
 
-    def _make(self, namespace):
+    def _make(self, namespace: str) -> None:
         run(["ip", "netns", "add", namespace])
         self._made.append(namespace)
         run(["ip", "-n", namespace, "link", "set", "lo", "up"])
 
-    def _join(self, number, name):
+    def _join(self, number: int, name: str) -> None:
         client, server = self.addresses(name)
         there, device = self.namespace(name), "veth{0}".format(number)
         run(["ip", "-n", self.client, "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", there])
@@ -123,7 +124,7 @@ class Lan:
             run(["ip", "-n", namespace, "link", "set", link, "up"])
 
 
-def _end_all(namespace):
+def _end_all(namespace: str) -> None:
     for sign in (signal.SIGTERM, signal.SIGKILL):
         for _attempt in range(20):
             pids = subprocess.run(
@@ -140,18 +141,24 @@ def _end_all(namespace):
 class Backend:
     """The commands of one backend of iptables, for the family IPv4."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         """Take ``nft`` or ``legacy``."""
         self.name = name
 
-    def find(self, command):
+    def find(self, command: str) -> str | None:
         """Return the path of this backend's spelling of a command such as iptables-restore."""
         return shutil.which(command.replace("tables", "tables-" + self.name, 1))
 
-    def restore(self, text):
+    def restore(self, text: str) -> None:
         """Load a text as an administrator would, in one step, with the rest left alone."""
-        run([self.find("iptables-restore"), "-w", "30", "--noflush"], text)
+        run([self._program("iptables-restore"), "-w", "30", "--noflush"], text)
 
-    def save(self, counters=False):
+    def save(self, counters: bool = False) -> str:
         """Return the ruleset."""
-        return run([self.find("iptables-save")] + (["-c"] if counters else []))
+        return run([self._program("iptables-save")] + (["-c"] if counters else []))
+
+    def _program(self, command: str) -> str:
+        found = self.find(command)
+        if not found:
+            raise BenchError("{0} of the backend {1} is not there.".format(command, self.name))
+        return found

@@ -18,10 +18,11 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Sequence
 
 from bench_lan import BACKENDS, Backend, BenchError, Lan, inside
 from bench_ruleset import CLOSED_PORT, EMPTY, FLOW_PORT, MINIMAL, OPEN_PORT, Core, door_options
-from bench_series import low_quartile, ratios, rounds
+from bench_series import Table, low_quartile, ratios, rounds
 
 COSTS = (("established packet", 1.05), ("SYN to a closed port", 2))
 GOAL_CONNECTIONS, CONNECTION = 0.95, 2
@@ -50,7 +51,7 @@ class _Message(ctypes.Structure):
 class Burst:
     """Packets that one system call sends through a connected socket: Python then costs nothing a packet."""
 
-    def __init__(self, sock, packets):
+    def __init__(self, sock: socket.socket, packets: Sequence[bytes]) -> None:
         """Take the socket and the packets."""
         self._sock = sock
         self._buffers = [ctypes.create_string_buffer(packet, len(packet)) for packet in packets]
@@ -59,7 +60,7 @@ class Burst:
             *(_Message(_Header(parts=ctypes.pointer(part), partslen=1)) for part in self._parts)
         )
 
-    def send(self):
+    def send(self) -> float:
         """Send them all; return the nanoseconds a packet."""
         count = len(self._messages)
         start = time.perf_counter_ns()
@@ -70,7 +71,7 @@ class Burst:
         return spent / count
 
 
-def syn_packet(source, target, source_port, port):
+def syn_packet(source: str, target: str, source_port: int, port: int) -> bytes:
     """Return an IPv4 packet that asks for a TCP connection."""
     addresses = socket.inet_aton(source) + socket.inet_aton(target)
     tcp = struct.pack("!HHIIBBHHH", source_port, port, 1, 0, 5 << 4, 2, 1024, 0, 0)
@@ -79,7 +80,7 @@ def syn_packet(source, target, source_port, port):
     return struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, socket.IPPROTO_TCP, 0) + addresses + tcp
 
 
-def _checksum(data):
+def _checksum(data: bytes) -> int:
     total = sum(struct.unpack("!{0}H".format(len(data) // 2), data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -89,7 +90,7 @@ def _checksum(data):
 class Path:
     """The way from the client to one server: an established flow, packets to a closed port, new connections."""
 
-    def __init__(self, lan, name, backend, ruleset):
+    def __init__(self, lan: Lan, name: str, backend: Backend, ruleset: str) -> None:
         """Load the ruleset and open the sockets."""
         self._client, self._server = lan.addresses(name)
         self._namespace, self._home, self._backend = lan.namespace(name), lan.client, backend
@@ -106,16 +107,16 @@ class Path:
             self.established, self.closed = self._flow(), self._syns()
         self._has_rules = bool(ruleset)
 
-    def close(self):
+    def close(self) -> None:
         """Close the sockets."""
         self._open.close()
 
-    def _socket(self, kind, protocol=0):
+    def _socket(self, kind: int, protocol: int = 0) -> socket.socket:
         sock = self._open.enter_context(socket.socket(socket.AF_INET, kind, protocol))
         sock.settimeout(5)
         return sock
 
-    def _flow(self):
+    def _flow(self) -> Burst:
         """Return a Burst on a UDP flow that has been answered; nobody reads it, so its queue stays full."""
         sock = self._socket(socket.SOCK_DGRAM)
         sock.connect((self._server, FLOW_PORT))
@@ -129,14 +130,14 @@ class Path:
             burst.send()
         return burst
 
-    def _syns(self):
+    def _syns(self) -> Burst:
         raw = self._socket(socket.SOCK_RAW, socket.IPPROTO_RAW)
         raw.connect((self._server, 0))
         raw.setblocking(True)
         packets = [syn_packet(self._client, self._server, 20000 + n, CLOSED_PORT) for n in range(PACKETS)]
         return Burst(raw, packets)
 
-    def connect_ns(self):
+    def connect_ns(self) -> float:
         """Return the nanoseconds of a new connection to the allowed port, made, accepted and closed."""
         start = time.perf_counter_ns()
         for _number in range(CONNECTIONS):
@@ -145,7 +146,7 @@ class Path:
                 self._listener.accept()[0].close()
         return (time.perf_counter_ns() - start) / CONNECTIONS
 
-    def check(self):
+    def check(self) -> None:
         """Make sure that the packets met the rules that they were meant for."""
         if not self._has_rules:
             return
@@ -157,14 +158,14 @@ class Path:
                 raise BenchError("only {0} packets were {1}: this did not measure what it says.".format(counts, what))
 
 
-def one_round(backend, texts):
+def one_round(backend: Backend, texts: dict[str, str]) -> dict[str, list[float]]:
     """Return (cost of an established packet, of a SYN to a closed port, of a connection) for every ruleset."""
     with Lan(*texts) as lan, contextlib.ExitStack() as stack:
         paths = {}
         for name, text in texts.items():
             paths[name] = Path(lan, name, backend, text)
             stack.callback(paths[name].close)
-        costs = {name: ([], [], []) for name in texts}
+        costs: dict[str, tuple[list[float], list[float], list[float]]] = {name: ([], [], []) for name in texts}
         with inside(lan.client):
             for turn in range(TURNS):
                 _one_turn(paths, costs, turn)
@@ -173,7 +174,9 @@ def one_round(backend, texts):
     return {name: [low_quartile(values) for values in lists] for name, lists in costs.items()}
 
 
-def _one_turn(paths, costs, turn):
+def _one_turn(
+    paths: dict[str, Path], costs: dict[str, tuple[list[float], list[float], list[float]]], turn: int
+) -> None:
     names = list(paths)
     for number in range(len(names)):
         name = names[(turn + number) % len(names)]
@@ -183,7 +186,7 @@ def _one_turn(paths, costs, turn):
         connection.append(paths[name].connect_ns())
 
 
-def measure(table, full):
+def measure(table: Table, full: bool) -> None:
     """Add the rows."""
     core = Core()
     text = core.plan_family(EMPTY, core.spec_from_options(door_options(100)), "ipv4").change
@@ -197,8 +200,8 @@ def measure(table, full):
         os.sched_setaffinity(0, affinity)
 
 
-def _add_rows(table, backend, results):
-    def costs(name, number):
+def _add_rows(table: Table, backend: str, results: Sequence[dict[str, list[float]]]) -> None:
+    def costs(name: str, number: int) -> list[float]:
         return [result[name][number] for result in results]
 
     for number, (what, goal) in enumerate(COSTS):

@@ -7,15 +7,17 @@
 import gc
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 from bench_lan import Backend, Lan, inside
 from bench_ruleset import EMPTY, Core, door_options
-from bench_series import alternate, ratios, rounds
+from bench_series import Table, alternate, ratios, rounds
 
 LIMIT_MS, LINEAR = 150, 2.2
 
 
-def reference_loop():
+def reference_loop() -> int:
     """Do a fixed piece of plain Python work, so that a time can be compared between machines."""
     texts = {}
     for number in range(40000):
@@ -24,7 +26,7 @@ def reference_loop():
     return sum(texts.values())
 
 
-def processor_ms(work):
+def processor_ms(work: Callable[[], object]) -> float:
     """Return the processor time that one call takes, in milliseconds."""
     gc.collect()
     start = time.process_time()
@@ -32,7 +34,7 @@ def processor_ms(work):
     return (time.process_time() - start) * 1000
 
 
-def applied_save(core, options):
+def applied_save(core: Core, options: dict[str, Any]) -> str:
     """Return what iptables-save prints after the options were applied to an empty ruleset."""
     backend = Backend("nft")
     with Lan("host") as lan, inside(lan.namespace("host")):
@@ -40,16 +42,16 @@ def applied_save(core, options):
         return backend.save()
 
 
-def planner(core, options, save):
+def planner(core: Core, options: dict[str, Any], save: str) -> Callable[[], float]:
     """Return a function that measures one whole way from options to text."""
 
-    def measure():
+    def measure() -> float:
         return processor_ms(lambda: core.plan_family(save, core.spec_from_options(options), "ipv4"))
 
     return measure
 
 
-def measure(table, full):
+def measure(table: Table, full: bool) -> None:
     """Add the rows."""
     core = Core()
     few, many = door_options(500), door_options(1000)

@@ -8,6 +8,7 @@ import os
 import random
 import sys
 import tempfile
+from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OPEN_PORT, FLOW_PORT, CLOSED_PORT = 80, 5000, 64999
@@ -25,7 +26,7 @@ COMMIT
 """.format(OPEN_PORT, FLOW_PORT)
 
 
-def collections_path():
+def collections_path() -> str:
     """Return a new directory in which this tree is the collection sesame.portknock."""
     path = tempfile.mkdtemp(prefix="portknock-bench-")
     namespace = os.path.join(path, "ansible_collections", "sesame")
@@ -34,7 +35,7 @@ def collections_path():
     return path
 
 
-def remove_collections_path(path):
+def remove_collections_path(path: str) -> None:
     """Remove it again; only the link goes, not what it leads to."""
     namespace = os.path.join(path, "ansible_collections", "sesame")
     os.unlink(os.path.join(namespace, "portknock"))
@@ -44,7 +45,7 @@ def remove_collections_path(path):
 class Core:
     """The functions of the core that are measured."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Import them from this tree."""
         path = collections_path()
         sys.path.insert(0, path)
@@ -64,7 +65,7 @@ class Core:
         self.spec_from_options = _spec.spec_from_options
 
 
-def door_options(count, steps=4):
+def door_options(count: int, steps: int = 4) -> dict[str, Any]:
     """Return options with that many doors, every port its own, the same ones in every run."""
     taken = {OPEN_PORT, FLOW_PORT, CLOSED_PORT}
     free = [port for port in range(1024, 64999) if port not in taken]

@@ -5,19 +5,21 @@
 """Series of alternating runs, and the table of what came out."""
 
 import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
-def rounds(full, few, many):
+def rounds(full: bool, few: int, many: int) -> int:
     """Return how many runs to make; never fewer than seven."""
     return max(7, many if full else few)
 
 
-def alternate(count, *measures):
+def alternate(count: int, *measures: Callable[[], Any]) -> list[list[Any]]:
     """Call all measures once per round, each round in another order; return one list of results a measure.
 
     What the machine does meanwhile then falls on all of them alike.
     """
-    results = [[] for _measure in measures]
+    results: list[list[Any]] = [[] for _measure in measures]
     for number in range(count):
         for step in range(len(measures)):
             index = (number + step) % len(measures)
@@ -25,12 +27,12 @@ def alternate(count, *measures):
     return results
 
 
-def ratios(ours, theirs):
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Return the ratio of every round."""
     return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
-def low_quartile(values):
+def low_quartile(values: Sequence[float]) -> float:
     """Return a cost that interruptions by other work do not reach."""
     return statistics.quantiles(values, n=4)[0]
 
@@ -40,11 +42,19 @@ class Table:
 
     _HEADER = ("what", "figure", "goal", "", "runs", "middle half")
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Begin empty."""
-        self._rows = []
+        self._rows: list[tuple[str, ...]] = []
 
-    def add(self, what, values, goal=None, least=False, unit="", note=""):
+    def add(
+        self,
+        what: str,
+        values: Sequence[float],
+        goal: float | None = None,
+        least: bool = False,
+        unit: str = "",
+        note: str = "",
+    ) -> None:
         """Add a row: the median of the values; the goal is the most that is wanted, or the least."""
         figure = statistics.median(values)
         met = goal is None or (figure >= goal if least else figure <= goal)
@@ -60,7 +70,7 @@ class Table:
             )
         )
 
-    def text(self):
+    def text(self) -> str:
         """Return the table for a person."""
         lines = [self._HEADER, *self._rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self._HEADER))]
@@ -70,7 +80,7 @@ class Table:
         return "\n".join([shown[0], "-" * len(shown[0]), *shown[1:]])
 
 
-def _number(value, unit):
+def _number(value: float, unit: str) -> str:
     if unit:
         return "{0:.0f} {1}".format(value, unit)
     return "{0:.0f}".format(value) if value >= 100 else "{0:.3f}".format(value)

@@ -5,10 +5,12 @@
 """The connection knock_ssh against core's ssh: over a living master, and for a new connection through a door."""
 
 import subprocess
+from collections.abc import Callable
+from typing import Any
 
-from bench_ansible import Target, connects, knock_task, reset_task, sums, task
+from bench_ansible import Target, Task, connects, knock_task, reset_task, sums, task
 from bench_lan import BenchError, inside
-from bench_series import ratios, rounds
+from bench_series import Table, ratios, rounds
 
 GOAL_LIVE, GOAL_COLD = 1.03, 0.25
 OPEN_PORT = 2222
@@ -20,17 +22,17 @@ DELAY = "0.5ms"
 """Each way, where the kernel can do that."""
 
 
-def ping(label, variables):
+def ping(label: str, variables: dict[str, Any]) -> Task:
     """Return a ping over one of the connections."""
     return task(label, "ansible.builtin.ping", {}, vars=variables)
 
 
-def reset(variables):
+def reset(variables: dict[str, Any]) -> Task:
     """Return a task that ends the connection, so that the next one is new."""
     return {"ansible.builtin.meta": "reset_connection", "vars": variables}
 
 
-def alternating(count, ours, theirs):
+def alternating(count: int, ours: Callable[[int], list[Task]], theirs: Callable[[int], list[Task]]) -> list[Task]:
     """Return the tasks of both, the order changing from round to round."""
     tasks = []
     for number in range(count):
@@ -38,7 +40,7 @@ def alternating(count, ours, theirs):
     return tasks
 
 
-def measure_live(table, target, count):
+def measure_live(table: Table, target: Target, count: int) -> None:
     """Measure tasks over the same living master, which both connections share."""
     tasks = alternating(
         count,
@@ -50,7 +52,7 @@ def measure_live(table, target, count):
     table.add("task over a live master, knock_ssh / ssh", values, GOAL_LIVE)
 
 
-def measure_cold(table, target, count):
+def measure_cold(table: Table, target: Target, count: int) -> None:
     """Measure new connections: a knock of three steps and the door's port against a port that is open."""
     delayed = delay(target)
     if not connects(target.client, target.cells[0].address, 1, OPEN_PORT):
@@ -71,7 +73,7 @@ def measure_cold(table, target, count):
     table.add(text, [ours - theirs for ours, theirs in pairs], GOAL_COLD)
 
 
-def delay(target):
+def delay(target: Target) -> bool:
     """Put a delay on the path, both ways; tell whether this kernel can."""
     for namespace, device in target.links():
         with inside(namespace):
@@ -81,7 +83,7 @@ def delay(target):
     return True
 
 
-def measure(table, full):
+def measure(table: Table, full: bool) -> None:
     """Add the rows."""
     with Target() as target:
         target.play([reset_task(), knock_task("set up", **DOORS)])

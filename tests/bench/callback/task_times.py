@@ -7,6 +7,7 @@
 import json
 import os
 import time
+from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
@@ -30,11 +31,11 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "task_times"
     CALLBACK_NEEDS_ENABLED = True
 
-    def v2_playbook_on_task_start(self, task, **_more):
+    def v2_playbook_on_task_start(self, task: Any, **_more: Any) -> None:
         """Remember when the task began."""
         self._name, self._start = task.get_name(), time.perf_counter()
 
-    def v2_runner_on_ok(self, result):
+    def v2_runner_on_ok(self, result: Any) -> None:
         """Write the task's time; a failed task ends the play, which is noticed there."""
         seconds = time.perf_counter() - self._start
         # core 2.19 names the attribute without the underscore, and keeps the old one.
