@@ -8,13 +8,13 @@ import socket
 import sys
 
 
-async def echo(reader, writer):
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while line := await reader.readline():
         writer.write(line)
     writer.close()
 
 
-def listening_socket(port):
+def listening_socket(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -23,7 +23,7 @@ def listening_socket(port):
     return sock
 
 
-async def main(ports):
+async def main(ports: list[int]) -> None:
     for port in ports:
         await asyncio.start_server(echo, sock=listening_socket(port))
     await asyncio.Event().wait()

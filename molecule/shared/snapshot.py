@@ -21,7 +21,7 @@ PASSING = re.compile(r"/root/\.ansible|/etc/(mtab|resolv\.conf|hostname|hosts|ma
 ENGINE = re.compile(r"DOCKER_(OUTPUT|POSTROUTING)|127\.0\.0\.11")
 
 
-def describe(path):
+def describe(path: str) -> list[str]:
     info = os.lstat(path)
     mode = oct(stat.S_IMODE(info.st_mode))
     if stat.S_ISLNK(info.st_mode):
@@ -32,7 +32,7 @@ def describe(path):
         return ["file", mode, hashlib.sha256(handle.read()).hexdigest()]
 
 
-def files():
+def files() -> dict[str, list[str]]:
     found = {}
     for tree in TREES:
         for parent, directories, names in os.walk(tree):
@@ -43,9 +43,10 @@ def files():
     return found
 
 
-def tables(text):
+def tables(text: str) -> dict[str, list[str]]:
     """Map each table with anything in it to its lines, without comments and counters."""
-    found, table = {}, None
+    found: dict[str, list[str]] = {}
+    table = ""
     for line in text.splitlines():
         line = re.sub(r" \[\d+:\d+\]$", "", line.strip())
         if line.startswith("*"):
@@ -57,13 +58,13 @@ def tables(text):
     }
 
 
-def live(command):
+def live(command: str) -> dict[str, list[str]]:
     if not shutil.which(command + "-save"):
         return {}
     return tables(subprocess.run([command + "-save"], check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-def stored(path):
+def stored(path: str) -> dict[str, list[str]]:
     if not os.path.exists(path):
         return {}
     with open(path) as handle:

@@ -7,6 +7,8 @@ import json
 import re
 import subprocess
 import time
+from collections.abc import Callable
+from typing import Any
 
 from harness import COMMON_VARS, DOORS, EPHEMERAL, Visitor
 
@@ -56,12 +58,12 @@ _HANG_ONCE = """
 class Target:
     """A container, and the address under which a controller knows it."""
 
-    def __init__(self, name, address):
+    def __init__(self, name: str, address: str) -> None:
         """Take both."""
         self.name, self.address = name, address
         self.rules_before, self.files_before = "", ""
 
-    def run(self, script, check=True):
+    def run(self, script: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a script as root; return the finished process."""
         done = subprocess.run(
             ["docker", "exec", self.name, "sh", "-c", script], check=False, capture_output=True, text=True, timeout=600
@@ -69,55 +71,55 @@ class Target:
         assert not check or done.returncode == 0, f"{script}: {done}"
         return done
 
-    def out(self, script):
+    def out(self, script: str) -> str:
         """Return what a script prints."""
         return self.run(script).stdout
 
     # The ruleset and the files
 
-    def remember(self):
+    def remember(self) -> None:
         """Take what is there now for the state before."""
         self.run(_REMEMBER)
         self.rules_before, self.files_before = self.rules(), self.files()
 
-    def go_back(self):
+    def go_back(self) -> None:
         """Make it as it was, whatever a test left."""
         self.run(_GO_BACK)
         assert self.is_as_before() and self.files() == self.files_before
 
-    def rules(self):
+    def rules(self) -> str:
         """Return the filter tables in the kernel."""
         return _PASSING.sub("", self.out(_SAVES))
 
-    def files(self):
+    def files(self) -> str:
         """Return the rules files, byte for byte."""
         return self.out("head -n -0 " + " ".join(RULES_FILES))
 
-    def is_as_before(self):
+    def is_as_before(self) -> bool:
         """Tell whether the kernel has the rules from before."""
         return self.rules() == self.rules_before
 
-    def staged(self):
+    def staged(self) -> list[str]:
         """Return the files that wait to be moved into place."""
         return self.out("find /etc -name '.portknock-*'").split()
 
     # The change that is pending
 
-    def pending(self):
+    def pending(self) -> dict[str, Any] | None:
         """Return the record of the change that waits to be confirmed, or None."""
         text = self.run(f"cat {RUN}/pending.json", check=False).stdout
         return json.loads(text) if text else None
 
-    def waits(self):
+    def waits(self) -> bool:
         """Tell whether a change is applied and waits to be confirmed."""
         record = self.pending()
         return record is not None and record["state"] == "applied"
 
-    def last(self):
+    def last(self) -> dict[str, Any]:
         """Return how the last change ended."""
         return json.loads(self.out(f"cat {RUN}/last.json"))
 
-    def guards(self):
+    def guards(self) -> str:
         """Return what is there to undo a change: units, timers and processes."""
         return self.out(
             "systemctl list-units --all --plain --no-legend 'portknock-guard*' 2>/dev/null;"
@@ -125,21 +127,21 @@ class Target:
             "pgrep -af [g]uard.zip || true"
         )
 
-    def leftovers(self):
+    def leftovers(self) -> str:
         """Return what is left of a change that ended, besides the word how it did."""
         return self.guards() + self.out(f"find /etc {RUN} -name '.portknock-*' -o -name pending.json")
 
-    def is_tidy(self):
+    def is_tidy(self) -> bool:
         """Tell whether that is nothing."""
         return not self.leftovers()
 
     # Getting in
 
-    def lets_in(self):
+    def lets_in(self) -> bool:
         """Tell whether a new ssh connection gets in now."""
         return ssh(f"root@{self.address}", "echo in") == "in\n"
 
-    def lets_in_after_a_knock(self):
+    def lets_in_after_a_knock(self) -> bool:
         """Tell whether port 22 is shut to whoever does not knock, and a new ssh connection gets in after one."""
         visitor = Visitor(self.address)
         visitor.wait_until_shut(22)
@@ -148,25 +150,25 @@ class Target:
 
     # Faults
 
-    def lose_knocks(self):
+    def lose_knocks(self) -> None:
         """Drop the first packet of each knock, as a firewall on the way would."""
         self.run(_BLOCK)
 
-    def pass_knocks(self):
+    def pass_knocks(self) -> None:
         """Stop that."""
         self.run(_BLOCK.replace("-I", "-D"))
 
-    def hang_once(self):
+    def hang_once(self) -> None:
         """Make the next iptables-restore hang; those behind it do not."""
         self.run(_HANG_ONCE)
 
-    def hangs(self):
+    def hangs(self) -> bool:
         """Tell whether it hangs now."""
         return self.run("test -e /run/held", check=False).returncode == 0
 
     # Without systemd
 
-    def start_bare(self, image_of, network):
+    def start_bare(self, image_of: str, network: str) -> None:
         """Start it as a container whose only process sleeps, and install iptables."""
         image = subprocess.run(
             ["docker", "inspect", "--format", "{{.Config.Image}}", image_of], check=True, capture_output=True, text=True
@@ -179,18 +181,18 @@ class Target:
         )  # fmt: skip
         self.run("mkdir -p /run/lock; apt-get -qq install --no-install-recommends iptables")
 
-    def remove(self):
+    def remove(self) -> None:
         """Remove the container, if it is there."""
         subprocess.run(["docker", "rm", "--force", "--volumes", self.name], check=False, capture_output=True)
 
 
-def ssh(where, command):
+def ssh(where: str, command: str) -> str:
     """Run a command over a connection of plain ssh that shares nothing with any play's; return what it prints."""
-    words = ["ssh", *SSH.split(), "-o", "ConnectTimeout=10", "-i", KEY, where, command]
+    words = ["ssh", *SSH.split(), "-o", "ConnectTimeout=10", "-i", str(KEY), where, command]
     return subprocess.run(words, check=False, capture_output=True, text=True, timeout=200).stdout
 
 
-def soon(happened, seconds=100):
+def soon(happened: Callable[[], bool], seconds: int = 100) -> bool:
     """Wait until something is so; return whether it came to be in time."""
     end = time.monotonic() + seconds
     while not happened():

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from harness import CHECKOUT
 from rig_console import KEY, SSH
@@ -37,21 +38,21 @@ class Event(NamedTuple):
 class Run:
     """One ansible-playbook, running or finished."""
 
-    def __init__(self, process, folder):
+    def __init__(self, process: subprocess.Popen[bytes], folder: pathlib.Path) -> None:
         """Take the process, and the folder with its output and events."""
         self._process, self._folder = process, folder
 
     @property
-    def output(self):
+    def output(self) -> str:
         """What was printed so far."""
         return (self._folder / "output").read_text(errors="replace")
 
     @property
-    def running(self):
+    def running(self) -> bool:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def only(self):
+    def only(self) -> Event:
         """Wait for the end; return what became of the one task."""
         try:
             self._process.wait(900)
@@ -64,7 +65,7 @@ class Run:
         assert len(found) == 1, f"{found}\n{self.output}"
         return found[0]
 
-    def until(self, happened, seconds=300):
+    def until(self, happened: Callable[[], bool], seconds: int = 300) -> None:
         """Wait for a moment; the run must not end before it."""
         end = time.monotonic() + seconds
         while not happened():
@@ -72,7 +73,7 @@ class Run:
             assert time.monotonic() < end, f"the moment did not come in {seconds} s\n{self.output}"
             time.sleep(0.05)
 
-    def kill(self):
+    def kill(self) -> None:
         """End it and its workers so that none of them can do anything more; masters of ssh live on."""
         found = [self._process.pid]
         for parent in found:
@@ -88,12 +89,12 @@ class Run:
 class Controller:
     """Where ansible-playbook runs, and how it comes to the host."""
 
-    def __init__(self, address, **variables):
+    def __init__(self, address: str, **variables: Any) -> None:
         """Take the host's address and more variables of it, which win."""
         # Paths of sockets must be short.
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="pkguard."))
         (self._folder / "ansible.cfg").touch()
-        self._runs = []
+        self._runs: list[Run] = []
         self.variables = {
             "ansible_host": address,
             "ansible_user": "root",
@@ -103,7 +104,7 @@ class Controller:
             **variables,
         }
 
-    def start(self, options, **more):
+    def start(self, options: dict[str, Any], **more: Any) -> Run:
         """Run knock_ruleset in the background, with the options of both."""
         folder = self._folder / str(len(self._runs))
         folder.mkdir()
@@ -122,13 +123,13 @@ class Controller:
         self._runs.append(run)
         return run
 
-    def apply(self, options, **more):
+    def apply(self, options: dict[str, Any], **more: Any) -> Run:
         """Do that to its end."""
         run = self.start(options, **more)
         run.only()
         return run
 
-    def _environment(self, folder):
+    def _environment(self, folder: pathlib.Path) -> dict[str, str]:
         # Nothing of what molecule set for its own playbooks, nor of what this machine's user has.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
         return {
@@ -146,7 +147,7 @@ class Controller:
             "WIRE_TASK_EVENTS": str(folder / "events"),
         }
 
-    def close(self):
+    def close(self) -> None:
         """End what still runs, and the masters of ssh that live on after it."""
         for run in self._runs:
             if run.running:

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared" / "tests" 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "guard" / "tests"))
 
 from harness import NAME
-from rig import Machine, Operator
 from rig_console import soon
+from rig_knockd import Machine, Operator
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The role on a bare host, over real ssh, through the guard."""
 
-from rig import CONFIG
+from rig_knockd import CONFIG
 
 MODULE = "Write the knock ruleset"
 

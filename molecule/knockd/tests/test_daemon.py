@@ -6,8 +6,8 @@
 import ipaddress
 
 import pytest
-from rig import CONFIG, IN_RUN, OURS, PATIENCE
 from rig_console import soon
+from rig_knockd import CONFIG, IN_RUN, OURS, PATIENCE
 
 ADDRESSES = "portknock-addresses.service"
 EXAMPLE = [7000, 8000, 9000]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from harness import Visitor
-from rig import CLOSE, KNOCK, WINDOW
+from rig_knockd import CLOSE, KNOCK, WINDOW
 
 
 @pytest.fixture(params=["ipv4", "ipv6"])

@@ -4,8 +4,8 @@
 """The other engine and back, and what the verifying playbook finds with either."""
 
 import pytest
-from rig import OURS, Operator
 from rig_console import soon
+from rig_knockd import OURS, Operator
 
 MODULE = "Write the knock ruleset"
 

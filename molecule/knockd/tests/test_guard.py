@@ -4,8 +4,8 @@
 """A change that nobody can confirm leaves the daemon as it was, whatever happens in between."""
 
 import pytest
-from rig import IN_RUN, KNOCK, OTHER_KNOCK, PATIENCE, options
 from rig_console import soon
+from rig_knockd import IN_RUN, KNOCK, OTHER_KNOCK, PATIENCE, options
 
 OTHER_DOORS = [{"name": "shell", "knock": OTHER_KNOCK, "opens": ["22", "7007"], "window": 3}]
 _FAILING = """

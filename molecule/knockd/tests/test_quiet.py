@@ -6,7 +6,7 @@
 import subprocess
 
 import pytest
-from rig import CONFIG, options, secrets
+from rig_knockd import CONFIG, options, secrets
 from test_guard import OTHER_DOORS
 
 PLACES = "/etc /usr/local /usr/lib/systemd /lib/systemd /var/lib /var/log /run /root /tmp /var/tmp"

@@ -4,8 +4,8 @@
 """The host once everything of ours is out: as it was, but for the packages."""
 
 import pytest
-from rig import Operator
 from rig_console import soon
+from rig_knockd import Operator
 from test_removed import REGISTERS
 
 

@@ -14,7 +14,7 @@ import time
 address, port, steps = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 
 
-def finds():
+def finds() -> str:
     try:
         socket.create_connection((address, port), timeout=0.4).close()
     except OSError:
@@ -22,7 +22,7 @@ def finds():
     return "open"
 
 
-def send(step):
+def send(step: str) -> None:
     number, _slash, protocol = step.partition("/")
     if protocol == "udp":
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -11,6 +11,8 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import yaml
 
@@ -30,13 +32,13 @@ PATIENCE = 0.6
 OPEN_CHAIN = re.compile(r":[A-Z]+ ACCEPT$")
 
 
-def hosts_sh(*words):
+def hosts_sh(*words: str) -> str:
     done = subprocess.run([HOSTS_SH, *words], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def snapshot():
+def snapshot() -> dict[str, Any]:
     """What snapshot.py sees on the host now."""
     done = subprocess.run(
         ["docker", "exec", "-i", NAME, "python3", "-"],
@@ -48,23 +50,23 @@ def snapshot():
     return json.loads(done.stdout)
 
 
-def before():
+def before() -> dict[str, Any]:
     """What it saw before the role came."""
     return json.loads((EPHEMERAL / "before.json").read_text())
 
 
-def foreign(tables):
+def foreign(tables: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The lines of each table that are not ours; a table with nothing but open built-in chains counts as none."""
     kept = {name: [line for line in lines if "PORTKNOCK" not in line] for name, lines in tables.items()}
     return {name: lines for name, lines in kept.items() if any(not OPEN_CHAIN.match(line) for line in lines)}
 
 
-def knock_ports():
+def knock_ports() -> list[str]:
     steps = [step for door in DOORS.values() for step in door["knock"] + door.get("close", [])]
     return sorted({str(step).split("/", 1)[0] for step in steps})
 
 
-def secret_pattern():
+def secret_pattern() -> re.Pattern[str]:
     """A knock port as a number of its own, not as a part of a process id or a random name."""
     return re.compile(r"(?<![\w.-])(?:{})(?!\w|\]:)".format("|".join(knock_ports())))
 
@@ -72,25 +74,25 @@ def secret_pattern():
 class Visitor:
     """Another machine, with one address family: this one, which is beyond the host's network card."""
 
-    def __init__(self, address):
+    def __init__(self, address: str) -> None:
         self.address = address
 
-    def connect(self, port, timeout=PATIENCE):
+    def connect(self, port: int, timeout: float = PATIENCE) -> socket.socket:
         return socket.create_connection((self.address, port), timeout=timeout)
 
-    def finds_open(self, port):
+    def finds_open(self, port: int) -> bool:
         try:
             self.connect(port).close()
         except OSError:
             return False
         return True
 
-    def knock(self, steps):
+    def knock(self, steps: Iterable[int | str]) -> None:
         for step in steps:
             port, _slash, protocol = str(step).partition("/")
             self.send(int(port), protocol or "tcp")
 
-    def send(self, port, protocol):
+    def send(self, port: int, protocol: str) -> None:
         if protocol == "tcp":
             # The first packet is the knock, whatever the answer.
             with contextlib.suppress(OSError):
@@ -100,7 +102,7 @@ class Visitor:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.sendto(b"knock", (self.address, port))
 
-    def wait_until_shut(self, port):
+    def wait_until_shut(self, port: int) -> None:
         deadline = time.monotonic() + 30 * WINDOW
         while self.finds_open(port):
             assert time.monotonic() < deadline, f"port {port} is still open"
@@ -110,10 +112,10 @@ class Visitor:
 class Neighbour:
     """One more source address: a second container on the same network."""
 
-    def __init__(self, address):
+    def __init__(self, address: str) -> None:
         self.address = address
 
-    def finds_open(self, port):
+    def finds_open(self, port: int) -> bool:
         script = f"exec 3<>/dev/tcp/{self.address}/{port}"
         done = subprocess.run(
             ["docker", "exec", f"{NAME}-neighbour", "timeout", "1", "bash", "-c", script],
@@ -124,7 +126,7 @@ class Neighbour:
 
 
 @contextlib.contextmanager
-def neighbour():
+def neighbour() -> Iterator[str]:
     image = subprocess.run(
         ["docker", "inspect", "--format", "{{.Config.Image}}", NAME],
         check=True,

@@ -13,13 +13,13 @@ IPV6 = ":" in address
 REQUEST, REPLY = (128, 129) if IPV6 else (8, 0)
 
 
-def checksum(packet):
+def checksum(packet: bytes) -> int:
     total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
 
 
-def request(identity):
+def request(identity: int) -> bytes:
     blank = struct.pack("!BBHHH", REQUEST, 0, 0, identity, 1)
     # The kernel fills the checksum in for IPv6 alone.
     return struct.pack("!BBHHH", REQUEST, 0, checksum(blank), identity, 1)
