@@ -29,6 +29,8 @@ antsibull_nox.load_antsibull_nox_toml()
 nox.options.sessions = ["unit", "shellcheck", "ruff", "mypy"]
 
 os.environ.update(environments.settings())
+# Throwaway hosts have it in their names, so that two clones can run at once.
+os.environ["PORTKNOCK_CLONE"] = tree.clone_id()
 os.environ.update(LC_ALL="C.UTF-8", NO_COLOR="1", ANSIBLE_NOCOLOR="1", PYTHONDONTWRITEBYTECODE="1")
 
 MAIN_PYTHON = pythons.version_of(environments.controller()) or ""

@@ -77,10 +77,11 @@ def _no_service_starts() -> Iterator[None]:
 
 
 def remove_hosts(prefix: str) -> None:
-    """Remove the throwaway hosts whose names begin so, which a test that was ended in mid-run has left."""
+    """Remove the throwaway hosts that an ended test has left: those named PREFIX…-PID of processes that are gone."""
     if not shutil.which("docker"):
         return
     words = ["docker", "ps", "--all", "--format", "{{.Names}}", "--filter", f"name=^/?{prefix}"]
     done = subprocess.run(words, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     for name in done.stdout.split():
-        hosts_sh("host_remove", name, check=False)
+        if not Path("/proc", name.rpartition("-")[2]).exists():
+            hosts_sh("host_remove", name, check=False)

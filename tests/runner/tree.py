@@ -4,6 +4,7 @@
 
 """The working tree: its files, and copies of it for the tools that want a real collection or leave files behind."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -18,6 +19,11 @@ def _git(*words: str) -> str:
     # The tree may belong to the user who called sudo.
     command = ["git", "-C", str(ROOT), "-c", f"safe.directory={ROOT}", *words]
     return os.fsdecode(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def clone_id() -> str:
+    """Return what tells this clone from the others on the machine, for names of things that all of them share."""
+    return hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]
 
 
 def project_files() -> list[str]:

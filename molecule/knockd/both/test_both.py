@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-HOSTS = {"debian-12": "portknock-knockd", "debian-13": "portknock-knockd-13"}
+CLONE = f"-{os.environ['PORTKNOCK_CLONE']}" if os.environ.get("PORTKNOCK_CLONE") else ""
+HOSTS = {"debian-12": f"portknock-knockd{CLONE}", "debian-13": f"portknock-knockd-13{CLONE}"}
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 

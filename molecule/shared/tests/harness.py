@@ -21,10 +21,14 @@ CHECKOUT = SHARED.parent.parent
 HOSTS_SH = CHECKOUT / "bin" / "lib" / "hosts.sh"
 EPHEMERAL = pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 SCENARIO = pathlib.Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
-NAME = "portknock-" + os.environ["MOLECULE_SCENARIO_NAME"]
+HOST = "portknock-" + os.environ["MOLECULE_SCENARIO_NAME"]
+"""The host, as the inventory names it."""
+CLONE = os.environ.get("PORTKNOCK_CLONE", "")
+NAME = f"{HOST}-{CLONE}" if CLONE else HOST
+"""Its container and network, which no other clone's run has."""
 
 COMMON_VARS = yaml.safe_load((SHARED / "group_vars" / "all.yml").read_text())
-HOST_VARS = yaml.safe_load((SCENARIO / "host_vars" / f"{NAME}.yml").read_text())
+HOST_VARS = yaml.safe_load((SCENARIO / "host_vars" / f"{HOST}.yml").read_text())
 DOORS = {door["name"]: door for door in COMMON_VARS["portknock_doors"]}
 WINDOW = 5
 # Much longer than an answer takes here, much shorter than the window.

@@ -7,6 +7,7 @@
 import json
 import os
 import time
+from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
@@ -22,7 +23,7 @@ requirements:
 """
 
 
-def _part(result, name):
+def _part(result: Any, name: str) -> Any:
     """Return the host, task or result of an event: core 2.19 dropped the underscore and kept the old name for a while."""
     found = getattr(result, name, None)
     return getattr(result, "_" + name) if found is None else found
@@ -36,7 +37,7 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "task_events"
     CALLBACK_NEEDS_ENABLED = True
 
-    def _write(self, kind, result):
+    def _write(self, kind: str, result: Any) -> None:
         event = {
             "kind": kind,
             "host": _part(result, "host").get_name(),
@@ -47,30 +48,30 @@ class CallbackModule(CallbackBase):
         with open(os.environ["WIRE_TASK_EVENTS"], "a", encoding="utf-8", errors="surrogateescape") as handle:
             handle.write(json.dumps(event, default=str) + "\n")
 
-    def v2_runner_on_ok(self, result):
+    def v2_runner_on_ok(self, result: Any) -> None:
         """Write a task that went well."""
         self._write("ok", result)
 
-    def v2_runner_on_failed(self, result, ignore_errors=False):
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Write a failed task, also where the play goes on."""
         self._write("ignored" if ignore_errors else "failed", result)
 
-    def v2_runner_on_unreachable(self, result):
+    def v2_runner_on_unreachable(self, result: Any) -> None:
         """Write a host that could not be reached."""
         self._write("unreachable", result)
 
-    def v2_runner_on_skipped(self, result):
+    def v2_runner_on_skipped(self, result: Any) -> None:
         """Write a task that was left out."""
         self._write("skipped", result)
 
-    def v2_runner_item_on_ok(self, result):
+    def v2_runner_item_on_ok(self, result: Any) -> None:
         """Write a turn of a loop."""
         self._write("item ok", result)
 
-    def v2_runner_item_on_failed(self, result):
+    def v2_runner_item_on_failed(self, result: Any) -> None:
         """Write a failed turn of a loop."""
         self._write("item failed", result)
 
-    def v2_runner_retry(self, result):
+    def v2_runner_retry(self, result: Any) -> None:
         """Write a try that is followed by another."""
         self._write("retry", result)
