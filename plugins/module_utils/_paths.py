@@ -30,6 +30,11 @@ RECENT_LISTS = "/proc/net/xt_recent"
 IPTABLES_SERVICE_CONFIGS = ("/etc/sysconfig/iptables-config", "/etc/sysconfig/ip6tables-config")
 """Settings of the package iptables-services (EL)."""
 OS_RELEASE = "/etc/os-release"
+RULES_FILES = {
+    "debian": {"ipv4": "/etc/iptables/rules.v4", "ipv6": "/etc/iptables/rules.v6"},
+    "el": {"ipv4": "/etc/sysconfig/iptables", "ipv6": "/etc/sysconfig/ip6tables"},
+}
+"""For each family of distributions, IP version to the rules file that a service of it loads at boot."""
 
 IPTABLES = {"ipv4": "iptables", "ipv6": "ip6tables"}
 """The command of each IP version; its relatives have ``-save`` and ``-restore`` behind it."""

@@ -8,6 +8,7 @@ import re
 import shlex
 from typing import Dict, NamedTuple, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import RULES_FILES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
 
 
@@ -56,7 +57,7 @@ class Distribution(NamedTuple):
 
 
 _EL_SERVICES = {IPV4: "iptables", IPV6: "ip6tables"}
-_EL_SAMPLES = ("/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables")
+_EL_SAMPLES = (RULES_FILES["el"][IPV4], RULES_FILES["el"][IPV6])
 _EL_KNOCKD = (Package("knock-server", "knockd", False), Package("iproute", "ip", False))
 _EPEL = (
     "knock-server is not in RHEL but in EPEL: enable that (dnf install epel-release, on RHEL itself as "

@@ -13,6 +13,7 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
 from ansible_collections.sesame.portknock.plugins.module_utils._host.distributions import OsRelease, parse_os_release
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import RULES_FILES
 
 UNITS = ("netfilter-persistent", "iptables", "ip6tables", "firewalld", "nftables", "ufw", "knockd")
 COMMANDS = ("iptables", "iptables-restore", "ip6tables-restore", "ufw", "apt-get", "dnf", "knockd", "ip")
@@ -21,12 +22,7 @@ PRESENT, MISSING, UNKNOWN = "present", "missing", "unknown"
 # netfilter-persistent alone saves and loads nothing: the plugins do.
 _PERSISTENT_PLUGIN = "/usr/share/netfilter-persistent/plugins.d/15-ip4tables"
 # A start of their services loads these, flushing the live rules first.
-_RULES_FILES = (
-    "/etc/iptables/rules.v4",
-    "/etc/iptables/rules.v6",
-    "/etc/sysconfig/iptables",
-    "/etc/sysconfig/ip6tables",
-)
+_RULES_FILES = [path for files in RULES_FILES.values() for path in files.values()]
 _MODULES = ("xt_recent", "xt_conntrack", "nft_compat")
 # What the kernel says of the tables that legacy has loaded, and the commands that show them.
 _LEGACY: Tuple[Tuple[str, List[str]], ...] = (

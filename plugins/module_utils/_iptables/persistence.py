@@ -22,8 +22,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot im
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rules_file import merged_file
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT, DIRECTORY, IPTABLES, UNIT
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    BOOT_SCRIPT,
+    DIRECTORY,
+    IPTABLES,
+    RULES_FILES,
+    UNIT,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 
 
 class Layout(NamedTuple):
@@ -35,10 +41,7 @@ class Layout(NamedTuple):
     """IP version to the path of its rules file."""
 
 
-LAYOUTS = {
-    "debian": Layout("debian", {IPV4: "/etc/iptables/rules.v4", IPV6: "/etc/iptables/rules.v6"}),
-    "el": Layout("el", {IPV4: "/etc/sysconfig/iptables", IPV6: "/etc/sysconfig/ip6tables"}),
-}
+LAYOUTS = {name: Layout(name, rules) for name, rules in RULES_FILES.items()}
 _LIKE = {
     "debian": "debian", "ubuntu": "debian", "raspbian": "debian", "linuxmint": "debian",
     "rhel": "el", "fedora": "el", "centos": "el", "rocky": "el", "almalinux": "el", "ol": "el", "amzn": "el",
