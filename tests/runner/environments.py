@@ -39,6 +39,8 @@ UV = "uv>=0.5"
 # The collections that users have beside ours come inside of the package ansible; one of them is used.
 COMMUNITY_PACKAGE = "ansible==11.*"
 UNUSED_DAYS = 60
+RETRY_SECONDS = 3600
+"""How long uv is not asked for again where it could not be installed: once a run, not once an environment."""
 
 
 def cache() -> Path:
@@ -79,7 +81,11 @@ def environment(name: str, python: str, wanted: list[str]) -> Path:
     with locked(folder.parent / f"{folder.name}.lock"):
         if not _works(folder):
             print(f"Making the virtual environment {name} with {python}", flush=True)
-            _make(folder, python, wanted)
+            try:
+                _make(folder, python, wanted)
+            except subprocess.CalledProcessError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             _remove_unused(folder.parent)
         (folder / "made").touch()
     _link(ROOT / ".cache" / "venv" / name, folder)
@@ -109,11 +115,14 @@ def newest_core() -> str:
 
 def tools() -> Path:
     """Return the virtual environment of nox and uv: the one that pip makes."""
-    try:
-        return environment("tools", controller(), [*TOOLS, UV])
-    except subprocess.CalledProcessError:
-        print("uv cannot be had: pip makes the virtual environments, which takes longer.", flush=True)
-        return environment("tools", controller(), list(TOOLS))
+    missing = cache() / "uv-missing"
+    if not missing.exists() or missing.stat().st_mtime < time.time() - RETRY_SECONDS:
+        try:
+            return environment("tools", controller(), [*TOOLS, UV])
+        except subprocess.CalledProcessError:
+            print("uv cannot be had: pip makes the virtual environments, which takes longer.", flush=True)
+            missing.touch()
+    return environment("tools", controller(), list(TOOLS))
 
 
 def _run(words: list[str]) -> str:
@@ -139,26 +148,32 @@ def _works(folder: Path) -> bool:
 def _make(folder: Path, python: str, wanted: list[str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     uv = _uv() if folder.name.split("-")[0] != "tools" and pythons.version_of(python) != "3.6" else None
-    if uv:
-        # Compiled once, as pip does: no test writes bytecode, and every ansible-playbook would compile all of Ansible.
-        subprocess.run([uv, "venv", "--quiet", "--python", python, folder], check=True)
-        options: list[str | Path] = ["--quiet", "--compile-bytecode", "--python", folder / "bin" / "python"]
-        subprocess.run([uv, "pip", "install", *options, *wanted], check=True)
-    else:
-        packages.need_venv_of(python)
-        subprocess.run([python, "-m", "venv", folder], check=True)
-        pip: list[str | Path] = [
-            folder / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "-qq",
-            "--disable-pip-version-check",
-        ]
-        # The pip that Python 3.6 brings is too old to choose wheels well, or the last pip that runs there.
-        subprocess.run([*pip, "--upgrade", "pip" if pythons.version_of(python) != "3.6" else "pip<22"], check=True)
-        subprocess.run([*pip, *wanted], check=True)
+    if not uv or not _make_with_uv(uv, folder, python, wanted):
+        _make_with_pip(folder, python, wanted)
     (folder / "made").write_text("\n".join(_distributions(folder)), encoding="utf-8")
+
+
+def _make_with_uv(uv: str, folder: Path, python: str, wanted: list[str]) -> bool:
+    """Return whether uv could do it; pip may be able to where uv is not, with a proxy or an index that it asks otherwise."""
+    options: list[str | Path] = ["--quiet", "--compile-bytecode", "--python", folder / "bin" / "python"]
+    try:
+        subprocess.run([uv, "venv", "--quiet", "--python", python, folder], check=True)
+        # Compiled once, as pip does: no test writes bytecode, and every ansible-playbook would compile all of Ansible.
+        subprocess.run([uv, "pip", "install", *options, *wanted], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"uv cannot make {folder.name} ({error}); trying pip.", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return True
+
+
+def _make_with_pip(folder: Path, python: str, wanted: list[str]) -> None:
+    packages.need_venv_of(python)
+    subprocess.run([python, "-m", "venv", folder], check=True)
+    pip: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    # The pip that Python 3.6 brings is too old to choose wheels well, or the last pip that runs there.
+    subprocess.run([*pip, "--upgrade", "pip" if pythons.version_of(python) != "3.6" else "pip<22"], check=True)
+    subprocess.run([*pip, *wanted], check=True)
 
 
 def _uv() -> str | None:
@@ -212,10 +227,12 @@ def posix_collection() -> Path:
 def _pip_settings() -> dict[str, str]:
     """Return what pip is configured with, as the variables that mean the same to it: PIP_INDEX_URL and the like."""
     found = {}
-    for line in _run([controller(), "-m", "pip", "config", "list"]).splitlines():
+    lines = _run([controller(), "-m", "pip", "config", "list"]).splitlines()
+    # As pip ranks them: a variable wins over the section of the command, and that over the global one.
+    for line in sorted(lines, key=lambda line: (line.startswith(":env:"), line)):
         key, _sign, value = line.partition("=")
-        section, _dot, option = key.lstrip(":").partition(".")
-        if section in ("env", "global", "install"):
+        section, _dot, option = key.partition(".")
+        if section in (":env:", "global", "install"):
             found["PIP_" + option.lstrip(".").replace("-", "_").upper()] = str(ast.literal_eval(value))
     return found
 
