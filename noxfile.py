@@ -159,7 +159,7 @@ def tarball(session: nox.Session) -> None:
     run(session, venv, "ansible-galaxy", "collection", "build", "--output-path", folder, ROOT)
     (built,) = folder.glob("*.tar.gz")
     run(session, venv, "python", ROOT / "bin" / "lib" / "check-tarball.py", built)
-    # The importer's own ansible-test wants a container engine; ours runs in sessions of its own.
+    # The importer's own ansible-test wants a container engine; here it runs in sessions of its own.
     config = folder / "galaxy-importer.cfg"
     config.write_text(IMPORTER, encoding="utf-8")
     importer, env = environments.named("importer"), {"GALAXY_IMPORTER_CONFIG": str(config)}

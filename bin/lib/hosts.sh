@@ -30,7 +30,7 @@ as_root() {
 
 hosts_state_dir() {
     (umask 077 && mkdir -p "$HOSTS_STATE/users" "$HOSTS_CACHE") || return 1
-    [ -O "$HOSTS_STATE" ] || fail "$HOSTS_STATE belongs to somebody else: set TMPDIR to a directory of yours"
+    [ -O "$HOSTS_STATE" ] || fail "$HOSTS_STATE belongs to another user: set TMPDIR to a directory of yours"
 }
 
 # --- Packages of this machine -----------------------------------------------------------
@@ -170,7 +170,7 @@ docker_acquire() {
     ) 9>"$HOSTS_STATE/lock"
 }
 
-# docker_release USER: stops the daemon, if it was started here and nobody else needs it.
+# docker_release USER: stops the daemon, if it was started here and nothing else needs it.
 docker_release() {
     hosts_state_dir || return 1
     (
@@ -272,14 +272,14 @@ image_is_current() { # TAG HASH
     [ "$(docker_cmd image inspect --format '{{index .Config.Labels "sesame.portknock.recipe"}}' "$1" 2>/dev/null)" = "$2" ]
 }
 
-# image_foreign IMAGE: one that somebody else made; it must be here or in a registry.
+# image_foreign IMAGE: one that was made elsewhere; it must be here or in a registry.
 image_foreign() {
     docker_cmd image inspect "$1" >/dev/null 2>&1 || docker_cmd pull --quiet "$1" >/dev/null ||
         fail "the image '$1' is neither here nor can it be pulled (PORTKNOCK_IMAGE)"
 }
 
 # image_ensure NAME prints the tag of an image that is there and of the newest recipe.
-# NAME may also be the image of somebody else, as PORTKNOCK_IMAGE is.
+# NAME may also be an image made elsewhere, as PORTKNOCK_IMAGE is.
 image_ensure() {
     local name=$1 tag=portknock-test:$1 hash old
     if ! image_suite "$name" >/dev/null 2>&1; then
@@ -317,7 +317,7 @@ network_ensure() { # NAME
     docker_cmd network create --label "$HOSTS_LABEL=1" "${options[@]}" "$1" >/dev/null
 }
 
-# systemd of Debian 13 wants to be told before it runs on the cgroups of older machines.
+# systemd of Debian 13 runs on the cgroups of older machines only with these variables.
 host_create() { # NAME IMAGE
     # The kernel answers only one refused packet a second and address, which is of no use to
     # tests that look at closed ports all the time.

@@ -41,7 +41,7 @@ RETURN = r"""
 _value:
   description:
     - The hosts behind doors, each with C(name), C(aliases), C(address), C(port), C(user), C(knock), and C(left_out), which says
-      why ssh cannot knock for this one.
+      why ssh cannot knock for this host.
     - C(knock) is the host's line of the file C(knocks) - its name, the engine that recognises the knock, the pause between two
       steps, the host to knock at or C(-), and the steps.
   type: list

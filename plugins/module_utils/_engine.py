@@ -214,7 +214,7 @@ class Part:
         """
 
     def is_loaded_in(self, before: str, now: str) -> bool:
-        """Return whether somebody has saved what was loaded into a file, given its text before and now."""
+        """Return whether what was loaded has been saved to a file, given its text before and now."""
         raise NotImplementedError
 
     def inspect(self, report: Report) -> Report:

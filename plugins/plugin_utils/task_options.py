@@ -32,7 +32,7 @@ def read_options(action: ActionBase, argument_spec: Mapping[str, Any]) -> dict[s
     with contextlib.suppress(AnsibleError):
         _result, options = action.validate_argument_spec(argument_spec)
         return options
-    # Core's message repeats the value, and a misplaced one may be a step. Raised out here, ours is not chained to it.
+    # Core's message repeats the value, and a misplaced one may be a step. Raised out here, this error is not chained to it.
     raise _problem(args, argument_spec)
 
 

@@ -129,7 +129,7 @@ class Cell:
 
 
 def connects(namespace: str, address: str, seconds: float, port: int = 22) -> bool:
-    """Tell whether a new TCP connection from a namespace to sshd comes about within some seconds."""
+    """Return whether a new TCP connection from a namespace to sshd comes about within some seconds."""
     with inside(namespace), contextlib.suppress(OSError):
         socket.create_connection((address, port), seconds).close()
         return True
@@ -192,7 +192,7 @@ class Target:
             ANSIBLE_CALLBACKS_ENABLED="task_times",
             ANSIBLE_FORKS=str(max(5, len(self.cells))),
             ANSIBLE_HOST_KEY_CHECKING="false",
-            # Sockets are named after host, port and user: another bench's master must not be taken for ours.
+            # Sockets are named after host, port and user: another bench's master must not be taken for this one's.
             ANSIBLE_SSH_CONTROL_PATH_DIR=self._path("cp"),
             ANSIBLE_SSH_ARGS="-F none -o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile=/dev/null",
             BENCH_TASK_TIMES=self._path("times"),

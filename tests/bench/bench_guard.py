@@ -138,7 +138,7 @@ def undone_task() -> Task:
 
 
 def seconds_to_access(target: Target) -> float:
-    """Apply what nobody can confirm; return the seconds from its deadline until sshd can be reached again."""
+    """Apply what cannot be confirmed; return the seconds from its deadline until sshd can be reached again."""
     cell = target.cells[0]
     process = target.start([reset_task(), undone_task()])
     try:

@@ -105,7 +105,7 @@ class Server:
             stream.write("/\n")
 
     def has_knocked(self) -> bool:
-        """Tell whether a source is on the first door's list."""
+        """Return whether a source is on the first door's list."""
         with open(self._list()) as stream:
             return "src=" in stream.read()
 

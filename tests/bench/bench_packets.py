@@ -117,7 +117,7 @@ class Path:
         return sock
 
     def _flow(self) -> Burst:
-        """Return a Burst on a UDP flow that has been answered; nobody reads it, so its queue stays full."""
+        """Return a Burst on a UDP flow that has been answered; nothing reads it, so its queue stays full."""
         sock = self._socket(socket.SOCK_DGRAM)
         sock.connect((self._server, FLOW_PORT))
         sock.send(b"first")

@@ -74,7 +74,7 @@ def measure_cold(table: Table, target: Target, count: int) -> None:
 
 
 def delay(target: Target) -> bool:
-    """Put a delay on the path, both ways; tell whether this kernel can."""
+    """Put a delay on the path, both ways; return whether this kernel can."""
     for namespace, device in target.links():
         with inside(namespace):
             words = ["tc", "qdisc", "replace", "dev", device, "root", "netem", "delay", DELAY]

@@ -54,7 +54,7 @@ def release_docker() -> None:
 
 
 def run(stages: list[str]) -> bool:
-    """Run the checks of stages; tell whether all passed, and note the commit where nothing was left out."""
+    """Run the checks of stages; return whether all passed, and note the commit where nothing was left out."""
     wanted = [check for stage in stages for check in checks.of(stage)]
     wanted = list(dict.fromkeys(wanted))
     notes = [note for stage in stages for note in checks.not_run(stage)]

@@ -36,7 +36,7 @@ CORES = {
 }
 TOOLS = ("nox>=2024.10", "antsibull-nox>=1,<2")
 UV = "uv>=0.5"
-# The collections that users have beside ours come inside of the package ansible; one of them is used.
+# The collections that users have beside this one come inside of the package ansible; one of them is used.
 COMMUNITY_PACKAGE = "ansible==11.*"
 UNUSED_DAYS = 60
 RETRY_SECONDS = 3600
@@ -136,7 +136,7 @@ def _distributions(folder: Path) -> list[str]:
 
 
 def _works(folder: Path) -> bool:
-    """Tell whether an environment was finished, and is as it was then as far as can be seen quickly."""
+    """Return whether an environment was finished, and is as it was then as far as can be seen quickly."""
     try:
         expected = (folder / "made").read_text(encoding="utf-8").split("\n")
         subprocess.run([folder / "bin" / "python", "-c", "import encodings"], check=True)
@@ -191,7 +191,7 @@ def _link(path: Path, folder: Path) -> None:
 
 
 def _remove_unused(parent: Path) -> None:
-    """Remove the environments that nobody has asked for in a long time."""
+    """Remove the environments that have not been used for a long time."""
     for mark in parent.glob("*/made"):
         if mark.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
             shutil.rmtree(mark.parent, ignore_errors=True)

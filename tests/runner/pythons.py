@@ -103,7 +103,7 @@ def controller() -> str | None:
     for folder in list(_path_folders()) + list(FOLDERS):
         own = version_of(os.path.join(folder, "python3"))
         if own:
-            # By its full name: a shim, or a virtual environment that somebody is in, may be gone tomorrow.
+            # By its full name: a shim, or a virtual environment that is active now, may be gone tomorrow.
             if _numbers(own) >= OLDEST_CONTROLLER and find(own):
                 return find(own)
             break

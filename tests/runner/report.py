@@ -54,7 +54,7 @@ def ended(check: Check, code: int, since: float, hung: bool) -> Result:
     shown = log.relative_to(ROOT)
     say(f"--- {check.stage}: {check.name}: the last lines of {shown}")
     for line in text.splitlines()[-_LAST_LINES:]:
-        # The bar keeps a test runner's closing line in here from being read as ours.
+        # The bar keeps a test runner's closing line in here from being read as this program's.
         say(f"    | {line}")
     say(f"--- end of {check.stage}: {check.name}")
     why = f"ended after {check.limit} s" if hung else f"exit code {code}"
@@ -62,7 +62,7 @@ def ended(check: Check, code: int, since: float, hung: bool) -> Result:
 
 
 def summary(checks: list[Check], results: list[Result], notes: list[str], seconds: float) -> bool:
-    """Print the summary; tell whether every check was run and passed."""
+    """Print the summary; return whether every check was run and passed."""
     say(f"\nSummary (logs in {LOGS.relative_to(ROOT)})")
     say(f"  {'stage':<10} {'check':<34} {'result':<7} {'seconds':>7}  note")
     for result in sorted(results, key=lambda result: checks.index(result.check)):

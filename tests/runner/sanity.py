@@ -40,7 +40,7 @@ def _write_get_pip(path: Path) -> None:
 
 
 def run(copy: Path, release: str) -> bool:
-    """Run the sanity tests of a release of ansible-core over a copy of the tree; tell whether they found nothing."""
+    """Run the sanity tests of a release of ansible-core over a copy of the tree; return whether they found nothing."""
     venv = environments.core(release)
     if not venv:
         return False

@@ -31,7 +31,7 @@ class Running(NamedTuple):
 
 
 def fits(check: Check, beside: list[Check], processors: int) -> bool:
-    """Tell whether a check can begin beside others."""
+    """Return whether a check can begin beside others."""
     if not beside:
         return True
     if check.alone != beside[0].alone:

@@ -70,7 +70,7 @@ TREES = {names_of(path): _tree(path) for path in _files()}
 
 
 def _target(module, name):
-    """Return the file of ours that ``from module import name`` imports from, or None where it is none of ours."""
+    """Return the file of the collection that ``from module import name`` imports from, or None where it is in none."""
     if not (module or "").startswith(PREFIX):
         return None
     inner = module[len(PREFIX) :]
@@ -78,7 +78,7 @@ def _target(module, name):
 
 
 def _imports(tree):
-    """Return the files of ours that a file imports from, also inside of its functions."""
+    """Return the files of the collection that a file imports from, also inside of its functions."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -92,7 +92,7 @@ IMPORTS = {name: _imports(tree) for name, tree in TREES.items()}
 
 
 def _outside(tree):
-    """Return the first parts of the names of modules that are imported and not ours; relative imports as '.'."""
+    """Return the first parts of the names of imported modules that are not the collection's; relative imports as '.'."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -116,7 +116,7 @@ def _is_top(name):
 
 
 def may_import(name, other):
-    """Tell whether a file may import from another."""
+    """Return whether a file may import from another."""
     if _within(name, ALONE) or _within(other, ALONE):
         return _within(other, ALONE) and (_within(name, ALONE) or _is_top(name))
     if _is_top(other):
@@ -194,7 +194,7 @@ def large_classes(tree):
 
 
 def _python_files(*places):
-    """Return the Python files of ours in folders, by their paths from the root."""
+    """Return the collection's Python files in folders, by their paths from the root."""
     found = {"noxfile.py"}
     for place in places:
         for folder, _folders, names in os.walk(os.path.join(ROOT, place)):

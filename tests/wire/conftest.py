@@ -92,7 +92,7 @@ def _runs(item: pytest.Item, soak: bool) -> bool:
 
 
 def _is_its_turn(item: pytest.Item, core: str, backend: str, backends: Sequence[str]) -> bool:
-    """Tell whether a test of the guard, which is run once, is run with these two: with the same ones every time."""
+    """Return whether a test of the guard, which is run once, is run with these two: with the same ones every time."""
     releases = cores()
     name = item.name.replace(core, "").replace(backend, "")
     number = zlib.crc32(name.encode())

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host as somebody at its console sees it, whatever its firewall says: through docker."""
+"""The host as an administrator at its console sees it, whatever its firewall says: through docker."""
 
 import json
 import re
@@ -96,7 +96,7 @@ class Target:
         return self.out("head -n -0 " + " ".join(RULES_FILES))
 
     def is_as_before(self) -> bool:
-        """Tell whether the kernel has the rules from before."""
+        """Return whether the kernel has the rules from before."""
         return self.rules() == self.rules_before
 
     def staged(self) -> list[str]:
@@ -111,7 +111,7 @@ class Target:
         return json.loads(text) if text else None
 
     def waits(self) -> bool:
-        """Tell whether a change is applied and waits to be confirmed."""
+        """Return whether a change is applied and waits to be confirmed."""
         record = self.pending()
         return record is not None and record["state"] == "applied"
 
@@ -132,17 +132,17 @@ class Target:
         return self.guards() + self.out(f"find /etc {RUN} -name '.portknock-*' -o -name pending.json")
 
     def is_tidy(self) -> bool:
-        """Tell whether that is nothing."""
+        """Return whether that is nothing."""
         return not self.leftovers()
 
     # Getting in
 
     def lets_in(self) -> bool:
-        """Tell whether a new ssh connection gets in now."""
+        """Return whether a new ssh connection gets in now."""
         return ssh(f"root@{self.address}", "echo in") == "in\n"
 
     def lets_in_after_a_knock(self) -> bool:
-        """Tell whether port 22 is shut to whoever does not knock, and a new ssh connection gets in after one."""
+        """Return whether port 22 is shut to whoever does not knock, and a new ssh connection gets in after one."""
         visitor = Visitor(self.address)
         visitor.wait_until_shut(22)
         visitor.knock(DOOR["knock"])
@@ -163,7 +163,7 @@ class Target:
         self.run(_HANG_ONCE)
 
     def hangs(self) -> bool:
-        """Tell whether it hangs now."""
+        """Return whether it hangs now."""
         return self.run("test -e /run/held", check=False).returncode == 0
 
     # Without systemd

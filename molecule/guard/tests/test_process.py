@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where systemd is not PID 1, a process waits that belongs to nobody."""
+"""Where systemd is not PID 1, a process waits that has no parent."""
 
 import pathlib
 

@@ -23,7 +23,7 @@ from rig_knockd import Machine, Operator
 def machine():
     """The throwaway host that both/test_both.py names, and the machine beside it."""
     found = Machine(os.environ.get("PORTKNOCK_HOST", NAME))
-    # A fresh IPv6 address is not usable before the host has made sure that nobody else has it.
+    # A fresh IPv6 address is not usable before the host has made sure that no other host has it.
     assert soon(lambda: not found.out("ip -6 address show tentative"))
     return found
 

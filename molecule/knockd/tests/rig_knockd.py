@@ -117,7 +117,7 @@ class Machine(Target):
         return " ".join(done.stdout.split())
 
     def opens_to(self, steps: Iterable[int | str] = KNOCK, port: int = 7007, address: str = "") -> bool:
-        """Tell whether a knock opens a port, which must be shut before."""
+        """Return whether a knock opens a port, which must be shut before."""
         found = self.client_finds(port, steps, address)
         assert found.startswith("shut "), found
         return found == "shut open"
@@ -138,7 +138,7 @@ class Machine(Target):
         return int(self.shown("MainPID")["MainPID"])
 
     def listens(self) -> bool:
-        """Tell whether knockd has the socket that it captures packets with."""
+        """Return whether knockd has the socket that it captures packets with."""
         return self.run(_LISTENS, check=False).returncode == 0
 
     def argv(self) -> list[str]:

@@ -74,7 +74,7 @@ def test_modules_tell_how_it_is(operator):
 def test_address_that_comes_later_hears_knocks_too(served):
     for version, own in zip((4, 6), served.addresses()):
         bits = served.out(f"ip -o -{version} address show dev eth0 | grep -wF '{own}'").split()[3].split("/")[1]
-        # The network's last addresses are nobody's: the container engine begins at the other end.
+        # The network's last addresses are free: the container engine begins at the other end.
         late = ipaddress.ip_interface(f"{own}/{bits}").network[-5]
         served.run(f"ip address add {late}/{bits} dev eth0 {'nodad' if version == 6 else ''}")
         try:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A change that nobody can confirm leaves the daemon as it was, whatever happens in between."""
+"""A change that cannot be confirmed leaves the daemon as it was, whatever happens in between."""
 
 import pytest
 from rig_console import soon

@@ -20,7 +20,7 @@ def lines_with_a_step(text):
 
 
 def test_no_process_has_a_step_among_its_words(served, operator, tmp_path):
-    # To a file: a pipe that nobody reads would fill up, and hold the watch back.
+    # To a file: a pipe that nothing reads would fill up, and hold the watch back.
     with open(tmp_path / "seen", "w", encoding="utf-8") as stream:
         watch = subprocess.Popen(["docker", "exec", served.name, "sh", "-c", _WATCH], stdout=stream)
     try:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host once everything of ours is out: as it was, but for the packages."""
+"""The host once the collection is removed: as it was, but for the packages."""
 
 import pytest
 from rig_console import soon

@@ -24,7 +24,7 @@ def visitor(request, host):
     address = addresses()[request.param]
     if not address:
         pytest.skip(f"this machine gives its containers no {request.param} address")
-    # A fresh IPv6 address is not usable before the host has made sure that nobody else has it.
+    # A fresh IPv6 address is not usable before the host has made sure that no other host has it.
     for _try in range(400):
         if not host.check_output("ip -6 address show tentative"):
             return Visitor(address)

@@ -60,7 +60,7 @@ def before() -> dict[str, Any]:
 
 
 def foreign(tables: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The lines of each table that are not ours; a table with nothing but open built-in chains counts as none."""
+    """The foreign lines of each table; a table with nothing but open built-in chains counts as none."""
     kept = {name: [line for line in lines if "PORTKNOCK" not in line] for name, lines in tables.items()}
     return {name: lines for name, lines in kept.items() if any(not OPEN_CHAIN.match(line) for line in lines)}
 

@@ -20,7 +20,7 @@ Target = Tuple[str, int, str]
 
 OPEN, RESET, REFUSED, SILENT, UNREACHABLE = "open", "reset", "refused", "silent", "unreachable"
 """The outcome of a try. REFUSED: by a reset or by ICMP, this platform cannot say which. UNREACHABLE: it could not be sent. A
-refusal by ICMP that can be told is ``icmp TYPE/CODE``, with `` by ADDRESS`` behind it if not the host itself said so."""
+refusal by ICMP that can be read is ``icmp TYPE/CODE``, with `` by ADDRESS`` behind it if not the host itself said so."""
 
 ANSWER_SECONDS = 2.0
 """Seconds for an answer. The kernel repeats a SYN after one second, so one packet in each direction may get lost."""

@@ -11,7 +11,7 @@ _CLOCK_BOOTTIME = 7
 
 
 class Clock:
-    """The clocks that nobody can set."""
+    """The clocks that cannot be set."""
 
     def monotonic(self) -> float:
         """Return CLOCK_MONOTONIC, in seconds: all processes of a boot share it, and xt_recent's ticks follow it."""

@@ -141,7 +141,7 @@ def _unquoted(value: str) -> str:
 
 def distribution_of(release: OsRelease) -> Distribution:
     """Return the Distribution for a release, UNKNOWN where there is no table for it."""
-    family = _FAMILIES.get(release.id) or next((ours for name, ours in _PARENTS if name in release.like), "")
+    family = _FAMILIES.get(release.id) or next((parent for name, parent in _PARENTS if name in release.like), "")
     major = release.version.partition(".")[0]
     return _TABLES.get(f"{family}-{major}") or _TABLES.get(family) or UNKNOWN
 

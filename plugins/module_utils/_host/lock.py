@@ -29,7 +29,7 @@ class Lock:
             yield
 
     def is_held(self) -> bool:
-        """Return whether somebody holds the lock now."""
+        """Return whether a process holds the lock now."""
         with self._open() as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lists of xt_recent that are ours, through the kernel's files in /proc."""
+"""The collection's lists of xt_recent, through the kernel's files in /proc."""
 
 import contextlib
 import os

@@ -65,17 +65,17 @@ class Systemd:
         return int(facts.get("MainPID") or 0)
 
     def is_enabled(self, unit: str) -> bool:
-        """Return whether a unit of ours is enabled."""
+        """Return whether a unit of the collection is enabled."""
         return os.path.lexists(f"{WANTED_UNITS}/{unit}")
 
     def is_ready(self, unit: str) -> bool:
-        """Return whether a unit of ours is enabled and, where systemd runs, was started and is well."""
+        """Return whether a unit of the collection is enabled and, where systemd runs, was started and is well."""
         if not os.path.islink(f"{WANTED_UNITS}/{unit}"):
             return False
         return not self.runs() or self.call("is-active", "--quiet", unit) == 0
 
     def enable(self, unit: str) -> None:
-        """Enable a unit of ours and, where systemd runs, run it.
+        """Enable a unit of the collection and, where systemd runs, run it.
 
         :raises HostError: with what systemctl said.
         """
@@ -84,7 +84,7 @@ class Systemd:
         self.service("restart", unit)
 
     def disable(self, unit: str) -> None:
-        """Stop and disable a unit of ours, before its file goes.
+        """Stop and disable a unit of the collection, before its file goes.
 
         :raises HostError: with what systemctl said.
         """

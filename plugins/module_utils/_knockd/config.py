@@ -9,14 +9,14 @@ nothing is left behind when it dies, the window ends by itself, and the rules th
 
 What is known of knockd 0.8 (its knockd.c), and what follows from it:
 
-- It looks at packets to the ports of its own sections alone, so a wrong port breaks no knock. Ports that are nobody's
+- It looks at packets to the ports of its own sections alone, so a wrong port breaks no knock. Ports that nothing uses
   are therefore named in sections that do nothing (decoys): a scan steps on them.
 - It listens on one interface, and only to the addresses that this had when knockd began (see ADDRESSES_SCRIPT).
 - ``seq_timeout`` counts from the first step, in whole seconds of the clock, so that its last second may be cut short.
 - ``start_command_6`` that is missing falls back to the command for IPv4: both are always written.
 - It has one list of attempts for all sources, and forgets all of them when the first one ends, well or not. So knocks that
   come at the same moment disturb each other, and the client knocks again.
-- Its own sections ``[options]`` and those of doors share one space of names: ours begin with a word and a blank.
+- Its own sections ``[options]`` and those of doors share one space of names: the doors' begin with a word and a blank.
 """
 
 import hashlib
@@ -118,13 +118,13 @@ def is_too_old(said: str) -> bool:
 
 
 def config_id(text: str) -> str:
-    """Return the id that a configuration names, '' for none of ours."""
+    """Return the id that a configuration names, '' for one that the collection did not write."""
     found = _ID.search(text)
     return found.group(1) if found else ""
 
 
 def is_edited(text: str) -> bool:
-    """Tell whether a configuration of ours was changed by hand."""
+    """Return whether a configuration that the collection wrote was changed by hand."""
     return config_id(text) != _digest(text.partition("\n")[2])
 
 

@@ -4,7 +4,7 @@
 
 """The part of an engine that is knockd: which files it should have, whether it listens, how it is started, kept and taken back.
 
-A change begins with files in /run: a daemon that nobody has confirmed must not come back with the next boot. What is
+A change begins with files in /run: a daemon that was not confirmed must not come back with the next boot. What is
 kept lies in /etc, and the same daemon is started from there once it has been confirmed.
 """
 
@@ -127,7 +127,7 @@ class Daemon(Part):
         """Have knockd as it was.
 
         A knockd that does not listen is no error here: it was started, systemd goes on trying, and a rollback that never ends
-        would help nobody.
+        would be of no use.
         """
         was = before.get("was")
         if not was:

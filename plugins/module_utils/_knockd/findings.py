@@ -23,8 +23,8 @@ def findings(spec: Any, families: Sequence[str], interface: str, kind: str) -> L
     found = []
     if IPV6 in families and kind.strip() not in _ETHERNET:
         message = (
-            f"knockd_interface: {interface} is no Ethernet interface, and on others knockd sees no IPv6: over IPv6 the doors open to "
-            "nobody. Choose another interface, knock over IPv4, or set engine to iptables."
+            f"knockd_interface: {interface} is no Ethernet interface, and on others knockd sees no IPv6: over IPv6 no door "
+            "opens. Choose another interface, knock over IPv4, or set engine to iptables."
         )
         found.append(Finding("knockd", IPV6, "", message))
     found += [

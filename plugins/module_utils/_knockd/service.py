@@ -46,10 +46,10 @@ def is_needed(spec: Any) -> bool:
 
 
 def state_of(host: Any, matters: bool) -> Dict[str, Any]:
-    """Return how knockd is, as JSON: ``ours``, whether files of ours are there; ``enabled``, ``runs``: the unit; ``run``: path
+    """Return how knockd is, as JSON: ``ours``, whether its files are there; ``enabled``, ``runs``: the unit; ``run``: path
     to [text, mode] of its files in /run.
 
-    :param matters: whether to ask systemd even where nothing of it is ours.
+    :param matters: whether to ask systemd even where they are not.
     """
     filesystem = host.filesystem
     run = {path: [filesystem.read(path) or None, filesystem.mode(path)] for path in IN_RUN}
@@ -61,7 +61,7 @@ def state_of(host: Any, matters: bool) -> Dict[str, Any]:
 def is_listening(host: Any, config: str = "") -> bool:
     """Return whether knockd runs and captures packets.
 
-    :param config: the configuration that it must run with, if it matters: there may be drop-ins of somebody else.
+    :param config: the configuration that it must run with, if it matters: there may be drop-ins that others wrote.
     """
     pid = host.systemd.main_process(SERVICE)
     return host.processes.captures_packets(pid) and (not config or config in host.processes.words_of(pid))

@@ -13,7 +13,7 @@ _WRITTEN = "# Written by sesame.portknock; changes to this file are lost.\n"
 
 
 def drop_in_text(program: str, config: str, noted: str) -> str:
-    """Return the part of knockd.service that is ours.
+    """Return the collection's drop-in for knockd.service.
 
     The package's own configuration, which on Debian has live doors with well-known steps, and its file of options never
     count, whatever a distribution calls them. knockd needs no capability but to capture packets: it writes to the kernel's
@@ -33,7 +33,7 @@ def drop_in_text(program: str, config: str, noted: str) -> str:
         "Restart=always",
         "RestartSec=1",
         "TimeoutStopSec=3",
-        # What it exits with when it is told to end.
+        # What it exits with when it is stopped.
         "SuccessExitStatus=0 2 15",
         "CapabilityBoundingSet=",
         "CapabilityBoundingSet=CAP_NET_RAW",

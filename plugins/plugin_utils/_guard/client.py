@@ -300,7 +300,7 @@ def proof_of(outcome: Outcome, connection: str, is_ssh: bool, has_network: bool)
     words = outcome.answer.get("connection", "").split()
     if len(words) == 4:
         return f"a new connection from {words[0]} port {words[1]} to port {words[3]}"
-    return "a new connection" if is_ssh else f"a new {connection} connection, as far as that can be told"
+    return "a new connection" if is_ssh else f"a new {connection} connection, as far as can be seen"
 
 
 def explain(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:

@@ -104,13 +104,13 @@ def test_a_process_that_says_nothing_is_an_error(monkeypatch):
 
 
 def test_it_inherits_nothing(tmp_path):
-    """A descriptor of ours that stays open would keep the ssh session from ending."""
+    """A descriptor that stays open would keep the ssh session from ending."""
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     seen = tmp_path / "seen"
     code = "import os; os.listdir('/proc/self/fd'); open({0!r}, 'w').write(' '.join(os.listdir('/proc/self/fd'))); print('armed')"
     _agent._detach([sys.executable, "-c", code.format(str(seen))])
     os.close(writer)
-    assert os.read(reader, 1) == b"", "somebody holds it"
+    assert os.read(reader, 1) == b"", "a process holds it"
     os.close(reader)
     assert len(seen.read_text().split()) <= 5

@@ -234,8 +234,8 @@ STUCK = [
     ("it hangs", 4242, 77.5, 77.5, True, [4242]),
     ("it is gone", 4242, 77.5, None, True, []),
     ("another has its number", 4242, 77.5, 99.0, True, []),
-    ("nobody knew when it began", 4242, None, None, True, []),
-    ("somebody else is slow", 4242, 77.5, 77.5, False, []),
+    ("it is not known when it began", 4242, None, None, True, []),
+    ("another process is slow", 4242, 77.5, 77.5, False, []),
 ]
 
 

@@ -162,7 +162,7 @@ LOCKED_OUT = [
     ("the other family is not managed", dict(doors=[], ip_versions=["ipv4"]), ME6, "", False),
     ("removal", dict(doors=[], state="absent"), ME4, "", False),
     ("a link-local address", dict(doors=[DOOR]), "fe80::7%eth0 50000 fe80::1%eth0 22", "", False),
-    ("another port of ours", dict(doors=[DOOR]), "192.0.2.7 50000 192.0.2.1 2222", "", True),
+    ("another port of the host", dict(doors=[DOOR]), "192.0.2.7 50000 192.0.2.1 2222", "", True),
 ]
 
 

@@ -21,7 +21,7 @@ events = st.lists(st.tuples(st.sampled_from(KINDS), deaths, troubles), max_size=
 
 
 class Play:
-    """Runs a story from events, and holds what anybody was told against what came of it."""
+    """Runs a story from events, and compares each answer with what came of it."""
 
     def __init__(self, name, module):
         self.story = Story(name, module, v4=MINE)
@@ -102,7 +102,7 @@ def test_all_old_or_all_new(name, module, dies, trouble, rest):
     play.heal()
     state = play.story.seen()
     assert state in (play.story.old, play.story.new), "neither"
-    assert not {"confirmed", "rolled_back"} <= play.told, "one was told this, another that"
+    assert not {"confirmed", "rolled_back"} <= play.told, "two answers that exclude each other"
     if "confirmed" in play.told:
         assert state == play.story.new
     if "rolled_back" in play.told:

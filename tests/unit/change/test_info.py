@@ -144,7 +144,7 @@ def test_which_engine_there_is(served):
     run(host)
     assert (looked_at(host)["engine"], looked_at(host)["daemon"]) == ("iptables", {})
     run(host, doors=[])
-    assert looked_at(host)["engine"] == "iptables", "no door, so nobody"
+    assert looked_at(host)["engine"] == "iptables", "no door, so no engine"
     told = looked_at(served)
     assert (told["engine"], told["daemon"]) == ("knockd", {"running": True, "interface": "eth0"})
     assert (told["drift"], told["findings"]) == ([], [])

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connecting: a new knock before each further try, within a time, and what is told when it does not open."""
+"""Connecting: a new knock before each further try, within a time, and what the error says when it does not open."""
 
 import errno
 import socket

@@ -31,7 +31,7 @@ LONG = 5.0
 
 
 class Recorder(Network):
-    """Writes down what would be sent and when; a wait takes the whole pause, or nothing where told."""
+    """Writes down what would be sent and when; a wait takes the whole pause, or no time if so set."""
 
     def __init__(self, unreachable=(), answers=False):
         self.log = []
@@ -67,7 +67,7 @@ def bound(kind):
 
 
 def closed_port():
-    """A port that nobody listens on."""
+    """A port on which nothing listens."""
     with bound(socket.SOCK_STREAM) as opened:
         return opened.getsockname()[1]
 

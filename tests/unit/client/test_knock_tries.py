@@ -49,7 +49,7 @@ def test_behind_whatever_got_lost_knockd_opens_to_the_next_tries(doors, tries):
 def test_the_model_of_knockd_is_as_forgetful_as_knockd():
     daemon = Knockd("abc")
     assert opens(daemon, "abc", "abc") and opens(daemon, "abc", "abc"), "one knock after the other"
-    assert not opens(daemon, "abc", "aabc"), "a step that arrives twice breaks it, and the rest is nobody's"
+    assert not opens(daemon, "abc", "aabc"), "a step that arrives twice breaks it, and the rest belongs to no knock"
     assert opens(daemon, "abc", "a?b?c"), "ports of no door are not seen"
     assert not opens(daemon, "abc", "ab")
     assert not opens(daemon, "abc", "abc"), "the restart after a break fails"

@@ -187,7 +187,7 @@ def test_a_lost_answer_may_have_asked_for_a_proof(engine, knocked, stage):
     stage.results = [AnsibleConnectionFailure(LOST)]
     stage.answers["confirm"] = [CONFIRMED]
     result = stage.run()
-    assert result["guard"]["knocked"] == "", "the connection's port is nobody's"
+    assert result["guard"]["knocked"] == "", "no door opens the connection's port"
     assert stage.calls[0] == ("knock", knocked)
 
 
@@ -207,7 +207,7 @@ def test_a_confirm_without_words_of_a_connection(stage):
 @pytest.mark.parametrize(
     ("name", "network", "state", "proof"),
     [("ansible.builtin.local", False, "unproved", "it proves nothing"), ("community.docker.docker", False, "unproved", "it proves nothing"),
-     ("ansible.builtin.winrm", True, "confirmed", "as far as that can be told")],
+     ("ansible.builtin.winrm", True, "confirmed", "as far as can be seen")],
 )  # fmt: skip
 def test_other_connections(name, network, state, proof, stage):
     stage.host.is_ssh, stage.host.has_network, stage.host.name = False, network, name

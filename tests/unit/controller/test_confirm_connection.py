@@ -59,7 +59,7 @@ class FakeLocal:
 
 
 class FakeAction:
-    """Runs what it is told in a list; remembers the options of the connection meanwhile."""
+    """Runs what a list says; remembers the options of the connection meanwhile."""
 
     def __init__(self, connection, *answers):
         self._connection, self.answers, self.seen = connection, list(answers), []
@@ -87,7 +87,7 @@ def test_a_fresh_connection_is_shared_with_nothing():
     words = options["ssh_args"]
     for wanted in ("ControlMaster=no", "ControlPath=none", "ControlPersist=no", "ConnectTimeout=7 "):
         assert "-o " + wanted in words
-    assert words.endswith("-C"), "what the user set stays, and ours comes first and counts"
+    assert words.endswith("-C"), "what the user set stays, and the collection's option comes first and counts"
     assert options["reconnection_retries"] == 0
     assert action._connection.options == before, "the tasks that follow have their own options"
     assert action._connection.resets == 0

@@ -85,7 +85,7 @@ def test_the_good_way_costs_one_connection():
     outcome, host, clock = settle(fresh=[CONFIRMED])
     assert outcome == Outcome(CONFIRMED, 1, pytest.approx(0.2), (), True)
     assert [call if isinstance(call, str) else call[0] for call in host.calls] == ["knock", "fresh"]
-    assert clock.slept == [], "nobody waits for nothing"
+    assert clock.slept == [], "there is no wait for nothing"
 
 
 def test_a_try_that_fails_is_tried_again():

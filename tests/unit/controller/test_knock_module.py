@@ -82,7 +82,7 @@ def test_check_mode_sends_nothing():
 
 def test_steps_are_masked_in_the_invocation_and_nowhere_else():
     _code, result = run(knock=["7", *STEPS])
-    # Newer releases of ansible-core leave it out, unless they are told otherwise.
+    # Newer releases of ansible-core leave it out, unless they are configured otherwise.
     if "invocation" in result:
         assert result["invocation"]["module_args"]["knock"] == HIDDEN
     assert not [step for step in STEPS if step.split("/", 1)[0] in json.dumps(result)]
@@ -122,7 +122,7 @@ def test_a_port_that_opens_to_the_third_knock():
 
 @pytest.mark.parametrize(("engine", "settle"), [("iptables", 0), ("knockd", SETTLE)])
 def test_the_engine_has_its_time_and_its_steps(engine, settle):
-    """Written down by a port that opens to nobody: what each try sends, and when the connection comes after it."""
+    """Written down by a port that never opens: what each try sends, and when the connection comes after it."""
     first, one = udp_step()
     second, two = udp_step()
     port = closed_port()

@@ -46,7 +46,7 @@ def test_what_a_connect_means(answer, reject_with, expected):
     ("answer", "reject_with", "expected"),
     [
         (OPEN, "drop", "yes"),
-        # The kernel's own answer where nobody listens is the same as the firewall's.
+        # The kernel's own answer where nothing listens is the same as the firewall's.
         ("icmp 3/3", "icmp-port-unreachable", "maybe"),
         ("icmp 1/4", "tcp-reset", "maybe"),
         ("icmp 3/3", "icmp-admin-prohibited", "yes"),

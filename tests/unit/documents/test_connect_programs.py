@@ -65,7 +65,7 @@ class Door:
                     self._listens.set()
 
     def greet(self):
-        """Let somebody in and say who we are; return the connection and when it came."""
+        """Accept a connection and send a banner; return the connection and when it came."""
         assert self._listens.wait(200), self.heard
         opened, _peer = self._listener.accept()
         came = time.monotonic()

@@ -55,7 +55,7 @@ def foreign_lines(text):
 
 
 def walk(text, *packets):
-    """Return the last verdict; matches nobody knows do not match, as in the namespaces of the recording."""
+    """Return the last verdict; unknown matches do not match, as in the namespaces of the recording."""
     walker = Walker(parse(text), oracle=lambda *_asked: False)
     for packet in packets:
         verdict = walker.send(packet)
@@ -106,7 +106,7 @@ def test_planned_loaded_and_taken_out(entry, policy):
 
 
 EMPTY = foreign_lines("*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n")
-# The spelling samples are modelled on our own rules and use our lists, which nobody else does.
+# The spelling samples are modelled on our own rules and use our lists, which no other program does.
 OTHERS = [entry for entry in ENTRIES if not entry["file"].startswith("spelling-")]
 
 

@@ -37,7 +37,7 @@ def filter_table(*rules):
 
 CASES = [
     ("nothing there", "", []),
-    ("nothing of ours", filter_table("-p tcp -m tcp --dport 80 -j ACCEPT"), []),
+    ("no rule of the collection", filter_table("-p tcp -m tcp --dport 80 -j ACCEPT"), []),
     ("an ACCEPT for everyone", filter_table("-p tcp -m tcp --dport 22 -j ACCEPT"),
      [("lost_effect", "ipv4", "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT", EVERYONE.format("door ssh"))]),
     ("an ACCEPT for both doors", filter_table("-p tcp -m multiport --dports 22,8443 -j ACCEPT"),

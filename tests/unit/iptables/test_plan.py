@@ -147,7 +147,7 @@ PLACES = [
     ("a catch-all reject", ["-p tcp -m tcp --dport 80 -j ACCEPT", "-j REJECT"], {}, [HEAD, 0, DOORS, TAIL, 1]),
     ("deep in a chain", ["-p tcp -j A"], {"A": ["-i eth0 -g B"], "B": ["-m state --state NEW -j ACCEPT"]}, [HEAD, DOORS, 0, TAIL]),
     ("a chain that returns", ["-p tcp -j A"], {"A": ["-j RETURN", "-j ACCEPT"]}, [HEAD, 0, DOORS, TAIL]),
-    ("a match nobody knows", ["-m magic --spell x -j ACCEPT"], {}, [HEAD, DOORS, 0, TAIL]),
+    ("an unknown match", ["-m magic --spell x -j ACCEPT"], {}, [HEAD, DOORS, 0, TAIL]),
     ("a queue", ["-j NFQUEUE --queue-num 0"], {}, [HEAD, DOORS, TAIL, 0]),
     ("established only", ["-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"], {}, [HEAD, 0, DOORS, TAIL]),
     ("not SYN", ["-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j ACCEPT"], {}, [HEAD, 0, DOORS, TAIL]),
@@ -209,7 +209,7 @@ def test_inserted_later(rule, place, drift):
 
 
 def edited(save, what):
-    """Return a save in which somebody changed our rules by hand."""
+    """Return a save in which the collection's rules were changed by hand."""
     lines = save.splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("-A PORTKNOCK_K1"))
     hook = next(
@@ -226,7 +226,7 @@ def edited(save, what):
         "hook moved": (hook - 1, 2, [lines[hook], lines[hook - 1]]),
         "hook without comment": (hook, 1, ["-A INPUT -j " + DOORS]),
         "hook edited": (hook, 1, [lines[hook].replace("-A INPUT ", "-A INPUT -s 10.0.0.0/8 ")]),
-        "a chain of ours more": (3, 0, [":PORTKNOCK_D9 - [0:0]"]),
+        "one more chain of the collection": (3, 0, [":PORTKNOCK_D9 - [0:0]"]),
     }
     if what == "target edited":
         lines = [line.replace("-j REJECT", "-j ACCEPT") if "PORTKNOCK_REFUSE" in line else line for line in lines]
@@ -238,7 +238,7 @@ def edited(save, what):
 
 
 EDITS = ("removed", "added", "moved", "same comment", "comment", "hook removed", "hook doubled", "hook moved",
-         "hook without comment", "hook edited", "a chain of ours more", "target edited")  # fmt: skip
+         "hook without comment", "hook edited", "one more chain of the collection", "target edited")  # fmt: skip
 
 
 @pytest.mark.parametrize("what", EDITS)

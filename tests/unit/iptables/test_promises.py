@@ -52,7 +52,7 @@ FAMILIES = ("ipv4", "ipv6")
 
 @st.composite
 def hosts(draw, family):
-    """Return a host's ruleset with ours in it: as first planned, and again after others inserted rules."""
+    """Return a host's ruleset with the collection's rules in it: as first planned, and again after others inserted rules."""
     policy, rules, chains = draw(foreign.rulesets(family))
     spec = draw(st.sampled_from(SPECS))
     host = FakeIptables(foreign.save_text(policy, rules, chains))
@@ -297,7 +297,7 @@ SHUT = [
 
 @pytest.mark.parametrize("rule", SHUT)
 def test_found_shut(rule):
-    """These count all sources together, or refuse each one's first packets: nobody gets in behind them."""
+    """These count all sources together, or refuse each one's first packets: no knock gets in behind them."""
     walker = Walker(parse(built("ipv4", [rule])[0]), oracle=lambda *_asked: True)
     for port, protocol in DOORS["ssh"][0]:
         walker.send(Packet("192.0.2.1", port, protocol))

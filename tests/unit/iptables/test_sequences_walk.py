@@ -234,7 +234,7 @@ def test_dhcpv6_is_let_in():
     ],
 )
 def test_every_closed_port_answers_alike(reject_with, family, tcp, udp):
-    """A door's port, a knock port and any other: nobody can tell them apart."""
+    """A door's port, a knock port and any other: they answer alike."""
     host = Host(dict(MIXED, reject_with=reject_with), family)
     for port in ("22", "7005", "8300", "7006", "9100"):
         verdict = host.send(port)
@@ -293,7 +293,7 @@ def test_knocks_are_kept_when_the_ruleset_is_loaded_again():
     assert again.flow("open:22 you:8300 open|you:22 open:80") == []
 
 
-# Scans. Ports far from ours all do the same, so one of them between stands for all of them.
+# Scans. Ports that are in no rule all behave alike, so one of them between is tested in place of all.
 
 SMALL = st.integers(0, 7).flatmap(lambda group: st.integers(0, 3).map(lambda offset: 100 + 50 * group + offset))
 
@@ -381,7 +381,7 @@ def test_nothing_but_the_knock_in_order_opens(steps, pauses):
 
 
 def _knocked(seen, now):
-    """Tell whether a right knock is in the packets seen: steps in time of each other, none wrong between."""
+    """Return whether a right knock is in the packets seen: steps in time of each other, none wrong between."""
     wrong = [number for step, _clock, number in seen if step in ("80", "9100")]
     firsts, seconds, lasts = ([item for item in seen if item[0] == step] for step in ("7005", "9100/udp", "8300"))
 

@@ -50,7 +50,7 @@ def table_of(text):
 
 
 def others(host):
-    """What is not ours: chain to rules, in their order."""
+    """The foreign rules: chain to rules, in their order."""
     table = host.tables["filter"]
     found = {
         name: [text for text in rules if not is_own_rule(name, text)]
@@ -128,7 +128,7 @@ edits = st.lists(
 
 
 def edit(host, kind, chain, one, two, number, moves=True):
-    """Do to the foreign rules of a chain what somebody else might do; ours stay where they are."""
+    """Do to the foreign rules of a chain what another program might do; the collection's stay where they are."""
     table = host.tables["filter"]
     rules = table.chains[chain]
     places = [index for index, text in enumerate(rules) if not is_own_rule(chain, text)]

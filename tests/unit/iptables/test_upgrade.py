@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host that release 1.0.0 closed: it is read back, updated by one change, and nobody whose door is open is locked out.
+"""A host that release 1.0.0 closed: it is read back, updated by one change, and no source whose door is open is locked out.
 
 corpus/released holds the rules that 1.0.0 loaded, as iptables-save 1.8.9 (nft) printed them, and the options they are from.
 """

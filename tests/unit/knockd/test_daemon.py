@@ -70,7 +70,7 @@ WRONG = [
     ("it runs and does not listen", lambda host: setattr(host, "slow_start", 1.0) or host._start()),
     ("it is not enabled", lambda host: host.wants.clear()),
     ("a part of an unconfirmed one was left", lambda host: write(host, RUN_DROP_IN, "[Service]\n")),
-    ("somebody's drop-in has it read another file", lambda host: host.daemon.update(path="/etc/knockd.conf")),
+    ("another drop-in has it read another file", lambda host: host.daemon.update(path="/etc/knockd.conf")),
     ("a helper that is not needed was left", lambda host: write(host, PREFIX, "#!/bin/sh\n")),
 ]
 
@@ -189,7 +189,7 @@ def test_somebody_elses_knockd(how, host):
     was = host.knockd()
     for more in ({}, {"state": "absent"}):
         settled(host, **more)
-        assert host.knockd() == was, "it is none of ours"
+        assert host.knockd() == was, "the collection did not set it up"
 
 
 INTERFACES = [
@@ -233,7 +233,7 @@ def test_the_kernel_takes_over(served):
     assert change.confirm()["outcome"] == "confirmed"
     assert served.knockd() == (False, None)
     assert not [path for path in served.files if path in KEPT or path.startswith("/run/systemd")]
-    assert served.drop_ins == {}, "systemd was not told"
+    assert served.drop_ins == {}, "systemd did not reload"
     assert not plan_change(guarded(doors=[DOOR]), served).changed
 
 

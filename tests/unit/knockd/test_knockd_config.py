@@ -33,7 +33,7 @@ from knockd_specs import BOTH, DOOR, HERE, SEVERAL, config_of, ports_used, spec_
 
 
 def sections_of(text):
-    """Return section to its keys, as a parser that is not ours reads them."""
+    """Return section to its keys, as an independent parser reads them."""
     parser = configparser.RawConfigParser(allow_no_value=True, delimiters=("=",), comment_prefixes=("#",))
     parser.optionxform = str
     parser.read_string(text)

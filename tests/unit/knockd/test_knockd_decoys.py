@@ -46,7 +46,7 @@ def test_allowed_ports_are_no_traps():
 
 
 def test_traps_stay_where_they_are():
-    """Whatever else is changed: a knock that was told to people keeps its surroundings."""
+    """Whatever else is changed: a knock that people know keeps its surroundings."""
     one, other = spec_of(), spec_of(log=True, ipv6_prefix=64, trusted_sources=["192.0.2.0/24"])
     assert decoy_ports(one, "tcp") == decoy_ports(other, "tcp")
     assert decoy_ports(one, "tcp") != decoy_ports(spec_of(dict(DOOR, knock=["17006", "19100/udp", "18300"])), "tcp")

@@ -131,7 +131,7 @@ SECOND = "sleep 1 "
 
 
 class Watched:
-    """The script that looks after addresses, on a host whose ip, systemctl and interfaces are ours."""
+    """The script that looks after addresses, on a host whose ip, systemctl and interfaces are fakes."""
 
     def __init__(self, directory):
         self.directory = directory

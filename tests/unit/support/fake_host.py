@@ -280,7 +280,7 @@ class FakeHost:
     def hide_lists(self) -> None:
         self._change("hide_lists")
 
-    # knockd and its unit. What systemd was told of drop-ins counts, not what lies in the directories since.
+    # knockd and its unit. The drop-ins that systemd has read count, not what lies in the directories since.
 
     def knockd(self) -> Tuple[bool, Optional[str]]:
         """How knockd is: whether it is enabled, and the configuration that it was started with, None where it does not run."""

@@ -177,7 +177,7 @@ _PARTICULAR = re.compile(
 
 
 def is_particular(text: str) -> bool:
-    """Tell whether a rule is for particular sources only: a positive match on a few of them."""
+    """Return whether a rule is for particular sources only: a positive match on a few of them."""
     text = _QUOTED.sub('""', text)
     found = re.search(r"(?<!! )-s (\S+)", text)
     if found:
@@ -204,6 +204,6 @@ def path(trail: Sequence[Tuple[str, str]]) -> List[Tuple[str, str]]:
 
 
 def refused_as_particular(verdict: Verdict) -> bool:
-    """Tell whether a rule for particular sources refused the packet, before our doors saw it."""
+    """Return whether a rule for particular sources refused the packet, before our doors saw it."""
     steps = path(verdict.trail)
     return verdict.action != "ACCEPT" and any(is_particular(text) for _chain, text in steps)

@@ -23,7 +23,7 @@ TIMED_OUT = "ssh: connect to host h port 22: Connection timed out"
 
 
 class Clock:
-    """Time that passes only where somebody spends it."""
+    """Time that passes only in sleep()."""
 
     def __init__(self) -> None:
         self.now = 5000.0

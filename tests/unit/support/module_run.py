@@ -62,5 +62,5 @@ ACCEPT_22 = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j 
 
 
 def foreign_part(state: Tuple[Any, ...]) -> Tuple[List[str], Any, Any]:
-    """A save without the table that iptables-restore makes and nobody can take away."""
+    """A save without the table that iptables-restore makes and that cannot be removed."""
     return [text for text in state[:2] if "-A " in text], state[2], state[3]

@@ -122,7 +122,7 @@ class Story:
         return json.loads(self.host.files.get(PENDING, ("{}", 0))[0]).get("state")
 
     def pending_is(self, record: Record) -> bool:
-        """Tell whether a Record is the one on the host; JSON has no tuples."""
+        """Return whether a Record is the one on the host; JSON has no tuples."""
         return self.host.files.get(PENDING, ("", 0))[0] == json.dumps(record._asdict())
 
     def assert_old(self) -> None:

@@ -64,7 +64,7 @@ Verdict = NamedTuple("Verdict", [("action", str), ("trail", tuple), ("answer", s
 
 
 class Clock:
-    """Seconds that pass only when they are told to; give one to two walkers to let them share it."""
+    """Seconds that pass only when later() is called; give one to two walkers to let them share it."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -37,7 +37,7 @@ class Person:
         self.controller, self.host = controller, host
         self.home = controller.folder / "person"
         self.home.mkdir()
-        # A name that a shell and ssh must be told of with care.
+        # A name that a shell and ssh must be given with quotes.
         self.directory = self.home / "it's mine"
         self.config = self.home / "config"
         self.write_config()
@@ -107,7 +107,7 @@ def counter(rig):
 
 
 def copied(rig, path, data):
-    """Tell whether a file of the target has this content."""
+    """Return whether a file of the target has this content."""
     return faults.inside(rig, path).read_bytes() == data
 
 

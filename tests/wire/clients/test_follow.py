@@ -31,7 +31,7 @@ def test_a_play_of_plain_ssh_goes_on_through_the_closed_door(rig, controller):
 
 
 def test_a_changed_knock_in_one_run(rig, controller):
-    """In by the old steps, confirmed by the new ones, and on with the old ones' owner told what to change."""
+    """In by the old steps, confirmed by the new ones, and on with a message about what to change."""
     case = Case(rig, controller)
     case.check(NEW, controller.play(knock_task(SHORT), hosts={"target": BEHIND}))
     end_masters(controller)

@@ -49,7 +49,7 @@ WAIT = {"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 20}}
 
 @pytest.fixture
 def counter(rig, controller):
-    """A door on port 22 that nobody has knocked at, and counters before it."""
+    """A door on port 22 that has not been knocked at, and counters before it."""
     assert not sockets(controller)
     rig.target.apply(dict(DOOR, window=600))
     return Counter(rig, LAST)
@@ -241,7 +241,7 @@ def test_no_knock_wanted(rig, controller, counter):
 
 
 def test_a_knock_elsewhere(controller, counter):
-    """ansible_knock_host: somebody who forwards only the ssh port, say. Here the host's own second address."""
+    """ansible_knock_host: for a router that forwards only the ssh port, say. Here the host's own second address."""
     play(controller, PING, variables={"ansible_host": TARGET[IPV4], "ansible_knock_host": TARGET[IPV4]})
     assert counter.take() == (1, 1)
     run = controller.play(

@@ -74,7 +74,7 @@ class Bench:
         self.options = {}
 
     def apply(self, *doors, **options):
-        """Write the ruleset, for real; what verify is told is the same."""
+        """Write the ruleset, for real; verify gets the same options."""
         self.options = dict({"doors": list(doors or (SSH, WEB)), "allow": ALLOW}, **options)
         self.rig.target.module(**self.options)
         return self
@@ -117,7 +117,7 @@ DOORS = [(what, family) for what in ("door ssh", "door web") for family in FAMIL
 
 @pytest.mark.parametrize("way", WAYS)
 def test_all_is_well(bench, way):
-    """What closed looks like is told for each way to refuse; the controller's own knock is waited for."""
+    """The table says what closed looks like for each way to refuse; the controller's own knock is waited for."""
     seen = bench.apply(reject_with=way).verify(words=("-vvv",))
     seen.check_right()
     seen.check_secret()
@@ -283,7 +283,7 @@ def test_a_jump_host_is_said_to_be_one(bench, how):
 
 @pytest.mark.parametrize("broken", [False, True], ids=["right", "broken"])
 def test_the_role_verifies_after_an_apply(bench, broken):
-    """The guard has knocked just before. A door that somebody else keeps open fails the host, with what to do."""
+    """The guard has knocked just before. A door that another program keeps open fails the host, with what to do."""
     bench.apply()
     if broken:
         bench.insert(

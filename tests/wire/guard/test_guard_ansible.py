@@ -124,7 +124,7 @@ def test_through_a_jump_host(rig, controller, jump, where):
 
 
 def test_through_a_jump_host_that_is_cut_off(rig, controller, jump):
-    """Only the jump host's way is cut: the door lets in nobody else but the controller itself."""
+    """Only the jump host's way is cut: the door lets in the controller alone."""
     case = Case(rig, controller)
     controller.configure(f"IdentityFile {controller.key}", f"Host {TARGET[IPV4]}\n    ProxyJump {jump}")
     with faults.sshd_with(

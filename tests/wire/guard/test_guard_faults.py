@@ -109,7 +109,7 @@ def unban(case):
 
 
 def hold_on_to_ours(case):
-    """A rule of somebody else, in a chain of theirs, names a chain of ours: the rule stays, so the chain, then empty, must too."""
+    """A foreign rule, in a foreign chain, names a chain of the collection: the rule stays, so the chain, then empty, must too."""
     for command in COMMANDS.values():
         case.rig.target.namespace.run(
             command, "-w", "-I", "f2b-sshd", "-p", "udp", "--dport", "514", "-j", "PORTKNOCK_REFUSE"
@@ -208,7 +208,7 @@ CELLS = {
     "everything is reset": cut("tcp-reset"),
     "everything is prohibited": cut("icmp-admin-prohibited"),
     "only IPv6 is cut": cut("drop", (IPV6,))._replace(variables=OVER_IPV6),
-    "only IPv6 is cut, which is not ours": cut("drop", (IPV6,))._replace(end=NEW),
+    "only IPv6 is cut, which the controller does not use": cut("drop", (IPV6,))._replace(end=NEW),
     "the first step is lost": Cell(OLD, in_the_way(7000)),
     "the datagram is lost": Cell(OLD, in_the_way(9100, "udp")),
     "the last step is lost, over IPv6": Cell(OLD, in_the_way(3100), variables=OVER_IPV6),
@@ -243,14 +243,14 @@ CELLS = {
     "the exact undo cannot be loaded": Cell(
         OLD, in_turn(in_the_way(7000), fails_later(*FAMILIES, only=" --noflush ")), undo="snapshot"
     ),
-    "a chain of ours is held on to": Cell(OLD, in_the_way(7000), window=once(hold_on_to_ours)),
+    "a chain of the collection is held on to": Cell(OLD, in_the_way(7000), window=once(hold_on_to_ours)),
     "no room to stage": Cell(OLD, full("/etc/iptables")),
-    "no room to stage what is ours": Cell(OLD, full("/etc/portknock")),
+    "no room to stage the collection's files": Cell(OLD, full("/etc/portknock")),
     "no room in /run": Cell(REFUSED, full(faults.RUN)),
     "no room for the rules files when it is confirmed": Cell(
         NEW, small("/etc/iptables"), window=fills_up("/etc/iptables"), waits=True
     ),
-    "no room for what is ours when it is confirmed": Cell(
+    "no room for the collection's files when it is confirmed": Cell(
         NEW, small("/etc/portknock"), window=fills_up("/etc/portknock"), waits=True
     ),
     "/run fills up, confirmed or not": Cell(EITHER, window=full_run, waits=True),
@@ -272,7 +272,7 @@ CELLS = {
     "the sessions freeze, confirmed": Cell(NEW, window=once(freeze_sessions), waits=True, answered=True),
     "the sessions freeze, rolled back": Cell(OLD, in_the_way(7000), window=once(freeze_sessions), answered=True),
     "the agent is killed, confirmed": Cell(NEW, window=once(kill_agent), waits=True),
-    "the agent is killed, nobody confirms": Cell(OLD, in_the_way(7000), window=once(kill_agent)),
+    "the agent is killed, nothing confirms": Cell(OLD, in_the_way(7000), window=once(kill_agent)),
 }
 
 

@@ -84,7 +84,7 @@ def test_the_ssh_of_the_module_is_killed(rig, controller, tty):
 
 
 def test_the_module_is_killed(rig, controller):
-    """Half of the ruleset is loaded, nobody is left to answer; the task says what became of it."""
+    """Half of the ruleset is loaded, no process is left to answer; the task says what became of it."""
     case = Case(rig, controller)
     with faults.restore_that(rig, "sleep 2", ["ipv6"]):
         run = case.apply(start=True)
@@ -127,7 +127,7 @@ def test_the_next_run_finishes_what_a_killed_agent_left(rig, controller):
         run.kill(signal.SIGKILL)
         run.wait()
     time.sleep(max(0, deadline - time.monotonic()) + 0.5)
-    assert case.applied(), "somebody acted although the agent was dead"
+    assert case.applied(), "something acted although the agent was dead"
     rig.client.knock(*(7000, "9100/udp", 3100))
     case.check_next()
 
@@ -161,7 +161,7 @@ def reuse(controller):
 
 
 def test_ten_controllers_at_once(rig, controller, core):
-    """Whoever comes first is confirmed; nobody hangs, nobody undoes it."""
+    """Whichever comes first is confirmed; no run hangs, none undoes it."""
     case = Case(rig, controller)
     all_of_them = [controller] + [
         Controller(rig.client.namespace, controller.key, rig.target.folder / f"more-{number}", core)
@@ -182,7 +182,7 @@ def test_ten_controllers_at_once(rig, controller, core):
 
 @pytest.mark.parametrize("verb", ["confirm", "rollback"])
 def test_an_administrator_at_the_console(rig, controller, verb):
-    """Who stands at the console ends it with one plain command; the waiting controller is told."""
+    """Who stands at the console ends it with one plain command; the waiting controller hears of it."""
     case = Case(rig, controller)
     with case.waiting():
         run = case.apply(start=True, guard_timeout=LONG)

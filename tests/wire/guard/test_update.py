@@ -61,7 +61,7 @@ def changed(run):
 
 @contextlib.contextmanager
 def session(user, host):
-    """A connection of somebody who works on the host; the value is a function that tells whether it still answers."""
+    """A connection of an administrator at work on the host; the value is a function that tells whether it still answers."""
     path = user.folder / "cp" / "worker"
     words = ["ssh", "-F", "/dev/null", "-o", f"ControlPath={path}"]
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ControlMaster=yes"]

@@ -23,7 +23,7 @@ def ssh(rig, family, key, *words):
 
 
 def gets_in(rig, family, key):
-    """Tell whether a new ssh login works."""
+    """Return whether a new ssh login works."""
     done = subprocess.run(
         ssh(rig, family, key, "echo", "i-am-in"), capture_output=True, text=True, timeout=300, check=False
     )
@@ -44,7 +44,7 @@ class Session:
         )
 
     def lives(self, text):
-        """Tell whether what is typed comes back."""
+        """Return whether what is typed comes back."""
         self._ssh.stdin.write(text + "\n")
         self._ssh.stdin.flush()
         return self._ssh.stdout.readline() == text + "\n"
@@ -110,7 +110,7 @@ def test_the_host_reaches_itself(rig, family):
 
 
 def test_answers_to_the_hosts_own_questions_get_in(rig, family):
-    """As DNS does: the answer over UDP is let in, a datagram nobody asked for is not."""
+    """As DNS does: the answer over UDP is let in, a datagram that was not asked for is not."""
     rig.target.apply(door(1000))
     kind = socket.AF_INET if family == IPV4 else socket.AF_INET6
     with rig.other.namespace.entered():

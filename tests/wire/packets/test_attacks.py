@@ -19,7 +19,7 @@ POLICIES = ("reject", "accept")
 
 @pytest.fixture(params=POLICIES)
 def closed(rig, family, request):
-    """A door that nobody has knocked at; at the end it must still open to its knock and to nothing else."""
+    """A door that has not been knocked at; at the end it must still open to its knock and to nothing else."""
     # Something is tracked and answers before: an attacker may have what is allowed.
     rig.target.apply(door(*KNOCK, opens=(PORT, f"{UDP_PORT}/udp")), allow=[{"port": "443"}], policy=request.param)
     yield Attack(rig, family)

@@ -207,7 +207,7 @@ def test_many_sources_at_once(rig, family, engine):
     """
     base = {IPV4: "10.77.0.{}", IPV6: "fd77::{}"}[family]
     sources = [base.format(number) for number in range(100, 140)]
-    # No refusals: those to an address that answers to nobody wait in the kernel, until it sends none to anyone.
+    # No refusals: those to an address that never answers wait in the kernel, until it sends none to anyone.
     rig.target.apply(door(A, B, C, opens=(PORT,)), reject_with="drop")
     for step in (A, B, C):
         for number, source in enumerate(sources):

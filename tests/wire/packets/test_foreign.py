@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rules of others, before and behind ours: the door holds, and of theirs nothing changes."""
+"""Rules of others, before and behind the collection's: the door holds, and the foreign ones stay as they are."""
 
 import pytest
 from rig.packets import IPV4, IPV6
@@ -102,7 +102,7 @@ def load(rig, text, family):
 
 
 def foreign_lines(save):
-    """Return the lines of a save that are not ours nor built-in chains or comments, which count on their own."""
+    """Return the lines of a save that are neither the collection's nor built-in chains or comments, which count on their own."""
     return [
         line for line in save.splitlines() if "PORTKNOCK" not in line.replace('"PORTKNOCK"', "") and line[0] not in ":#"
     ]
@@ -115,7 +115,7 @@ def chains_of(save):
 
 
 def apply_beside(rig, text, family, **options):
-    """Load foreign rules, then ours; check that theirs are as they were."""
+    """Load foreign rules, then the collection's; check that the foreign ones are as they were."""
     load(rig, text, family)
     before = rig.target.save(family, counters=True)
     plan = rig.target.plan(family, doors=[DOOR], **options)
@@ -159,7 +159,7 @@ def check_the_door_holds(rig, family, name, policy):
 
 @pytest.mark.parametrize("policy", ["reject", "accept"])
 def test_taken_out_again(rig, family, policy):
-    """Every foreign ruleset is as it was once ours is gone, counters of rules included."""
+    """Every foreign ruleset is as it was once the collection's is gone, counters of rules included."""
     for name in FOREIGN:
         apply_beside(rig, text_of(name, family), family, policy=policy)
         plan = rig.target.plan(family, state="absent")

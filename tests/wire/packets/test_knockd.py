@@ -30,7 +30,7 @@ def prepare(rig, *knock, **more):
 
 
 def gets_in(rig, family, peer=None, **more):
-    """Tell whether the door's port answers as an open one does."""
+    """Return whether the door's port answers as an open one does."""
     answer = (peer or rig.client).probe(PORT, family, **more)
     assert answer in (OPEN, REFUSED[family])
     return answer == OPEN
@@ -172,7 +172,7 @@ def test_no_trap_is_needed_for_anything(rig, knockd):
 
 
 def test_dead_and_back(rig, knockd, family):
-    """Without the daemon nobody gets in anew and nothing stays open; once it runs again, knocks count."""
+    """Without the daemon no new connection gets in and nothing stays open; once it runs again, knocks count."""
     prepare(rig)
     for sign in (signal.SIGTERM, signal.SIGKILL):
         rig.client.knock(A, B, family=family)

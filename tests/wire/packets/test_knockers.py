@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Knockers that nobody here wrote open the doors."""
+"""Knockers from other projects open the doors."""
 
 import itertools
 import subprocess

@@ -68,7 +68,7 @@ def test_accept_closes_only_the_doors(rig, family, way):
 
 
 def still_speaks(handle):
-    """Tell whether what the client says comes back."""
+    """Return whether what the client says comes back."""
     try:
         handle.sendall(b"still here")
         return handle.recv(100) == b"still here"
@@ -78,7 +78,7 @@ def still_speaks(handle):
 
 @pytest.mark.parametrize("policy", ["reject", "accept"])
 def test_sessions_that_ran_before_live_on(rig, family, policy):
-    """The kernel had tracked them: some rule before ours asked for that."""
+    """The kernel had tracked them: some rule before the collection's asked for that."""
     rig.target.load("-A INPUT -m conntrack --ctstate INVALID -j DROP")
     handle = rig.client.connect(2222, family)
     assert not isinstance(handle, OSError), handle

@@ -161,7 +161,7 @@ def test_absent_gives_back_what_was_there(rig, foreign):
 
 
 def test_drift_is_mended(rig):
-    """Rules of ours that were removed, edited or moved by hand come back; nothing else is touched."""
+    """The collection's rules that were removed, edited or moved by hand come back; nothing else is touched."""
     rig.target.load(FOREIGN)
     rig.target.module(**ONE)
     wanted = state(rig)

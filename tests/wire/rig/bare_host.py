@@ -98,7 +98,7 @@ class BareHost:
         self.run("sh", "-ec", f"cat >{path}; chmod {mode} {path}", stdin=text)
 
     def has_command(self, name: str) -> bool:
-        """Tell whether the host has a command."""
+        """Return whether the host has a command."""
         return self.run("sh", "-c", f"command -v {name}", check=False).returncode == 0
 
     def enabled(self, *services: str) -> list[str]:

@@ -113,7 +113,7 @@ class Run:
             time.sleep(0.005)
 
     def confirms(self) -> bool:
-        """Tell whether it has the module's answer and tries to confirm."""
+        """Return whether it has the module's answer and tries to confirm."""
         return any("/run/portknock/confirm" in _command_line(pid) for pid in _descendants(self._process.pid))
 
     def kill(self, number: int, whole: bool = True) -> None:
@@ -261,7 +261,7 @@ class Controller:
         return self.namespace.run(*words, f"{user}@{host}", *(command or ["echo in"]), check=False, timeout=300)
 
     def gets_in(self, **options: Any) -> bool:
-        """Tell whether a new connection gets in now."""
+        """Return whether a new connection gets in now."""
         return self.ssh(**options).stdout == "in\n"
 
     def close(self) -> None:

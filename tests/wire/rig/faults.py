@@ -98,7 +98,7 @@ def last(rig: Rig) -> dict[str, Any]:
 
 
 def is_applied(rig: Rig) -> bool:
-    """Tell whether a change is in force and waits to be confirmed."""
+    """Return whether a change is in force and waits to be confirmed."""
     return pending(rig).get("state") == "applied"
 
 
@@ -112,12 +112,12 @@ def ruleset(rig: Rig) -> dict[str, list[str]]:
 
 
 def ours(lines: Iterable[str]) -> list[str]:
-    """Tell which lines of a ruleset are ours."""
+    """Return the lines of a ruleset that the collection wrote."""
     return [line for line in lines if "PORTKNOCK" in line or "portknock:" in line]
 
 
 def foreign(rules: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Return the lines of both rulesets that are not ours."""
+    """Return the foreign lines of both rulesets."""
     return {family: [line for line in lines if line not in ours(lines)] for family, lines in rules.items()}
 
 
@@ -156,7 +156,7 @@ def restore_that(rig: Rig, what: str, families: Sequence[str] = FAMILIES) -> Ite
 
 
 def is_loading(rig: Rig) -> bool:
-    """Tell whether a wrapped restore command has begun to load something."""
+    """Return whether a wrapped restore command has begun to load something."""
     return bool(text_of(rig, "/run/own/restores"))
 
 

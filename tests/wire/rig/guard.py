@@ -48,7 +48,7 @@ class Case:
         self.before, self.files = faults.ruleset(self.rig), faults.files(self.rig)
 
     def others_changed(self) -> None:
-        """Others changed their rules while ours wait: theirs stay as they are now, whatever becomes of ours."""
+        """Others changed their rules while a change waits: theirs stay as they are now, whatever becomes of the change."""
         assert not faults.ours(self.before[IPV4])
         self.before = faults.foreign(faults.ruleset(self.rig))
 
@@ -78,7 +78,7 @@ class Case:
         return (self.controller.start if start else self.controller.play)(made, **(run or {}))
 
     def applied(self) -> bool:
-        """Tell whether the change is in force and waits."""
+        """Return whether the change is in force and waits."""
         return faults.is_applied(self.rig)
 
     # What is there afterwards
@@ -132,7 +132,7 @@ class Case:
             assert "/etc/iptables/rules.v4" in files
 
     def gets_in(self, family: str = IPV4, **options: Any) -> bool:
-        """Tell whether plain ssh gets in by a new connection."""
+        """Return whether plain ssh gets in by a new connection."""
         return self.controller.gets_in(host=TARGET[family], **options)
 
     def check_door(self, family: str = IPV4) -> None:

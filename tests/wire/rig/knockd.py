@@ -28,10 +28,10 @@ INTERFACE = "eth0"
 PATIENCE = 200
 STRANGER = "192.0.2.1"
 """The source of the packets that tell how far knockd is: no test knocks from there, and no refusal goes there. Refusals to an
-address that is on the wire and answers to nobody wait in the kernel, until it sends none to anyone."""
+address that is on the wire and never answers wait in the kernel, until it sends none to anyone."""
 _TRAP = re.compile(r"^\[decoy 1\]\nsequence = [^,]+,(\d+):(\w+)", re.M)
 WRONG = 6543
-"""A port that is nobody's and no trap."""
+"""A port that nothing uses and that is no trap."""
 
 
 class Knockd:

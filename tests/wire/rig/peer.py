@@ -147,7 +147,7 @@ class Peer:
         return _named(seen)
 
     def ping(self, family: str = IPV4, patience: float = PATIENCE) -> bool:
-        """Tell whether the target answers a ping."""
+        """Return whether the target answers a ping."""
         number = self.fresh_port()
         source = self.addresses[family]
         self.drain()

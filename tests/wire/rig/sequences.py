@@ -36,7 +36,7 @@ def breaker(rig: Rig) -> int | str:
 
 
 def opened(rig: Rig, family: str, name: str = "ssh", port: int = PORT, peer: Peer | None = None) -> bool:
-    """Tell whether the door is open; list and answer must say the same, for TCP and for UDP."""
+    """Return whether the door is open; list and answer must say the same, for TCP and for UDP."""
     peer = peer or rig.client
     answer = peer.probe(port, family)
     listed = peer.addresses[family] in addresses(rig.target.listed(PREFIX[family] + name))
