@@ -6,6 +6,7 @@
 import errno
 import os
 import sys
+from typing import Callable, List
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
 
-def _make_importable():
+def _make_importable() -> None:
     namespace = os.path.join(ROOT, ".build", "ansible_collections", "sesame")
     try:
         os.makedirs(namespace)
@@ -39,16 +40,16 @@ settings.register_profile("slow", max_examples=5000, **_COMMON)
 settings.load_profile("default")
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="look at thousands of examples of each property")
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--slow"):
         settings.load_profile("slow")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """What reads the ruleset of 5000 rules is slow, whichever test it is."""
     for item in items:
         if "rules-5000" in item.name:
@@ -56,10 +57,10 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def golden():
+def golden() -> Callable[[str, str], None]:
     """Compare a text with a file in golden/; what was got is left beside it where they differ."""
 
-    def compare(name, text):
+    def compare(name: str, text: str) -> None:
         path = os.path.join(HERE, "golden", name)
         expected = ""
         if os.path.exists(path):

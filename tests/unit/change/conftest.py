@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the tests of a change share."""
 
+from pathlib import Path
+
 import pytest
 from agent_place import Place
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent as _agent
@@ -13,12 +15,12 @@ from story import MINE, NAMES, Story
 
 
 @pytest.fixture(params=NAMES)
-def story(request):
+def story(request: pytest.FixtureRequest) -> Story:
     return Story(request.param, v4=MINE)
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """The program, its constants turned to a directory of this test."""
     made = Place(tmp_path / "run")
     source = _archive._source

@@ -4,12 +4,16 @@
 """What the tests of the controller share."""
 
 import signal
+from typing import TYPE_CHECKING, Iterator
 
 import pytest
 
+if TYPE_CHECKING:
+    from action_stage import Stage
+
 
 @pytest.fixture
-def alarm():
+def alarm() -> Iterator[None]:
     """No alarm is left behind, and the handler is whose it was."""
     before = signal.getsignal(signal.SIGALRM)
     yield
@@ -20,7 +24,7 @@ def alarm():
 
 
 @pytest.fixture
-def stage(monkeypatch):
+def stage(monkeypatch: pytest.MonkeyPatch) -> "Stage":
     # Not imported above: this file is read on a Python without ansible-core too.
     from action_stage import Stage
 

@@ -4,18 +4,18 @@
 """What the tests of knockd share."""
 
 import pytest
-from fake_host import knockd_host
+from fake_host import FakeHost, knockd_host
 from knockd_host import by_knockd
 from module_run import settled
 
 
 @pytest.fixture
-def host():
+def host() -> FakeHost:
     return knockd_host()
 
 
 @pytest.fixture
-def served(host):
+def served(host: FakeHost) -> FakeHost:
     """A host on which knockd does its work, and a run finds nothing to do."""
     settled(host, **by_knockd())
     host.done = []
