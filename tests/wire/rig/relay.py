@@ -21,14 +21,15 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path as File
-from typing import NamedTuple
-
-from rig.lan import Namespace
-from rig.network import Rig
+from typing import TYPE_CHECKING, NamedTuple
 
 sys.path.insert(0, str(File(__file__).resolve().parents[1]))
 
 from rig.packets import IPV4, IPV6
+
+if TYPE_CHECKING:
+    from rig.lan import Namespace
+    from rig.network import Rig
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 PR_SET_TIMERSLACK = 29
@@ -58,7 +59,7 @@ def near(number: int, family: str) -> str:
 class Relay:
     """A path between the client and the target, beside the wire between them."""
 
-    def __init__(self, rig: Rig, path: Path, seed: int = 1) -> None:
+    def __init__(self, rig: "Rig", path: Path, seed: int = 1) -> None:
         """Make the devices and start the process."""
         self._ends: list[int] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,7 +109,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _device(namespace: Namespace, addresses: Iterable[str]) -> int:
+def _device(namespace: "Namespace", addresses: Iterable[str]) -> int:
     """Make a TUN device in a namespace and return its handle."""
     with namespace.entered():
         handle = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
