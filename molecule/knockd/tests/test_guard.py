@@ -100,7 +100,9 @@ def test_controller_that_needs_no_knock_proves_knockd_all_the_same(served, opera
     change = options(trusted_sources=[trusted], doors=OTHER_DOORS)
     operator.knock_elsewhere(served.client_address())
     result = check_rolled_back(served, state, operator.apply(change, guard_timeout=15).only())
-    assert f"knockd has not heard a knock of {trusted} at door shell" in result["msg"]
+    # Which of the two it is depends on whether the host was asked once more before the deadline.
+    said = (f"knockd has not heard a knock of {trusted} at door shell", "knockd receives no knock from this controller")
+    assert any(text in result["msg"] for text in said), result["msg"]
     assert result["guard"]["tries"] > 1
     operator.knock_elsewhere("")
     event = operator.apply(change).only()

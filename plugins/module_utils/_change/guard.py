@@ -224,10 +224,12 @@ class Guard:
         if record.boot != self._host.processes.boot():
             self.finish_earlier()
             return self.ended(name)
-        if record.state == CONFIRMING:
-            return self._finish(record)
         words = session[0] or []
-        if name and not _is_newer(session, record):
+        newer = _is_newer(session, record)
+        if record.state == CONFIRMING:
+            # The connection that confirmed was cut short; where it cannot be named, this one came through as well.
+            return self._finish(record, connection=" ".join(words) if name and newer else "")
+        if name and not newer:
             return dict(outcome="stale", connection=" ".join(words))
         problem = self._problem(record, name)
         unheard = self._missing_knock(record, words) if name else ""

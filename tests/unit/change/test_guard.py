@@ -236,7 +236,8 @@ def test_confirmed_and_dead_is_finished_by_the_next(story, actor):
     elif actor == "undo":
         assert story.guard.undo(IDENT, "in vain")["outcome"] == "confirmed"
     else:
-        assert story.confirm(IDENT if actor == "confirm" else "")["outcome"] == "confirmed"
+        answer = story.confirm(IDENT if actor == "confirm" else "")
+        assert (answer["outcome"], answer["connection"]) == ("confirmed", NEW_SSH if actor == "confirm" else "")
     story.assert_new()
 
 
