@@ -256,7 +256,7 @@ class Target:
         if process.returncode:
             raise BenchError("ansible-playbook failed: {0}".format(self.output()[-3000:]))
         with open(self._path("times")) as handle:
-            return [(name, seconds, changed) for name, seconds, changed in map(json.loads, handle)]
+            return list(map(tuple, map(json.loads, handle)))
 
     def output(self) -> str:
         """Return what the play printed so far."""

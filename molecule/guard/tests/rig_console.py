@@ -198,5 +198,5 @@ def soon(happened: Callable[[], bool], seconds: int = 100) -> bool:
     while not happened():
         if time.monotonic() > end:
             return False
-        time.sleep(0.1)
+        time.sleep(0.25)
     return True

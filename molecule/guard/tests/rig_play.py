@@ -71,7 +71,7 @@ class Run:
         while not happened():
             assert self.running, f"it ended before the moment came\n{self.output}"
             assert time.monotonic() < end, f"the moment did not come in {seconds} s\n{self.output}"
-            time.sleep(0.05)
+            time.sleep(0.25)
 
     def kill(self) -> None:
         """End it and its workers so that none of them can do anything more; masters of ssh live on."""

@@ -8,7 +8,7 @@ import functools
 import json
 import re
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.action import knock_ruleset as plugin
@@ -33,6 +33,10 @@ def pending(**more: Any) -> Dict[str, Any]:
     """What the module answers once a change waits to be confirmed."""
     told = dict(state="pending", id="host's", door="ssh", port=22, seconds_left=29.5, agent="systemd")
     return dict({"changed": True, "rolled_back": False, "findings": [], "diff": []}, guard=dict(told, **more))
+
+
+def _throw(error: BaseException) -> NoReturn:
+    raise error
 
 
 NOTHING = {"changed": False, "rolled_back": False, "findings": [], "guard": {"state": "not_needed"}}
@@ -128,7 +132,7 @@ class Stage:
         self.modules.append(copy.deepcopy(module_args))
         answer = self.results.pop(0) if len(self.results) > 1 else self.results[0]
         if isinstance(answer, BaseException):
-            raise answer
+            _throw(answer)
         return copy.deepcopy(answer)
 
     def verbs(self) -> List[str]:

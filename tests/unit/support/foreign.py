@@ -11,6 +11,9 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 from hypothesis import strategies as st
 from walker import Verdict
 
+Draw = Callable[[Any], Any]
+"""From a strategy to one of its values."""
+
 CHAINS = ("F1", "F2", "F3", "F4")
 PORTS = (1, 22, 53, 80, 443, 2791, 7144, 8443, 9000, 9005, 9318, 40000, 65535)
 RANGES = ("20:30", "1:1023", "1024:65535", "0:65535", "9000:9010", "2000:8000", "22:9318")
@@ -150,9 +153,7 @@ def rule(family: str, later: Sequence[str] = CHAINS) -> st.SearchStrategy[str]:
 
 
 @st.composite
-def rulesets(
-    draw: Callable[[st.SearchStrategy[Any]], Any], family: str, most: int = 6
-) -> Tuple[str, List[str], Dict[str, List[str]]]:
+def rulesets(draw: Draw, family: str, most: int = 6) -> Tuple[str, List[str], Dict[str, List[str]]]:
     """Return (policy, INPUT's rules, chain to rules)."""
     policy = draw(st.sampled_from(["ACCEPT", "ACCEPT", "DROP"]))
     chains = {

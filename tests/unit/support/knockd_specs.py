@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
 BOTH = ("ipv4", "ipv6")
 HERE = "/etc/portknock"
+Draw = Callable[[Any], Any]
+"""From a strategy to one of its values."""
 
 
 def spec_of(*doors: Dict[str, Any], **more: Any) -> Spec:
@@ -47,7 +49,7 @@ STEPS = st.builds("{0}/{1}".format, PORTS, st.sampled_from(["tcp", "tcp", "udp"]
 
 
 @st.composite
-def specs(draw: Callable[[st.SearchStrategy[Any]], Any], least: int = 1) -> Spec:
+def specs(draw: Draw, least: int = 1) -> Spec:
     """A Spec with knocks of ``least`` steps or more."""
     doors = []
     for name in "abc"[: draw(st.integers(1, 3))]:

@@ -49,9 +49,21 @@ class Packet(
     __slots__ = ()
 
     def __new__(
-        cls, source: str, port: int=0, protocol: str="tcp", sport: int=40000, flags: str="SYN", interface: str="eth0", state: str="NEW",
-        icmp_type: int=8, pkttype: str="unicast", destination: Optional[str]=None, ttl: int=64, mac: str="02:00:00:00:00:01", mark: int=0,
-    ) -> "Packet":  # fmt: skip
+        cls,
+        source: str,
+        port: int = 0,
+        protocol: str = "tcp",
+        sport: int = 40000,
+        flags: str = "SYN",
+        interface: str = "eth0",
+        state: str = "NEW",
+        icmp_type: int = 8,
+        pkttype: str = "unicast",
+        destination: Optional[str] = None,
+        ttl: int = 64,
+        mac: str = "02:00:00:00:00:01",
+        mark: int = 0,
+    ) -> "Packet":
         if destination is None:
             destination = "2001:db8:ffff::1" if ":" in source else "203.0.113.1"
         return super().__new__(

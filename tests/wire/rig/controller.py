@@ -110,7 +110,7 @@ class Run:
         while not happened():
             assert self.running, f"it ended before the moment came\n{self.output}"
             assert time.monotonic() < end, f"the moment did not come in {seconds} s\n{self.output}"
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def confirms(self) -> bool:
         """Return whether it has the module's answer and tries to confirm."""
