@@ -50,11 +50,21 @@ apt_ensure() {
     apt_install "${missing[@]}"
 }
 
+# Several checks of bin/test install at the same time, and this machine may have an apt-get of its own at work: wait for both.
 apt_install() {
+    hosts_state_dir || return 1
+    (
+        flock 8
+        apt_install_alone "$@" 8>&-
+    ) 8>"$HOSTS_STATE/apt.lock"
+}
+
+apt_install_alone() {
     local log
     log=$(mktemp)
     as_root apt-get update >"$log" 2>&1 || say "apt-get update had errors, going on with what is known"
-    if as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@" >>"$log" 2>&1; then
+    if as_root env DEBIAN_FRONTEND=noninteractive apt-get --option DPkg::Lock::Timeout=600 \
+        install --yes --no-install-recommends "$@" >>"$log" 2>&1; then
         rm -f "$log"
         return 0
     fi
