@@ -10,7 +10,7 @@ What a part plans, loads and undoes means something to itself alone; the rest ca
 """
 
 import ipaddress
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 Files = Dict[str, Tuple[Optional[str], Optional[int]]]
 """Path to text, None where there is to be no file, and permission bits."""
@@ -22,17 +22,55 @@ EXACT, SNAPSHOT = "exact", "snapshot"
 """How a change was undone: rule by rule, or by putting back all that had been there."""
 
 
+ERROR, WARNING, INFO = "error", "warning", "info"
+"""How bad a finding is, worst first."""
+
+SEVERITIES = {
+    # The doors or the owner's own way in are not as they were asked for.
+    "family_open": ERROR,
+    "other_backend": ERROR,
+    "policy_drop": ERROR,
+    "unguarded": ERROR,
+    # They may not be, or not for long.
+    "knockd": WARNING,
+    "list_size": WARNING,
+    "may_be_unguarded": WARNING,
+    "native_table": WARNING,
+    "native_unknown": WARNING,
+    "saves_on_stop": WARNING,
+    "single_step": WARNING,
+    # They are; something else lost its effect.
+    "lost_effect": INFO,
+}
+"""Every kind of finding, and its severity; docs/findings.md has the same table for people."""
+
+
 class Finding(NamedTuple):
     """What an operator should know."""
 
     kind: str
-    """A word for programs."""
+    """A word for programs: one of SEVERITIES."""
     ip_version: str
     """``ipv4``, ``ipv6``, or '' where it is about both or neither."""
     rule: str
     """The foreign rule that it is about, or ''."""
     message: str
     """What is so, and what to do about it."""
+
+    @property
+    def severity(self) -> str:
+        """ERROR, WARNING or INFO.
+
+        :raises KeyError: for a kind that SEVERITIES does not know.
+        """
+        return SEVERITIES[self.kind]
+
+
+def findings_result(findings: Iterable[Finding]) -> List[Dict[str, str]]:
+    """Return findings as modules return them, the worst first."""
+    order = (ERROR, WARNING, INFO)
+    told = sorted(findings, key=lambda finding: order.index(finding.severity))
+    return [dict(finding._asdict(), severity=finding.severity) for finding in told]
 
 
 class Connection(NamedTuple):
@@ -227,8 +265,12 @@ class Part:
 
 __all__ = (
     "ABSENT_FILE",
+    "ERROR",
     "EXACT",
+    "INFO",
+    "SEVERITIES",
     "SNAPSHOT",
+    "WARNING",
     "Connection",
     "Files",
     "Finding",
@@ -240,4 +282,5 @@ __all__ = (
     "address_of",
     "connection_of",
     "differing",
+    "findings_result",
 )

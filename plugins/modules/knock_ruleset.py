@@ -151,13 +151,23 @@ engine:
   type: str
   sample: iptables
 findings:
-  description: What an operator should know - foreign rules that lost their effect, ports that cannot be guarded, limits.
+  description:
+    - What an operator should know, the worst first - what is not guarded, what may undo the doors later, foreign rules that lost
+      their effect.
+    - The file C(docs/findings.md) of the collection says what each kind means, and what to do.
   returned: success
   type: list
   elements: dict
   contains:
     kind:
-      description: One of V(lost_effect), V(unguarded), V(single_step), V(family_open), V(list_size), V(saves_on_stop), V(knockd).
+      description:
+        - One of V(family_open), V(knockd), V(list_size), V(lost_effect), V(may_be_unguarded), V(native_table), V(native_unknown),
+          V(other_backend), V(policy_drop), V(saves_on_stop), V(single_step), V(unguarded).
+      type: str
+    severity:
+      description:
+        - V(error) if the doors or the way in are not what was asked for, V(warning) if they may not be, or not for long, V(info) if
+          nothing needs to be done for them.
       type: str
     ip_version:
       description: V(ipv4), V(ipv6), or empty if it concerns both.
@@ -170,6 +180,7 @@ findings:
       type: str
   sample:
     - kind: lost_effect
+      severity: info
       ip_version: ipv4
       rule: -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
       message: accepts everyone on ports of door ssh; the doors now decide before it, so there it has no effect.

@@ -8,7 +8,7 @@ from typing import Any, Dict, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import engine_of, parts_on
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import OtherVersionError, Store
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report, findings_result
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import single_step
 
 
@@ -26,7 +26,7 @@ def inspect(host: Any) -> Dict[str, Any]:
         engine=engine_of(report.installed),
         doors=report.doors,
         drift=report.drift,
-        findings=[finding._asdict() for finding in findings],
+        findings=findings_result(findings),
         pending=_pending(host),
         **report.facts,
     )

@@ -21,6 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Wanted,
     connection_of,
     differing,
+    findings_result,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNIT_NAME
@@ -129,7 +130,7 @@ def result_of(change: Change) -> Dict[str, Any]:
     facts = {name: value for plan in change.parts for name, value in plan.facts.items()}
     return dict(
         changed=change.changed,
-        findings=[finding._asdict() for finding in change.findings],
+        findings=findings_result(change.findings),
         ip_versions=list(change.families),
         engine="" if change.absent else change.spec.engine,
         diff=list(change.diff),
