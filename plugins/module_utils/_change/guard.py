@@ -37,11 +37,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback 
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import TRACKED, UNKNOWN, UNTRACKED
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNIT_NAME
 
 Answer = Dict[str, Any]
 """``outcome``: CONFIRMED, ROLLED_BACK, ``stale`` (this connection is older than the change, so it proves nothing), ``unheard``
-(the knock that is to prove the engine has not come) or ``unknown``; more keys tell how."""
+(the knock that is to prove the engine has not come) or ``unknown``; more keys tell how: ``tracked`` is ``unknown`` where the kernel
+does not say whether it tracks the connection that confirmed."""
 Session = Tuple[Optional[List[str]], Optional[float]]
 
 
@@ -161,6 +163,7 @@ class Guard:
             applied=0.0,
             parts={plan.part: dict(before=plan.before, expected={}) for plan in change.parts},
             proof=change.proof if guarded else {},
+            door=change.door,
             before=self._files_before(change),
             early=sorted(change.early_files),
             staged=[],
@@ -208,6 +211,7 @@ class Guard:
             seconds_left=round(record.deadline - self._host.clock.monotonic(), 3),
             agent=record.agent,
             proof_door=record.proof.get("door", ""),
+            boot=record.boot,
         )
 
     # From outside
@@ -231,7 +235,8 @@ class Guard:
             return self._finish(record, connection=" ".join(words) if name and newer else "")
         if name and not newer:
             return dict(outcome="stale", connection=" ".join(words))
-        problem = self._problem(record, name)
+        tracked = self._host.conntrack.state_of(words) if name and record.door and words else TRACKED
+        problem = self._problem(record, name) or (_untracked(record, words) if tracked == UNTRACKED else "")
         unheard = self._missing_knock(record, words) if name else ""
         if problem:
             self._roll_back(record, unheard if unheard and problem == _LATE else problem)
@@ -240,7 +245,8 @@ class Guard:
             return self._finish(record, why="somebody on the host confirmed it")
         if unheard:
             return dict(outcome="unheard", why=unheard)
-        return self._finish(record, connection=" ".join(words))
+        answer = self._finish(record, connection=" ".join(words))
+        return dict(answer, tracked=tracked) if tracked == UNKNOWN else answer
 
     def _problem(self, record: Record, name: str) -> str:
         """Return why a change cannot be confirmed, or ''."""
@@ -298,7 +304,7 @@ class Guard:
         """Return how a change ended."""
         last = self._store.last()
         if not last or (name and last["id"] != name):
-            return dict(outcome="unknown")
+            return dict(outcome="unknown", boot=self._host.processes.boot())
         return last
 
     def pending(self) -> Optional[Record]:
@@ -318,6 +324,15 @@ class Guard:
 
 _NOT_APPLIED = "it could not be applied"
 _LATE = "it was confirmed too late"
+
+
+def _untracked(record: Record, words: List[str]) -> str:
+    """Return why a connection that the kernel does not track proves nothing: it gets in, and breaks when the window ends."""
+    return (
+        f"the host does not track connections to port {words[3]} (conntrack), so each would break when the window of door "
+        f"{record.door} ends. A rule says notrack for that port: find it with 'iptables -t raw -S' or 'nft list ruleset' and take "
+        "the door's ports out of it, or put this controller into trusted_sources"
+    )
 
 
 def _unfinished(record: Record) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PendingError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, RUN
 
-VERSION = 2
+VERSION = 3
 """Of the record's form. The first release wrote records without a version."""
 
 MARK = "portknock-guard: "
@@ -58,6 +58,8 @@ class Record(NamedTuple):
     """Part to ``before`` and ``expected``, which mean something to the part alone."""
     proof: Dict[str, Any]
     """The knock that must have been recognised before the change is confirmed, or empty."""
+    door: str
+    """The door that lets in new connections to the port of that session, or empty; running ones must then be tracked."""
     before: Dict[str, List[Any]]
     """Path to [text or None, mode] of the files before the change."""
     early: List[str]

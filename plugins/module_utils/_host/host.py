@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.clock import Clock
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
+from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Conntrack
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
 from ansible_collections.sesame.portknock.plugins.module_utils._host.kernel import Kernel
 from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import Lock
@@ -35,6 +36,8 @@ class Host(NamedTuple):
     """The running kernel and its interfaces."""
     recent_lists: RecentLists
     """Who has knocked, as xt_recent remembers it."""
+    conntrack: Conntrack
+    """The connections that the kernel tracks."""
 
 
 def this_host(module: Any) -> Host:
@@ -52,6 +55,7 @@ def this_host(module: Any) -> Host:
         systemd=Systemd(command, filesystem),
         kernel=Kernel(command, filesystem),
         recent_lists=RecentLists(filesystem),
+        conntrack=Conntrack(filesystem),
     )
 
 

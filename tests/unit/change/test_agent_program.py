@@ -82,7 +82,7 @@ def test_the_status_of_a_pending_change(story, capsys, monkeypatch):
     assert _console.main(["status", "--json", IDENT]) == 0
     assert as_json(said(capsys)) == dict(outcome="pending", owner="me@here", age=7, left=TIMEOUT - 1)
     assert _console.main(["status", "--json", "ffff"]) == 0
-    assert as_json(said(capsys)) == dict(outcome="unknown")
+    assert as_json(said(capsys)) == dict(outcome="unknown", boot="one")
 
 
 def test_the_status_afterwards(story, capsys):

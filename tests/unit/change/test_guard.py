@@ -24,7 +24,7 @@ def test_nothing_is_kept_before_the_confirm(story):
     assert story.pending_is(record)
     told = story.guard.answer(record, "ssh")
     assert told == dict(
-        state="pending", id=IDENT, door="ssh", port=22, seconds_left=TIMEOUT - 1, agent="systemd", proof_door=""
+        state="pending", id=IDENT, door="ssh", port=22, seconds_left=TIMEOUT - 1, agent="systemd", proof_door="", boot="one"
     )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_a_host_before_any_change():
     guard = Guard(FakeHost(), FakeAgent())
     assert guard.finish_earlier() == ""
     for answer in (guard.confirm("x"), guard.confirm(""), guard.undo("x", ""), guard.undo("", ""), guard.ended("")):
-        assert answer == dict(outcome="unknown")
+        assert answer == dict(outcome="unknown", boot="one")
     assert guard.pending() is None
 
 
@@ -85,8 +85,8 @@ def test_a_host_before_any_change():
 def test_a_wrong_id_is_unknown_and_does_nothing(story):
     record = story.apply()
     story.host.frozen = True
-    assert story.confirm("ffff") == dict(outcome="unknown")
-    assert story.guard.undo("ffff", "") == dict(outcome="unknown")
+    assert story.confirm("ffff") == dict(outcome="unknown", boot="one")
+    assert story.guard.undo("ffff", "") == dict(outcome="unknown", boot="one")
     assert story.pending_is(record)
 
 
@@ -244,7 +244,7 @@ def test_confirmed_and_dead_is_finished_by_the_next(story, actor):
 def test_a_reboot_is_a_rollback(story):
     story.apply()
     story.host.reboot()
-    assert story.confirm() == dict(outcome="unknown")
+    assert story.confirm() == dict(outcome="unknown", boot="one+"), "the controller sees that it is another boot"
     story.assert_old_after_boot()
     assert story.guard.finish_earlier() == ""
 
@@ -269,3 +269,36 @@ def test_a_restarted_container_keeps_run():
         assert story.guard.pending() is None
         assert not story.host.staged
         story.assert_old_after_boot()
+
+
+# The connection that confirms must be tracked
+
+
+def test_a_connection_that_is_not_tracked_proves_nothing(story):
+    """It gets in through the open door, and its session breaks when the window ends."""
+    record = story.apply()
+    story.host.tracking = "untracked"
+    answer = story.confirm()
+    if not record.door:
+        assert answer["outcome"] == "confirmed", "each packet is accepted as it is"
+        return
+    assert (answer["outcome"], answer["undo"]) == ("rolled_back", "exact")
+    assert answer["why"].startswith("the host does not track connections to port 22 (conntrack)")
+    assert "window of door ssh ends" in answer["why"]
+    assert "iptables -t raw -S" in answer["why"]
+    story.assert_old()
+
+
+def test_a_kernel_that_does_not_say_whether_it_tracks(story):
+    record = story.apply()
+    story.host.tracking = "unknown"
+    wanted = dict(outcome="confirmed", connection=NEW_SSH, why="")
+    assert story.confirm() == (dict(wanted, tracked="unknown") if record.door else wanted)
+    story.assert_new()
+
+
+def test_an_administrator_decides_whatever_is_tracked(story):
+    story.apply()
+    story.host.tracking = "untracked"
+    assert story.confirm("", ssh=OLD_SSH)["outcome"] == "confirmed"
+    story.assert_new()

@@ -30,7 +30,7 @@ def record(host: Optional[Host] = None, timeout: float = 30.0, **more: Any) -> R
         version=VERSION, id=IDENT, owner="me@here", begun=time.time(), boot=host.processes.boot() if host else "",
         state="applied", agent="process", deadline=(host.clock.monotonic() if host else 0.0) + timeout, module=[1, None],
         session=[], applied=0.0, parts=NO_PARTS, before={}, early=[], staged=[], gone=[], unit="", unit_was=False,
-        directory_goes=False, proof={},
+        directory_goes=False, proof={}, door="",
     )  # fmt: skip
     return Record(**dict(values, **more))
 

@@ -64,6 +64,7 @@ class FakeHost:
         self.staged: Dict[str, Tuple[Any, int]] = {}
         self.now, self.booted = 1000.0, "one"
         self.started: Dict[Optional[int], float] = {}
+        self.tracking = "tracked"
         self.forgotten: List[Tuple[str, str]] = []
         self.runs_systemd, self.dead, self.steps = False, False, 0
         self.failing_commands: Dict[str, int] = {}
@@ -88,6 +89,7 @@ class FakeHost:
     processes = property(lambda self: self)
     clock = property(lambda self: self)
     kernel = property(lambda self: self)
+    conntrack = property(lambda self: self)
 
     @property
     def lock(self) -> FakeLock:
@@ -216,6 +218,10 @@ class FakeHost:
 
     def start_of(self, pid: Optional[int]) -> Optional[float]:
         return self.started.get(pid)
+
+    def state_of(self, words: Sequence[str]) -> str:
+        assert len(words) == 4
+        return self.tracking
 
     def monotonic(self) -> float:
         return self.now
