@@ -26,7 +26,7 @@ def without_steps(options: Mapping[str, Any]) -> Dict[str, Any]:
 
 SECRET_CHAIN = re.compile(r"^PORTKNOCK_K[1-9][0-9]*$")
 
-_SECRET_TARGET = re.compile(r" -g PORTKNOCK_(?:[KR][1-9]|FORGET)")
+_SECRET_TARGET = re.compile(r" -g PORTKNOCK_(?:[KR][1-9]|CATALOG|FORGET)")
 
 
 def is_secret(chain: str, text: str) -> bool:

@@ -10,6 +10,9 @@ that asks for the stage before, forgets it and sets the next; the last step stan
 moves a source by one stage at the most. A port that belongs to nothing asks one shared list whether the source is
 in the middle of a knock, and only then forgets its stages in all doors.
 
+What a connection tracking helper calls related is not let in to a door's port: the head sends it to the doors' own
+rules first, whatever foreign rules between head and doors would accept.
+
 Where knockd recognises the knocks there are no rules for them: it puts a source on the door's own list, and the rules
 that accept the sources on it are the same.
 """
@@ -17,18 +20,19 @@ that accept the sources on it are the same.
 from typing import Dict, List, NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.catalog import Catalog
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
     DOORS,
-    FORGET,
     HEAD,
     OPEN,
     OPEN_PREFIX,
     REFUSE,
+    RELATED,
     TAIL,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning, with_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import Dispatch
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import forget_rules, kernel_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import kernel_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
     LOG_LIMIT,
@@ -44,6 +48,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports impor
 
 NEEDED_ICMPV6 = (1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 141, 142, 143, 148, 149, 151, 152, 153)
 """Types that must not be dropped on a host: errors, multicast listeners, neighbours (RFC 4890, section 4.4)."""
+
+ICMP_ERRORS = (3, 11, 12)
+"""Types of ICMP that tell a connection of an error on its way, path MTU among them (RFC 792)."""
+
+STATE = "-m conntrack --ctstate "
 
 REJECTS = {
     ("icmp-port-unreachable", IPV4): "-j REJECT --reject-with icmp-port-unreachable",
@@ -74,8 +83,9 @@ def build_rules(spec: Spec, family: str) -> BuiltRules:
     Rules are texts without ``-A CHAIN``, spelled as iptables-save spells them, each with a comment that
     holds its id and says what it is for.
     """
-    chains: Chains = {HEAD: _head(spec, family)}
-    chains.update(_doors(spec, family))
+    doors = _doors(spec, family)
+    chains: Chains = {HEAD: _head(spec, family, RELATED in doors)}
+    chains.update(doors)
     chains[REFUSE] = _refuse(spec, family)
     if spec.log:
         chains[OPEN] = [
@@ -97,18 +107,25 @@ def _hook(family: str, meaning: Meaning, chain: str) -> str:
     return with_comment(family, "INPUT", "", meaning, "-j " + chain)
 
 
-def _head(spec: Spec, family: str) -> List[RuleParts]:
-    rules = [RuleParts("-m conntrack --ctstate RELATED,ESTABLISHED", comments.ESTABLISHED, "-j ACCEPT")]
+def _head(spec: Spec, family: str, guards_related: bool) -> List[RuleParts]:
+    rules = [RuleParts(STATE + "ESTABLISHED", comments.ESTABLISHED, "-j ACCEPT")]
     for name in ("lo",) + tuple(name for name in spec.trusted_interfaces if name != "lo"):
         meaning = comments.LOOPBACK if name == "lo" else comments.TRUSTED_INTERFACE
         rules.append(RuleParts("-i " + name, meaning, "-j ACCEPT"))
     for network in of_family(spec.trusted_sources, family):
         rules.append(RuleParts(source_match(network), comments.TRUSTED_SOURCE, "-j ACCEPT"))
+    if guards_related:
+        rules.append(RuleParts(STATE + "RELATED", comments.RELATED_TO_DOORS, "-j " + RELATED))
     return rules + (_icmp(spec) if family == IPV4 else _icmpv6(spec))
 
 
 def _icmp(spec: Spec) -> List[RuleParts]:
-    return [RuleParts("-p icmp", comments.ICMP, "-j ACCEPT")] if spec.icmp else []
+    if spec.icmp:
+        return [RuleParts("-p icmp", comments.ICMP, "-j ACCEPT")]
+    return [
+        RuleParts(f"-p icmp -m icmp --icmp-type {number} {STATE}RELATED", comments.ICMP_ERROR, "-j ACCEPT")
+        for number in ICMP_ERRORS
+    ]
 
 
 def _icmpv6(spec: Spec) -> List[RuleParts]:
@@ -135,15 +152,16 @@ def _refuse(spec: Spec, family: str) -> List[RuleParts]:
 def _doors(spec: Spec, family: str) -> Chains:
     """Return the doors' chain, and the chains that it sends packets to."""
     lists = Lists(family, spec.ipv6_prefix)
+    catalog = Catalog(kernel_doors(spec), lists)
+    dispatch = Dispatch(spec, family, lists, catalog)
     rules = [rule for allow in spec.allow for rule in _allow(allow, family)]
-    dispatch = Dispatch(spec, family, lists)
+    # Neither a knock nor a wrong port: somebody else chose where it goes.
+    rules.append(RuleParts(STATE + "RELATED", comments.RELATED, "-j ACCEPT"))
     for protocol in PROTOCOLS:
         rules += dispatch.rules(protocol)
     chains: Chains = {DOORS: rules}
-    chains.update(dispatch.chains)
-    forget = forget_rules(kernel_doors(spec), lists)
-    if forget:
-        chains[FORGET] = forget
+    for more in (catalog.chains(), dispatch.chains, dispatch.related()):
+        chains.update(more)
     return chains
 
 

@@ -7,9 +7,17 @@
 import re
 
 HEAD, DOORS, TAIL = "PORTKNOCK_HEAD", "PORTKNOCK", "PORTKNOCK_TAIL"
-REFUSE, OPEN, FORGET = "PORTKNOCK_REFUSE", "PORTKNOCK_OPEN", "PORTKNOCK_FORGET"
+REFUSE, OPEN, RELATED = "PORTKNOCK_REFUSE", "PORTKNOCK_OPEN", "PORTKNOCK_RELATED"
+CATALOG, CATALOG_STAGES, UNUSED = "PORTKNOCK_CATALOG", "PORTKNOCK_CATALOG_F", "PORTKNOCK_CATALOG_UNUSED"
 OPEN_PREFIX, REFUSED_PREFIX = "portknock opened: ", "portknock refused: "
-CHAIN = re.compile(r"^PORTKNOCK(_(HEAD|TAIL|REFUSE|OPEN|FORGET|PROBE|[DKR][1-9][0-9]*))?$")
-"""D, K, R and a number: chains of door ports, of knock ports, of a range of ports."""
+CHAIN = re.compile(
+    r"^PORTKNOCK(_(HEAD|TAIL|REFUSE|OPEN|RELATED|FORGET|PROBE"
+    r"|CATALOG([1-9][0-9]*|_F[1-9][0-9]*|_UNUSED)?|[DKR][1-9][0-9]*))?$"
+)
+"""D, K, R and a number: chains of door ports, of knock ports, of a range of ports. CATALOG and a number: of knocks,
+CATALOG_F: of the stages of one. FORGET is one of release 1.0.0."""
 
-__all__ = ("CHAIN", "DOORS", "FORGET", "HEAD", "OPEN", "OPEN_PREFIX", "REFUSE", "REFUSED_PREFIX", "TAIL")
+__all__ = (
+    "CATALOG", "CATALOG_STAGES", "CHAIN", "DOORS", "HEAD", "OPEN", "OPEN_PREFIX", "REFUSE", "REFUSED_PREFIX", "RELATED", "TAIL",
+    "UNUSED",
+)  # fmt: skip

@@ -58,7 +58,8 @@ REFUSE_NOT_KNOCKED, LOG_OPENED, LOG_REFUSED = (
 )
 ACCEPT, DOOR_PORTS, KNOCK_PORTS = Meaning("accept"), Meaning("door_ports"), Meaning("knock_ports")
 PORT_RANGE, WRONG_PORT, WRONG_PROTOCOL = Meaning("port_range"), Meaning("wrong_port"), Meaning("wrong_protocol")
-NO_PROGRESS = Meaning("no_progress")
+IN_PROGRESS, UNUSED_LISTS = Meaning("in_progress"), Meaning("unused_lists")
+RELATED, RELATED_TO_DOORS, ICMP_ERROR = Meaning("related"), Meaning("related_to_doors"), Meaning("icmp_error")
 
 _FIXED: Dict[Meaning, str] = {
     HOOK_HEAD: "established connections, trusted sources, ICMP",
@@ -84,7 +85,11 @@ _FIXED: Dict[Meaning, str] = {
     PORT_RANGE: "ports in this range",
     WRONG_PORT: "wrong port: reset the knock",
     WRONG_PROTOCOL: "wrong protocol: reset the knock",
-    NO_PROGRESS: "no knock in progress",
+    IN_PROGRESS: "a knock in progress here: reset it",
+    UNUSED_LISTS: "not used, hides how many steps there are",
+    RELATED: "related connections",
+    RELATED_TO_DOORS: "related connections need a knock, too",
+    ICMP_ERROR: "ICMP errors of established connections",
 }
 
 _RELEASE_1_0_0: Dict[str, Meaning] = {
@@ -104,7 +109,7 @@ _RELEASE_1_0_0: Dict[str, Meaning] = {
     "ports of this range": PORT_RANGE,
     "wrong port: start again": WRONG_PORT,
     "wrong protocol: start again": WRONG_PROTOCOL,
-    "no longer on its way": NO_PROGRESS,
+    "no longer on its way": IN_PROGRESS,
 }
 """Wordings of release 1.0.0 that have changed since. Hosts that it closed are read back, too."""
 
@@ -218,9 +223,9 @@ def without_id(text: str) -> str:
 
 __all__ = (
     "ACCEPT", "ALLOWED", "CLOSING_STEP", "DHCPV6", "DOOR_PORTS", "ENTRANCE", "ESTABLISHED", "HOOK_DOORS", "HOOK_HEAD",
-    "HOOK_TAIL", "ICMP", "ICMPV6", "KNOCK_PORTS", "LOG_OPENED", "LOG_REFUSED", "LOOPBACK", "NEEDED_ICMPV6", "NO_PROGRESS",
-    "PORT_RANGE", "REFUSE", "REFUSE_NOT_KNOCKED", "REFUSE_REST", "REFUSE_TCP", "RESET", "STEP", "TRUSTED_INTERFACE",
-    "TRUSTED_SOURCE", "UNKNOWN", "WRONG_PORT", "WRONG_PROTOCOL", "Comment", "Meaning", "allowed", "comment_texts", "entrance",
-    "has_comment", "meaning_of", "read_comment", "reset", "rule_id", "step", "with_comment", "without_comment", "without_id",
-    "wording_of",
+    "HOOK_TAIL", "ICMP", "ICMPV6", "ICMP_ERROR", "IN_PROGRESS", "KNOCK_PORTS", "LOG_OPENED", "LOG_REFUSED", "LOOPBACK",
+    "NEEDED_ICMPV6", "PORT_RANGE", "REFUSE", "REFUSE_NOT_KNOCKED", "REFUSE_REST", "REFUSE_TCP", "RELATED",
+    "RELATED_TO_DOORS", "RESET", "STEP", "TRUSTED_INTERFACE", "TRUSTED_SOURCE", "UNKNOWN", "UNUSED_LISTS", "WRONG_PORT",
+    "WRONG_PROTOCOL", "Comment", "Meaning", "allowed", "comment_texts", "entrance", "has_comment", "meaning_of",
+    "read_comment", "reset", "rule_id", "step", "with_comment", "without_comment", "without_id", "wording_of",
 )  # fmt: skip

@@ -7,16 +7,16 @@
 from typing import Dict, List, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.catalog import Catalog
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
-    FORGET,
+    CATALOG,
     OPEN,
     REFUSE,
     REFUSED_PREFIX,
+    RELATED,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import (
-    kernel_doors,
     knock_rules,
-    staged_sequences,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
@@ -44,18 +44,18 @@ packet to a port that belongs to nothing passes tens of rules and not hundreds."
 class Dispatch:
     """The rules of the doors' chain that find the port, and the chains that they send packets to."""
 
-    def __init__(self, spec: Spec, family: str, lists: Lists) -> None:
-        """Take the Spec, and the family with its Lists."""
-        doors = kernel_doors(spec)
+    def __init__(self, spec: Spec, family: str, lists: Lists, catalog: Catalog) -> None:
+        """Take the Spec, the family with its Lists, and the Catalog of the knocks that the kernel recognises."""
         self.chains: Chains = {}
+        self._door_rules: List[RuleParts] = []
         self._lists = lists
         self._log = spec.log
         self._entrances = _entrances(spec, family, lists)
-        self._knocks = knock_rules(doors, family, lists)
+        self._knocks = knock_rules(catalog.sequences, family, lists)
         self._knocked = {
-            Ports(step.port, step.port, step.protocol) for door in doors for step in door.knock + door.close
+            Ports(step.port, step.port, step.protocol) for sequence in catalog.sequences for step in sequence.steps
         }
-        self._staged = {step for _door, steps, _closing in staged_sequences(doors) for step in steps}
+        self._staged = {step for sequence in catalog.sequences if sequence.stages for step in sequence.steps}
         self._used = {step.protocol for step in self._staged}
         self._counts = {"D": 0, "K": 0, "R": 0}
 
@@ -72,6 +72,10 @@ class Dispatch:
             rules.append(RuleParts(port_match(span), comments.PORT_RANGE, "-g " + name))
             self.chains[name] = self._row(protocol, block) + reset
         return rules + reset
+
+    def related(self) -> Chains:
+        """Return the chain for packets that belong to another connection: to the ports of doors they need the knock, too."""
+        return {RELATED: self._door_rules} if self._door_rules else {}
 
     def _name(self, letter: str) -> str:
         self._counts[letter] += 1
@@ -99,7 +103,9 @@ class Dispatch:
             target = f'-j LOG --log-prefix "{REFUSED_PREFIX}"'
             self.chains[name].append(RuleParts(LOG_LIMIT, comments.LOG_REFUSED, target))
         self.chains[name].append(RuleParts("", comments.REFUSE_NOT_KNOCKED, "-g " + REFUSE))
-        return RuleParts(multiport_match(protocol, group), comments.DOOR_PORTS, "-g " + name)
+        rule = RuleParts(multiport_match(protocol, group), comments.DOOR_PORTS, "-g " + name)
+        self._door_rules.append(rule)
+        return rule
 
     def _knock_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
         name = self._name("K")
@@ -107,8 +113,8 @@ class Dispatch:
         return RuleParts(multiport_match(protocol, group, new=True), comments.KNOCK_PORTS, "-g " + name)
 
     def _wrong_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
-        match = joined(multiport_match(protocol, group, new=True), self._lists.known(self._lists.progress))
-        return RuleParts(match, comments.WRONG_PROTOCOL, "-g " + FORGET)
+        match = joined(multiport_match(protocol, group, new=True), self._lists.forget(self._lists.progress))
+        return RuleParts(match, comments.WRONG_PROTOCOL, "-g " + CATALOG)
 
     def _reset(self, protocol: str) -> List[RuleParts]:
         """Return the rule that makes a wrong packet forget the source's progress in every door.
@@ -120,8 +126,8 @@ class Dispatch:
         if protocol not in self._used:
             return []
         match = "-p tcp -m tcp " + SYN if protocol == "tcp" else "-p udp -m pkttype --pkt-type unicast"
-        known = self._lists.known(self._lists.progress)
-        return [RuleParts(joined(match, known), comments.WRONG_PORT, "-g " + FORGET)]
+        forget = self._lists.forget(self._lists.progress)
+        return [RuleParts(joined(match, forget), comments.WRONG_PORT, "-g " + CATALOG)]
 
 
 def _blocks(entries: List[Entry], size: int) -> List[List[Entry]]:

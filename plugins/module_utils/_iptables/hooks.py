@@ -24,6 +24,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
     ANY_STATE,
     EVERYTHING,
     REFUSE,
+    RELATED,
     Decision,
     Packets,
     Walker,
@@ -99,9 +100,12 @@ class ForeignRules:
         trusted = protected.trusted_interfaces, protected.trusted_sources
         walker = Walker(table, *trusted)
         established = Walker(table, *trusted, states=ANY_STATE)
+        related = Walker(table, *trusted, states=RELATED)
         all_packets = packets_of((port, protocol) for port in borders | set(EVERYTHING.tcp) for protocol in PROTOCOLS)
         all_packets = all_packets._replace(other=True)
-        self._effects = [_RuleEffects(walker, established, rule.text, self.watched, all_packets) for rule in self.rules]
+        self._effects = [
+            _RuleEffects(walker, established, related, rule.text, self.watched, all_packets) for rule in self.rules
+        ]
 
     def first_decisive(self) -> int:
         """Return the position of the first rule that could decide a door's or knock's packets for everyone."""
@@ -111,9 +115,13 @@ class ForeignRules:
         """Return the position behind the last rule ahead of ``before`` that only refuses particular sources."""
         return 1 + max([index for index in range(before) if self._effects[index].blocks] or [-1])
 
-    def first_to_refuse_established(self) -> int:
-        """Return the position of the first rule that could refuse packets of established connections for everyone."""
-        return self._first(lambda effects: effects.refuses_established)
+    def head_before(self) -> int:
+        """Return the position of the first rule that the head must stand in front of.
+
+        One that could refuse packets of established connections for everyone, or accept what a tracking helper calls
+        related at a door's port.
+        """
+        return self._first(lambda effects: effects.refuses_established or effects.accepts_related)
 
     def catch_all(self) -> int:
         """Return the position of the first rule that decides every packet."""
@@ -135,7 +143,13 @@ class _RuleEffects:
     """What one foreign rule of INPUT may do, as plain answers."""
 
     def __init__(
-        self, walker: Walker, established: Walker, text: str, watched: WatchedPackets, all_packets: Packets
+        self,
+        walker: Walker,
+        established: Walker,
+        related: Walker,
+        text: str,
+        watched: WatchedPackets,
+        all_packets: Packets,
     ) -> None:
         condition = walker.condition(text)
         doors = walker.rule_effect("INPUT", text, watched.doors)
@@ -144,6 +158,7 @@ class _RuleEffects:
         self.blocks = not self.decisive and (doors.refuses_some or allowed.refuses_some)
         self.decisions = doors.decisions + [item for item in allowed.decisions if item.verdict == REFUSE]
         self.refuses_established = established.rule_effect("INPUT", text, all_packets).refuses_everyone
+        self.accepts_related = related.rule_effect("INPUT", text, watched.opened).accepts
         self.catch_all = condition.sure and walker.rule_effect("INPUT", text, EVERYTHING).terminal
         self.acts = not condition.never and bool(condition.target) and condition.target not in ("LOG", "NFLOG", "ULOG")
 
@@ -162,7 +177,7 @@ def wanted_state(built: BuiltRules, foreign: ForeignRules, now: State) -> State:
     end = foreign.catch_all()
     decisive = min(foreign.first_decisive(), end)
     doors = _position(here[built.doors], foreign.behind_blocks(decisive), decisive)
-    head = _position(here[built.head], 0, min(foreign.first_to_refuse_established(), doors), otherwise=0)
+    head = _position(here[built.head], 0, min(foreign.head_before(), doors), otherwise=0)
     hooks = [Hook(head, built.head), Hook(doors, built.doors)]
     if built.tail:
         hooks.append(Hook(_position(here[built.tail], max(foreign.behind_exceptions(end), doors), end), built.tail))

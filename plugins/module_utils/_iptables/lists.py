@@ -15,7 +15,9 @@ class Lists:
     """Names and lookups of xt_recent's lists for one family.
 
     A list takes the mask of the rule that made it and keeps it, so the families never share a name, nor do
-    two IPv6 prefixes. A door's name cannot hold a dot, so no stage is ever named as a door.
+    two IPv6 prefixes. Every user of the host can read the names in /proc/net/xt_recent, so those of the lists that
+    a knock in progress needs are numbers, which say nothing of a door or its steps. A door's name cannot hold a dot,
+    so none of them is ever named as a door.
     """
 
     def __init__(self, family: str, ipv6_prefix: int) -> None:
@@ -27,15 +29,15 @@ class Lists:
             if ipv6_prefix != 128:
                 self.prefix = f"pk6.{ipv6_prefix}_"
                 self.mask = str(ipaddress.IPv6Network(f"::/{ipv6_prefix}").netmask)
-        self.progress = self.prefix + ".progress"
+        self.progress = self.numbered(1)
 
     def door(self, door: Door) -> str:
         """Return the name of the list of sources that have knocked."""
         return self.prefix + door.name
 
-    def stage(self, door: Door, number: int, closing: bool = False) -> str:
-        """Return the name of the list of sources that have done the given number of steps."""
-        return f"{self.prefix}{door.name}.{'c' if closing else ''}{number}"
+    def numbered(self, number: int) -> str:
+        """Return the name of a list of sources that are in the middle of a knock."""
+        return f"{self.prefix}.{number}"
 
     def put(self, name: str) -> str:
         """Match always, and put the source on the list."""

@@ -30,6 +30,7 @@ GOES_ON = frozenset(
 """Targets after which a packet goes on to the next rule (iptables-extensions(8))."""
 
 NEW = frozenset(("NEW",))
+RELATED = frozenset(("RELATED",))
 ANY_STATE = frozenset(("NEW", "ESTABLISHED", "RELATED"))
 
 
@@ -216,4 +217,6 @@ def _without(packets: Packets, gone: Packets) -> Packets:
     )
 
 
-__all__ = ("ACCEPT", "ANY_STATE", "EVERYTHING", "MAYBE", "NEW", "NOTHING", "REFUSE", "Packets", "Walker", "packets_of")
+__all__ = (
+    "ACCEPT", "ANY_STATE", "EVERYTHING", "MAYBE", "NEW", "NOTHING", "REFUSE", "RELATED", "Packets", "Walker", "packets_of",
+)  # fmt: skip

@@ -56,7 +56,7 @@ def test_doors_and_who_has_them_open():
     host.recent = {
         "pk4_ssh": entry("198.51.100.7", 5) + entry("198.51.100.8", 14.5) + entry("198.51.100.9", 16),
         "pk4_web": entry("192.0.2.1", 20),
-        "pk4_ssh.1": entry("198.51.100.1", 1),
+        "pk4_.2": entry("198.51.100.1", 1),
         "pk6_ssh": entry("2001:db8::1", 0),
     }
     told = looked_at(host)

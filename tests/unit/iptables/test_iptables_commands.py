@@ -62,7 +62,7 @@ def test_restore_waits_for_the_lock_and_flushes_nothing():
 
 
 TEXT = (
-    "*filter\n:PORTKNOCK_K1 - [0:0]\n-A PORTKNOCK_K1 -p tcp -m tcp --dport 17005 -m recent --set --name pk4_ssh.1\n"
+    "*filter\n:PORTKNOCK_K1 - [0:0]\n-A PORTKNOCK_K1 -p tcp -m tcp --dport 17005 -m recent --set --name pk4_.2\n"
     "-A PORTKNOCK -p udp -m multiport --dports 19100 -g PORTKNOCK_K1\n-A INPUT -j PORTKNOCK\nCOMMIT\n"
 )
 
@@ -72,7 +72,7 @@ TEXT = (
     [
         (
             "iptables-restore: line 3 failed\n",
-            "-A PORTKNOCK_K1 -p tcp -m tcp --dport **** -m recent --set --name pk4_ssh.1",
+            "-A PORTKNOCK_K1 -p tcp -m tcp --dport **** -m recent --set --name pk4_.2",
         ),
         ("Error occurred at line: 4\n", "-A PORTKNOCK -p udp -m multiport --dports **** -g PORTKNOCK_K1"),
         ("iptables-restore v1.8.9 (nf_tables): \nline 5: CHAIN_USER_ADD failed\n", "-A INPUT -j PORTKNOCK"),

@@ -195,8 +195,9 @@ def test_allow_for_some_sources(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_running_sessions_live_on(family, state):
     host = Host(THREE, family)
-    for port, protocol in (("22", "tcp"), ("50000", "tcp"), ("50000", "udp")):
-        assert host.send(port + "/" + protocol, state=state, flags="ACK").action == "ACCEPT"
+    for port in ("50000", "50000/udp", "7005", "7006"):
+        assert host.send(port, state=state, flags="ACK").action == "ACCEPT"
+    assert (host.send("22", state=state, flags="ACK").action == "ACCEPT") is (state == "ESTABLISHED")
     assert host.send("0/icmp", state=state).action == "ACCEPT"
 
 

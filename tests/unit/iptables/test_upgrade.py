@@ -42,8 +42,9 @@ def options():
 SPEC = spec_from_options(options())
 
 
-def lists_named(text):
-    return set(re.findall(r"--name (\S+)", text))
+def door_lists(text):
+    """Return the lists of sources whose door is open; the names of the others hold a dot since 1.0.0 and before."""
+    return {name for name in re.findall(r"--name (\S+)", text) if "." not in name}
 
 
 def updated(family):
@@ -86,24 +87,40 @@ def test_its_counters_are_read(family):
 def test_the_update_is_one_change(family):
     host, plan = updated(family)
     assert plan.change
-    assert lists_named(plan.change) == lists_named(released(family)), "who is on a list stays on it"
-    assert sorted(plan.now.chains) == sorted(plan.then.chains)
+    assert door_lists(plan.change) == door_lists(released(family)) != set(), (
+        "sources whose door is open stay on its list"
+    )
+    assert set(plan.now.chains) - set(plan.then.chains) == {"PORTKNOCK_FORGET"}
+    assert set(plan.then.chains) - set(plan.now.chains) == {
+        "PORTKNOCK_CATALOG",
+        "PORTKNOCK_RELATED",
+        "PORTKNOCK_CATALOG_UNUSED",
+    }
     assert [hook.position for hook in plan.now.hooks] == [hook.position for hook in plan.then.hooks]
     again = plan_family(host.save(), SPEC, family)
     assert (again.change, again.undo) == ("", "")
 
 
 @families
-def test_only_comments_change(family):
+def test_what_changes_is_named(family):
+    """The lists of knocks in progress have other names, RELATED is parted from ESTABLISHED; doors and ports are as they were."""
     _host, plan = updated(family)
+    wording = re.compile(r'-m comment --comment "[^"]*"')
+    progress = re.compile(
+        r"-m recent --(?:rcheck|remove|set)(?: --seconds \d+)? --name pk[46]_\w*\.\S+ --mask \S+ --rsource "
+    )
 
     def plain(state):
-        wording = re.compile(r'(--comment "portknock:[0-9a-f]{8}) [^"]*"')
-        chains = {name: [wording.sub(r"\1", text) for text in texts] for name, texts in state.chains.items()}
-        return chains, [wording.sub(r"\1", hook.text) for hook in state.hooks]
+        return {
+            name: [progress.sub("", wording.sub("", text)) for text in texts] for name, texts in state.chains.items()
+        }
 
-    assert plain(plan.now) == plain(plan.then)
-    assert plan.now.chains != plan.then.chains
+    now, then = plain(plan.now), plain(plan.then)
+    assert {name for name in set(now) & set(then) if now[name] != then[name]} == {"PORTKNOCK_HEAD", "PORTKNOCK"}
+    errors = 3 if family == "ipv4" else 0  # the types of ICMP that are let in where ping is not; IPv6 had them
+    for name, more in (("PORTKNOCK_HEAD", 1 + errors), ("PORTKNOCK", 1)):
+        assert len(then[name]) == len(now[name]) + more
+        assert sum("RELATED" in text for text in then[name]) == more
 
 
 @families
@@ -112,7 +129,8 @@ def test_it_can_be_undone(family):
     before = FakeIptables(released(family)).save()
     assert host.save() != before
     host.restore(plan.undo)
-    assert host.save() == before
+    assert sorted(host.save().splitlines()) == sorted(before.splitlines()), "a chain that came back stands last"
+    assert read_state(parse(host.save()).table("filter")) == read_state(parse(before).table("filter"))
 
 
 @families
@@ -128,7 +146,10 @@ def test_who_is_in_stays_in(family):
     walker.load(parse(host.save()))
     assert walker.send(Packet(me, 22, "tcp")).action == "ACCEPT"
     walker.send(Packet(me, SPEC.doors[1].knock[1].port, "udp"))
-    assert walker.send(Packet(me, 443, "tcp")).action == "ACCEPT", "a knock that was half done goes on"
+    assert walker.send(Packet(me, 443, "tcp")).action != "ACCEPT", "a knock that was half done begins anew"
+    for step in SPEC.doors[1].knock:
+        walker.send(Packet(me, step.port, step.protocol))
+    assert walker.send(Packet(me, 443, "tcp")).action == "ACCEPT"
 
 
 @families
