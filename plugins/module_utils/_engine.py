@@ -18,8 +18,8 @@ Files = Dict[str, Tuple[Optional[str], Optional[int]]]
 ABSENT_FILE = (None, 0o600)
 """Text and mode of a file that is to be removed."""
 
-EXACT, SNAPSHOT = "exact", "snapshot"
-"""How a change was undone: rule by rule, or by putting back all that had been there."""
+EXACT, SNAPSHOT, EMPTIED = "exact", "snapshot", "emptied"
+"""How a change was undone: rule by rule, by putting back all that had been there, or by emptying our chains."""
 
 
 ERROR, WARNING, INFO = "error", "warning", "info"
@@ -157,6 +157,11 @@ class PartPlan(NamedTuple):
     """Results of its own for the operator."""
     before: Dict[str, Any] = _NOTHING
     """All that is needed to undo it; JSON."""
+    saved_to: Tuple[str, ...] = ()
+    """Paths of files that others may save to what was loaded, also where the part itself keeps nothing there."""
+    last_way: Tuple[str, ...] = ()
+    """Commands for a plain sh that let everybody in again, for when the program that undoes a change cannot run: without ``$``,
+    ``%`` and ``\\``, which systemd would replace, and with no name that must be looked up."""
     details: Any = None
     """What only the part itself understands."""
 
@@ -251,9 +256,19 @@ class Part:
         :raises HostError: if that cannot be done.
         """
 
+    def undo_after_boot(self, before: Dict[str, Any]) -> None:
+        """Have what a boot loaded as it was before a change that was not confirmed; its files come before it.
+
+        :raises HostError: if that cannot be done.
+        """
+
     def is_loaded_in(self, before: str, now: str) -> bool:
         """Return whether what was loaded has been saved to a file, given its text before and now."""
         raise NotImplementedError
+
+    def without_loaded(self, path: str, before: str, now: str) -> str:  # noqa: ARG002
+        """Return the text of a file that what was loaded has been saved to, with nothing of it, and the rest as it is now."""
+        return before
 
     def inspect(self, report: Report) -> Report:
         """Return a Report with what there is to say of this part.
@@ -265,6 +280,7 @@ class Part:
 
 __all__ = (
     "ABSENT_FILE",
+    "EMPTIED",
     "ERROR",
     "EXACT",
     "INFO",

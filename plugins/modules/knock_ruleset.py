@@ -255,7 +255,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged import Recorder, known_result, remember
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, PendingError, PortknockError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING, RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING, RUN, SPARE_RECORD
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
 
@@ -273,15 +273,19 @@ def run(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
 
 # Imported as late as this: most runs change nothing, and Python compiles anew what it imports from a module's zip file.
 def _end_other_version(host: Host) -> str:
-    if host.filesystem.mode(PENDING) is None:
+    if not _is_pending(host):
         return ""
     from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_version
 
     return end_other_version(host)
 
 
+def _is_pending(host: Host) -> bool:
+    return any(host.filesystem.mode(path) is not None for path in (PENDING, SPARE_RECORD))
+
+
 def _finish_earlier(host: Host) -> str:
-    if host.filesystem.mode(PENDING) is None:
+    if not _is_pending(host):
         return ""
     from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import finish_earlier
 

@@ -29,7 +29,7 @@ from bench_series import Table, ratios, rounds
 GOAL_DOOR, GOAL_ONE, GOAL_BACK, GOAL_MANY = 2.0, 3.0, 2.0, 3.5
 HOSTS = 20
 TIMEOUT = 5
-PENDING, LAST = "/run/portknock/pending.json", "/run/portknock/last.json"
+PENDING, LAST = "/run/portknock/pending.json", "/run/portknock.d/last.json"
 _TRY = 0.05
 """Seconds that a try to connect may take: on this wire an open port answers in less than one millisecond."""
 

@@ -117,7 +117,7 @@ class Target:
 
     def last(self) -> dict[str, Any]:
         """Return how the last change ended."""
-        return json.loads(self.out(f"cat {RUN}/last.json"))
+        return json.loads(self.out(f"cat {RUN}.d/last.json"))
 
     def guards(self) -> str:
         """Return what is there to undo a change: units, timers and processes."""
@@ -129,7 +129,9 @@ class Target:
 
     def leftovers(self) -> str:
         """Return what is left of a change that ended, besides the word how it did."""
-        return self.guards() + self.out(f"find /etc {RUN} -name '.portknock-*' -o -name pending.json")
+        return self.guards() + self.out(
+            f"find /etc {RUN} -name '.portknock-*' -o -name pending.json -o -path '*/portknock/pending*'"
+        )
 
     def is_tidy(self) -> bool:
         """Return whether that is nothing."""

@@ -104,7 +104,9 @@ class Machine(Target):
 
     def leftovers(self) -> str:
         """Return what is left of a change that ended; after a boot and after the removal there is no directory of it."""
-        return self.guards() + self.out("find /etc /run -xdev -name '.portknock-*' -o -name pending.json")
+        return self.guards() + self.out(
+            "find /etc /run -xdev -name '.portknock-*' -o -name pending.json -o -path '*/portknock/pending*'"
+        )
 
     # Knocks
 

@@ -6,21 +6,37 @@
 
 Where systemd runs, a transient timer waits and a transient service rolls back: no session, no parent and no kill of
 anything of ours ends a timer of PID 1. Elsewhere a process waits that has left its session and its parents behind.
-The program is this collection's own code as a zip file in /run, because the files of a module are gone once it ends.
+The program is this collection's own code as a zip file in /run, because the files of a module are gone once it ends. A second
+copy lies on the disk: for when somebody empties /run, and for the next boot, which undoes what was saved meanwhile. Where no
+Python runs it any more, a few commands of sh, which are in the unit itself, let everybody in again.
 """
 
+import contextlib
+import json
 import os
 import select
 import shlex
 import sys
-from typing import Any, List
+from typing import Any, List, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.archive import archive
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Record
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Files
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import ROLLED_BACK, Record, Store
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import EMPTIED, Files
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import GUARD_UNIT as UNIT
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM, RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    LAST,
+    LOCK_DIRECTORY,
+    PROGRAM,
+    RUN,
+    SPARE,
+    SPARE_PROGRAM,
+    SPARE_RECORD,
+    SPARE_UNDO,
+    UNDO_UNIT,
+    UNDO_UNIT_NAME,
+    UNDO_WANTS,
+)
 
 _START_SECONDS = 15
 _COMMAND = """#!/bin/sh
@@ -35,6 +51,25 @@ _COMMANDS = {
 }
 
 
+_UNDO_UNIT_TEXT = f"""# Written by sesame.portknock; it goes when the pending change is confirmed or rolled back.
+[Unit]
+Description=Port knocking: undoes a change of the ruleset that was not confirmed before the host was restarted
+DefaultDependencies=no
+ConditionPathExists={SPARE_RECORD}
+After=local-fs.target systemd-modules-load.service
+After=netfilter-persistent.service iptables.service ip6tables.service nftables.service firewalld.service ufw.service
+After=portknock.service
+Wants=network-pre.target
+Before=network-pre.target shutdown.target ssh.service sshd.service
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {SPARE_UNDO}
+"""
+"""Behind whatever loads rules, in front of whatever opens a port."""
+
+
 class Agent:
     """Arms and disarms."""
 
@@ -42,26 +77,38 @@ class Agent:
         """Take a Host, and the name of the module whose main() the agent runs; without it nothing can be armed."""
         self._host, self._program = host, program
 
-    def arm(self, record: Record, timeout: int) -> str:
+    def arm(self, record: Record, timeout: int, last_way: Sequence[str] = ()) -> str:
         """Make sure that a change is rolled back after some seconds, whatever becomes of this process.
 
         :param timeout: the seconds.
+        :param last_way: commands for sh, for when the program cannot run.
         :returns: ``systemd`` or ``process``.
         :raises HostError: if nothing can be armed.
         """
-        program = [sys.executable or "/usr/bin/python3", "-I", "-S", "-B", PROGRAM]
-        self._host.filesystem.replace_bytes(PROGRAM, archive(self._program))
-        self._host.filesystem.replace_files(_scripts(program))
-        if (
-            self._host.systemd.runs()
-            and self._host.command.find("systemd-run")
-            and self._arm_unit(program, record, timeout)
-        ):
+        data = archive(self._program)
+        self._host.filesystem.replace_bytes(PROGRAM, data)
+        self._host.filesystem.replace_files(_scripts(RUN, PROGRAM))
+        runs = self._host.systemd.runs()
+        # As with the record's copy: a disk that takes no file takes no ruleset either.
+        with contextlib.suppress(HostError):
+            self._host.filesystem.replace_bytes(SPARE_PROGRAM, data)
+            self._host.filesystem.replace_files(_scripts(SPARE, SPARE_PROGRAM))
+            self._host.filesystem.replace_files(_boot_files(record, last_way) if runs else {})
+        if runs and self._host.command.find("systemd-run") and self._arm_unit(record, timeout, last_way):
             return "systemd"
-        _detach(program + ["wait", record.id])
+        _detach(_python(PROGRAM) + ["wait", record.id])
         return "process"
 
-    def _arm_unit(self, program: List[str], record: Record, timeout: int) -> bool:
+    def put_back(self) -> None:
+        """Have the program in /run again if somebody removed it: the controller asks it how a change ended."""
+        filesystem = self._host.filesystem
+        with contextlib.suppress(HostError, OSError):
+            if filesystem.mode(PROGRAM) is None and filesystem.mode(SPARE_PROGRAM) is not None:
+                with open(SPARE_PROGRAM, "rb") as stream:
+                    filesystem.replace_bytes(PROGRAM, stream.read())
+                filesystem.replace_files(_scripts(RUN, PROGRAM))
+
+    def _arm_unit(self, record: Record, timeout: int, last_way: Sequence[str]) -> bool:
         words = [
             self._host.command.find("systemd-run"),
             "--quiet",
@@ -76,7 +123,8 @@ class Agent:
         ]
         # Else the change of a target (systemctl isolate) takes the timer away; not every release takes it here.
         lasting = ["--timer-property=IgnoreOnIsolate=yes", "--property=IgnoreOnIsolate=yes"]
-        command = program + ["rollback", "--deadline", record.id]
+        rollback = ["rollback", "--deadline", record.id, Store(self._host.filesystem).last().get("id", "")]
+        command = ["/bin/sh", "-c", _commands(rollback, (PROGRAM, SPARE_PROGRAM), record, last_way)]
         for more in (lasting, lasting, []):
             if self._host.command.run(words + more + command)[0] == 0:
                 return True
@@ -91,11 +139,45 @@ class Agent:
             self._host.systemd.call("stop", UNIT + ".timer")
 
 
-def _scripts(program: List[str]) -> Files:
-    words = " ".join(shlex.quote(word) for word in program)
+def _python(program: str) -> List[str]:
+    """Return the words that run a program with the Python that runs this, wherever a name of it may point to later."""
+    return [sys.executable or "/usr/bin/python3", "-I", "-S", "-B", program]
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _scripts(directory: str, program: str) -> Files:
     return {
-        f"{RUN}/{verb}": (_COMMAND.format(what=what, program=words, verb=verb), 0o700)
+        f"{directory}/{verb}": (_COMMAND.format(what=what, program=_quoted(_python(program)), verb=verb), 0o700)
         for verb, what in _COMMANDS.items()
+    }
+
+
+def _commands(words: Sequence[str], programs: Sequence[str], record: Record, last_way: Sequence[str]) -> str:
+    """Return commands for sh that run the first program that can be run, and else go the last way."""
+    tries = [_quoted(_python(program) + list(words)) for program in programs]
+    return " || ".join(tries + ["{ " + "; ".join([*last_way, _told(record)]) + "; }"])
+
+
+def _told(record: Record) -> str:
+    """Return commands for sh that leave word for the controller of what the last way has done."""
+    last = dict(
+        id=record.id, owner=record.owner, outcome=ROLLED_BACK, undo=EMPTIED, connection="", ended=record.begun,
+        why="the program that undoes it could not run, so the knock rules were emptied",
+    )  # fmt: skip
+    text = json.dumps(last).translate(dict.fromkeys(map(ord, "$%\\"), " "))
+    return f"umask 077; mkdir -p {LOCK_DIRECTORY}; echo {shlex.quote(text)} > {LAST}"
+
+
+def _boot_files(record: Record, last_way: Sequence[str]) -> Files:
+    """Return the unit that undoes a change at the next boot, if it was not confirmed before that."""
+    commands = _commands(["boot"], (SPARE_PROGRAM,), record, last_way)
+    return {
+        SPARE_UNDO: (f"#!/bin/sh\n# Written by sesame.portknock.\n{commands}\n", 0o700),
+        UNDO_UNIT: (_UNDO_UNIT_TEXT, 0o644),
+        UNDO_WANTS: (f"# Written by sesame.portknock.\n[Unit]\nWants={UNDO_UNIT_NAME}\n", 0o644),
     }
 
 

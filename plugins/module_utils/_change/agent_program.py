@@ -8,6 +8,7 @@ It runs without Ansible, on the plain Python of the host.
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -16,17 +17,21 @@ import time
 from typing import Any, Dict, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
     CONFIRMED,
     MARK,
     NOT_CONFIRMED,
     ROLLED_BACK,
+    Store,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_boot
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import LockedError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM, RUN, SPARE_PROGRAM
 
 Answer = Dict[str, Any]
 """``outcome`` and more, see guard.Answer."""
@@ -41,10 +46,18 @@ def main(words: Sequence[str]) -> int:
     """Do what the command line says; return the exit code: 0 if the change is as was asked for, else 1 (2: usage)."""
     verb = words[0] if words else ""
     flags = {word for word in words[1:] if word.startswith("--")}
-    name = ([word for word in words[1:] if not word.startswith("--")] or [""])[0]
-    actions = {"confirm": _confirm, "rollback": _rollback, "status": _status, "tidy": _tidy, "wait": _wait}
+    names = [word for word in words[1:] if not word.startswith("--")]
+    name = "".join(names[:1])
+    actions = {
+        "confirm": _confirm,
+        "rollback": _rollback,
+        "status": _status,
+        "tidy": _tidy,
+        "wait": _wait,
+        "boot": _boot,
+    }
     if "--deadline" in flags:
-        actions["rollback"] = _at_deadline
+        actions["rollback"] = functools.partial(_at_deadline, before="".join(names[1:2]))
     if verb not in actions or flags - {"--json", "--deadline"}:
         sys.stderr.write(f"usage: sh {RUN}/confirm | sh {RUN}/rollback | sh {RUN}/status\n")
         return 2
@@ -112,6 +125,18 @@ def _tidy(guard: Guard, host: Host, _name: str) -> Outcome:
     return dict(outcome="tidied"), True
 
 
+def _boot(guard: Guard, host: Host, _name: str) -> Outcome:
+    """Undo what was not confirmed before the host was restarted."""
+    with contextlib.ExitStack() as stack:
+        # Nothing else runs yet that could have it, and nobody gets in until this is done.
+        with contextlib.suppress(HostError):
+            stack.enter_context(host.lock.hold(_LOCK_SECONDS))
+        record = guard.pending()
+        if record is not None and record.boot != host.processes.boot():
+            end_other_boot(host, parts_on(host), record)
+    return guard.ended(""), True
+
+
 def _rollback(guard: Guard, host: Host, name: str) -> Outcome:
     with host.lock.hold(_LOCK_SECONDS):
         answer = guard.undo(name, _why_now(guard, host))
@@ -130,31 +155,57 @@ def _wait(guard: Guard, host: Host, name: str) -> Outcome:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
         stream.write("-900\n")
     deadline = record.deadline if record else 0
+    store = Store(host.filesystem)
+    before = store.last().get("id", "")
+    for part in parts_on(host):
+        # As long as the program's file is there.
+        part.import_late()
     while record and record.id == name:
         left = deadline - host.clock.monotonic()
         if left <= 0:
-            return _at_deadline(guard, host, name)
+            return _at_deadline(guard, host, name, before)
         time.sleep(min(left, 0.5))
         # What cannot be read is not over yet.
         with contextlib.suppress(Exception):
+            if store.is_lost(before):
+                store.write(record)
             record = guard.pending()
     return dict(outcome="ended"), True
 
 
-def _at_deadline(guard: Guard, host: Host, name: str) -> Outcome:
-    """Roll back, again and again until it works: nobody else will."""
+def _at_deadline(guard: Guard, host: Host, name: str, before: str = "") -> Outcome:
+    """Roll back, again and again until it works: nobody else will.
+
+    Where the record of the change was removed, nothing can be undone here; there is another way.
+
+    :param before: the id of the change that had ended last when this one was armed, '' for none.
+    """
     for _turn in range(_TRIES):
         try:
-            with host.lock.hold(_STUCK_SECONDS):
-                answer = guard.undo(name, _why_now(guard, host))
-            return answer, True
+            with contextlib.ExitStack() as stack:
+                _lock_for_rollback(stack, guard, host, name)
+                Agent(host).put_back()
+                if Store(host.filesystem).is_lost(before):
+                    return dict(outcome="error", why="the record of the change was removed"), False
+                return guard.undo(name, _why_now(guard, host)), True
         except Exception as error:
             # Whatever it is: to give up would leave the controller cut off.
             with contextlib.suppress(Exception):
                 _report(error)
-                _end_stuck_run(guard, host, name)
         time.sleep(1)
     return dict(outcome="error", why="it could not be rolled back, see the log"), False
+
+
+def _lock_for_rollback(stack: contextlib.ExitStack, guard: Guard, host: Host, name: str) -> None:
+    """Take the lock; end a process of ours that holds it long after the deadline, and go on without it beside any other."""
+    for _turn in range(2):
+        try:
+            stack.enter_context(host.lock.hold(_STUCK_SECONDS))
+            return
+        except HostError as error:
+            _report(error)
+            if not isinstance(error, LockedError) or not _end_stuck_run(guard, host, name):
+                return
 
 
 def _why_now(guard: Guard, host: Host) -> str:
@@ -172,14 +223,20 @@ def _report(error: Exception) -> None:
     syslog.syslog(syslog.LOG_ERR, f"rolling back does not work yet, trying again: {error}")
 
 
-def _end_stuck_run(guard: Guard, host: Host, name: str) -> None:
-    """Kill the run that made the change, if it still holds the lock long after the deadline: it hangs."""
-    record = guard.pending()
-    if record is None or record.id != name:
-        return
-    pid, started = record.module
-    if started is not None and host.processes.start_of(pid) == started and host.lock.is_held():
-        os.kill(pid, signal.SIGKILL)
+def _end_stuck_run(guard: Guard, host: Host, name: str) -> bool:
+    """Kill the run that made the change, or a program of ours, if it still holds the lock long after the deadline: it hangs.
+
+    :returns: whether it was killed.
+    """
+    holder, record = host.lock.holder(), guard.pending()
+    pid, started = record.module if record is not None and record.id == name else (0, None)
+    if holder is None or holder == os.getpid():
+        return False
+    is_module = started is not None and holder in (pid, 0) and host.processes.start_of(pid) == started
+    is_program = bool(holder) and bool({PROGRAM, SPARE_PROGRAM} & set(host.processes.words_of(holder)))
+    if is_module or is_program:
+        os.kill(pid if is_module else holder, signal.SIGKILL)
+    return is_module or is_program
 
 
 __all__ = ("main",)

@@ -31,6 +31,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
     pending_error,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import (
+    end_other_boot,
     refuse_other_version,
     roll_back,
     time_left,
@@ -72,8 +73,7 @@ class Guard:
         if record is None:
             return ""
         if record.boot != self._host.processes.boot():
-            self._host.filesystem.discard(record.staged)
-            self._store.end(record, ROLLED_BACK, EXACT, "the host was restarted before it was confirmed")
+            end_other_boot(self._host, self._parts, record)
             return ""
         if record.state == CONFIRMING:
             done = self._finish(record)["outcome"] == CONFIRMED
@@ -176,7 +176,7 @@ class Guard:
         if not guarded:
             return record
         try:
-            agent = self._agent.arm(record, timeout)
+            agent = self._agent.arm(record, timeout, [line for plan in change.parts for line in plan.last_way])
         except BaseException:
             self._store.end(record, ROLLED_BACK, EXACT, "nothing could be armed to undo it")
             raise
@@ -184,8 +184,10 @@ class Guard:
 
     def _files_before(self, change: Change) -> Dict[str, List[Any]]:
         filesystem = self._host.filesystem
+        saved_to = {path for plan in change.parts for path in plan.saved_to}
         return {
-            path: [filesystem.read(path) or None, filesystem.mode(path)] for path in set(change.files) | {STATE_FILE}
+            path: [filesystem.read(path) or None, filesystem.mode(path)]
+            for path in set(change.files) | saved_to | {STATE_FILE}
         }
 
     def keep(self, record: Record) -> None:
@@ -226,7 +228,7 @@ class Guard:
         if record is None or (name and record.id != name):
             return self.ended(name)
         if record.boot != self._host.processes.boot():
-            self.finish_earlier()
+            end_other_boot(self._host, self._parts, record)
             return self.ended(name)
         words = session[0] or []
         newer = _is_newer(session, record)
@@ -293,7 +295,10 @@ class Guard:
         :raises HostError: if that did not work; it may be tried again.
         """
         record = self._store.read()
-        if record is None or (name and record.id != name) or record.boot != self._host.processes.boot():
+        if record is None or (name and record.id != name):
+            return self.ended(name)
+        if record.boot != self._host.processes.boot():
+            end_other_boot(self._host, self._parts, record)
             return self.ended(name)
         if record.state == CONFIRMING:
             return self._finish(record)

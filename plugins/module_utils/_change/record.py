@@ -4,17 +4,27 @@
 
 """A change that waits to be confirmed: what is written down about it, and where.
 
-The record lies in /run, so a reboot ends it; the rules files are not touched before it is confirmed, so a reboot is
-a rollback as well. Whoever reads or changes it holds the lock of the host.
+The record lies in /run, and a copy of it on the disk, for when /run was emptied, by somebody or by a reboot. The rules files
+are not touched before a change is confirmed, so a reboot is a rollback as well: what others saved meanwhile is undone at the
+next boot, as the copy says. Whoever reads or changes the record holds the lock of the host.
 """
 
 import contextlib
 import json
+import os
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PendingError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    LAST,
+    PENDING,
+    RUN,
+    SPARE,
+    SPARE_RECORD,
+    UNDO_UNIT,
+    UNDO_WANTS,
+)
 
 VERSION = 3
 """Of the record's form. The first release wrote records without a version."""
@@ -146,23 +156,37 @@ class Store:
 
         :raises OtherVersionError: if it is not one of this version.
         """
-        text = self._filesystem.read(PENDING)
+        text = self._filesystem.read(PENDING) or self._filesystem.read(SPARE_RECORD)
         if not text:
             return None
         try:
             fields = json.loads(text)
+            if fields.get("id") == self.last().get("id") and not self._filesystem.read(PENDING):
+                # It ended; the disk became read-only before its copy could go.
+                return None
             if fields.get("version") != VERSION:
                 raise OtherVersionError(_understood(fields))
             return Record(**fields)
         except (AttributeError, TypeError, ValueError):
             raise OtherVersionError(None) from None
 
+    def is_lost(self, before: str) -> bool:
+        """Return whether a change is no longer pending although it has not ended: its record was removed.
+
+        :param before: the id of the change that had ended last when it was armed, '' for none.
+        """
+        return self.read() is None and self.last().get("id", "") in ("", before)
+
     def write(self, record: Record) -> None:
         """Write the record, whole or not at all.
 
         :raises HostError: if that is not possible.
         """
-        self._filesystem.replace_files({PENDING: (json.dumps(record._asdict()), 0o600)})
+        text = json.dumps(record._asdict())
+        self._filesystem.replace_files({PENDING: (text, 0o600)})
+        # On a full or read-only disk nobody can save what would have to be undone at the next boot.
+        with contextlib.suppress(HostError):
+            self._filesystem.replace_files({SPARE_RECORD: (text, 0o600)})
 
     def end(self, record: Any, outcome: str, undo: str = "", why: str = "", connection: str = "") -> None:
         """Forget the record; what came of it is kept for whoever asks late."""
@@ -171,7 +195,18 @@ class Store:
         # A full /run must not keep a rolled back change alive.
         with contextlib.suppress(HostError):
             self._filesystem.replace_files({LAST: (json.dumps(last), 0o600)})
+        # The copy first: as long as the record is there, whoever finds it ends the change in the same way again.
+        self._forget_copy()
         self._filesystem.replace_files({PENDING: (None, 0)})
+
+    def _forget_copy(self) -> None:
+        """Remove what lies on the disk of a pending change."""
+        with contextlib.suppress(HostError):
+            there = [path for path in (UNDO_WANTS, UNDO_UNIT) if self._filesystem.mode(path) is not None]
+            self._filesystem.replace_files(dict.fromkeys(there, (None, None)))
+        self._filesystem.remove_directory(SPARE)
+        for directory in (os.path.dirname(UNDO_WANTS), os.path.dirname(SPARE)):
+            self._filesystem.remove_if_empty(directory)
 
     def last(self) -> Dict[str, Any]:
         """Return how the last change ended, or an empty dictionary."""

@@ -6,10 +6,11 @@
 
 import contextlib
 import sys
-from typing import Any, List
+from typing import Any, List, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
     APPLIED,
+    CONFIRMED,
     CONFIRMING,
     ROLLED_BACK,
     UNDOING,
@@ -20,7 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, SNAPSHOT, Part
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM, UNIT_NAME
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM, SPARE_PROGRAM, UNIT_NAME
 
 
 def roll_back(host: Any, parts: List[Part], record: Record) -> str:
@@ -47,8 +48,11 @@ def _put_back_files(host: Any, parts: List[Part], record: Record) -> None:
     for path, (text, mode) in sorted(record.before.items()):
         try:
             now = (filesystem.read(path) or None, filesystem.mode(path))
-            if now != (text, mode) and _is_changed_by_us(path, text, now[0], parts, record):
-                filesystem.replace_files({path: (text, mode)})
+            wanted = (text, mode)
+            if now != wanted and not _is_written_by_us(path, record):
+                wanted = _without_loaded(path, wanted, now, parts)
+            if now != wanted:
+                filesystem.replace_files({path: wanted})
         except HostError as error:
             failed.append(str(error))
     if record.state == UNDOING and not failed:
@@ -57,15 +61,42 @@ def _put_back_files(host: Any, parts: List[Part], record: Record) -> None:
         raise HostError("The rules are as before, but the files could not be put back: {}".format(" ".join(failed)))
 
 
-def _is_changed_by_us(path: str, before: Any, now: Any, parts: List[Part], record: Record) -> bool:
-    """Return whether what changed in a file is ours to undo.
+def _is_written_by_us(path: str, record: Record) -> bool:
+    """Return whether the change has written a file: before the confirmation those are only a few."""
+    return record.state == UNDOING or path in record.early
 
-    Before the confirmation only a few are written. But somebody may have saved what was loaded to another one meanwhile; that
-    must not come back with the next boot.
+
+def _without_loaded(path: str, before: Tuple[Any, Any], now: Tuple[Any, Any], parts: List[Part]) -> Tuple[Any, Any]:
+    """Return text and mode of a file that somebody else has written since.
+
+    What was loaded may have been saved to it, and must not come back with the next boot; the rest is not ours to undo.
     """
-    if record.state == UNDOING or path in record.early:
-        return True
-    return any(part.is_loaded_in(before or "", now or "") for part in parts)
+    text = now[0] or ""
+    for part in parts:
+        if part.is_loaded_in(before[0] or "", text):
+            text = part.without_loaded(path, before[0] or "", text)
+    return before if text == (before[0] or "") else (text or None, now[1]) if text != (now[0] or "") else now
+
+
+def end_other_boot(host: Any, parts: List[Part], record: Record) -> None:
+    """End a change that the host was restarted in before it was confirmed, whatever others saved of it meanwhile.
+
+    Files come first, then what the boot loaded of them. No service is started or stopped: this may run before those that they
+    need. So of a change that was being kept, the rest is left to the next run.
+
+    :raises HostError: if something cannot be put back.
+    """
+    store = Store(host.filesystem)
+    if record.state == CONFIRMING:
+        host.filesystem.settle(record.staged, record.gone)
+        store.end(record, CONFIRMED, why="the host was restarted while it was kept")
+        return
+    with contextlib.ExitStack() as rest:
+        for part in parts:
+            rest.callback(part.undo_after_boot, record.parts[part.name]["before"])
+        rest.callback(_put_back_files, host, parts, record)
+        host.filesystem.discard(record.staged)
+    store.end(record, ROLLED_BACK, EXACT, "the host was restarted before it was confirmed")
 
 
 def _switch_unit(host: Any, enabled: bool) -> None:
@@ -92,7 +123,9 @@ def end_other_version(host: Any) -> str:
             return ""
         verb = "confirm" if record.state == CONFIRMING else "rollback"
         python = sys.executable or host.command.find("python3") or "/usr/bin/python3"
-        host.command.run([python, "-I", "-S", "-B", PROGRAM, verb, record.id])
+        only_spare = host.filesystem.mode(PROGRAM) is None and host.filesystem.mode(SPARE_PROGRAM) is not None
+        program = SPARE_PROGRAM if only_spare else PROGRAM
+        host.command.run([python, "-I", "-S", "-B", program, verb, record.id])
         return f"An earlier change ({record.description()}), made by another version, had been left unfinished; it was ended first."
     return ""
 
@@ -118,4 +151,4 @@ def time_left(host: Any, record: Any) -> float:
     return max(0.0, record.deadline - host.clock.monotonic()) if record.state == APPLIED else 0.0
 
 
-__all__ = ("end_other_version", "refuse_other_version", "roll_back", "time_left")
+__all__ = ("end_other_boot", "end_other_version", "refuse_other_version", "roll_back", "time_left")

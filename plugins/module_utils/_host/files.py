@@ -14,13 +14,18 @@ import tempfile
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, RUN, STAGED_PREFIX
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    DIRECTORY,
+    LOCK_DIRECTORY,
+    RUN,
+    STAGED_PREFIX,
+)
 
 Files = Dict[str, Tuple[Optional[str], Optional[int]]]
 """Path to text, None where there is to be no file, and permission bits."""
 Staged = List[List[str]]
 """[temporary path, path] of each staged file."""
-_PRIVATE = (DIRECTORY, RUN)
+_PRIVATE = (DIRECTORY, RUN, LOCK_DIRECTORY)
 
 
 class Filesystem:
@@ -147,9 +152,7 @@ class Filesystem:
 
     def _stage(self, path: str, text: Union[str, bytes], mode: Optional[int]) -> str:
         directory = os.path.dirname(os.path.realpath(path))
-        if not os.path.isdir(directory):
-            private = any(directory == each or directory.startswith(each + "/") for each in _PRIVATE)
-            os.makedirs(directory, 0o700 if private else 0o755)
+        _make_directory(directory)
         handle, temporary = tempfile.mkstemp(prefix=STAGED_PREFIX, dir=directory)
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -161,6 +164,14 @@ class Filesystem:
             os.unlink(temporary)
             raise
         return temporary
+
+
+def _make_directory(path: str) -> None:
+    """Make a directory and those above it that are missing, ours for root alone."""
+    if not os.path.isdir(path):
+        _make_directory(os.path.dirname(path))
+        private = any(path == each or path.startswith(each + "/") for each in _PRIVATE)
+        os.mkdir(path, 0o700 if private else 0o755)
 
 
 __all__ = ("Files", "Filesystem", "Staged")

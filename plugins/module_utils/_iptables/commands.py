@@ -56,6 +56,13 @@ class Iptables:
         _code, out, _err = self._run([self._find(IPTABLES[family]), "-V"], "")
         return NFT if "nf_tables" in out else LEGACY
 
+    def concrete(self, family: str, tail: str, backend: str) -> str:
+        """Return the path of a command of one backend, whatever the alternatives say later; of the plain one where it has none.
+
+        :param tail: ``-restore`` or ``-save``.
+        """
+        return self._find(f"{IPTABLES[family]}-{backend}{tail}") or self._find(IPTABLES[family] + tail) or ""
+
     def save(self, family: str, counters: bool = False) -> str:
         """Return what iptables-save prints of all tables that exist, with packet counters or not; makes and loads none.
 

@@ -13,6 +13,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules, build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import LOCK_SECONDS
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import ruleset_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, wanted_state
@@ -91,6 +92,16 @@ def plan_family(save: str, spec: Optional[Spec], family: str, built: Optional[Bu
         findings=findings,
         document=document,
     )
+
+
+def emptying_command(plan: Plan, command: str) -> str:
+    """Return a command for sh that empties the collection's chains, so that they refuse nothing, whatever else is in the table.
+
+    :param command: the path of iptables-restore.
+    """
+    texts = ["*filter"] + [f":{name} - [0:0]" for name in sorted({*plan.now.chains, *plan.then.chains})] + ["COMMIT"]
+    echoes = "; ".join(f"echo '{text}'" for text in texts)
+    return f"{{ {echoes}; }} | {command} -w {LOCK_SECONDS} --noflush"
 
 
 __all__ = ("Plan", "plan_family")

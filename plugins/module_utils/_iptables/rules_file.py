@@ -18,6 +18,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     read_state,
     same_state,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import state_before
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
     Document,
     Rule,
@@ -52,6 +53,23 @@ def merged_file(text: str, built: Optional[BuiltRules], spec: Optional[Spec], na
         block = MADE_HERE + "".join(_FRAME) + "COMMIT\n"
         return merged_file(block + text, built, spec, name)
     return "".join(_with_own(document, table, then))
+
+
+def file_before(text: str, before: str, name: str) -> str:
+    """Return a file's text with the collection's rules as they were before a change, and everything else as it is.
+
+    :param text: the file's text, to which others have saved a ruleset meanwhile.
+    :param before: its text before the change.
+    :param name: the file's path, for messages.
+    :raises HostError: if one of them cannot be followed.
+    """
+    document = parse(text, name)
+    table = document.table("filter")
+    then = state_before(before, table)
+    if same_state(read_state(table), then):
+        return text
+    lines = _without_own(document, table) if table is None or then == ABSENT else _with_own(document, table, then)
+    return "".join(lines)
 
 
 def _filter_tables(document: Document) -> List[Table]:
@@ -154,4 +172,4 @@ def _put_hooks(
     return appended
 
 
-__all__ = ("MADE_HERE", "merged_file")
+__all__ = ("MADE_HERE", "file_before", "merged_file")

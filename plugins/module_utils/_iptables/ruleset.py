@@ -11,6 +11,7 @@ imports from a module's zip file.
 """
 
 import hashlib
+import re
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
@@ -42,6 +43,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persist
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
     Plan,
+    emptying_command,
     plan_family,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of
@@ -90,18 +92,28 @@ class Ruleset(Part):
         backend = self._backend(saves, wanted) if installed else NFT
         plans = tuple(_known_spelling(_plan(wanted, owns, *item), wanted.state) for item in saves.items())
         door = _door_of(wanted, plans)
-        files, previous = self._files(wanted, owns)
+        files, rules_files = self._files(wanted, owns)
         return PartPlan(
             part=self.name,
             wanted=wanted,
             loads=any(plan.change for plan in plans),
             files=files,
             early=(MODPROBE,),
-            previous=previous,
+            previous=tuple(rules_files.values()) if wanted.persist and wanted.spec is not None else (),
+            saved_to=tuple(rules_files.values()),
+            last_way=tuple(
+                emptying_command(plan, self._iptables.concrete(plan.family, "-restore", backend))
+                for plan in plans
+                if plan.change
+            ),
             door=door,
             findings=self._findings(wanted, plans),
             facts={"backend": backend},
-            before={"saves": saves, "changed": [plan.family for plan in plans if plan.change]},
+            before={
+                "saves": saves,
+                "changed": [plan.family for plan in plans if plan.change],
+                "rules_files": rules_files,
+            },
             details=Details(plans, owns),
         )
 
@@ -124,20 +136,20 @@ class Ruleset(Part):
                 )
         return backend
 
-    def _files(self, wanted: Wanted, owns: Dict[str, Any]) -> Tuple[Files, Tuple[str, ...]]:
-        """Return the files as they should be, and which of them are the distribution's own."""
+    def _files(self, wanted: Wanted, owns: Dict[str, Any]) -> Tuple[Files, Dict[str, str]]:
+        """Return the files as they should be, and IP version to the distribution's own rules file, whether it is kept or not."""
         read = self._host.filesystem.read
         try:
             layout = layout_of(read(OS_RELEASE))
         except HostError:
             if wanted.persist and wanted.spec is not None:
                 raise
-            return {}, ()
+            return {}, {}
         spec = wanted.spec if wanted.persist else None
         files = wanted_files(spec, owns if spec else {}, layout, read)
         if spec is None or self._host.kernel.is_module("xt_recent"):
             files[MODPROBE] = (modprobe_text(spec) if spec else None, 0o644)
-        return files, tuple(layout.rules.values()) if spec else ()
+        return files, dict(layout.rules)
 
     def _findings(self, wanted: Wanted, plans: Tuple[Plan, ...]) -> Tuple[Finding, ...]:
         if wanted.spec is None:
@@ -220,8 +232,29 @@ class Ruleset(Part):
         self._iptables.restore(family, snapshot_text(before), flush=True)
         return SNAPSHOT
 
+    def undo_after_boot(self, before: Dict[str, Any]) -> None:
+        """Have our rules as they are in the rules file: that is what the boot would have loaded."""
+        failed = []
+        for family in reversed(list(before["saves"])):
+            try:
+                path = before["rules_files"].get(family, "")
+                self._undo_family(family, self._host.filesystem.read(path) if path else "")
+            except HostError as error:
+                failed.append(f"{family}: {error}")
+        if failed:
+            raise HostError(" ".join(failed))
+
     def is_loaded_in(self, before: str, now: str) -> bool:
         return own_lines(now) != own_lines(before)
+
+    def without_loaded(self, path: str, before: str, now: str) -> str:
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rules_file import file_before
+
+        try:
+            text = file_before(now, before, path)
+        except HostError:
+            return before
+        return text if before or re.search("^-A", text, re.M) else ""
 
     def inspect(self, report: Report) -> Report:
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables.inspect import inspect_ruleset

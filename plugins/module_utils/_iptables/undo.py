@@ -33,17 +33,21 @@ def undo_text(before: str, live: str) -> str:
     :raises HostError: if one of them cannot be followed.
     """
     table = parse(live, "the live ruleset").table("filter")
-    return transition(read_state(table), _wanted(before, table), len(foreign_rules(table)))
+    return transition(read_state(table), state_before(before, table), len(foreign_rules(table)))
 
 
 def is_undone(before: str, live: str) -> bool:
     """Return whether the collection's rules in a save are again what they were before the change."""
     table = parse(live, "the live ruleset").table("filter")
-    return same_ids(read_state(table), _wanted(before, table))
+    return same_ids(read_state(table), state_before(before, table))
 
 
-def _wanted(before: str, table: Optional[Table]) -> State:
-    """Return the State before the change, its hooks placed among the foreign rules of a live table."""
+def state_before(before: str, table: Optional[Table]) -> State:
+    """Return the State before a change, its hooks placed among the foreign rules of a table as it is now.
+
+    :param before: the save before the change.
+    :raises HostError: if it cannot be followed.
+    """
     old_table = parse(before, "the ruleset before the change").table("filter")
     old = read_state(old_table)
     names = named_by_foreign(table) if table else ()
@@ -85,4 +89,4 @@ def snapshot_text(before: str) -> str:
     return before[start:end] + "\nCOMMIT\n" if start >= 0 and end >= 0 else _EMPTY
 
 
-__all__ = ("is_undone", "snapshot_text", "undo_text")
+__all__ = ("is_undone", "snapshot_text", "state_before", "undo_text")

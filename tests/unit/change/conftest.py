@@ -24,9 +24,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """The program, its constants turned to a directory of this test."""
     made = Place(tmp_path / "run")
     source = _archive._source
-    monkeypatch.setattr(_archive, "_source", lambda name: source(name).replace("/run/portknock", made.run))
+    monkeypatch.setattr(_archive, "_source", lambda name: made.own(source(name)))
     monkeypatch.setattr(_archive, "compiled", lambda _name: None)
-    monkeypatch.setattr(_agent, "RUN", made.run)
-    monkeypatch.setattr(_agent, "PROGRAM", made.program)
+    for name in (
+        "LAST", "LOCK_DIRECTORY", "PROGRAM", "RUN", "SPARE", "SPARE_PROGRAM", "SPARE_RECORD", "SPARE_UNDO", "UNDO_UNIT", "UNDO_WANTS"
+    ):  # fmt: skip
+        monkeypatch.setattr(_agent, name, made.own(getattr(_agent, name)))
     made.host.filesystem.replace_bytes(made.program, archive(_agent_program.__name__))
     return made

@@ -25,7 +25,15 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.engines i
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    PROGRAM,
+    SPARE,
+    SPARE_PROGRAM,
+    SPARE_RECORD,
+    SPARE_UNDO,
+    UNDO_UNIT,
+    UNDO_WANTS,
+)
 from fake_host import FakeHost
 
 
@@ -48,9 +56,9 @@ def asked(host):
 
 
 def test_systemd_is_asked_for_a_timer(host):
-    assert Agent(host).arm(record(), 30) == "systemd"
+    assert Agent(host).arm(record(), 30, ["echo one", "echo two"]) == "systemd"
     (words,) = asked(host)
-    end = words.index(sys.executable)
+    end = words.index("/bin/sh")
     assert {
         "--quiet",
         "--collect",
@@ -61,7 +69,15 @@ def test_systemd_is_asked_for_a_timer(host):
         "--property=StartLimitIntervalSec=0",
     } <= set(words[1:end])
     assert not [word for word in words[1:end] if not word.startswith("--")], "systemd-run would take it for a command"
-    assert list(words[end:]) == [sys.executable] + FLAGS + [PROGRAM, "rollback", "--deadline", IDENT]
+    shell, option, text = words[end:]
+    assert (shell, option) == ("/bin/sh", "-c")
+    assert not set("$%\\") & set(text), "systemd would replace something in it"
+    tries = text.split(" || ")
+    assert [shlex.split(each) for each in tries[:2]] == [
+        [sys.executable] + FLAGS + [program, "rollback", "--deadline", IDENT, ""]
+        for program in (PROGRAM, SPARE_PROGRAM)
+    ]
+    assert tries[2].startswith("{ echo one; echo two; umask 077; ")
     assert not [what for what in host.done if what[0] == "detach"]
 
 
@@ -109,20 +125,68 @@ def test_only_a_timer_is_disarmed(host):
     )
 
 
-def test_what_lies_in_run(host):
+@pytest.mark.parametrize(("directory", "program"), [("/run/portknock", PROGRAM), (SPARE, SPARE_PROGRAM)])
+def test_what_lies_on_the_host(directory, program, host):
     Agent(host).arm(record(), 30)
-    found = {path: mode for path, (_text, mode) in host.files.items() if path.startswith("/run/")}
+    found = {path: mode for path, (_text, mode) in host.files.items() if path.startswith(directory + "/")}
+    assert found.pop(SPARE_UNDO, 0o700) == 0o700
     assert found == {
-        "/run/portknock/guard.zip": 0o600,
-        "/run/portknock/confirm": 0o700,
-        "/run/portknock/rollback": 0o700,
-        "/run/portknock/status": 0o700,
-        "/run/portknock/tidy": 0o700,
+        directory + "/guard.zip": 0o600,
+        directory + "/confirm": 0o700,
+        directory + "/rollback": 0o700,
+        directory + "/status": 0o700,
+        directory + "/tidy": 0o700,
     }
     for verb in ("confirm", "rollback", "status", "tidy"):
-        lines = host.read("/run/portknock/" + verb).splitlines()
+        lines = host.read(directory + "/" + verb).splitlines()
         assert lines[0] == "#!/bin/sh"
-        assert shlex.split(lines[-1]) == ["exec", sys.executable] + FLAGS + [PROGRAM, verb, "$@"]
+        assert shlex.split(lines[-1]) == ["exec", sys.executable] + FLAGS + [program, verb, "$@"]
+
+
+def test_the_next_boot_undoes_it(host):
+    Agent(host).arm(record(), 30, ["echo one"])
+    unit = host.read(UNDO_UNIT).splitlines()
+    assert "ConditionPathExists=" + SPARE_RECORD in unit
+    assert "ExecStart=/bin/sh " + SPARE_UNDO in unit
+    assert host.read(UNDO_WANTS).splitlines()[1:] == ["[Unit]", "Wants=portknock-undo.service"]
+    first, _or, rest = host.read(SPARE_UNDO).splitlines()[-1].partition(" || ")
+    assert shlex.split(first) == [sys.executable] + FLAGS + [SPARE_PROGRAM, "boot"]
+    assert rest.startswith("{ echo one; ")
+
+
+def test_without_systemd_there_is_no_unit(host):
+    host.runs_systemd = False
+    Agent(host).arm(record(), 30)
+    assert not [path for path in host.files if path.startswith("/etc/systemd/")]
+
+
+def test_a_disk_that_takes_nothing_is_no_error(host):
+    host.disk_full = SPARE_PROGRAM
+    assert Agent(host).arm(record(), 30) == "systemd"
+    assert not [path for path in host.files if path.startswith("/etc/p")]
+
+
+def test_the_last_way(host, tmp_path):
+    """Where no program runs any more, sh does the commands and leaves word for the controller."""
+    told = tmp_path / "portknock.d" / "last.json"
+    Agent(host).arm(record(owner="it's 100% $HOME \\me"), 30, ["echo emptied"])
+    text = asked(host)[0][-1].replace("/run/portknock.d", str(told.parent))
+    # Python 3.6 has no capture_output.
+    done = subprocess.run(["sh", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    assert done.stdout == b"emptied\n"
+    last = json.loads(told.read_text())
+    assert (last["id"], last["outcome"], last["undo"]) == (IDENT, "rolled_back", "emptied")
+    assert told.stat().st_mode & 0o777 == 0o600
+    assert told.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_program_is_put_back_from_its_copy(place):
+    place.host.filesystem.replace_bytes(place.own(SPARE_PROGRAM), b"program")
+    os.unlink(place.program)
+    place.agent.put_back()
+    with open(place.program, "rb") as stream:
+        assert stream.read() == b"program"
+    assert place.host.filesystem.mode(place.run + "/status") == 0o700
 
 
 def test_a_full_run_is_an_error(host):
@@ -249,7 +313,7 @@ def test_it_keeps_and_undoes(place, tmp_path):
 
 
 def test_the_scripts_run_it(place):
-    place.host.filesystem.replace_files(_agent._scripts([sys.executable] + FLAGS + [place.program]))
+    place.host.filesystem.replace_files(_agent._scripts(place.run, place.program))
     for words in (["sh", place.run + "/status", "--json", IDENT], [place.run + "/status", "--json"]):
         done = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True)
         assert done.stdout == nothing_known(place).encode()

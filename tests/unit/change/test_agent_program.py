@@ -13,6 +13,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change import ag
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
+from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import LockedError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING
 from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, Story
 
@@ -231,11 +232,13 @@ def test_the_deadline_gives_up_at_last(story, log, monkeypatch, capsys):
 
 
 STUCK = [
-    ("it hangs", 4242, 77.5, 77.5, True, [4242]),
-    ("it is gone", 4242, 77.5, None, True, []),
-    ("another has its number", 4242, 77.5, 99.0, True, []),
-    ("it is not known when it began", 4242, None, None, True, []),
-    ("another process is slow", 4242, 77.5, 77.5, False, []),
+    ("it hangs", 4242, 77.5, 77.5, 4242, [4242]),
+    ("it hangs, as far as can be seen", 4242, 77.5, 77.5, 0, [4242]),
+    ("it is gone", 4242, 77.5, None, 0, []),
+    ("another has its number", 4242, 77.5, 99.0, 4242, []),
+    ("it is not known when it began", 4242, None, None, 4242, []),
+    ("another process holds it", 4242, 77.5, 77.5, 4711, []),
+    ("it is free again", 4242, 77.5, 77.5, None, []),
 ]
 
 
@@ -248,13 +251,13 @@ def test_a_run_that_hangs_with_the_lock_is_ended(pid, noted, started, held, kill
     story.host.started = {pid: started} if started is not None else {}
     kills = []
     monkeypatch.setattr(_console.os, "kill", lambda *args: kills.append(args))
-    story.host.lock_is_held = lambda: held
+    story.host.lock_holder = lambda: held
     lock = story.host.hold_lock
 
     @contextlib.contextmanager
     def lock_or_not(seconds):
         if len(log) < 1:
-            raise HostError("another run has held it for {0} s".format(seconds))
+            raise LockedError("another run has held it for {0} s".format(seconds))
         with lock(seconds):
             yield
 

@@ -61,9 +61,9 @@ def test_a_run_that_fills_up_rolls_back():
     story = Story()
     arm = story.agent.arm
 
-    def arm_then_full(record, timeout):
+    def arm_then_full(*words):
         story.host.disk_full = PENDING
-        return arm(record, timeout)
+        return arm(*words)
 
     story.agent.arm = arm_then_full
     with pytest.raises(AppliedError, match="No space left on device"):

@@ -134,7 +134,12 @@ OURS6 = (
 
 @pytest.mark.parametrize(
     "refused",
-    [OSError(errno.EPROTONOSUPPORT, "not supported"), [refusal(errno.EINVAL)], [refusal(errno.EPERM)], OSError("timed out")],
+    [
+        OSError(errno.EPROTONOSUPPORT, "not supported"),
+        [refusal(errno.EINVAL)],
+        [refusal(errno.EPERM)],
+        OSError("timed out"),
+    ],
     ids=["no netlink", "no nfnetlink_conntrack", "not allowed", "no answer"],
 )
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.agent imp
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import VERSION, Record
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST
 
 FLAGS = ["-I", "-S", "-B"]
 IDENT = "0123456789abcdef"
@@ -39,17 +40,29 @@ class Place:
     """A directory in the place of /run/portknock, for the program and for us."""
 
     def __init__(self, directory: Path) -> None:
-        self.run = str(directory)
+        self.run, self.etc = str(directory), str(directory.parent / "etc")
         self.program = self.run + "/guard.zip"
         self.host = this_host(PlainRunner())
         setattr(self.host.systemd, "runs", lambda: False)  # noqa: B010
         self.agent = Agent(self.host, _agent_program.__name__)
 
+    def own(self, text: str) -> str:
+        """Return a text with the paths of a host turned to those of this place."""
+        return (
+            text.replace("/run/portknock", self.run)
+            .replace("/etc/portknock", self.etc + "/portknock")
+            .replace("/etc/systemd", self.etc + "/systemd")
+        )
+
     def write(self, name: str, value: Any) -> None:
-        self.host.filesystem.replace_files({"{0}/{1}".format(self.run, name): (json.dumps(value), 0o600)})
+        self.host.filesystem.replace_files({self.path(name): (json.dumps(value), 0o600)})
+
+    def path(self, name: str) -> str:
+        """Return where a file of the program is."""
+        return self.own(LAST) if name == "last.json" else "{0}/{1}".format(self.run, name)
 
     def read(self, name: str) -> Any:
-        text = self.host.filesystem.read("{0}/{1}".format(self.run, name))
+        text = self.host.filesystem.read(self.path(name))
         return json.loads(text) if text else None
 
     def call(self, *words: str) -> Tuple[int, str]:

@@ -8,6 +8,7 @@ import copy
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Type
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
 from fake_systemd import KNOCKD, FakeLists, FakeLock, FakeSystemd
 
@@ -29,6 +30,11 @@ Output = Tuple[int, str, str]
 
 class Killed(BaseException):
     """The process that used the host is no more: nothing it would still do has any effect."""
+
+
+def is_of_a_change(path: str) -> bool:
+    """Return whether a file is of a pending change alone, and no part of what the change is about."""
+    return path.startswith(("/run/", SPARE + "/"))
 
 
 def knockd_host(kind: Optional[Type["FakeHost"]] = None, **more: Any) -> "FakeHost":
@@ -140,14 +146,16 @@ class FakeHost:
 
     def state(self) -> Tuple[Any, ...]:
         """What must be as before after a failure; what is in /run is of no account."""
-        files = {path: value for path, value in self.files.items() if not path.startswith("/run/")}
+        files = {path: value for path, value in self.files.items() if not is_of_a_change(path)}
         return copy.deepcopy(
             (self.rules["iptables"].save(), self.rules["ip6tables"].save(), files, self.unit, self.knockd())
         )
 
     def writes(self) -> List[Tuple[Any, ...]]:
         """What was written to where it lasts, or loaded."""
-        return [what for what in self.done if what[0] == "restore" or (what[0] == "write" and what[1][:5] != "/run/")]
+        return [
+            what for what in self.done if what[0] == "restore" or (what[0] == "write" and not is_of_a_change(what[1]))
+        ]
 
     # What Iptables asks for
 
@@ -349,8 +357,8 @@ class FakeHost:
     def hold_lock(self, seconds: float) -> Iterator[None]:  # noqa: ARG002
         yield
 
-    def lock_is_held(self) -> bool:
-        return False
+    def lock_holder(self) -> Optional[int]:
+        return None
 
     def sleep(self, seconds: float) -> None:
         self._alive()

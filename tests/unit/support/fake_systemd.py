@@ -24,8 +24,8 @@ class FakeLock:
     def hold(self, seconds: float = 30) -> ContextManager[None]:
         return self._host.hold_lock(seconds)
 
-    def is_held(self) -> bool:
-        return self._host.lock_is_held()
+    def holder(self) -> Optional[int]:
+        return self._host.lock_holder()
 
 
 class FakeSystemd:

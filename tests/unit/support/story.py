@@ -11,9 +11,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.guard imp
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Record
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, PREVIOUS
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING, PREVIOUS, SPARE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
-from fake_host import FakeHost, knockd_host
+from fake_host import FakeHost, is_of_a_change, knockd_host
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
 WEB = {"name": "web", "knock": ["20001", "20500"], "opens": ["443"]}
@@ -56,12 +56,18 @@ class FakeAgent:
         self.armed: List[Tuple[str, int]] = []
         self.disarmed: List[str] = []
         self.error: Optional[Exception] = None
+        self.last_way: List[str] = []
+        self.put_backs = 0
 
-    def arm(self, record: Record, timeout: int) -> str:
+    def arm(self, record: Record, timeout: int, last_way: Sequence[str] = ()) -> str:
         if self.error is not None:
             raise HostError(str(self.error))
         self.armed.append((record.id, timeout))
+        self.last_way = list(last_way)
         return "systemd"
+
+    def put_back(self) -> None:
+        self.put_backs += 1
 
     def disarm(self, record: Record) -> None:
         self.disarmed.append(record.id)
@@ -129,6 +135,7 @@ class Story:
         assert self.seen() == self.old
         assert self.guard.pending() is None
         assert not [path for path in self.host.staged if path.startswith("/etc/")]
+        assert not [path for path in self.host.files if path.startswith(SPARE)]
 
     def assert_old_after_boot(self) -> None:
         """Rules come with the boot from the files; knockd too, where it was kept, and as it was."""
@@ -139,12 +146,13 @@ class Story:
         assert self.seen() == self.new
         assert self.guard.pending() is None
         assert not self.host.staged
+        assert not [path for path in self.host.files if path.startswith(SPARE)]
 
 
 def seen(host: FakeHost) -> Seen:
     """What must be all old or all new: our rules and those of others, files, the unit, knockd. What is in /run is neither."""
     rules = [without_empty_table(host.rules[family].save()) for family in ("iptables", "ip6tables")]
-    files = {path: value for path, value in host.files.items() if not path.startswith("/run/") and PREVIOUS not in path}
+    files = {path: value for path, value in host.files.items() if not is_of_a_change(path) and PREVIOUS not in path}
     return rules, files, host.unit, host.knockd()
 
 

@@ -16,13 +16,13 @@ from rig.network import Rig
 from rig.target import COMMANDS, FAMILIES
 
 RUN = "/run/portknock"
-LOCK = "/run/portknock.lock"
+LOCK = "/run/portknock.d/lock"
 AGENT = RUN + "/guard.zip"
 OPTIONAL_FILES = ("/etc/iptables", "/etc/portknock", "/etc/systemd/system/portknock.service", "/etc/modprobe.d")
 CLEAN = """
 systemd=/etc/systemd/system
-rm -rf /run/portknock /etc/iptables /etc/portknock /usr/local/sbin/portknock-boot $systemd/portknock.service \\
-    $systemd/*/portknock.service /etc/modprobe.d/portknock.conf /run/own/ansible
+rm -rf /run/portknock /run/portknock.d /etc/iptables /etc/portknock /usr/local/sbin/portknock-boot \\
+    $systemd/portknock*.service $systemd/*/portknock* /etc/modprobe.d/portknock.conf /run/own/ansible
 mkdir /etc/iptables
 """
 # What a wrapper around iptables-restore does when the ruleset is really loaded: not for --test, not for a probe.
@@ -94,7 +94,7 @@ def pending(rig: Rig) -> dict[str, Any]:
 
 def last(rig: Rig) -> dict[str, Any]:
     """Return how the last change ended."""
-    return json.loads(text_of(rig, RUN + "/last.json") or "{}")
+    return json.loads(text_of(rig, RUN + ".d/last.json") or "{}")
 
 
 def is_applied(rig: Rig) -> bool:

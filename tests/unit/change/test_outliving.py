@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back outlives what others do to it in the window: /run is emptied, rules are saved, the host is restarted."""
+
+import json
+
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import own_lines
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE, SPARE_RECORD
+from story import IDENT, Story
+
+
+def test_run_that_is_emptied_leaves_the_way_back(story):
+    """Somebody removes /run/portknock in the window: what is on the disk says the same."""
+    story.apply()
+    story.host.files = {path: value for path, value in story.host.files.items() if not path.startswith("/run/")}
+    assert story.guard.undo(IDENT, "nobody confirmed it in time")["outcome"] == "rolled_back"
+    story.assert_old()
+
+
+def test_run_that_is_emptied_leaves_the_way_ahead(story):
+    story.apply()
+    story.host.files = {path: value for path, value in story.host.files.items() if not path.startswith("/run/")}
+    assert story.confirm()["outcome"] == "confirmed"
+    story.assert_new()
+
+
+def test_a_copy_that_could_not_be_removed_revives_nothing():
+    """The disk became read-only in the window, after the record was written."""
+    story = Story()
+    record = story.apply()
+    story.confirm()
+    story.host.files[SPARE_RECORD] = (json.dumps(record._asdict()), 0o600)
+    assert story.guard.pending() is None
+
+
+def ours(text):
+    """Our rules of a save or a file; where a chain stands in it means nothing."""
+    return sorted(own_lines(text).split("\n"), key=lambda line: line.split(" ")[:2])
+
+
+SAVED = {"ipv4": "/etc/iptables/rules.v4", "ipv6": "/etc/iptables/rules.v6"}
+COMMANDS = {"ipv4": "iptables", "ipv6": "ip6tables"}
+
+
+def save_all(host):
+    """Do what netfilter-persistent save does."""
+    for family, path in SAVED.items():
+        host.files[path] = (host.rules[COMMANDS[family]].save(), 0o640)
+
+
+def test_a_save_and_a_reboot_in_the_window(story):
+    """What was not confirmed comes with the boot, and goes before anybody gets in; so do staged files."""
+    story.apply()
+    save_all(story.host)
+    story.host.reboot()
+    story.guard.finish_earlier()
+    for family, path in SAVED.items():
+        live = story.host.rules[COMMANDS[family]].save()
+        assert ours(live) == ours(story.old[1].get(path, ("", 0))[0] or ""), family
+        assert ours(story.host.read(path)) == ours(live)
+        assert "dport 80 " in live or family == "ipv6", "a foreign rule went"
+    assert not story.host.staged
+    assert not [path for path in story.host.files if path.startswith((SPARE, "/run/portknock/"))]
+
+
+def test_a_save_in_the_window_keeps_what_others_added(story):
+    story.apply()
+    rule = "-A INPUT -p tcp -m tcp --dport 8080 -j ACCEPT"
+    story.host.rules["iptables"].restore("*filter\n{0}\nCOMMIT\n".format(rule), noflush=True, test=False)
+    save_all(story.host)
+    story.guard.undo(IDENT, "")
+    for text in (story.host.rules["iptables"].save(), story.host.read(SAVED["ipv4"])):
+        assert rule in text
+    old = story.old[1].get(SAVED["ipv4"], ("", 0))[0]
+    assert ours(story.host.read(SAVED["ipv4"])) == ours(old)
+
+
+def test_a_reboot_while_it_is_kept_keeps_it():
+    story = Story()
+    record = story.apply()
+    story.guard._store.write(record._replace(state="confirming"))
+    story.host.reboot()
+    story.guard.finish_earlier()
+    assert story.guard.ended(IDENT)["outcome"] == "confirmed"
+    assert story.seen()[1] == story.new[1]
