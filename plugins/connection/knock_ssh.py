@@ -92,6 +92,7 @@ seealso:
 """
 
 import os
+from typing import TYPE_CHECKING
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.common.text.converters import to_text
@@ -99,12 +100,13 @@ from ansible.plugins.connection import ssh
 from ansible.utils.display import Display
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.control_master import ControlMaster
 
+if TYPE_CHECKING:
+    from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath
+
 # Every task loads this file anew. What only a knock needs is imported where one is sent.
 
 display = Display()
 _CONNECTION_LOST = 255
-# All but the last try: where a knock got lost, waiting does not help.
-_SHORT_TIMEOUT = b"ConnectTimeout=4"
 # ssh did not even begin to speak, so nothing can have been run.
 _NEVER_CONNECTED = ("ssh: connect to host", "Connection timed out during banner exchange")
 
@@ -124,7 +126,7 @@ class Connection(ssh.Connection):
 
     def _bare_run(self, cmd: list[bytes], in_data: bytes | None, sudoable: bool = True, checkrc: bool = True) -> Done:
         """Run one ssh, sftp or scp: all that core's plugin does goes through here, each retry as well."""
-        if self.get_option("knock_via") == "none" or not self._may_knock():
+        if not self.knocks_itself():
             return super()._bare_run(cmd, in_data, sudoable=sudoable, checkrc=checkrc)
         host = self.get_option("host") or self.host
         directory = os.path.expanduser(self.get_option("control_path_dir"))
@@ -137,6 +139,10 @@ class Connection(ssh.Connection):
             self._missed = 0
             control_master.note_use()
         return done
+
+    def knocks_itself(self) -> bool:
+        """Return whether it knocks before each new connection, and so decides how long one may take."""
+        return self.get_option("knock_via") != "none" and self._may_knock()
 
     def _may_knock(self) -> bool:
         steps = self.get_option("knock")
@@ -153,12 +159,10 @@ class Connection(ssh.Connection):
         for left in reversed(range(tries)):
             # Another process may have made a connection to share since the last try.
             knocked = left == tries - 1 or not control_master.serves(cmd)
-            if knocked:
-                self._knock()
             again = knocked and left > 0
-            hurried = [cmd[0], b"-o", _SHORT_TIMEOUT, *cmd[1:]] if again else cmd
+            words = [cmd[0], *self._patience(self._knock(), again), *cmd[1:]] if knocked else cmd
             try:
-                done = super()._bare_run(hurried, in_data, sudoable=sudoable, checkrc=checkrc)
+                done = super()._bare_run(words, in_data, sudoable=sudoable, checkrc=checkrc)
             except AnsibleConnectionFailure as error:
                 if not (again and _never_connected(str(error))):
                     raise
@@ -167,7 +171,25 @@ class Connection(ssh.Connection):
                 break
         return done
 
-    def _knock(self) -> None:
+    def _patience(self, path: SshPath, again: bool) -> list[bytes]:
+        """Return the options for a new connection: one address must not take the time that the door is open for all.
+
+        :param again: whether another try follows this one.
+        """
+        from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
+        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import count_addresses
+        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.patience import (
+            LONGEST,
+            hurried_patience,
+            longest_patience,
+        )
+
+        window = send_knock.window_for_port(self.get_option("knock_doors"), path.port)
+        seconds = (hurried_patience if again else longest_patience)(count_addresses(path), window, path.timeout)
+        return [b"-o", b"ConnectTimeout=%d" % seconds] if again or seconds < (path.timeout or LONGEST) else []
+
+    def _knock(self) -> SshPath:
+        """Knock, and return the path that ssh takes."""
         from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError
         from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
         from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import ssh_path
@@ -188,5 +210,6 @@ class Connection(ssh.Connection):
             with send_knock.one_at_a_time(directory, knock.host or path.host):
                 send_knock.send(self, knock.of_turn(self._missed), path, display.warning)
             self._missed += 1
+            return path
         except KnockError as error:
             raise AnsibleConnectionFailure(f"Failed to knock at {host}: {error}") from error

@@ -193,7 +193,8 @@ guard:
       description:
         - V(confirmed); V(unproved), confirmed as well, over a connection that proves nothing; V(rolled_back).
         - V(not_needed) if no rule in the kernel had to change; V(off) with O(guard=false).
-        - V(unknown) if no connection to the host was possible any more; it rolls back by itself.
+        - V(unknown) if nobody saw how the change ended - no connection to the host was possible any more, and it rolls back by
+          itself; or the host knows nothing of the change although it was not restarted.
       type: str
     proof:
       description: The new connection that confirmed the change.
@@ -244,7 +245,9 @@ pending:
       description: Seconds until it is rolled back, if it is not confirmed.
       type: int
 rolled_back:
-  description: Whether the change was made and rolled back.
+  description:
+    - Whether the change was made and was seen to be rolled back, in what the host says or because it was restarted meanwhile.
+    - V(false) as well where RV(guard.state) is V(unknown).
   returned: when not in check mode
   type: bool
 """

@@ -39,6 +39,9 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import 
 
 AUTO, DIRECT, JUMP, NONE = "auto", "direct", "jump", "none"
 VIA = (AUTO, DIRECT, JUMP, NONE)
+SSH_PORT = 22
+DEFAULT_WINDOW = 15
+"""Seconds for which a door is open that says nothing of it."""
 
 
 class Knock(NamedTuple):
@@ -110,16 +113,42 @@ def steps_of(words: Any, where: str) -> Steps:
 def steps_for_port(words: Any, doors: Any, port: int) -> Steps:
     """Return the steps that open a TCP port: the host's own (``ansible_knock``), or those of the first door that opens it.
 
+    Where none does, those of the door that opens port 22: the port may be one that a router forwards to it.
+
     :param words: ``ansible_knock``, None where it is not set; an empty list is no knock.
     :param doors: ``portknock_doors``; what is not a valid door opens nothing.
     :raises KnockError: for steps that are not valid; never shows one.
     """
     if words is not None:
         return steps_of(words, "ansible_knock") if words else ()
-    for index, door in enumerate(doors if isinstance(doors, (list, tuple)) else ()):
-        if isinstance(door, Mapping) and _opens(door, port) and door.get("knock"):
-            return steps_of(door["knock"], f"portknock_doors[{index}].knock")
-    return ()
+    index, door = _door_for_port(doors, port)
+    return steps_of(door["knock"], f"portknock_doors[{index}].knock") if door else ()
+
+
+def window_for_port(doors: Any, port: int) -> float:
+    """Return the seconds for which a knock opens a TCP port: those of the door that steps_for_port() takes, else the default.
+
+    :param doors: ``portknock_doors``, in which a value may be no number.
+    """
+    _index, door = _door_for_port(doors, port)
+    try:
+        return float(door.get("window") or DEFAULT_WINDOW)
+    except (TypeError, ValueError):
+        return float(DEFAULT_WINDOW)
+
+
+def _door_for_port(doors: Any, port: int) -> tuple[int, Mapping[str, Any]]:
+    """Return the number of the first door that opens a TCP port, and the door; an empty one where there is none.
+
+    A port that no door opens may be forwarded to the host, which knows it as another one: ssh's own, most likely.
+    """
+    usable = [
+        (index, door)
+        for index, door in enumerate(doors if isinstance(doors, (list, tuple)) else ())
+        if isinstance(door, Mapping) and door.get("knock")
+    ]
+    found = [pair for wanted in (port, SSH_PORT) for pair in usable if _opens(pair[1], wanted)]
+    return found[0] if found else (0, {})
 
 
 def _opens(door: Mapping[str, Any], port: int) -> bool:
@@ -144,12 +173,11 @@ def send(connection: Any, knock: Knock, path: SshPath, warn: Callable[[str], obj
     """
     if not knock.steps or knock.via == NONE:
         return
-    jumps = bool(path.jump or path.proxy_command)
-    if knock.via == JUMP or (knock.via == AUTO and jumps and not knock.host):
+    if knock.via == JUMP or (knock.via == AUTO and path.jumps and not knock.host):
         target = path._replace(host=knock.host or path.host)
         knock_via_jump(connection, target, knock.steps, knock.pause, settle=knock.settle)
         return
-    if jumps and knock.via == DIRECT and warn and not knock.host:
+    if path.jumps and knock.via == DIRECT and warn and not knock.host:
         warn(
             f"ansible_knock_via is direct, but ssh reaches {path.host} through a jump host: the host sees the jump host's "
             "address and not this machine's, so a knock from here opens nothing for it. Set ansible_knock_via to jump."

@@ -2,34 +2,36 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guard on the controller: what to try until a change is confirmed, and what to report if it was not.
+"""The guard on the controller: what to try until a change is confirmed.
 
 No I/O here: HostConnection of confirm_connection.py does that. PRIVATE to the collection: it may change at any time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
-    CONFIRMED,
-    MARK,
-    NOT_CONFIRMED,
-    ROLLED_BACK,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import (
+    ENDED,
+    PENDING,
+    STALE,
+    UNHEARD,
+    TryError,
+    command,
+    read_answer,
+)
 
 CONNECT_SECONDS = 1.0
 """What a connect takes at least on any real path: two of them and a knock must fit in the deadline."""
 
-TRY_SECONDS = 8.0
-"""The longest a single try may take: a knock can get lost, and then only a new one helps."""
+LEAST_SECONDS = 0.5
+"""What a try gets at least, however little of the deadline is left."""
+
+OLD_WAY_SECONDS = 8.0
+"""How long the play's own connection, which may be dead, may take to answer before it is closed and a new one is made."""
 
 ACCESS_SECONDS = 40.0
 """How long after the deadline the host may take to be back: it may be slow, or wait for a lock."""
@@ -37,16 +39,10 @@ ACCESS_SECONDS = 40.0
 OVERDUE_SECONDS = 5.0
 """How long after the deadline the controller asks for the rollback itself, where it can reach the host."""
 
-UNKNOWN, PENDING, STALE, UNHEARD = "unknown", "pending", "stale", "unheard"
-ENDED = (CONFIRMED, ROLLED_BACK, UNKNOWN)
 _WHY = {
     STALE: "the host took the connection for an old one",
     UNHEARD: "the connection came through, but the host did not receive the knock before it",
 }
-
-
-class TryError(Exception):
-    """A try that did not come through; its text is ssh's last message."""
 
 
 class Attempt(NamedTuple):
@@ -65,7 +61,13 @@ class Attempt(NamedTuple):
     proof_door: str = ""
     """The door to knock at where the connection needs none, to prove that the host receives knocks; or nothing."""
     engine: str = str(DEFAULTS["engine"])
-    """What recognises the knocks once the change is made."""
+    """What recognises the knock once the change is made."""
+    boot: str = ""
+    """Of which boot of the host the change is; nothing where the host's answer was lost."""
+    window: float = 0.0
+    """The seconds for which the door is open, 0 where no door is in the way."""
+    addresses: int = 1
+    """How many addresses of the host ssh tries, one after the other."""
 
     @property
     def knock_at(self) -> str:
@@ -88,48 +90,10 @@ class Outcome(NamedTuple):
     """Whether the host could be reached in the end."""
     unheard: bool = False
     """Whether a new connection came through, and the host had not received the knock before it."""
-
-
-def command(verb: str, ident: str) -> str:
-    """Return the one command that is run on the host, for a plain sh."""
-    script = f"{RUN}/{verb}"
-    unknown = MARK + json.dumps({"outcome": UNKNOWN})
-    return f"if test -e {script}; then sh {script} --json {ident}; else echo '{unknown}'; fi"
-
-
-def read_answer(text: str) -> dict[str, Any]:
-    """Find the answer among whatever else a login prints.
-
-    :raises TryError: if there is none.
-    """
-    for line in reversed(text.splitlines()):
-        # A shell that echoes what it runs shows the mark too, and a connection may break within the line.
-        with contextlib.suppress(ValueError):
-            answer = json.loads(line.rpartition(MARK)[2]) if MARK in line else None
-            if isinstance(answer, dict) and "outcome" in answer:
-                return answer
-    raise TryError("the host did not answer the confirmation")
-
-
-AGE_COMMAND = "cat /proc/uptime /proc/1/stat"
-"""Prints from what age_of_host() computes."""
-
-_TICKS = 100
-"""Clock ticks a second in /proc/PID/stat, on every architecture (proc(5), USER_HZ)."""
-
-
-def age_of_host(text: str) -> float | None:
-    """Return the seconds since a host, or a container, was started, None where that cannot be read.
-
-    :param text: what AGE_COMMAND prints.
-    """
-    try:
-        uptime, first_process = text.split("\n", 1)
-        # The process's name is in parentheses and may hold anything.
-        started = int(first_process.rpartition(")")[2].split()[19]) / _TICKS
-        return float(uptime.split()[0]) - started
-    except (IndexError, ValueError):
-        return None
+    late: float = 0.0
+    """The longest time in seconds from a knock to the end of the connection after it that was not let in."""
+    restarted: bool = False
+    """Whether the host was seen to be of another boot than the change."""
 
 
 class Host(Protocol):
@@ -138,7 +102,7 @@ class Host(Protocol):
     def knock(self, turn: int = 0) -> None:
         """Send the knock, if there is one."""
 
-    def run_over_new(self, command: str, seconds: float) -> str:
+    def run_over_new(self, command: str, seconds: float, turn: int = 0) -> str:
         """Run a command over a new connection, and return what it prints."""
 
     def run_over_shared(self, command: str, seconds: float) -> str:
@@ -160,6 +124,7 @@ class GuardClient:
         self._tries = 0
         self._errors: list[str] = []
         self._unheard = False
+        self._late = 0.0
 
     def confirm(self, attempt: Attempt) -> Outcome:
         """Confirm a change, or find out how it ended.
@@ -172,7 +137,9 @@ class GuardClient:
             answer = self._after_deadline(attempt)
             reached = answer is not None
         seconds = self._clock() - self._begun
-        return Outcome(answer or {}, self._tries, seconds, tuple(self._errors), reached, self._unheard)
+        return Outcome(
+            answer or {}, self._tries, seconds, tuple(self._errors), reached, self._unheard, round(self._late, 1)
+        )
 
     def _confirm(self, attempt: Attempt) -> dict[str, Any] | None:
         end = self._clock() + attempt.seconds_left
@@ -188,15 +155,17 @@ class GuardClient:
             pause = min(pause * 2, 1.0)
 
     def _try_confirm(self, attempt: Attempt, end: float) -> dict[str, Any] | None:
+        """Try once. A login may take all that is left of the deadline, so what a longer one allows a shorter one cannot do better."""
+        turn = self._tries
         self._tries += 1
-        self._knock(self._tries - 1)
+        self._knock(turn)
+        knocked = self._clock()
         try:
-            left = max(end - self._clock(), 0.5)
-            answer = read_answer(
-                self._host.run_over_new(command("confirm", attempt.id), min(TRY_SECONDS, max(left / 2, 1.0)))
-            )
+            left = max(end - knocked, LEAST_SECONDS)
+            answer = read_answer(self._host.run_over_new(command("confirm", attempt.id), left, turn))
         except TryError as error:
             self._errors.append(str(error))
+            self._late = max(self._late, self._clock() - knocked)
             return None
         if answer["outcome"] in ENDED:
             return answer
@@ -225,7 +194,7 @@ class GuardClient:
                     self._knock(turn)
                 # A change that is pending so long has lost its timer: it was stopped.
                 verb = "rollback" if self._clock() > begun + OVERDUE_SECONDS else "status"
-                answer = read_answer(self._host.run_over_shared(command(verb, attempt.id), TRY_SECONDS))
+                answer = read_answer(self._host.run_over_shared(command(verb, attempt.id), self._bound(turn, end)))
                 if answer["outcome"] in ENDED:
                     return answer
                 if answer["outcome"] != PENDING:
@@ -237,6 +206,10 @@ class GuardClient:
             self._sleep(0.5)
         return None
 
+    def _bound(self, turn: int, end: float) -> float:
+        """Return the seconds for a command over the play's connection: a dead one is soon given up, a login may be slow."""
+        return max(OLD_WAY_SECONDS, end - self._clock()) if turn else OLD_WAY_SECONDS
+
 
 def knock_seconds(steps: int, pause: float, settle: float = 0.0) -> float:
     """Return how long a knock of some steps takes, and the host to act on it."""
@@ -247,107 +220,3 @@ def too_short(timeout: float, steps: int, pause: float, settle: float = 0.0) -> 
     """Return the seconds that a knock and two connects need, where they do not fit in the deadline, else 0."""
     needed = knock_seconds(steps, pause, settle) + 2 * CONNECT_SECONDS
     return needed if needed > timeout else 0.0
-
-
-def guard_result(outcome: Outcome, attempt: Attempt, proof: str) -> dict[str, Any]:
-    """Return the value of ``guard`` in the task's result."""
-    confirmed = outcome.answer.get("outcome") == CONFIRMED
-    return {
-        "state": "confirmed" if confirmed else "rolled_back" if outcome.reached else "unknown",
-        "proof": proof,
-        "seconds": round(outcome.seconds, 3),
-        "tries": outcome.tries,
-        "knocked": attempt.door,
-        "agent": attempt.agent,
-        "undo": outcome.answer.get("undo", ""),
-    }
-
-
-def failed_result(outcome: Outcome, guard: dict[str, Any], message: str) -> dict[str, Any]:
-    """Return the result of a task whose change was not confirmed."""
-    unreachable = {} if outcome.reached else {"unreachable": True}
-    return {
-        "failed": True,
-        "changed": False,
-        "rolled_back": outcome.reached,
-        "msg": message,
-        "guard": guard,
-        **unreachable,
-    }
-
-
-def crash_result(result: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of a module that ended without an answer, once the host was asked to undo what it had begun."""
-    if answer.get("outcome") != ROLLED_BACK:
-        return result
-    guard = {"state": "rolled_back", "proof": "", "seconds": 0.0, "tries": 0, "knocked": "", "agent": ""}
-    guard["undo"] = answer.get("undo", "")
-    message = (
-        f"The module ended in the midst of its work, and what it had begun was rolled back. {result.get('msg', '')}"
-    )
-    return {**result, "msg": message, "changed": False, "rolled_back": True, "guard": guard}
-
-
-def proof_of(outcome: Outcome, connection: str, is_ssh: bool, has_network: bool) -> str:
-    """Return what proves a confirmed change, in words for the operator.
-
-    :param connection: the name of the connection plugin.
-    """
-    if not has_network:
-        return f"none: a {connection} connection does not pass the firewall, so it proves nothing"
-    if outcome.answer.get("why"):
-        return f"none: {outcome.answer['why']}"
-    words = outcome.answer.get("connection", "").split()
-    if len(words) == 4:
-        return f"a new connection from {words[0]} port {words[1]} to port {words[3]}"
-    return "a new connection" if is_ssh else f"a new {connection} connection, as far as can be seen"
-
-
-def explain(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
-    """Return the message about a change that was not confirmed: what, where, what to do now."""
-    why = outcome.answer.get("why", "")
-    last = f" The last try: {outcome.errors[-1]}." if outcome.errors else ""
-    if not outcome.reached:
-        return (
-            f"The change was not confirmed within guard_timeout ({timeout} s), and {where} cannot be reached since.{last} The host "
-            f"undoes the change by itself; where it can be reached some other way, run 'sh {RUN}/status' there."
-        )
-    state = "Everything is as it was before."
-    if outcome.answer.get("undo") == "snapshot":
-        state = (
-            "The rules could not be undone one by one, so the whole filter table was put back as it was before: "
-            "what others changed in it meanwhile is lost."
-        )
-    if outcome.answer["outcome"] == UNKNOWN:
-        state = "The host knows nothing of the change any more: it was restarted, which undoes it too."
-    if why and why != NOT_CONFIRMED:
-        return f"Rolled back: {why.rstrip('.')}. {state}"
-    if outcome.unheard:
-        return (
-            f"Rolled back: {attempt.engine} receives no knock from this controller. {_unheard(outcome, attempt, where)}{last} "
-            f"{state}"
-        )
-    return f"Rolled back: the change would have cut this controller off. {_cut_off(outcome, attempt, where, timeout)}{last} {state}"
-
-
-def _unheard(outcome: Outcome, attempt: Attempt, where: str) -> str:
-    return (
-        f"A new connection to {where} came through, but none of the knocks at door {attempt.knock_at} before it ({outcome.tries}) "
-        f"was received: check whether a firewall between passes the knock's ports, and on which interface the knock arrives."
-        f"{ENGINES[attempt.engine].advice}"
-    )
-
-
-def _cut_off(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
-    text = f"No new connection to {where} came through within {timeout} s ({outcome.tries} tries)."
-    if attempt.door:
-        return (
-            f"{text} Door {attempt.door} was knocked at before each and did not let it in: check whether a firewall between passes "
-            "the knock's ports, whether knock and connection leave from the same address (doors[].sources, NAT), and "
-            f"whether the steps are those of this host.{ENGINES[attempt.engine].advice}"
-        )
-    port = f" port {attempt.port}" if attempt.port else " the connection's port"
-    return (
-        f"{text} No door opens{port} to a knock: check allow and trusted_sources, and whether a new connection leaves from the same "
-        "address and arrives at the same port as the one before."
-    )

@@ -21,9 +21,11 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError, Steps
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.reasons import NOT_DONE
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.command import is_ssh, ssh_command
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, ssh_path
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, count_addresses, ssh_path
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.patience import hurried_patience, longest_patience
 
 # Connections that do not pass the firewall of the host: that they work proves nothing.
 NO_NETWORK = frozenset(
@@ -31,12 +33,15 @@ NO_NETWORK = frozenset(
     "kubectl oc funcd saltstack qubes proxmox_pct_remote proxmox_qemu_agent systemd_machined machinectl vmware_tools "
     "aws_ssm run0".split()
 )
-# Of an option that is given twice, ssh takes the first. A dead peer is noticed within six seconds.
-_FRESH = (
-    "-o ControlMaster=no -o ControlPath=none -o ControlPersist=no -o ConnectTimeout={0} "
-    "-o ServerAliveInterval=2 -o ServerAliveCountMax=3 "
-)
+# Of an option that is given twice, ssh takes the first. It gets no ServerAliveInterval: between its answer to the key and the
+# session sshd may be busy with PAM for longer than any such limit.
+_FRESH = "-o ControlMaster=no -o ControlPath=none -o ControlPersist=no -o ConnectTimeout={0} "
 _CHECK_SECONDS = 5
+_OTHER_SECONDS = 8
+
+
+class TimeUpError(TryError):
+    """A try that had no answer in time."""
 
 
 class _TimeUp(BaseException):
@@ -50,7 +55,7 @@ def bounded(seconds: float) -> Iterator[None]:
     Core has no bound for a command over a connection that hangs. The alarm clock is that of a task's ``timeout`` too,
     which is set again behind the block, and comes first where it is sooner.
 
-    :raises TryError: if the block did not end in time.
+    :raises TimeUpError: if the block did not end in time.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -74,7 +79,7 @@ def bounded(seconds: float) -> Iterator[None]:
         if error is not time_up:
             raise
         _end(_children() - children)
-        raise TryError(f"no answer within {seconds:.0f} s") from None
+        raise TimeUpError(f"no answer within {seconds:.0f} s") from None
     finally:
         if not 0 < old_left <= seconds:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -105,6 +110,7 @@ class HostConnection:
         """Take the action plugin, how to knock once there are steps, and a function for warnings."""
         self._action, self._connection, self._knock, self._warn = action, action._connection, knock, warn
         self._path: SshPath | None = None
+        self._window, self._addresses, self._slowest = 0.0, 0, 0.0
         self.is_ssh = is_ssh(self._connection)
         self.name = getattr(self._connection, "ansible_name", "") or self._connection.transport
         self.has_network = self.name.rpartition(".")[2] not in NO_NETWORK
@@ -138,9 +144,31 @@ class HostConnection:
         with bounded(_CHECK_SECONDS * 2):
             return ssh_path(self._connection)
 
-    def use_knock(self, steps: Steps) -> None:
-        """Knock with these steps from now on; none for no knock."""
+    @property
+    def addresses(self) -> int:
+        """How many addresses of the host ssh tries, one after the other."""
+        if not self._addresses:
+            self._addresses = count_addresses(self.path) if self.is_ssh else 1
+        return self._addresses
+
+    def use_knock(self, steps: Steps, window: float = 0.0) -> None:
+        """Knock with these steps from now on; none for no knock.
+
+        :param window: the seconds for which the door is open, 0 where no door is in the way.
+        """
         self._knock = self._knock._replace(steps=steps if self.has_network else ())
+        self._window = window
+
+    def _patience(self, turn: int) -> int:
+        """Return the seconds for each address, as the play's own connections have them: only those prove that it gets in.
+
+        Where there is one address alone, or the connection plugin hurries as well, the first tries are short.
+        """
+        own = self.path.timeout
+        knocks_itself = getattr(self._connection, "knocks_itself", None)
+        if self.addresses > 1 and not (knocks_itself and knocks_itself()):
+            return longest_patience(1, 0, own)
+        return hurried_patience(self.addresses, self._window, own, turn)
 
     def knock(self, turn: int = 0) -> None:
         """Send the knock, if there is one, the way that ssh will take.
@@ -155,19 +183,32 @@ class HostConnection:
         except (KnockError, AnsibleError) as error:
             raise TryError(str(error)) from error
 
-    def run_over_new(self, command: str, seconds: float) -> str:
+    def run_over_new(self, command: str, seconds: float, turn: int = 0) -> str:
         """Run a command over a connection that is made for it and shared with nothing.
 
+        :param seconds: for all of it; to connect it has what one of the play's has.
+        :param turn: how many tries there were before.
         :raises TryError: if it does not come through in time.
         """
         if not self.is_ssh:
             if self.has_network:
                 self.reset()
-            return self.run_over_shared(command, seconds)
-        options = {"ssh_args": _FRESH.format(max(1, int(seconds))) + (self._option("ssh_args") or "")}
-        # The connection plugin would knock as well, with what the inventory says: that may be the knock before.
-        with self._set(reconnection_retries=0, knock=[], **options):
-            return self._run(command, seconds)
+            return self.run_over_shared(command, min(seconds, _OTHER_SECONDS << min(turn, 8)))
+        patience = self._patience(turn)
+        options = {"ssh_args": _FRESH.format(patience) + (self._option("ssh_args") or "")}
+        begun = time.monotonic()
+        try:
+            # The connection plugin would knock as well, with what the inventory says: that may be the knock before.
+            with self._set(reconnection_retries=0, knock=[], **options):
+                text = self._run(command, seconds)
+        except TimeUpError as error:
+            # ssh itself ends what is not connected by then.
+            connected = seconds > patience * self.addresses + 1 and not self.path.jumps
+            if connected:
+                raise TryError(f"{NOT_DONE} after {seconds:.0f} s") from error
+            raise
+        self._slowest = max(self._slowest, time.monotonic() - begun)
+        return text
 
     def run_over_shared(self, command: str, seconds: float) -> str:
         """Run a command the way that the play's tasks do.
@@ -232,13 +273,15 @@ class HostConnection:
         """
         if not self.has_control_master():
             return False
+        # A login that was slow before is no sign of a dead connection.
+        seconds = max(_CHECK_SECONDS, 2 * self._slowest)
         try:
-            self.run_over_shared(":", _CHECK_SECONDS)
+            self.run_over_shared(":", seconds)
         except TryError:
             self.reset()
             with contextlib.suppress(TryError):
                 self.knock()
-                self.run_over_shared(":", _CHECK_SECONDS)
+                self.run_over_shared(":", seconds)
             return True
         return False
 

@@ -18,22 +18,23 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES, KnockError, Steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Spec
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import client
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import (
-    Attempt,
-    GuardClient,
-    Outcome,
-    TryError,
-)
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import answers, client, results
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import Attempt, GuardClient, Outcome
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.confirm_connection import HostConnection, bounded
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.owner import owner_is_dead, owner_of_this_run
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.reasons import explain
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.patience import is_too_short
 
 MODULE = "sesame.portknock.knock_ruleset"
 # Waiting for another run's lock and planning, before the deadline counts. A session that froze is given up then.
 _MODULE_SECONDS = 60
+# For one of the guard's commands on the host, which may need a new connection, and its login is slow on some hosts.
+_COMMAND_SECONDS = 30.0
 # ssh never got as far as running anything.
 _NEVER_RAN = re.compile(
     r"ssh: connect to host|Could not resolve hostname|Permission denied|Host key verification failed|"
@@ -51,6 +52,11 @@ def door_for_port(doors: tuple[Door, ...], port: int) -> Door | None:
 def steps_of_door(doors: tuple[Door, ...], name: str) -> Steps:
     """Return the steps of the door with a name; none where there is no such door."""
     return next((door.knock for door in doors if door.name == name), ())
+
+
+def window_of_door(doors: tuple[Door, ...], name: str) -> float:
+    """Return the window in seconds of the door with a name; 0 where there is no such door."""
+    return next((float(door.window) for door in doors if door.name == name), 0.0)
 
 
 class GuardedRun:
@@ -86,7 +92,7 @@ class GuardedRun:
         if result.get("failed") and "module_stdout" in result:
             return self._after_crash(result, ident)
         state = (result.get("guard") or {}).get("state")
-        if not lost and state != client.PENDING:
+        if not lost and state != answers.PENDING:
             return result
         return self._confirm(result, lost, self._attempt(ident, {} if lost else result["guard"]), begun)
 
@@ -127,16 +133,16 @@ class GuardedRun:
     def _command(self, verb: str, ident: str) -> str:
         """Run one of the guard's commands on the host; return what it prints, '' if the host cannot be reached."""
         with contextlib.suppress(TryError):
-            return self._host.run_over_shared(client.command(verb, ident), client.TRY_SECONDS)
+            return self._host.run_over_shared(answers.command(verb, ident), _COMMAND_SECONDS)
         return ""
 
     def _after_crash(self, result: dict[str, Any], ident: str) -> dict[str, Any]:
         """Undo at once what a module began that ended without an answer: it was killed, or has an error."""
         answer: dict[str, Any] = {}
         with contextlib.suppress(TryError):
-            answer = client.read_answer(self._command("rollback", ident))
+            answer = answers.read_answer(self._command("rollback", ident))
         self._host.restore()
-        return client.crash_result(result, answer)
+        return results.crash_result(result, answer)
 
     # On the controller
 
@@ -155,6 +161,9 @@ class GuardedRun:
             agent=guard.get("agent", ""),
             proof_door=guard.get("proof_door", "") if guard else self._proof_door(),
             engine=self._spec.engine,
+            boot=guard.get("boot", ""),
+            window=window_of_door(self._spec.doors, door),
+            addresses=self._host.addresses,
         )
 
     def _door_of_connection(self) -> str:
@@ -170,42 +179,58 @@ class GuardedRun:
     def _confirm(
         self, result: dict[str, Any], lost: Exception | None, attempt: Attempt, begun: float
     ) -> dict[str, Any]:
-        self._host.use_knock(steps_of_door(self._spec.doors, attempt.knock_at))
+        self._host.use_knock(steps_of_door(self._spec.doors, attempt.knock_at), attempt.window)
+        self._warn_of_short_window(attempt)
         outcome = GuardClient(self._host).confirm(attempt)
         # Whatever came of it: core goes on over the play's connection, at once, and without a bound in time.
         if outcome.reached:
             self._host.restore()
         else:
             self._host.reset()
-        nothing_known = outcome.answer.get("outcome") == client.UNKNOWN
-        if lost and nothing_known and not self._was_restarted(time.monotonic() - begun):
+        nothing_known = outcome.answer.get("outcome") == answers.UNKNOWN
+        if nothing_known:
+            outcome = outcome._replace(restarted=self._was_restarted(outcome, attempt, time.monotonic() - begun))
+        if lost and nothing_known and not outcome.restarted:
             raise lost if isinstance(lost, AnsibleError) else AnsibleConnectionFailure(str(lost))
         self._warn_of_old_steps(attempt.door)
         if lost:
             outcome = outcome._replace(seconds=time.monotonic() - begun)
         return self._report(result, attempt, outcome)
 
-    def _was_restarted(self, seconds: float) -> bool:
-        """Return whether the host was started within the last seconds."""
+    def _was_restarted(self, outcome: Outcome, attempt: Attempt, seconds: float) -> bool:
+        """Return whether the host is of another boot than the change, or where that is not known, started within the last seconds."""
+        boot = outcome.answer.get("boot")
+        if boot and attempt.boot:
+            return bool(boot != attempt.boot)
         with contextlib.suppress(TryError):
-            age = client.age_of_host(self._host.run_over_shared(client.AGE_COMMAND, client.TRY_SECONDS))
+            age = answers.age_of_host(self._host.run_over_shared(answers.AGE_COMMAND, _COMMAND_SECONDS))
             return age is not None and age < seconds
         return False
 
     def _report(self, result: dict[str, Any], attempt: Attempt, outcome: Outcome) -> dict[str, Any]:
         host = self._host
-        confirmed = outcome.answer.get("outcome") == client.CONFIRMED
-        proof = client.proof_of(outcome, host.name, host.is_ssh, host.has_network) if confirmed else ""
-        guard = client.guard_result(outcome, attempt, proof)
+        confirmed = results.state_of(outcome) == CONFIRMED
+        proof = results.proof_of(outcome, host.name, host.is_ssh, host.has_network) if confirmed else ""
+        guard = results.guard_result(outcome, attempt, proof)
         if not confirmed:
-            message = client.explain(outcome, attempt, host.where, self._timeout)
-            return {**result, **client.failed_result(outcome, guard, message)}
+            message = explain(outcome, attempt, host.where, self._timeout)
+            return {**result, **results.failed_result(outcome, guard, message)}
         if not host.has_network:
             guard["state"] = "unproved"
         if self._options["state"] == "absent":
             # The program that confirmed is the last file of the collection on the host.
             self._command("tidy", attempt.id)
         return {**result, "guard": guard, "changed": True, "rolled_back": False}
+
+    def _warn_of_short_window(self, attempt: Attempt) -> None:
+        """Warn where the window ends before ssh gets to the host's last address."""
+        if is_too_short(attempt.addresses, attempt.window):
+            self._warn(
+                f"The window of door {attempt.door} is {attempt.window:g} s, and ssh tries {attempt.addresses} addresses of "
+                f"{self._host.where}, one after the other, each for a second at least: where the first ones do not answer, the "
+                f"window is over before the last one is tried. Set window to {attempt.addresses + 1} or more, or ansible_host to "
+                "one address."
+            )
 
     def _warn_of_old_steps(self, door: str) -> None:
         """Warn where the inventory has steps of its own, which the host does not accept any more."""

@@ -125,6 +125,13 @@ class SshPath(NamedTuple):
     """The value of ProxyCommand, or nothing."""
     source: str = ""
     """The address that ssh sends from, where its configuration names one."""
+    timeout: int = 0
+    """The seconds that ssh waits for an address (ConnectTimeout), 0 for the system's own limit."""
+
+    @property
+    def jumps(self) -> bool:
+        """Whether ssh reaches the host through another one."""
+        return bool(self.jump or self.proxy_command)
 
 
 def ssh_path(connection: Any, patience: float = DUMP_SECONDS, host: str = "") -> SshPath:
@@ -152,7 +159,9 @@ def path_of_dump(text: str) -> SshPath | None:
     if not facts.get("hostname") or not facts.get("port", "").isdigit():
         return None
     family = facts.get("addressfamily", "any")
-    jump, command, source = (facts.get(key, "") for key in ("proxyjump", "proxycommand", "bindaddress"))
+    jump, command, source, timeout = (
+        facts.get(key, "") for key in ("proxyjump", "proxycommand", "bindaddress", "connecttimeout")
+    )
     if _CONNECT_PROGRAM in command:
         # The playbook client_config wrote it: it connects directly.
         command = ""
@@ -164,6 +173,7 @@ def path_of_dump(text: str) -> SshPath | None:
         jump="" if jump.lower() in _NO else jump,
         proxy_command="" if command.lower() in _NO else command,
         source=source if is_address(source) else "",
+        timeout=int(timeout) if timeout.isdigit() else 0,
     )
 
 
@@ -182,6 +192,16 @@ def addresses_of(path: SshPath) -> tuple[str, ...]:
     :raises KnockError: if the host has none.
     """
     return resolve(path.host, path.family)
+
+
+def count_addresses(path: SshPath) -> int:
+    """Return how many addresses ssh tries one after the other; 1 where a jump host looks the name up, or nothing is found."""
+    if path.jumps or is_address(path.host):
+        return 1
+    try:
+        return len(addresses_of(path))
+    except KnockError:
+        return 1
 
 
 def knock_via_jump(

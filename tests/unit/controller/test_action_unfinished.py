@@ -16,7 +16,7 @@ pytest.importorskip("ansible", reason="it runs on controllers, and this Python h
 from action_stage import LOST, STEPS, FakeHost, Stage, pending
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import owner
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import TryError, age_of_host
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError, age_of_host
 from guard_answers import CONFIRMED, LATE, TIMED_OUT, UNKNOWN
 
 

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import confirm_connection
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.confirm_connection import bounded
 
 pytestmark = pytest.mark.usefixtures("alarm")

@@ -34,7 +34,7 @@ def client(name="web1", jumps=(), **variables):
         {},
         {"portknock_doors": []},
         {"portknock_doors": DOORS[:1]},
-        {"portknock_doors": DOORS, "ansible_port": 2300},
+        {"portknock_doors": DOORS[:1], "ansible_port": 2300},
         {"portknock_doors": DOORS, "ansible_knock": []},
         {"portknock_doors": DOORS, "ansible_connection": "local"},
     ],

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The connection that confirms: the options that are set for one try, and the knock before it."""
 
+import re
 import time
 from types import SimpleNamespace
 
@@ -14,12 +15,22 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import SETTLE, KnockError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import confirm_connection
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import confirm_connection, reasons
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.confirm_connection import HostConnection
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath
 
-pytestmark = pytest.mark.usefixtures("alarm")
+pytestmark = pytest.mark.usefixtures("alarm", "path")
+
+
+@pytest.fixture
+def path(monkeypatch):
+    """The path that ssh takes, and how many addresses it tries."""
+    monkeypatch.setattr(confirm_connection, "ssh_path", lambda _connection: PATH)
+    monkeypatch.setattr(confirm_connection, "count_addresses", lambda _path: 1)
+
+
+PATH = SshPath("192.0.2.7", 22, "any", "me", timeout=10)
 
 
 class FakeSsh:
@@ -85,8 +96,9 @@ def test_a_fresh_connection_is_shared_with_nothing():
     ((command, options),) = action.seen
     assert command == "cmd"
     words = options["ssh_args"]
-    for wanted in ("ControlMaster=no", "ControlPath=none", "ControlPersist=no", "ConnectTimeout=7 "):
+    for wanted in ("ControlMaster=no", "ControlPath=none", "ControlPersist=no", "ConnectTimeout=4 "):
         assert "-o " + wanted in words
+    assert "ServerAlive" not in words, "sshd does not answer while PAM opens the session"
     assert words.endswith("-C"), "what the user set stays, and the collection's option comes first and counts"
     assert options["reconnection_retries"] == 0
     assert action._connection.options == before, "the tasks that follow have their own options"
@@ -145,6 +157,63 @@ def test_what_did_not_come_through(answer, text, way):
 def test_a_command_that_exits_with_255_itself():
     host, _action = connection_of({"rc": 255, "stdout": "an answer", "stderr": ""})
     assert host.run_over_new("cmd", 5) == "an answer"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "window", "hurries", "patience"),
+    [
+        (1, 15, False, [4, 8, 10, 10]),
+        (1, 15, True, [4, 8, 10, 10]),
+        (2, 15, False, [10, 10, 10, 10]),
+        (2, 15, True, [4, 8, 10, 10]),
+        (2, 3, False, [10, 10, 10, 10]),
+        (2, 3, True, [2, 2, 2, 2]),
+        (2, 0, True, [4, 8, 10, 10]),
+    ],
+)
+def test_a_new_connection_waits_as_long_as_one_of_the_play(addresses, window, hurries, patience, monkeypatch):
+    """Or it would prove a connection that the play never makes: ssh tries a dead address first, and the window ends."""
+    monkeypatch.setattr(confirm_connection, "count_addresses", lambda _path: addresses)
+    host, action = connection_of(*[{"rc": 0, "stdout": "out", "stderr": ""}] * 4)
+    host.use_knock([], window)
+    if hurries:
+        action._connection.knocks_itself = lambda: True
+    for turn in range(4):
+        host.run_over_new("cmd", 25, turn)
+    found = [re.findall(r"ConnectTimeout=(\d+)", options["ssh_args"]) for _command, options in action.seen]
+    assert found == [[str(seconds)] for seconds in patience]
+
+
+@pytest.mark.parametrize(("seconds", "jump", "slow"), [(4.5, "", False), (5.2, "", True), (5.2, "j", False)])
+def test_a_login_that_is_slow_is_told_apart_from_no_answer(seconds, jump, slow, monkeypatch):
+    """ssh ends by itself what is not connected within its ConnectTimeout, but for the way to a jump host."""
+    monkeypatch.setattr(confirm_connection, "ssh_path", lambda _connection: PATH._replace(jump=jump))
+    host, action = connection_of()
+
+    def hang(_command):
+        raise confirm_connection.TimeUpError("no answer within 9 s")
+
+    monkeypatch.setattr(action, "_low_level_execute_command", hang)
+    with pytest.raises(TryError) as error:
+        host.run_over_new("cmd", seconds)
+    assert (reasons.kind_of(str(error.value)) == reasons.SLOW) is slow
+
+
+def test_after_a_slow_login_the_master_has_as_long(monkeypatch):
+    now = [0.0]
+    host, action = connection_of()
+
+    def log_in(_command):
+        now[0] = 20.0
+        return {"rc": 0, "stdout": "out", "stderr": ""}
+
+    monkeypatch.setattr(action, "_low_level_execute_command", log_in)
+    monkeypatch.setattr(confirm_connection.time, "monotonic", lambda: now[0])
+    host.run_over_new("cmd", 25)
+    seen = []
+    monkeypatch.setattr(host, "run_over_shared", lambda _command, seconds: seen.append(seconds))
+    assert host.restore() is False
+    assert seen == [40.0]
 
 
 def test_a_try_that_hangs(monkeypatch):

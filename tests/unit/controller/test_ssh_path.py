@@ -173,14 +173,14 @@ def config(tmp_path):
 def test_core_and_ssh_are_asked(config):
     assert HAVE_SSH, "this test asks ssh itself: install the OpenSSH client"
     connection = connection_to("alias", ssh_common_args=f"-F {config}")
-    assert ssh_path(connection) == SshPath("192.0.2.7", 2200, "inet", "someone", "a@j1,j2:2222")
+    assert ssh_path(connection) == SshPath("192.0.2.7", 2200, "inet", "someone", "a@j1,j2:2222", timeout=10)
 
 
 def test_options_of_the_inventory_win(config):
     assert HAVE_SSH, "this test asks ssh itself: install the OpenSSH client"
     options = {"port": 22022, "remote_user": "root", "ssh_extra_args": "-J other -6"}
     connection = connection_to("alias", ssh_args=f"-F {config}", **options)
-    assert ssh_path(connection) == SshPath("192.0.2.7", 22022, "inet6", "root", "other")
+    assert ssh_path(connection) == SshPath("192.0.2.7", 22022, "inet6", "root", "other", timeout=10)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,8 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.action import knock_ruleset as plugin
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import guarded_run
-from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import (
-    AGE_COMMAND,
-    MARK,
-    GuardClient,
-    TryError,
-)
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import AGE_COMMAND, MARK, TryError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import GuardClient
 from guard_answers import TIMED_OUT, Clock
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
@@ -52,7 +48,7 @@ class FakeHost:
     """Stands in for a HostConnection; one is made by each run of the action."""
 
     is_ssh, has_network, name, where, pause, settle = True, True, "ssh", "h", 0.1, 0.0
-    port, mended = 22, 0
+    port, mended, addresses = 22, 0, 1
     age = "5000.25 9000.00\n1 (systemd) S 0 1 1 0 -1 4194560 8 9 10 11 12 13 14 15 20 0 1 0 12 17 18\n"
 
     def __init__(self, stage: "Stage") -> None:
@@ -60,7 +56,7 @@ class FakeHost:
         self.steps: Optional[List[str]] = None
         self.path = SimpleNamespace(port=self.port, jump="", proxy_command="")
 
-    def use_knock(self, words: List[str]) -> None:
+    def use_knock(self, words: List[str], _window: float = 0.0) -> None:
         self.steps = words
 
     def knock(self, _turn: int = 0) -> None:
@@ -74,7 +70,7 @@ class FakeHost:
             raise TryError(answer)
         return MARK + json.dumps(answer) + "\n"
 
-    def run_over_new(self, command: str, _seconds: float) -> str:
+    def run_over_new(self, command: str, _seconds: float, _turn: int = 0) -> str:
         return self._say("fresh", command)
 
     def run_over_shared(self, command: str, _seconds: float) -> str:

@@ -1,0 +1,82 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is asked of the host about a change, as commands for any shell, and how its answers are read. Pure.
+
+PRIVATE to the collection: it may change at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from typing import Any
+
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
+from ansible_collections.sesame.portknock.plugins.plugin_utils.any_shell import for_any_shell
+
+UNKNOWN, PENDING, STALE, UNHEARD = "unknown", "pending", "stale", "unheard"
+ENDED = (CONFIRMED, ROLLED_BACK, UNKNOWN)
+
+AGE_COMMAND = "cat /proc/uptime /proc/1/stat"
+"""Prints from what age_of_host() computes."""
+
+_TICKS = 100
+"""Clock ticks a second in /proc/PID/stat, on every architecture (proc(5), USER_HZ)."""
+
+# A host without the program still tells which boot it is of: the boot's id, and when its first process was started.
+_BOOT = '$(cat /proc/sys/kernel/random/boot_id) $(sed "s/.*)//" /proc/1/stat | cut -d" " -f21)'
+_NOTHING_KNOWN = re.compile(rf"{UNKNOWN}(?: ([0-9a-f-]{{36}}) (\d+))?\s*\Z")
+
+
+class TryError(Exception):
+    """A try that did not come through; its text is ssh's last message."""
+
+
+def command(verb: str, ident: str) -> str:
+    """Return the one command that is run on the host."""
+    script = f"{RUN}/{verb}"
+    unknown = f"echo {MARK.strip()} {UNKNOWN} {_BOOT}"
+    return for_any_shell(f"if test -e {script}; then exec sh {script} --json {ident}; else {unknown}; fi")
+
+
+def read_answer(text: str) -> dict[str, Any]:
+    """Find the answer among whatever else a login prints.
+
+    :raises TryError: if there is none.
+    """
+    for line in reversed(text.splitlines()):
+        # A shell that echoes what it runs shows the mark too, and a connection may break within the line.
+        answer = _answer_in(line.rpartition(MARK)[2]) if MARK in line else None
+        if answer:
+            return answer
+    raise TryError("the host did not answer the confirmation")
+
+
+def _answer_in(text: str) -> dict[str, Any] | None:
+    nothing = _NOTHING_KNOWN.match(text)
+    if nothing:
+        boot = f"{nothing[1]} {int(nothing[2]) / _TICKS}" if nothing[1] else ""
+        return {"outcome": UNKNOWN, "boot": boot}
+    with contextlib.suppress(ValueError):
+        answer = json.loads(text)
+        if isinstance(answer, dict) and "outcome" in answer:
+            return answer
+    return None
+
+
+def age_of_host(text: str) -> float | None:
+    """Return the seconds since a host, or a container, was started, None where that cannot be read.
+
+    :param text: what AGE_COMMAND prints.
+    """
+    try:
+        uptime, first_process = text.split("\n", 1)
+        # The process's name is in parentheses and may hold anything.
+        started = int(first_process.rpartition(")")[2].split()[19]) / _TICKS
+        return float(uptime.split()[0]) - started
+    except (IndexError, ValueError):
+        return None

@@ -1,0 +1,166 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Why a change was not confirmed, told apart by what became of the tries, in words for the operator. Pure.
+
+PRIVATE to the collection: it may change at any time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import NOT_CONFIRMED
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import answers
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import Attempt, Outcome
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.results import state_of
+
+NOT_DONE = "connected, but not done with login and confirmation"
+"""What an error begins with whose connection was made, and then had no answer in time."""
+
+REFUSED, SILENT, SLOW, MUTE, CLOSED = "refused", "silent", "slow", "mute", "closed"
+NO_ROUTE, NO_NAME, NO_LOGIN, OTHER = "no route", "no name", "no login", "other"
+LATE = "late"
+"""Refused, because the window had ended when the connection was made."""
+
+_KINDS = (
+    (SLOW, re.compile(re.escape(NOT_DONE))),
+    (MUTE, re.compile("banner exchange")),
+    (REFUSED, re.compile("refused")),
+    (SILENT, re.compile("timed out|no answer within")),
+    (NO_ROUTE, re.compile("No route to host|unreachable")),
+    (NO_NAME, re.compile("Could not resolve|has no address|Name or service|name resolution")),
+    (
+        NO_LOGIN,
+        re.compile("Permission denied|Host key verification|Too many authentication|no matching|IDENTIFICATION"),
+    ),
+    (CLOSED, re.compile("kex_exchange_identification|reset by|closed by|connection was closed|Broken pipe")),
+)
+
+_SSHD = "A new connection to {where} reached {what} ({tries} tries within {timeout} s)"
+# None of these says that the rules keep the controller out.
+_NOT_THE_RULES = {
+    SLOW: (
+        "login and confirmation took too long. A new connection to {where} was made, but they were not done within what was "
+        "left of guard_timeout ({timeout} s): look for what slows logins down there (UseDNS, PAM, name servers that do not "
+        "answer), or set guard_timeout to {longer} or more."
+    ),
+    MUTE: _SSHD.replace("reached {what}", "was accepted, and then nothing was said")
+    + ": check whether sshd runs there and is not overloaded (MaxStartups).",
+    CLOSED: _SSHD.format(what="sshd, which closed it before the login", where="{where}", tries="{tries}", timeout="{timeout}")
+    + ": check MaxStartups, PerSourcePenalties and hosts.deny there.",
+    NO_LOGIN: _SSHD.format(what="sshd, but could not log in", where="{where}", tries="{tries}", timeout="{timeout}")
+    + ": check the keys, and whether it is the same host that answers now.",
+    NO_NAME: "the address of {where} could not be looked up any more ({tries} tries within {timeout} s): check the name servers.",
+}  # fmt: skip
+
+
+def kind_of(error: str) -> str:
+    """Return what kind of failure ssh's last message is about."""
+    return next((kind for kind, pattern in _KINDS if pattern.search(error)), OTHER)
+
+
+def cause_of(errors: Sequence[str], late: float = 0.0, window: float = 0.0, addresses: int = 1) -> str:
+    """Return what kept the tries from coming through: a login that was too slow, else what happened most often.
+
+    :param late: the longest time in seconds from a knock to the end of a try that was not let in.
+    :param window: the door's window, 0 where no door is in the way.
+    :param addresses: how many ssh tries.
+    """
+    kinds = [kind_of(error) for error in errors]
+    if not kinds:
+        return OTHER
+    if SLOW in kinds:
+        return SLOW
+    most = Counter(reversed(kinds)).most_common(1)[0][0]
+    if 0 < window < late and (most == REFUSED or (most in (SILENT, NO_ROUTE) and addresses > 1)):
+        return LATE
+    return most
+
+
+def explain(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
+    """Return the message about a change that was not confirmed: what, where, what to do now."""
+    why = outcome.answer.get("why", "")
+    last = f" The last try: {outcome.errors[-1]}." if outcome.errors else ""
+    if not outcome.reached:
+        return (
+            f"The change was not confirmed within guard_timeout ({timeout} s), and {where} cannot be reached since.{last} The host "
+            f"undoes the change by itself; where it can be reached some other way, run 'sh {RUN}/status' there."
+        )
+    if state_of(outcome) == answers.UNKNOWN:
+        return (
+            f"The change was not confirmed, and {where} knows nothing of it any more although it was not restarted: {RUN} was "
+            f"removed there. Nobody saw whether the change was undone.{last} Look at it with knock_ruleset_info, and run this "
+            "again."
+        )
+    state = _state(outcome)
+    if why and why != NOT_CONFIRMED:
+        return f"Rolled back: {why.rstrip('.')}. {state}"
+    if outcome.unheard:
+        return (
+            f"Rolled back: {attempt.engine} receives no knock from this controller. {_unheard(outcome, attempt, where)}{last} "
+            f"{state}"
+        )
+    return f"Rolled back: {_reason(outcome, attempt, where, timeout)}{last} {state}"
+
+
+def _state(outcome: Outcome) -> str:
+    if outcome.answer["outcome"] == answers.UNKNOWN:
+        return "The host knows nothing of the change any more: it was restarted, which undoes it too."
+    if outcome.answer.get("undo") == "snapshot":
+        return (
+            "The rules could not be undone one by one, so the whole filter table was put back as it was before: "
+            "what others changed in it meanwhile is lost."
+        )
+    return "Everything is as it was before."
+
+
+def _unheard(outcome: Outcome, attempt: Attempt, where: str) -> str:
+    return (
+        f"A new connection to {where} came through, but none of the knocks at door {attempt.knock_at} before it ({outcome.tries}) "
+        f"was received: check whether a firewall between passes the knock's ports, and on which interface the knock arrives."
+        f"{ENGINES[attempt.engine].advice}"
+    )
+
+
+def _reason(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
+    cause = cause_of(outcome.errors, outcome.late, attempt.window, attempt.addresses)
+    if cause in _NOT_THE_RULES:
+        words = dict(where=where, tries=outcome.tries, timeout=timeout, longer=2 * timeout)
+        return _NOT_THE_RULES[cause].format(**words)
+    cut_off = "the change would have cut this controller off."
+    if cause == LATE:
+        return f"{cut_off} {_too_late(outcome, attempt, where)}"
+    return f"{cut_off} {_cut_off(outcome, attempt, where, timeout)}"
+
+
+def _too_late(outcome: Outcome, attempt: Attempt, where: str) -> str:
+    slow = f"ssh tries {attempt.addresses} addresses, one after the other, and not all of them answer"
+    if attempt.addresses < 2:
+        slow = "something before it takes long, looking up the name for instance"
+    return (
+        f"New connections to {where} come too late: {outcome.late:.1f} s after the knock, and the window of door "
+        f"{attempt.door} is {attempt.window:g} s ({slow}). Set its window to {math.ceil(outcome.late) + 2} or more, or "
+        "ansible_host to an address that answers."
+    )
+
+
+def _cut_off(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
+    text = f"No new connection to {where} came through within {timeout} s ({outcome.tries} tries)."
+    if attempt.door:
+        return (
+            f"{text} Door {attempt.door} was knocked at before each and did not let it in: check whether a firewall between passes "
+            "the knock's ports, whether knock and connection leave from the same address (doors[].sources, NAT), and "
+            f"whether the steps are those of this host.{ENGINES[attempt.engine].advice}"
+        )
+    port = f" port {attempt.port}" if attempt.port else " the connection's port"
+    return (
+        f"{text} No door opens{port} to a knock: check allow and trusted_sources, and whether a new connection leaves from the same "
+        "address and arrives at the same port as the one before."
+    )
