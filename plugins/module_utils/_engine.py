@@ -31,7 +31,9 @@ SEVERITIES = {
     "other_backend": ERROR,
     "policy_drop": ERROR,
     "unguarded": ERROR,
+    "untracked": ERROR,
     # They may not be, or not for long.
+    "broad_trust": WARNING,
     "knockd": WARNING,
     "list_size": WARNING,
     "may_be_unguarded": WARNING,

@@ -161,8 +161,9 @@ findings:
   contains:
     kind:
       description:
-        - One of V(family_open), V(knockd), V(list_size), V(lost_effect), V(may_be_unguarded), V(native_table), V(native_unknown),
-          V(other_backend), V(policy_drop), V(saves_on_stop), V(single_step), V(unguarded).
+        - One of V(broad_trust), V(family_open), V(knockd), V(list_size), V(lost_effect), V(may_be_unguarded),
+          V(native_table), V(native_unknown), V(other_backend), V(policy_drop), V(saves_on_stop), V(single_step),
+          V(unguarded), V(untracked).
       type: str
     severity:
       description:

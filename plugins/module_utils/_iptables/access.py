@@ -2,13 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a new connection gets in, and at which door it must knock for that. Pure."""
+"""Whether a new connection gets in, at which door it must knock for that, and whether it can go on. Pure."""
 
 from typing import List, Optional, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import foreign_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import untracked_served
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import Arrival, is_interface
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import Walker, packets_of
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Table
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Address, Door, Network, Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
@@ -55,6 +60,46 @@ def door_for(spec: Spec, port: int, source: Address) -> str:
     return next((door.name for door in _openers(spec, port) if may_knock(door, source)), "")
 
 
+def check_trusted_interfaces(spec: Spec, local: LocalNetwork) -> None:
+    """Refuse to trust the interfaces that everybody comes in by.
+
+    :param local: what is known of the host's network.
+    :raises SpecError: for the first of them.
+    """
+    for index, name in enumerate(spec.trusted_interfaces):
+        for family in spec.ip_versions if spec.doors else ():
+            found = [each for each in local.outside(family) if is_interface(name, each)]
+            if found:
+                raise SpecError(
+                    f"trusted_interfaces[{index}]",
+                    f"{name} takes in {found[0]}, by which this host's default route of {family} leads: everybody comes in there, "
+                    "and no door would need a knock. Name the sources that you trust in trusted_sources instead.",
+                )
+
+
+def check_tracked(document: Document, spec: Spec, connection: Connection, local: LocalNetwork) -> None:
+    """Refuse a door for this connection through which none can go on, because it is not tracked.
+
+    :raises SpecError: if a rule of table raw keeps it out of connection tracking.
+    """
+    interface = local.interface_to(connection.source)
+    hidden = untracked_served(
+        document,
+        packets_of([(connection.port, "tcp")]),
+        (spec.trusted_interfaces, spec.trusted_sources),
+        Arrival(local.own, (interface,) if interface else ()),
+        connection.source,
+    )
+    rule = next((each.rule for each in hidden if not each.rule.doubtful), None)
+    if rule is not None:
+        raise SpecError(
+            "doors",
+            f"a rule of table raw keeps port {connection.port}, by which this connection comes, out of connection tracking, so it "
+            f"would stop when the door's window is over: -A {rule.chain} {rule.text.strip()}. Remove that rule, or let this address "
+            "in without a knock (trusted_sources).",
+        )
+
+
 def may_knock(door: Door, source: Address) -> bool:
     """Return whether a door is for a source."""
     return _includes(door.sources, source)
@@ -72,4 +117,4 @@ def _includes(sources: Tuple[Network, ...], source: Address) -> bool:
     return not sources or any(source in network for network in sources)
 
 
-__all__ = ("door_for", "lets_in", "may_knock")
+__all__ = ("check_tracked", "check_trusted_interfaces", "door_for", "lets_in", "may_knock")

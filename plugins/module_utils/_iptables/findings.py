@@ -4,7 +4,7 @@
 
 """What an operator should know: foreign rules that lost their effect, and what the doors cannot guard. Pure."""
 
-from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
@@ -12,10 +12,19 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks i
     Protected,
     WatchedPackets,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import (
+    Untracked,
+    untracked_answers,
+    untracked_served,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import Arrival
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import (
     ACCEPT,
+    DIVERT,
     MAYBE,
     REFUSE,
+    UNTRACK,
     Decision,
     Packets,
     Walker,
@@ -74,19 +83,36 @@ class _Labels:
         return self._wide.find(Ports(port, port, protocol)) if found is None else found
 
 
+class Hooked(NamedTuple):
+    """Where the hooks stand among the foreign rules."""
+
+    doors: int
+    """The position of the doors' hook."""
+    tail: Optional[int]
+    """The position of the final reject, None where there is none."""
+
+
 def ruleset_findings(
-    document: Document, protected: Protected, family: str, foreign: ForeignRules, position: int
+    document: Document,
+    protected: Protected,
+    family: str,
+    foreign: ForeignRules,
+    hooked: Hooked,
+    local: LocalNetwork = UNKNOWN,
 ) -> List[Finding]:
     """Return what the foreign rules of one family give reason to say.
 
     :param document: the Document of the live ruleset.
     :param foreign: the foreign rules of its filter table.
-    :param position: of the doors' hook among them.
+    :param hooked: where our hooks stand.
+    :param local: what is known of the host's network.
     """
     names = Names(protected)
     seen: Set[Finding] = set()
-    found = [_lost_effect(item, names, family) for item in foreign.decisions(position)]
-    found += _unguarded(document, protected, family, names, foreign.watched)
+    arrival = Arrival(local.own, local.outside(family))
+    found = [_lost_effect(item, names, family, arrival) for item in foreign.decisions(hooked.doors)]
+    found += _unguarded(document, protected, family, names, foreign.watched, arrival)
+    found += _untracked(document, protected, family, names, foreign.watched, arrival, hooked.tail)
     unique = []
     for finding in found:
         if finding and finding not in seen:
@@ -117,13 +143,15 @@ def _rule_text(decision: Decision, names: Names, knocked: Sequence[str] = ()) ->
     return masked(text) if knocked or names.names_step(text) else text
 
 
-def _lost_effect(decision: Decision, names: Names, family: str) -> Optional[Finding]:
+def _lost_effect(decision: Decision, names: Names, family: str, arrival: Arrival) -> Optional[Finding]:
     opened, knocked, allowed = names.split(decision.packets)
     if decision.verdict in (ACCEPT, MAYBE) and opened:
-        whom = "some sources" if decision.particular else "everyone"
-        advice = "Remove the rule if that is no longer wanted"
+        whom, advice = "everyone", "Remove the rule if that is no longer wanted"
         if decision.particular:
-            advice = "To accept these sources without a knock, name them in trusted_sources"
+            whom, advice = "some sources", "To accept these sources without a knock, name them in trusted_sources"
+        elif decision.interface and decision.interface not in arrival.outside:
+            whom = f"what comes in through {decision.interface}"
+            advice = f"To accept that without a knock, name {decision.interface} in trusted_interfaces"
         text = f"accepts {whom} on ports of {_doors(opened)}; the doors now decide before it, so there it has no effect. {advice}."
         rule = _rule_text(decision, names)
         return Finding("lost_effect", family, rule, text)
@@ -143,7 +171,7 @@ _BEFORE_INPUT = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("nat", "PRERO
 
 
 def _unguarded(
-    document: Document, protected: Protected, family: str, names: Names, watched: WatchedPackets
+    document: Document, protected: Protected, family: str, names: Names, watched: WatchedPackets, arrival: Arrival
 ) -> List[Optional[Finding]]:
     """Return findings about tables that a packet meets before INPUT of filter."""
     found: List[Optional[Finding]] = []
@@ -151,20 +179,29 @@ def _unguarded(
         table = document.table(table_name)
         if table is None or not table.rules(chain):
             continue
-        walker = Walker(table, protected.trusted_interfaces, protected.trusted_sources)
+        unmarked = table_name == "raw" or not _sets_marks(document)
+        walker = Walker(
+            table,
+            protected.trusted_interfaces,
+            protected.trusted_sources,
+            arrival=arrival._replace(unmarked=unmarked),
+        )
         for packets in (watched.doors, watched.allowed):
             for decision in walker.chain_effect(chain, packets).decisions:
                 found.append(_before(decision, table_name, names, family))
     return found
 
 
+def _sets_marks(document: Document) -> bool:
+    tables = [table for table in document.tables if table.name in ("raw", "mangle")]
+    return any("MARK" in rule.text for table in tables for rules in table.chains.values() for rule in rules)
+
+
 def _before(decision: Decision, table_name: str, names: Names, family: str) -> Optional[Finding]:
-    if decision.verdict == ACCEPT or (decision.verdict == REFUSE and decision.particular):
+    if decision.verdict in (ACCEPT, UNTRACK) or (decision.verdict == REFUSE and decision.particular):
         return None
     opened, knocked, allowed = names.split(decision.packets)
-    if not opened and not knocked and not allowed:
-        return None
-    whose = [
+    whose = " and ".join(
         text
         for text in (
             _doors(opened) if opened else "",
@@ -172,14 +209,56 @@ def _before(decision: Decision, table_name: str, names: Names, family: str) -> O
             "allowed ports " + ", ".join(allowed) if allowed else "",
         )
         if text
-    ]
-    verb = "refuses" if decision.verdict == REFUSE else "redirects"
+    )
+    if not whose:
+        return None
+    rule = _rule_text(decision, names, knocked)
+    verb = {REFUSE: "refuse", DIVERT: "redirect"}.get(decision.verdict, "decide")
+    if decision.doubtful or decision.verdict == MAYBE:
+        text = (
+            f"table {table_name} may {verb} packets to {whose} before INPUT sees them; whether they meet this rule, the ruleset "
+            "alone does not tell. Look at the rule, and try a knock from outside."
+        )
+        return Finding("may_be_unguarded", family, rule, text)
     text = (
-        f"table {table_name} {verb} packets to {' and '.join(whose)} before INPUT sees them, so the doors cannot guard or "
+        f"table {table_name} {verb}s packets to {whose} before INPUT sees them, so the doors cannot guard or "
         "count them. Remove the port from one of the two, or bind the service to an address of its own."
     )
-    rule = _rule_text(decision, names, knocked)
     return Finding("unguarded", family, rule, text)
 
 
-__all__ = ("MOST_OF_A_KIND", "Names", "masked", "ports_named", "ruleset_findings")
+def _untracked(
+    document: Document,
+    protected: Protected,
+    family: str,
+    names: Names,
+    watched: WatchedPackets,
+    arrival: Arrival,
+    tail: Optional[int],
+) -> List[Finding]:
+    """Return findings about packets that connection tracking does not see."""
+    trusted = protected.trusted_interfaces, protected.trusted_sources
+    hidden = untracked_served(document, watched.opened, trusted, arrival)
+    if tail is not None:
+        hidden += untracked_answers(document, tail, trusted, arrival)
+    return [_untracked_finding(each, names, family) for each in hidden]
+
+
+def _untracked_finding(hidden: Untracked, names: Names, family: str) -> Finding:
+    verb = "may keep" if hidden.rule.doubtful else "keeps"
+    if hidden.answers:
+        text = (
+            f"table raw {verb} answers to this host out of connection tracking, so policy reject refuses them, and the host loses "
+            "what it asks others for there. Remove the rule, name the others in trusted_sources, or accept their answers with a rule "
+            "of your own in INPUT."
+        )
+    else:
+        opened = names.split(hidden.rule.packets)[0]
+        text = (
+            f"table raw {verb} packets of {_doors(opened)} out of connection tracking, so no connection through it is ever "
+            "established: each one stops when the door's window is over. Remove the rule."
+        )
+    return Finding("untracked", family, _rule_text(hidden.rule, names), text)
+
+
+__all__ = ("MOST_OF_A_KIND", "Hooked", "Names", "masked", "ports_named", "ruleset_findings")

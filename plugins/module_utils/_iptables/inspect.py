@@ -7,9 +7,9 @@
 from typing import Any, Dict, List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import ruleset_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
@@ -27,6 +27,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
     read_list,
     seconds_left,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import read_local_network
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
@@ -92,14 +93,16 @@ def _inspect_family(family: str, iptables: Iptables, host: Any, now: _Now, repor
     alive = read_installed(live.chains)
     # Rules that let in who has knocked, and none that counts a knock: something else does.
     recognises = not (alive.doors and not any(door.knock for door in alive.doors))
-    place = position_of(live, DOORS) or 0
+    hooked = Hooked(position_of(live, DOORS) or 0, position_of(live, TAIL))
+    local = read_local_network(host.filesystem.read)
+    foreign = ruleset_findings(document, spec, family, ForeignRules(document, spec), hooked, local)
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     return report._replace(
         installed=dict(report.installed, **{PART: recognises}),
         doors=report.doors + _doors(alive, family, table, now),
         steps=dict(report.steps, **steps),
         drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family)],
-        findings=report.findings + ruleset_findings(document, spec, family, ForeignRules(document, spec), place),
+        findings=report.findings + foreign,
         facts=dict(report.facts, ip_versions=report.facts["ip_versions"] + [family]),
     )
 

@@ -8,14 +8,14 @@ Reading downwards is reading the data's way: text of iptables-save, Table, State
 texts for iptables-restore that lead there and back.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules, build_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import LOCK_SECONDS
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import ruleset_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, wanted_state
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
@@ -26,6 +26,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     read_state,
     transition,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 
@@ -59,13 +60,20 @@ class Plan(NamedTuple):
         return readable(self.then, self.foreign)
 
 
-def plan_family(save: str, spec: Optional[Spec], family: str, built: Optional[BuiltRules] = None) -> Plan:
+def plan_family(
+    save: str,
+    spec: Optional[Spec],
+    family: str,
+    built: Optional[BuiltRules] = None,
+    local: LocalNetwork = UNKNOWN,
+) -> Plan:
     """Plan one family.
 
     :param save: what iptables-save (or ip6tables-save) printed.
     :param spec: a Spec, or None to remove all rules of the collection.
     :param family: ``ipv4`` or ``ipv6``.
     :param built: the rules of the Spec, where they have been built already.
+    :param local: what is known of the host's network.
     :raises HostError: if the ruleset cannot be followed or uses the collection's names.
     """
     document = parse(save, f"the live {family} ruleset")
@@ -75,13 +83,11 @@ def plan_family(save: str, spec: Optional[Spec], family: str, built: Optional[Bu
     if spec is not None:
         rules = ForeignRules(document, spec)
         then = wanted_state(built or build_rules(spec, family), rules, now)
-        findings = ruleset_findings(document, spec, family, rules, position_of(then, DOORS) or 0)
+        hooked = Hooked(position_of(then, DOORS) or 0, position_of(then, TAIL))
+        findings = ruleset_findings(document, spec, family, rules, hooked, local)
     # A chain that a foreign rule names cannot be removed. It stays, and is emptied where it has no use any more.
-    chains: Dict[str, Tuple[str, ...]] = {
-        name: () for name in (named_by_foreign(table) if table else ()) if name in now.chains
-    }
-    chains.update(then.chains)
-    then = then._replace(chains=chains)
+    emptied = [name for name in (named_by_foreign(table) if table else ()) if name in now.chains]
+    then = then._replace(chains={**dict.fromkeys(emptied, ()), **then.chains})
     return Plan(
         family=family,
         now=now,

@@ -27,7 +27,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Wanted,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import door_for, lets_in
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import (
+    check_tracked,
+    check_trusted_interfaces,
+    door_for,
+    lets_in,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT, Iptables, own_lines
@@ -47,6 +52,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
     plan_family,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import (
+    UNKNOWN,
+    LocalNetwork,
+    read_local_network,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     IPTABLES_SERVICE_CONFIGS,
     MODPROBE,
@@ -90,8 +100,11 @@ class Ruleset(Part):
         owns = {} if wanted.spec is None else {family: build_rules(wanted.spec, family) for family in wanted.families}
         saves = self._saves(installed)
         backend = self._backend(saves, wanted) if installed else NFT
-        plans = tuple(_known_spelling(_plan(wanted, owns, *item), wanted.state) for item in saves.items())
-        door = _door_of(wanted, plans)
+        local = read_local_network(self._host.filesystem.read)
+        if wanted.spec is not None:
+            check_trusted_interfaces(wanted.spec, local)
+        plans = tuple(_known_spelling(_plan(wanted, owns, *item, local), wanted.state) for item in saves.items())
+        door = _door_of(wanted, plans, local)
         files, rules_files = self._files(wanted, owns)
         return PartPlan(
             part=self.name,
@@ -262,9 +275,9 @@ class Ruleset(Part):
         return inspect_ruleset(self._host, self._iptables, report)
 
 
-def _plan(wanted: Wanted, owns: Dict[str, Any], family: str, save: str) -> Plan:
+def _plan(wanted: Wanted, owns: Dict[str, Any], family: str, save: str, local: LocalNetwork = UNKNOWN) -> Plan:
     spec = wanted.spec if family in wanted.families else None
-    return plan_family(save, spec, family, owns.get(family))
+    return plan_family(save, spec, family, owns.get(family), local)
 
 
 def _known_spelling(plan: Plan, state: Dict[str, Dict[str, Any]]) -> Plan:
@@ -290,10 +303,10 @@ def _digest(plan: Plan) -> str:
     return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _door_of(wanted: Wanted, plans: Tuple[Plan, ...]) -> str:
+def _door_of(wanted: Wanted, plans: Tuple[Plan, ...], local: LocalNetwork) -> str:
     """Return the door that a new connection like this one must knock at, '' for none.
 
-    :raises SpecError: if no such connection would get in.
+    :raises SpecError: if no such connection would get in, or go on.
     """
     connection = wanted.connection
     if wanted.spec is None or connection is None:
@@ -301,7 +314,10 @@ def _door_of(wanted: Wanted, plans: Tuple[Plan, ...]) -> str:
     for plan in plans:
         if plan.family == family_of(connection.source) and plan.family in wanted.families:
             _check_lets_in(plan, wanted.spec, connection)
-            return door_for(wanted.spec, connection.port, connection.source)
+            door = door_for(wanted.spec, connection.port, connection.source)
+            if door:
+                check_tracked(plan.document, wanted.spec, connection, local)
+            return door
     return ""
 
 

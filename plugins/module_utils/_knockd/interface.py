@@ -4,12 +4,11 @@
 
 """The one interface that knockd listens on. Pure."""
 
-from typing import Collection, Dict, List, Sequence, Tuple
+from typing import Collection, Dict, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
-
-_UP, _REJECT = 0x1, 0x200
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork, read_routes
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES
 
 
 def default_interfaces(route: str, ipv6_route: str) -> Dict[str, str]:
@@ -18,17 +17,9 @@ def default_interfaces(route: str, ipv6_route: str) -> Dict[str, str]:
     :param route: the text of /proc/net/route.
     :param ipv6_route: the text of /proc/net/ipv6_route.
     """
-    found: Dict[str, List[Tuple[int, str]]] = {}
-    for line in route.splitlines()[1:]:
-        words = line.split()
-        if len(words) > 7 and words[1] == words[7] == "00000000" and int(words[3], 16) & _UP:
-            found.setdefault(IPV4, []).append((int(words[6]), words[0]))
-    for line in ipv6_route.splitlines():
-        words = line.split()
-        is_default = len(words) > 9 and words[:2] == ["0" * 32, "00"] and words[9] != "lo"
-        if is_default and not int(words[8], 16) & _REJECT:
-            found.setdefault(IPV6, []).append((int(words[5], 16), words[9]))
-    return {family: min(routes)[1] for family, routes in found.items()}
+    local = LocalNetwork(routes=read_routes(route, ipv6_route))
+    found = {family: local.outside(family) for family in FAMILIES}
+    return {family: interfaces[0] for family, interfaces in found.items() if interfaces}
 
 
 def choose_interface(wanted: str, known: Collection[str], defaults: Dict[str, str], families: Sequence[str]) -> str:

@@ -7,16 +7,18 @@
 from bisect import bisect_left, bisect_right
 from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.match import (
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import (
+    NOWHERE,
     AnyAddress,
     AnyNetwork,
+    Arrival,
     Condition,
     Ranges,
-    read_condition,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.match import read_condition
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Table
 
-ACCEPT, REFUSE, DIVERT, MAYBE = "accept", "refuse", "divert", "perhaps"
+ACCEPT, REFUSE, DIVERT, MAYBE, UNTRACK = "accept", "refuse", "divert", "perhaps", "untrack"
 
 VERDICTS = {
     "ACCEPT": ACCEPT,
@@ -59,11 +61,34 @@ class Decision(NamedTuple):
     text: str
     """The rule."""
     verdict: str
-    """ACCEPT, REFUSE, DIVERT or MAYBE."""
+    """ACCEPT, REFUSE, DIVERT or MAYBE; UNTRACK for packets that go on, and that connection tracking does not see."""
     particular: bool
     """Whether only packets of some sources meet it."""
     packets: Packets
     """Those that do."""
+    doubtful: bool
+    """Whether nothing says that any do."""
+    interface: str
+    """The interface that they must come in by, '' for any."""
+
+
+class Way(NamedTuple):
+    """What was asked of packets on their way to a rule."""
+
+    particular: bool = False
+    """Whether only those of some sources get there."""
+    doubtful: bool = False
+    """Whether nothing says that any do."""
+    interface: str = ""
+    """The interface that they must have come in by, '' for any."""
+
+    def through(self, condition: Condition) -> "Way":
+        """Return the Way of packets that meet a condition as well."""
+        return Way(
+            self.particular or condition.particular,
+            self.doubtful or condition.doubtful or condition.elsewhere,
+            self.interface or condition.interface,
+        )
 
 
 class Effect:
@@ -114,13 +139,14 @@ class Walker:
         trusted_sources: Sequence[AnyNetwork] = (),
         states: FrozenSet[str] = NEW,
         source: Optional[AnyAddress] = None,
+        arrival: Arrival = NOWHERE,
     ) -> None:
-        """Take a Table, the conntrack states that the packets may have, and their source if it is one."""
+        """Take a Table, the conntrack states that the packets may have, their source if it is one, and how they arrive."""
         self._table = table
-        self._trusted = (tuple(trusted_interfaces), tuple(trusted_sources), source, states == NEW)
+        self._trusted = (tuple(trusted_interfaces), tuple(trusted_sources), source, states == NEW, arrival)
         self._states = states
         self._conditions: Dict[str, Condition] = {}
-        self._effects: Dict[Tuple[str, Packets, bool], Effect] = {}
+        self._effects: Dict[Tuple[str, Packets, Way], Effect] = {}
 
     def condition(self, text: str) -> Condition:
         """Return the Condition of a rule's text, read once."""
@@ -133,52 +159,57 @@ class Walker:
         effect = Effect()
         matched, sure = self._matched(self.condition(text), packets)
         if matched is not None:
-            ended = self._apply(effect, chain, text, matched, False)
+            ended = self._apply(effect, chain, text, matched, Way())
             if ended == "policy":
                 verdict = ACCEPT if self._table.policy(chain) == "ACCEPT" else REFUSE
-                effect.decide(Decision(chain, text, verdict, False, matched))
+                way = Way().through(self.condition(text))
+                effect.decide(Decision(chain, text, verdict, False, matched, way.doubtful, way.interface))
             effect.terminal = sure and matched == packets and ended in ("verdict", "policy")
         return effect
 
-    def chain_effect(self, chain: str, packets: Packets, particular: bool = False) -> Effect:
+    def chain_effect(self, chain: str, packets: Packets, way: Way = Way()) -> Effect:  # noqa: B008
         """Return the Effect of a whole chain, walked once per set of packets."""
-        key = (chain, packets, particular)
+        key = (chain, packets, way)
         if key not in self._effects:
             self._effects[key] = Effect()
-            self._effects[key] = self._walk(chain, packets, particular)
+            self._effects[key] = self._walk(chain, packets, way)
         return self._effects[key]
 
-    def _walk(self, chain: str, packets: Packets, particular: bool) -> Effect:
+    def _walk(self, chain: str, packets: Packets, way: Way) -> Effect:
         effect, all_decided = Effect(), True
         for rule in self._table.rules(chain):
-            matched, sure = self._matched(self.condition(rule.text), packets)
+            condition = self.condition(rule.text)
+            matched, sure = self._matched(condition, packets)
             if matched is None:
                 continue
-            ended = self._apply(effect, chain, rule.text, matched, particular)
+            ended = self._apply(effect, chain, rule.text, matched, way)
             if sure and ended:
                 all_decided = all_decided and ended == "verdict"
                 packets = _without(packets, matched)
                 if packets == NOTHING:
                     effect.terminal = all_decided
                     break
+            elif ended and condition.doubtful and not condition.particular and _spares(condition):
+                # Such as "-m limit -j RETURN": what stands behind it may meet none of them.
+                way = way._replace(doubtful=True)
         return effect
 
-    def _apply(self, effect: Effect, chain: str, text: str, packets: Packets, particular: bool) -> str:
+    def _apply(self, effect: Effect, chain: str, text: str, packets: Packets, way: Way) -> str:
         """Add a matching rule's effect; return how it ends the chain: 'verdict', 'policy' (return) or ''."""
         condition = self.condition(text)
-        particular = particular or condition.particular
+        way = way.through(condition)
         target = condition.target
         if target in self._table.chains:
-            inner = self.chain_effect(target, packets, particular)
+            inner = self.chain_effect(target, packets, way)
             effect.add(inner)
             return "verdict" if inner.terminal else "policy" if condition.goto else ""
         if target == "RETURN":
             return "policy"
-        if not target or target in GOES_ON:
-            return ""
-        verdict = VERDICTS.get(target, MAYBE)
-        effect.decide(Decision(chain, text, verdict, particular, packets))
-        return "verdict"
+        verdict = UNTRACK if _untracks(text, target) else VERDICTS.get(target, MAYBE)
+        goes_on = not target or target in GOES_ON
+        if verdict == UNTRACK or not goes_on:
+            effect.decide(Decision(chain, text, verdict, way.particular, packets, way.doubtful, way.interface))
+        return "" if goes_on else "verdict"
 
     def _matched(self, condition: Condition, packets: Packets) -> Tuple[Optional[Packets], bool]:
         """Return the packets that may match (None where none can) and whether they surely do."""
@@ -187,6 +218,15 @@ class Walker:
         found = _select(condition, packets)
         sure = condition.sure and (condition.states is None or self._states <= condition.states)
         return (found, sure) if found != NOTHING else (None, False)
+
+
+def _spares(condition: Condition) -> bool:
+    """Return whether a rule lets packets by, so that what stands behind it does not refuse them."""
+    return condition.target == "RETURN" or VERDICTS.get(condition.target) == ACCEPT
+
+
+def _untracks(text: str, target: str) -> bool:
+    return target == "NOTRACK" or (target == "CT" and "--notrack" in text)
 
 
 def _select(condition: Condition, packets: Packets) -> Packets:
@@ -218,5 +258,6 @@ def _without(packets: Packets, gone: Packets) -> Packets:
 
 
 __all__ = (
-    "ACCEPT", "ANY_STATE", "EVERYTHING", "MAYBE", "NEW", "NOTHING", "REFUSE", "RELATED", "Packets", "Walker", "packets_of",
+    "ACCEPT", "ANY_STATE", "DIVERT", "EVERYTHING", "MAYBE", "NEW", "NOTHING", "REFUSE", "RELATED", "UNTRACK", "Decision", "Packets",
+    "Walker", "packets_of",
 )  # fmt: skip

@@ -10,6 +10,7 @@ Every refusal is a SpecError with the option's path. A knock is a secret, so no 
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.coverage import check_coverage
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     DEFAULTS,
     ENGINES,
@@ -84,6 +85,7 @@ def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
     )
     _check_names(spec, prefix + "doors")
     _check_ports(spec, prefix)
+    check_coverage(spec, prefix)
     check_sequences(spec, prefix + "doors")
     if ENGINES[spec.engine].first_steps_differ:
         check_first_steps(spec.doors, prefix + "doors")

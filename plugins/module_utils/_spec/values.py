@@ -23,7 +23,9 @@ _PORT = re.compile(r"^(0|[1-9][0-9]*)\Z")
 
 DOOR_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,15}\Z")
 
-_INTERFACE = re.compile(r"^[A-Za-z0-9_.:@-]{1,15}\Z|^[A-Za-z0-9_.:@-]{1,14}\+\Z")
+_INTERFACE = re.compile(r"^[A-Za-z0-9_.-]{1,15}\Z|^[A-Za-z0-9_.-]{1,14}\+\Z")
+_MORE_THAN_A_NAME = re.compile(r"^([A-Za-z0-9_.-]{1,15})[:@][A-Za-z0-9_.-]*\Z")
+"""An address's label (``eth0:1``), or an interface with its parent as ``ip link`` shows it (``eth0@if3``)."""
 
 COMMENT_TEXT = re.compile(r"^[A-Za-z0-9 ,.:;/_()@+#=-]{0,80}\Z")
 
@@ -149,6 +151,7 @@ def read_networks(value: Any, path: str, versions: Sequence[str]) -> Tuple[Netwo
 
 def read_interface(value: Any, path: str) -> str:
     """Return the name of an interface, or a prefix of names that ends in ``+``."""
+    _check_is_a_name(str(value), path)
     if not _INTERFACE.match(str(value)):
         raise SpecError(
             path,
@@ -159,9 +162,21 @@ def read_interface(value: Any, path: str) -> str:
 
 def read_single_interface(value: Any, path: str) -> str:
     """Return the name of one interface."""
+    _check_is_a_name(str(value), path)
     if not _INTERFACE.match(str(value)) or "+" in str(value):
         raise SpecError(path, f"{str(value)!r} is not an interface name. Write one such as eth0.")
     return str(value)
+
+
+def _check_is_a_name(text: str, path: str) -> None:
+    """Refuse what people take for an interface's name and no packet comes in by."""
+    found = _MORE_THAN_A_NAME.match(text)
+    if found:
+        what = "the label of an address" if ":" in text else "an interface with its parent, as ip link shows it"
+        raise SpecError(
+            path,
+            f"{text!r} is {what}, and no packet comes in by that name. Write the interface's own: {found.group(1)}.",
+        )
 
 
 def read_steps(value: Any, path: str, least: int) -> Tuple[Step, ...]:
