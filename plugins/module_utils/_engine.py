@@ -19,7 +19,14 @@ ABSENT_FILE = (None, 0o600)
 """Text and mode of a file that is to be removed."""
 
 EXACT, SNAPSHOT, EMPTIED = "exact", "snapshot", "emptied"
-"""How a change was undone: rule by rule, by putting back all that had been there, or by emptying our chains."""
+"""How a change was undone: rule by rule, and read back; by putting back all that had been there; or, where the rules could not be
+read, by emptying our chains, so that they refuse nothing."""
+
+
+def worst(undone: Iterable[str]) -> str:
+    """Return which of EXACT, SNAPSHOT and EMPTIED holds for a whole of which each part was undone in its own way."""
+    order = (EXACT, SNAPSHOT, EMPTIED)
+    return max(undone, key=order.index, default=EXACT)
 
 
 ERROR, WARNING, INFO = "error", "warning", "info"
@@ -246,7 +253,7 @@ class Part:
         """
 
     def undo(self, before: Dict[str, Any]) -> str:
-        """Have what runs as it was before a change, and return EXACT or SNAPSHOT; the files come after it.
+        """Have what runs as it was before a change, and return EXACT, SNAPSHOT or EMPTIED; the files come after it.
 
         :raises HostError: if that cannot be done.
         """
@@ -301,4 +308,5 @@ __all__ = (
     "connection_of",
     "differing",
     "findings_result",
+    "worst",
 )

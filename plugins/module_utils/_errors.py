@@ -38,7 +38,7 @@ class AppliedError(HostError):
     """Applying failed after something was touched, and what had been done was undone."""
 
     def __init__(self, message: str, undo: str) -> None:
-        """Take the message, and how it was undone: ``exact`` or ``snapshot``."""
+        """Take the message, and how it was undone: ``exact``, ``snapshot`` or ``emptied``."""
         super().__init__(message)
         self.undo = undo
 

@@ -215,7 +215,8 @@ guard:
     undo:
       description:
         - V(exact) if only what the change had touched was put back, V(snapshot) if that could not be loaded any more and the
-          whole filter table was restored. Empty if nothing was undone.
+          whole filter table was restored, V(emptied) if the ruleset could not be read, so that the collection's chains were
+          emptied and refuse nothing any more. Empty if nothing was undone.
       type: str
   sample:
     state: confirmed

@@ -17,7 +17,7 @@ GOAL = 1.2
 DOORS = 500
 
 
-def run_seam(words: list[str | None], text: str) -> tuple[int, str, str]:
+def run_seam(words: list[str], text: str) -> tuple[int, str, str]:
     """Run a command as the module's Host does."""
     done = subprocess.run(
         [str(word) for word in words], input=text or None, capture_output=True, text=True, check=False

@@ -38,7 +38,7 @@ TOP = ("modules", "plugin_utils", "action", "connection", "filter", "doc_fragmen
 PURE = ("module_utils._errors", "module_utils._paths", "module_utils._spec", "module_utils._netfilter", "module_utils._redact",
         "module_utils._engine", "module_utils._iptables", "module_utils._nftables")  # fmt: skip
 """Layers that compute and do no I/O."""
-IO_FILES = ("module_utils._iptables.commands",)
+IO_FILES = ("module_utils._iptables.commands", "module_utils._iptables.native")
 """Files in those layers that may run commands, through what they are given."""
 IO = frozenset(
     "os io sys subprocess socket select selectors signal shutil tempfile fcntl glob pathlib pwd grp time threading "

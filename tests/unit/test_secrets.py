@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Commands, Iptables
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file, readable_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import LAYOUTS, wanted_files
@@ -258,7 +258,10 @@ def test_an_error_of_iptables_restore(options, family, said, data):
     port = data.draw(st.sampled_from(sorted(steps_of(options))))
     assume(options["engine"] != "knockd" and re.search(r"\b{0}\b".format(port), change))
     text = said.format(line=line, port=port, text=lines[line - 1])
-    iptables = Iptables(lambda _words, _text: (2, "", text), lambda name: "/sbin/" + name, lambda _path: "")
+    commands = Commands(
+        "nft", {"iptables-restore": "/sbin/iptables-restore", "ip6tables-restore": "/sbin/ip6tables-restore"}
+    )
+    iptables = Iptables(lambda _words, _text: (2, "", text), lambda _name: None, lambda _path: "", commands)
     with pytest.raises(HostError) as error:
         iptables.restore(family, change)
     assert shown(str(error.value), options) == []
@@ -273,7 +276,7 @@ def test_a_rule_in_the_other_backend(options, family):
         iptables = Iptables(
             lambda _words, _text, line=line: (0, line + "\n", ""), lambda name: "/sbin/" + name, lambda _path: "filter"
         )
-        found = iptables.other_backend_rules(family, "nft")
+        found = iptables.first_rule(family)
         assert found.startswith("iptables" if family == "ipv4" else "ip6tables")
         assert shown(found, options) == []
 

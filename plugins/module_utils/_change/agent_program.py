@@ -27,6 +27,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
     Store,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_boot
+from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
@@ -84,7 +86,8 @@ def _sentence(answer: Answer) -> str:
     if outcome == CONFIRMED:
         return "The change is confirmed and kept."
     if outcome == ROLLED_BACK:
-        return "The change was rolled back: {0}.".format(why.rstrip(".") or "somebody asked for it")
+        reason, undo = why.rstrip(".") or "somebody asked for it", answer.get("undo", "")
+        return f"The change was rolled back: {reason}." + ("" if undo == EXACT else f" {undone_sentence(undo)}")
     if outcome == "pending":
         return "A change is pending, made by {owner}, {age} s ago. It is undone in {left} s unless it is confirmed.".format(
             **answer

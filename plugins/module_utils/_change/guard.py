@@ -36,6 +36,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback 
     roll_back,
     time_left,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import TRACKED, UNKNOWN, UNTRACKED
@@ -92,7 +93,7 @@ class Guard:
         :param options: the module's options.
         :returns: the Record of the change, which now waits to be confirmed; what loads nothing, or is not to be guarded, has
             nobody to wait for, and keep() is to follow at once.
-        :raises AppliedError: with what failed; the host is then as it was.
+        :raises AppliedError: with what failed, and how it was undone.
         """
         record = self._arm(change, options)
         try:
@@ -101,14 +102,15 @@ class Guard:
                 raise HostError("applying took longer than guard_timeout, so nobody could have confirmed it.")
             self._store.write(record)
         except HostError as error:
-            raise AppliedError(f"{error} Everything is as it was before.", self._take_back(record, error)) from error
+            undo = self._take_back(record, error)
+            raise AppliedError(f"{error} {undone_sentence(undo)}", undo) from error
         except BaseException:
             self._roll_back(record, _NOT_APPLIED)
             raise
         return record
 
     def _take_back(self, record: Record, problem: HostError) -> str:
-        """Undo what could not be applied, and return EXACT or SNAPSHOT.
+        """Undo what could not be applied, and return EXACT, SNAPSHOT or EMPTIED.
 
         :raises HostError: if that is not possible at once, with the problem that it began with.
         """
@@ -193,11 +195,11 @@ class Guard:
     def keep(self, record: Record) -> None:
         """Confirm at once what apply() returned.
 
-        :raises AppliedError: if it cannot be kept; the host is then as it was.
+        :raises AppliedError: if it cannot be kept, with how it was undone.
         """
         answer = self._finish(record)
         if answer["outcome"] != CONFIRMED:
-            raise AppliedError(f"{answer['why']} Everything is as it was before.", answer["undo"])
+            raise AppliedError(f"{answer['why']} {undone_sentence(answer['undo'])}", answer["undo"])
 
     def answer(self, record: Record, door: str) -> Answer:
         """Return what the controller must know to confirm a change.
@@ -317,7 +319,7 @@ class Guard:
         return self._store.read()
 
     def _roll_back(self, record: Record, why: str) -> str:
-        """Undo a change, and return EXACT or SNAPSHOT.
+        """Undo a change, and return EXACT, SNAPSHOT or EMPTIED.
 
         :raises HostError: if it cannot be undone; the record stays, so that it is tried again.
         """

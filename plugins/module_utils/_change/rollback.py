@@ -19,13 +19,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
     Store,
     pending_error,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, SNAPSHOT, Part
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, Part, worst
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM, SPARE_PROGRAM, UNIT_NAME
 
 
 def roll_back(host: Any, parts: List[Part], record: Record) -> str:
-    """Put everything back as it was before a change, and return EXACT or SNAPSHOT.
+    """Put everything back as it was before a change, and return EXACT, SNAPSHOT or EMPTIED.
 
     :raises HostError: if something cannot be put back.
     """
@@ -36,7 +36,7 @@ def roll_back(host: Any, parts: List[Part], record: Record) -> str:
         rest.callback(_put_back_files, host, parts, record)
         rest.callback(host.filesystem.discard, record.staged)
         undone = [part.undo(record.parts[part.name]["before"]) for part in reversed(parts)]
-    return SNAPSHOT if SNAPSHOT in undone else EXACT
+    return worst(undone)
 
 
 def _put_back_files(host: Any, parts: List[Part], record: Record) -> None:
@@ -58,7 +58,7 @@ def _put_back_files(host: Any, parts: List[Part], record: Record) -> None:
     if record.state == UNDOING and not failed:
         _switch_unit(host, record.unit_was)
     if failed:
-        raise HostError("The rules are as before, but the files could not be put back: {}".format(" ".join(failed)))
+        raise HostError("Files could not be put back: {}".format(" ".join(failed)))
 
 
 def _is_written_by_us(path: str, record: Record) -> bool:

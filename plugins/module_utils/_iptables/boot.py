@@ -38,15 +38,32 @@ set -u
 PATH=/usr/sbin:/sbin:/usr/bin:/bin
 failed=0
 
+# The table as iptables -S prints it, or, where iptables cannot print it, as nft does in much the same form.
+rules_of() {
+    "$1" -w 30 -S 2>/dev/null && return 0
+    "$1" -V 2>/dev/null | grep -q nf_tables || return 1
+    family=ip
+    [ "$1" = iptables ] || family=ip6
+    listed=$(nft list table "$family" filter 2>/dev/null) || return 1
+    printf '%s\\n' "$listed" | awk '
+        $1 == "chain" { chain = $2 }
+        NF > 1 && $(NF - 1) == "jump" && chain == "INPUT" { print "-A INPUT  -j " $NF }
+        chain == "PORTKNOCK_HEAD" && /counter/ { print "-A PORTKNOCK_HEAD " }'
+}
+
 hooked() {
-    rules=$("$1" -w 30 -S 2>/dev/null) || return 1
     for hook in '-A INPUT .*-j PORTKNOCK_HEAD$' '-A INPUT .*-j PORTKNOCK$' '-A PORTKNOCK_HEAD '; do
-        printf '%s\\n' "$rules" | grep -q -e "^$hook" || return 1
+        printf '%s\\n' "$1" | grep -q -e "^$hook" || return 1
     done
 }
 
+# What is left of our hooks goes in the same step, so that none is there twice; iptables takes no rule as nft prints it.
 load() {
-    "$1-restore" -w 30 --noflush < "/etc/portknock/$1.$2" 2>&1
+    {
+        echo '*filter'
+        printf '%s\\n' "$rules" | sed -n 's/^-A \\(INPUT -.*-j PORTKNOCK.*\\)$/-D \\1/p'
+        sed 1d "/etc/portknock/$1.$2"
+    } | "$1-restore" -w 30 --noflush 2>&1
 }
 
 close_doors() {
@@ -66,7 +83,13 @@ for file in /etc/portknock/*.rules; do
     [ -e "$file" ] || continue
     command=${file##*/}
     command=${command%.rules}
-    hooked "$command" || close_doors "$command"
+    if ! rules=$(rules_of "$command"); then
+        failed=1
+        echo "portknock: $command cannot read its table filter (try: $command -S), so whether the doors are in it is not known, and" \\
+            "nothing was loaded. Rules that nft wrote there must move to a table of their own; then: systemctl restart portknock" >&2
+    elif ! hooked "$rules"; then
+        close_doors "$command"
+    fi
 done
 for list in /proc/net/xt_recent/pk[46][_.]*; do
     [ ! -e "$list" ] || chmod 0600 "$list"

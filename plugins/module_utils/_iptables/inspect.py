@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
@@ -43,14 +43,17 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
     :raises HostError: if the ruleset cannot be read.
     """
     families = [family for family in host.kernel.families() if iptables.installed(family)]
-    backend = iptables.backend(family=families[0]) if families else ""
-    report = report._replace(facts=dict(report.facts, backend=backend, ip_versions=[]))
+    report = report._replace(facts=dict(report.facts, backend=iptables.backend if families else "", ip_versions=[]))
     now = _Now(host)
     for family in families:
-        report = _inspect_family(family, iptables, host, now, report)
-        other = iptables.other_backend_rules(family, backend)
-        if other:
-            report = report._replace(findings=report.findings + [_other_backend(family, other)])
+        other, save = iptables.other(), iptables.save(family, counters=True)
+        first = other.first_rule(family)
+        if first:
+            report = report._replace(findings=report.findings + [_other_backend(family, first)])
+            # Where ours are only in the other one, the alternative was switched since: they are in force all the same.
+            elsewhere = other.save(family, counters=True)
+            save = elsewhere if own_lines(elsewhere) and not own_lines(save) else save
+        report = _inspect_family(family, save, host, now, report)
     return report
 
 
@@ -79,11 +82,16 @@ def _other_backend(family: str, other: str) -> Finding:
         "the other backend of iptables holds rules as well, and a packet must pass both. Remove them or switch the "
         "alternative."
     )
+    if "PORTKNOCK" in other:
+        message = (
+            "the collection's own rules are in the other backend of iptables, from before the alternative was switched, and they are "
+            "in force there. Switch it back, or take them out with 'state: absent', which looks at both, and apply again."
+        )
     return Finding("other_backend", family, other, message)
 
 
-def _inspect_family(family: str, iptables: Iptables, host: Any, now: _Now, report: Report) -> Report:
-    document = parse(iptables.save(family, counters=True), f"the live {family} ruleset")
+def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report) -> Report:
+    document = parse(save, f"the live {family} ruleset")
     table = document.table("filter")
     live = read_state(table)
     own = expected_rules(host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules"), live)

@@ -29,12 +29,12 @@ def apply_plans(iptables: Iptables, plans: Sequence[Plan], replan: Replan) -> Di
     """Load the change of every Plan that has one, and read back that it is there.
 
     Each load is one step that is taken whole or not at all. Before the first one all matches are probed, and
-    where both families change both texts are tested. If the second fails all the same, the first is undone.
+    where both families change both texts are tested. If the second fails all the same, the first stays: the guard undoes both.
 
     :param iptables: an Iptables.
     :param replan: function (family, text of iptables-save) to the Plan for that ruleset.
     :returns: family to Loaded, for the families that were changed.
-    :raises HostError: with what failed; then the ruleset is as it was.
+    :raises HostError: with what failed.
     """
     changing = [plan for plan in plans if plan.change]
     for plan in changing:
@@ -42,29 +42,11 @@ def apply_plans(iptables: Iptables, plans: Sequence[Plan], replan: Replan) -> Di
             iptables.probe(plan.family, plan.then.chains)
         if len(changing) > 1:
             iptables.restore(plan.family, plan.change, test=True)
-    done: List[Plan] = []
     after: Dict[str, Loaded] = {}
-    try:
-        for plan in changing:
-            iptables.restore(plan.family, plan.change)
-            done.append(plan)
-            after[plan.family] = _read_back(iptables, plan, replan)
-    except HostError as error:
-        raise HostError(f"{error} {undo_plans(iptables, done)}") from error
+    for plan in changing:
+        iptables.restore(plan.family, plan.change)
+        after[plan.family] = _read_back(iptables, plan, replan)
     return after
-
-
-def undo_plans(iptables: Iptables, plans: Sequence[Plan]) -> str:
-    """Undo loaded plans, the last one first, and say in a sentence what came of it."""
-    failed = []
-    for plan in reversed(plans):
-        try:
-            iptables.restore(plan.family, plan.undo)
-        except HostError as error:
-            failed.append(f"{plan.family}: {error}")
-    if failed:
-        return "Undoing what was loaded before failed too, look at it by hand now: {0}".format("; ".join(failed))
-    return "What had been loaded before it was undone." if plans else "Nothing was changed."
 
 
 def _read_back(iptables: Iptables, plan: Plan, replan: Replan) -> Loaded:
@@ -100,4 +82,4 @@ def _reads_as(text: str, state: State) -> bool:
     return in_place and found == {name: list(chain) for name, chain in state.chains.items() if chain}
 
 
-__all__ = ("Loaded", "apply_plans", "undo_plans")
+__all__ = ("Loaded", "apply_plans")

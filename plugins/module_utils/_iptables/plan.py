@@ -8,7 +8,7 @@ Reading downwards is reading the data's way: text of iptables-save, Table, State
 texts for iptables-restore that lead there and back.
 """
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules, build_rules
@@ -26,6 +26,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     read_state,
     transition,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import emptied_text
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
@@ -58,6 +59,18 @@ class Plan(NamedTuple):
     def after(self) -> str:
         """Return what a person reads of the ruleset as it will be, with no knock port in it."""
         return readable(self.then, self.foreign)
+
+    def way_back(self, save: str) -> Dict[str, Any]:
+        """Return what the way back from this change needs; JSON.
+
+        :param save: what iptables-save printed before it.
+        """
+        hooks = dict.fromkeys(hook.text for hook in self.now.hooks + self.then.hooks)
+        return dict(save=save, chains=self.own_chains(), hooks=list(hooks))
+
+    def own_chains(self) -> List[str]:
+        """Return the names of the collection's chains that are there, or will be."""
+        return sorted({*self.now.chains, *self.then.chains})
 
 
 def plan_family(
@@ -105,7 +118,7 @@ def emptying_command(plan: Plan, command: str) -> str:
 
     :param command: the path of iptables-restore.
     """
-    texts = ["*filter"] + [f":{name} - [0:0]" for name in sorted({*plan.now.chains, *plan.then.chains})] + ["COMMIT"]
+    texts = emptied_text(plan.own_chains()).splitlines()
     echoes = "; ".join(f"echo '{text}'" for text in texts)
     return f"{{ {echoes}; }} | {command} -w {LOCK_SECONDS} --noflush"
 

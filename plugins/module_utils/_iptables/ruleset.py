@@ -12,11 +12,9 @@ imports from a module's zip file.
 
 import hashlib
 import re
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
-    EXACT,
-    SNAPSHOT,
     Connection,
     Files,
     Finding,
@@ -25,6 +23,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     PartPlan,
     Report,
     Wanted,
+    worst,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import (
@@ -35,7 +34,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access 
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT, Iptables, own_lines
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import (
+    NFT,
+    Commands,
+    Iptables,
+    UnreadableError,
+    own_lines,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of, same_ids
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
@@ -51,6 +56,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
     emptying_command,
     plan_family,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
+    check_commands,
+    read_other_backend,
+    read_saves,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import (
     UNKNOWN,
@@ -58,6 +68,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_
     read_local_network,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    IPTABLES,
     IPTABLES_SERVICE_CONFIGS,
     MODPROBE,
     OS_RELEASE,
@@ -73,6 +84,8 @@ class Details(NamedTuple):
 
     plans: Tuple[Plan, ...]
     """The plan of each IP version."""
+    elsewhere: Tuple[Plan, ...]
+    """Those for the other backend, where ours are to go and some are there."""
     owns: Dict[str, Any]
     """IP version to the rules that are to be there."""
 
@@ -84,70 +97,54 @@ class Ruleset(Part):
 
     def __init__(self, host: Any) -> None:
         super().__init__(host)
-        self._iptables = Iptables(host.command.run, host.command.find, host.filesystem.read)
+        self._iptables = self._with(None)
+
+    def _with(self, commands: Optional[Commands]) -> Iptables:
+        return Iptables(self._host.command.run, self._host.command.find, self._host.filesystem.read, commands)
 
     def import_late(self) -> None:
-        from ansible_collections.sesame.portknock.plugins.module_utils._iptables import inspect, load, undo  # noqa: F401
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables import (  # noqa: F401
+            inspect,
+            load,
+            native,
+            take_back,
+        )
 
     # Planning
 
     def plan(self, wanted: Wanted) -> PartPlan:
-        installed = self._iptables.installed(IPV4)
-        if not installed and not wanted.may_lack and wanted.spec is not None:
-            raise HostError(
-                "iptables is not installed on this host. Install it first, the role does that: tag portknock_install."
-            )
+        iptables, installed = self._iptables, self._iptables.installed(IPV4)
+        check_commands(iptables, wanted, installed)
         owns = {} if wanted.spec is None else {family: build_rules(wanted.spec, family) for family in wanted.families}
-        saves = self._saves(installed)
-        backend = self._backend(saves, wanted) if installed else NFT
+        saves = read_saves(iptables, wanted, self._host.kernel.families()) if installed else {}
+        others = read_other_backend(iptables, wanted, tuple(saves)) if installed else {}
+        texts = saves or dict.fromkeys(self._host.kernel.families(), "")
         local = read_local_network(self._host.filesystem.read)
         if wanted.spec is not None:
             check_trusted_interfaces(wanted.spec, local)
-        plans = tuple(_known_spelling(_plan(wanted, owns, *item, local), wanted.state) for item in saves.items())
+        plans = tuple(_known_spelling(_plan(wanted, owns, *item, local), wanted.state) for item in texts.items())
+        elsewhere = tuple(plan_family(save, None, family) for family, save in others.items())
         door = _door_of(wanted, plans, local)
         files, rules_files = self._files(wanted, owns)
         return PartPlan(
             part=self.name,
             wanted=wanted,
-            loads=any(plan.change for plan in plans),
+            loads=any(plan.change for plan in plans + elsewhere),
             files=files,
             early=(MODPROBE,),
             previous=tuple(rules_files.values()) if wanted.persist and wanted.spec is not None else (),
             saved_to=tuple(rules_files.values()),
-            last_way=tuple(
-                emptying_command(plan, self._iptables.concrete(plan.family, "-restore", backend))
-                for plan in plans
-                if plan.change
-            ),
+            last_way=_last_way(iptables, plans) if installed else (),
             door=door,
             findings=self._findings(wanted, plans),
-            facts={"backend": backend},
+            facts={"backend": iptables.backend if installed else NFT},
             before={
-                "saves": saves,
-                "changed": [plan.family for plan in plans if plan.change],
+                "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
+                "families": list(texts),
                 "rules_files": rules_files,
             },
-            details=Details(plans, owns),
+            details=Details(plans, elsewhere, owns),
         )
-
-    def _saves(self, installed: bool) -> Dict[str, str]:
-        present = self._host.kernel.families()
-        if not installed:
-            return dict.fromkeys(present, "")
-        return {family: self._iptables.save(family) for family in present if self._iptables.installed(family)}
-
-    def _backend(self, saves: Dict[str, str], wanted: Wanted) -> str:
-        backend = self._iptables.backend(saves[IPV4])
-        for family in saves if wanted.spec is not None else ():
-            found = self._iptables.other_backend_rules(family, backend)
-            if found:
-                command = found.split(" ", 1)[0].replace("-save", "")
-                raise HostError(
-                    "both backends of iptables hold rules, and a packet must pass both: the commands here use "
-                    f"{backend}, but {found}. Remove those rules ({command} -F after a look at them) or switch the "
-                    "alternative, then run this again. Nothing was changed."
-                )
-        return backend
 
     def _files(self, wanted: Wanted, owns: Dict[str, Any]) -> Tuple[Files, Dict[str, str]]:
         """Return the files as they should be, and IP version to the distribution's own rules file, whether it is kept or not."""
@@ -196,10 +193,15 @@ class Ruleset(Part):
 
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables.load import apply_plans
 
+        other = self._iptables.other()
+        elsewhere = apply_plans(other, details.elsewhere, replan) if details.elsewhere else {}
         loaded = apply_plans(self._iptables, details.plans, replan)
         if wanted.spec is not None:
             self._host.recent_lists.hide()
-        expected = {family: own_lines(one.save) for family, one in loaded.items()}
+        expected = {
+            iptables.backend: {family: own_lines(one.save) for family, one in done.items()}
+            for iptables, done in ((self._iptables, loaded), (other, elsewhere))
+        }
         return Loaded(expected, {SPELLING: _spelling(wanted.state, loaded)})
 
     def forget(self, plan: PartPlan, door: str, source: Any) -> None:
@@ -208,54 +210,48 @@ class Ruleset(Part):
         named = next(each for each in spec.doors if each.name == door)
         self._host.recent_lists.forget(lists.door(named), network_of(source, spec.ipv6_prefix))
 
-    def problem(self, before: Dict[str, Any], expected: Dict[str, Any]) -> str:  # noqa: ARG002
-        for family, lines in expected.items():
-            if own_lines(self._iptables.save(family)) != lines:
-                return f"something else changed the knock rules of {family} before it was confirmed"
+    def problem(self, before: Dict[str, Any], expected: Dict[str, Any]) -> str:
+        if not any(expected.values()):
+            return ""
+        if before["backends"][0]["commands"]["backend"] != self._iptables.plain_backend():
+            return "the alternative of iptables was switched to the other backend before it was confirmed"
+        for way in before["backends"]:
+            commands = Commands(**way["commands"])
+            for family, lines in expected[commands.backend].items():
+                try:
+                    now = own_lines(self._with(commands).save(family))
+                except UnreadableError as error:
+                    return str(error)
+                if now != lines:
+                    return f"something else changed the knock rules of {family} before it was confirmed"
         return ""
 
     def undo(self, before: Dict[str, Any]) -> str:
-        """Undo every IP version that can be: the controller may come over just that one."""
         undone, failed = [], []
-        for family in reversed(before["changed"]):
+        for way in before["backends"]:
             try:
-                undone.append(self._undo_family(family, before["saves"][family]))
+                undone.append(self._take_back(self._with(Commands(**way["commands"])), way["families"]))
             except HostError as error:
-                failed.append(f"{family}: {error}")
+                failed.append(str(error))
         if failed:
             raise HostError(" ".join(failed))
-        return SNAPSHOT if SNAPSHOT in undone else EXACT
+        return worst(undone)
 
-    def _undo_family(self, family: str, before: str) -> str:
-        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import (
-            is_undone,
-            snapshot_text,
-            undo_text,
-        )
+    def _take_back(self, iptables: Iptables, families: Dict[str, Dict[str, Any]]) -> str:
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.take_back import take_back
 
-        try:
-            text = undo_text(before, self._iptables.save(family))
-            if text:
-                self._iptables.restore(family, text)
-            if is_undone(before, self._iptables.save(family)):
-                return EXACT
-        except Exception:
-            # Whatever it was: access comes first, and the snapshot needs no understanding of the rules.
-            pass
-        self._iptables.restore(family, snapshot_text(before), flush=True)
-        return SNAPSHOT
+        return take_back(iptables, Native(self._host.command.run, self._host.command.find), families)
 
     def undo_after_boot(self, before: Dict[str, Any]) -> None:
-        """Have our rules as they are in the rules file: that is what the boot would have loaded."""
-        failed = []
-        for family in reversed(list(before["saves"])):
-            try:
-                path = before["rules_files"].get(family, "")
-                self._undo_family(family, self._host.filesystem.read(path) if path else "")
-            except HostError as error:
-                failed.append(f"{family}: {error}")
-        if failed:
-            raise HostError(" ".join(failed))
+        """Have our rules as they are in the rules file: that is what the boot would have loaded, with the plain commands."""
+        back: Dict[str, Dict[str, Any]] = {}
+        for family in before["families"]:
+            path = before["rules_files"].get(family, "")
+            known = [way["families"][family] for way in before["backends"] if family in way["families"]]
+            save = self._host.filesystem.read(path) if path else ""
+            back[family] = dict(*known[:1] or [dict(chains=[], hooks=[])], save=save)
+        self._take_back(self._iptables, back)
 
     def is_loaded_in(self, before: str, now: str) -> bool:
         return own_lines(now) != own_lines(before)
@@ -273,6 +269,25 @@ class Ruleset(Part):
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables.inspect import inspect_ruleset
 
         return inspect_ruleset(self._host, self._iptables, report)
+
+
+_Planned = Tuple[Tuple[Plan, ...], Dict[str, str]]
+"""The plans for one backend, and IP version to what its iptables-save printed."""
+
+
+def _ways_back(iptables: Iptables, here: _Planned, elsewhere: _Planned) -> List[Dict[str, Any]]:
+    """Return what undo needs of each backend: its commands, and for each IP version that is changed what was there; JSON."""
+    ways = []
+    for each, (plans, saves) in ((iptables, here), (iptables.other(), elsewhere)):
+        families = {plan.family: plan.way_back(saves[plan.family]) for plan in plans if plan.change}
+        ways.append(dict(commands=each.commands._asdict(), families=families))
+    return ways
+
+
+def _last_way(iptables: Iptables, plans: Tuple[Plan, ...]) -> Tuple[str, ...]:
+    """Return commands for sh that empty our chains."""
+    paths = iptables.commands.paths
+    return tuple(emptying_command(plan, paths[IPTABLES[plan.family] + "-restore"]) for plan in plans if plan.change)
 
 
 def _plan(wanted: Wanted, owns: Dict[str, Any], family: str, save: str, local: LocalNetwork = UNKNOWN) -> Plan:

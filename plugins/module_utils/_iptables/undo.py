@@ -10,7 +10,7 @@ foreign rules that stand there now.
 """
 
 import difflib
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     State,
@@ -89,4 +89,26 @@ def snapshot_text(before: str) -> str:
     return before[start:end] + "\nCOMMIT\n" if start >= 0 and end >= 0 else _EMPTY
 
 
-__all__ = ("is_undone", "snapshot_text", "state_before", "undo_text")
+def emptied_text(chains: Sequence[str]) -> str:
+    """Return input for ``iptables-restore --noflush`` that leaves chains of the collection without a rule.
+
+    It is taken whatever else the table holds, also what iptables cannot read.
+    """
+    return "\n".join(["*filter"] + [f":{name} - [0:0]" for name in chains] + ["COMMIT", ""])
+
+
+def unhooked_text(hook: str) -> str:
+    """Return input for ``iptables-restore --noflush`` that takes one hook out of INPUT; refused where it is not there."""
+    return f"*filter\n-D INPUT {hook}\nCOMMIT\n"
+
+
+def removed_text(chains: Sequence[str]) -> str:
+    """Return input for ``iptables-restore --noflush`` that removes chains; refused while anything jumps to one of them."""
+    return "\n".join(
+        ["*filter"] + [f":{name} - [0:0]" for name in chains] + [f"-X {name}" for name in chains] + ["COMMIT", ""]
+    )
+
+
+__all__ = (
+    "emptied_text", "is_undone", "removed_text", "snapshot_text", "state_before", "undo_text", "unhooked_text",
+)  # fmt: skip

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import NOT_CONFIRMED
+from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import answers
@@ -113,12 +114,7 @@ def explain(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str
 def _state(outcome: Outcome) -> str:
     if outcome.answer["outcome"] == answers.UNKNOWN:
         return "The host knows nothing of the change any more: it was restarted, which undoes it too."
-    if outcome.answer.get("undo") == "snapshot":
-        return (
-            "The rules could not be undone one by one, so the whole filter table was put back as it was before: "
-            "what others changed in it meanwhile is lost."
-        )
-    return "Everything is as it was before."
+    return undone_sentence(outcome.answer.get("undo", ""))
 
 
 def _unheard(outcome: Outcome, attempt: Attempt, where: str) -> str:

@@ -28,7 +28,7 @@ def test_the_second_family_fails_and_the_first_is_undone():
             command == "ip6tables-restore" and "PORTKNOCK_HEAD" in data and "--test" not in words
         )
     )
-    with pytest.raises(HostError, match="What had been loaded before it was undone"):
+    with pytest.raises(HostError, match="as they were before the change"):
         run(host)
     assert foreign_part(host.state()) == foreign_part(before)
     assert ("restore", "iptables-restore") in host.done
@@ -56,7 +56,7 @@ def test_a_full_disk_undoes_the_ruleset(path):
     host = FakeHost(v4=ACCEPT_22)
     before = host.state()
     host.disk_full = path
-    with pytest.raises(HostError, match="No space left on device.*Everything is as it was before"):
+    with pytest.raises(HostError, match="No space left on device.*are as they were before the change"):
         run(host)
     assert foreign_part(host.state()) == foreign_part(before)
 
@@ -75,7 +75,7 @@ def test_a_unit_that_fails_undoes_the_ruleset():
     host.unit_refuses = True
     with pytest.raises(
         HostError,
-        match="it could not be kept: systemctl restart portknock.service failed.*Everything is as it was before",
+        match="it could not be kept: systemctl restart portknock.service failed.*are as they were before the change",
     ):
         run(host)
     assert "PORTKNOCK" not in host.rules["iptables"].save()
@@ -111,7 +111,7 @@ def test_somebody_else_changes_the_ruleset_at_the_same_time():
         return "\n".join(line for line in text.split("\n") if "PORTKNOCK" not in line) if host.done else text
 
     host.spell = spell
-    with pytest.raises(HostError, match="does not read back as it was loaded: something else changed it.*was undone"):
+    with pytest.raises(HostError, match="does not read back as it was loaded: something else changed it.*as they were"):
         run(host)
 
 

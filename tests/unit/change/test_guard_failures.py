@@ -27,12 +27,12 @@ def loads(host):
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_family_that_does_not_load_rolls_all_back(story, number):
     change = plan_change(options(**story.wanted), story.host)
-    changing = change.parts[0].before["changed"]
+    changing = [family for way in change.parts[0].before["backends"] for family in way["families"]]
     story.host.refuse = nth_restore_fails(number)
     if number > len(changing):
         story.apply()
         return
-    with pytest.raises(AppliedError, match="no such luck.*Everything is as it was before") as error:
+    with pytest.raises(AppliedError, match="no such luck.*are as they were before the change") as error:
         story.apply()
     assert error.value.undo == "exact"
     story.assert_old()

@@ -27,17 +27,20 @@ def outcome_of(answer, *errors, reached=True, tries=14, unheard=False):
 AT_DOOR, NO_DOOR = Attempt(IDENT, 30.0, "ssh", 2222), Attempt(IDENT, 30.0, "", 2222)
 AT_KNOCKD = AT_DOOR._replace(engine="knockd")
 FOR_PROOF = NO_DOOR._replace(engine="knockd", proof_door="web")
+RESTORED = (
+    "The collection's rules, files and services are as they were before the change; rules of others were not touched."
+)
 SAID = [
     ("behind a door", outcome_of(LATE, TIMED_OUT), AT_DOOR,
      ["Rolled back: the change would have cut this controller off", "No new connection to h came through within 30 s (14 tries)",
-      "Door ssh was knocked at", "firewall between", "Everything is as it was before", f"The last try: {TIMED_OUT}."]),
+      "Door ssh was knocked at", "firewall between", RESTORED, f"The last try: {TIMED_OUT}."]),
     ("no door", outcome_of(LATE, TIMED_OUT), NO_DOOR, ["No door opens port 2222", "check allow and trusted_sources"]),
     ("behind knockd", outcome_of(LATE, TIMED_OUT), AT_KNOCKD,
      ["would have cut this controller off", "Door ssh was knocked at", "knockd_interface", "over ipv4 or ipv6",
-      "systemctl status knockd", "Everything is as it was before"]),
+      "systemctl status knockd", RESTORED]),
     ("knockd is deaf", outcome_of(LATE, UNHEARD["why"], unheard=True), FOR_PROOF,
      ["Rolled back: knockd receives no knock from this controller", "A new connection to h came through", "at door web",
-      "knockd_interface", f"The last try: {UNHEARD['why']}.", "Everything is as it was before"]),
+      "knockd_interface", f"The last try: {UNHEARD['why']}.", RESTORED]),
     ("no door and knockd", outcome_of(LATE), NO_DOOR._replace(engine="knockd"), ["No door opens port 2222"]),
     ("the port is not known", outcome_of(LATE), Attempt(IDENT, 30.0), ["No door opens the connection's port"]),
     ("the whole table", outcome_of(dict(LATE, undo="snapshot")), NO_DOOR, ["the whole filter table was put back", "is lost"]),
@@ -61,7 +64,7 @@ SAID = [
     ("a slow name server", outcome_of(LATE, REFUSED)._replace(late=4.2), AT_DOOR._replace(window=3),
      ["4.2 s after the knock", "looking up the name for instance"]),
     ("not cut off", outcome_of(dict(LATE, why="it could not be kept: no space.")), AT_DOOR,
-     ["Rolled back: it could not be kept: no space. Everything is as it was before."]),
+     ["Rolled back: it could not be kept: no space. The collection's rules, files and services are as they were before the change;"]),
     ("gone", outcome_of({}, TIMED_OUT, reached=False), AT_DOOR,
      ["not confirmed within guard_timeout (30 s)", "h cannot be reached since", TIMED_OUT, "undoes the change by itself",
       "run 'sh /run/portknock/status' there."]),

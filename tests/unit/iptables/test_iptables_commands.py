@@ -47,15 +47,17 @@ def test_installed(missing, wanted):
 def test_backend(version, wanted):
     host = FakeHost()
     host.version = version
-    assert iptables(host).backend() == wanted
+    assert iptables(host).backend == wanted
 
 
 def test_restore_waits_for_the_lock_and_flushes_nothing():
     host = FakeHost()
     text = "*filter\n:PORTKNOCK - [0:0]\nCOMMIT\n"
-    iptables(host).restore("ipv6", text, test=True)
-    iptables(host).restore("ipv6", text)
+    commands = iptables(host)
+    commands.restore("ipv6", text, test=True)
+    commands.restore("ipv6", text)
     assert host.commands == [
+        ("/usr/sbin/iptables", "-V"),
         ("/usr/sbin/ip6tables-restore", "-w", "30", "--noflush", "--test"),
         ("/usr/sbin/ip6tables-restore", "-w", "30", "--noflush"),
     ]
@@ -107,7 +109,9 @@ def test_what_iptables_itself_says_of_a_step_is_masked(err):
 
 def test_save_that_fails():
     host = FakeHost()
-    seams = Iptables(lambda _words, _data: (1, "", "modprobe: not permitted\n"), host.find, host.read)
+    seams = Iptables(
+        lambda _words, _data: (1, "", "modprobe: not permitted\n"), host.find, host.read, iptables(host).commands
+    )
     with pytest.raises(HostError) as refusal:
         seams.save("ipv6")
     assert str(refusal.value) == "ip6tables-save failed: modprobe: not permitted. Run it by hand to see why."
@@ -138,7 +142,9 @@ def test_probe_names_what_is_missing(lacking, name):
 def test_probe_leaves_nothing_and_holds_no_secret():
     host, texts = FakeHost(), []
     run = host.run
-    Iptables(lambda words, data: texts.append(data) or run(words, data), host.find, host.read).probe("ipv4", CHAINS)
+    Iptables(lambda words, data: (data and texts.append(data)) or run(words, data), host.find, host.read).probe(
+        "ipv4", CHAINS
+    )
     assert "PORTKNOCK" not in host.rules["iptables"].save()
     assert "17005" not in "".join(texts)
     assert len(texts) == 2, "one round where all is well, and one to clean up"

@@ -165,23 +165,30 @@ def test_the_script_passes_shellcheck(script):
 COMMAND = """#!/bin/sh
 echo "$0 $*" >> "$LOG"
 case ${0##*/} in
-    iptables) cat "$RULES" ;;
-    *) grep -q "$LOADS" && cat > /dev/null ;;
+    nft) cat "$NATIVE" ;;
+    iptables) [ "$2" != -V ] && [ "$1" != -V ] || { echo "iptables v1.8.9 (nf_tables)"; exit 0; }; cat "$RULES" ;;
+    *) cat > "$TEXT"; grep -q "$LOADS" "$TEXT" ;;
 esac
 """
 
 
-def boot(tmp_path, rules, loads):
-    """Run the script with commands that only write down how they were called."""
+def boot(tmp_path, rules, loads, native=None):
+    """Run the script with commands that only write down how they were called.
+
+    :param rules: what iptables prints, None where it fails.
+    :param native: what nft prints, None where it fails.
+    """
     commands, kept, log = tmp_path / "bin", tmp_path / "kept", tmp_path / "log"
     commands.mkdir()
     kept.mkdir()
-    for name in ("iptables", "iptables-restore"):
+    for name in ("iptables", "iptables-restore", "nft"):
         (commands / name).write_text(COMMAND)
         (commands / name).chmod(0o755)
-    (kept / "iptables.rules").write_text("rules\n")
-    (kept / "iptables.closed").write_text("closed\n")
-    (tmp_path / "live").write_text(rules)
+    (kept / "iptables.rules").write_text("*filter\nrules\n")
+    (kept / "iptables.closed").write_text("*filter\nclosed\n")
+    for name, printed in (("live", rules), ("native", native)):
+        if printed is not None:
+            (tmp_path / name).write_text(printed)
     text = BOOT_SCRIPT.replace("/etc/portknock", str(kept)).replace(
         "PATH=/usr/sbin", "PATH={0}:/usr/sbin".format(commands)
     )
@@ -189,6 +196,7 @@ def boot(tmp_path, rules, loads):
     path = tmp_path / "script"
     path.write_text(text)
     environment = dict(os.environ, LOG=str(log), RULES=str(tmp_path / "live"), LOADS=loads)
+    environment.update(NATIVE=str(tmp_path / "native"), TEXT=str(tmp_path / "text"))
     done = subprocess.Popen(
         ["sh", str(path)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
     )
@@ -222,6 +230,52 @@ def test_a_boot_without_the_matches_closes_the_doors_for_good(tmp_path):
     assert code != 0
     assert "the doors are shut but for trusted sources" in err
     assert calls == ["iptables", "iptables-restore", "iptables-restore"]
+
+
+NATIVE = """table ip filter {
+\tchain INPUT {
+\t\ttype filter hook input priority filter; policy accept;
+\t\t counter packets 0 bytes 0 jump PORTKNOCK_HEAD
+\t\tct state vmap { established : accept }
+
+\t\t counter packets 0 bytes 0 jump PORTKNOCK
+\t}
+\tchain PORTKNOCK_HEAD {
+\t\tiifname "lo" counter packets 2 bytes 100 accept
+\t}
+}
+"""
+
+
+def test_a_boot_with_native_rules_beside_ours_adds_no_hook(tmp_path):
+    assert boot(tmp_path, None, "rules", NATIVE) == (0, "", ["iptables", "iptables", "nft"])
+
+
+@pytest.mark.parametrize(
+    "missing", ["jump PORTKNOCK_HEAD\n", "jump PORTKNOCK\n", 'iifname "lo" counter packets 2 bytes 100 accept']
+)
+def test_a_boot_with_native_rules_and_without_ours(tmp_path, missing):
+    code, err, calls = boot(tmp_path, None, "rules", NATIVE.replace(missing, "\n"))
+    assert (code, calls[-1]) == (1, "iptables-restore")
+    assert "loaded the doors alone" in err
+
+
+def test_a_boot_that_cannot_read_adds_nothing_and_fails(tmp_path):
+    code, err, calls = boot(tmp_path, None, "rules")
+    assert (code, calls) == (1, ["iptables", "iptables", "nft"])
+    assert "portknock: iptables cannot read its table filter (try: iptables -S)" in err
+    assert "nothing was loaded" in err
+
+
+def test_a_hook_that_is_left_is_not_there_twice(tmp_path):
+    boot(
+        tmp_path,
+        RIGHT.replace("x -j PORTKNOCK_HEAD", '"x y" -j PORTKNOCK_HEAD').replace("-A PORTKNOCK_HEAD", "-N OTHER"),
+        "rules",
+    )
+    assert (tmp_path / "text").read_text() == (
+        '*filter\n-D INPUT -m comment --comment "x y" -j PORTKNOCK_HEAD\n-D INPUT -m comment --comment x -j PORTKNOCK\nrules\n'
+    )
 
 
 def test_a_boot_where_nothing_loads_says_so(tmp_path):

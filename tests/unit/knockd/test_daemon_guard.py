@@ -127,7 +127,7 @@ def test_a_knockd_that_does_not_start_leaves_all_as_it_was(before, host):
         change = Change(host, **by_knockd(log=True))
         if trouble == "service_refuses":
             heal_after_first_refusal(host)
-        with pytest.raises(AppliedError, match="Everything is as it was before"):
+        with pytest.raises(AppliedError, match="are as they were before the change"):
             change.apply()
         host._start, host.service_refuses, host.daemon_dies = plain, None, False
         assert everything(host) == was
@@ -166,7 +166,7 @@ def test_without_a_guard_too_all_is_as_it_was(served):
         served.daemon_dies = len(seen) == 1
 
     served._start = start
-    with pytest.raises(HostError, match="knockd does not listen.*Everything is as it was before") as error:
+    with pytest.raises(HostError, match="knockd does not listen.*are as they were before the change") as error:
         run(served, **by_knockd(doors=[NEW], allow=[{"port": 80}]))
     assert "Undoing it failed" not in str(error.value)
     assert everything(served) == was

@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A ruleset that cannot be read whole is an error before a change, and a way back that needs no reading after one."""
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
+from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError, SpecError
+from fake_host import FakeHost
+from module_run import options, run
+from story import FakeAgent
+from two_backends import TwoBackends
+
+ADVICE = "cannot be read with iptables: it holds rules that were written with nft.*nft -a list table ip filter"
+FOREIGN = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 443 -j ACCEPT\nCOMMIT\n"
+
+
+def unread(host, how):
+    getattr(host, how).add("ipv4")
+
+
+def guarded(host, **wanted):
+    """Apply a change that waits to be confirmed; return the Guard and its Record."""
+    asked = options(**wanted)
+    guard = Guard(host, FakeAgent())
+    return guard, guard.apply(plan_change(asked, host), asked)
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+@pytest.mark.parametrize("installed", [False, True])
+@pytest.mark.parametrize("how", ["native", "cut_short"])
+def test_what_cannot_be_read_is_not_changed(how, installed, state):
+    host = TwoBackends(v4=FOREIGN)
+    if installed:
+        run(host)
+    unread(host, how)
+    before = host.state()
+    host.frozen = True
+    for check in (False, True):
+        with pytest.raises(HostError, match=ADVICE):
+            run(host, check=check, state=state, doors=[dict(name="web", knock=["20001"], opens=["22"])])
+    with pytest.raises(HostError, match=ADVICE):
+        inspect(host)
+    assert host.state() == before
+
+
+def test_a_nat_table_that_cannot_be_read():
+    host = TwoBackends(v4=FOREIGN)
+    run(host)
+    host.native_nat.add("ipv4")
+    with pytest.raises(HostError, match="ipv4 table nat cannot be read.*nft -a list table ip nat"):
+        run(host)
+    assert run(host, state="absent")["changed"], "what is ours is not in nat"
+    assert host.ours() == {}
+
+
+@pytest.mark.parametrize("has_nft", [True, False])
+@pytest.mark.parametrize("how", ["native", "cut_short"])
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_table_that_becomes_unreadable_in_the_window(installed, how, has_nft):
+    host = TwoBackends(v4=FOREIGN)
+    host.has_nft(has_nft)
+    if installed:
+        run(host, doors=[dict(name="web", knock=["20001", "20011"], opens=["80"])])
+    guard, record = guarded(host)
+    unread(host, how)
+    assert guard.confirm(record.id)["outcome"] == "rolled_back"
+    ended = guard.ended(record.id)
+    assert ended["undo"] == "emptied"
+    assert "cannot be read" in ended["why"]
+    # Nothing is refused by us, and what others wrote is there.
+    save = host.rules["iptables-nft"].save()
+    assert "PORTKNOCK" not in save
+    assert "--dport 443" in save
+    getattr(host, how).clear()
+    assert run(host, state="absent")["changed"] is installed
+    assert host.ours() == {}
+
+
+def test_a_table_that_becomes_unreadable_while_it_is_loaded():
+    host = TwoBackends(v4=FOREIGN)
+    asked = options()
+    change = plan_change(asked, host)
+
+    def refuse(_command, words, data):
+        if "PORTKNOCK_HEAD" in data and "--test" not in words:
+            unread(host, "native")
+
+    host.refuse = refuse
+    with pytest.raises(
+        AppliedError, match="cannot be read.*chains were emptied instead, and refuse nothing any more"
+    ) as error:
+        Guard(host, FakeAgent()).apply(change, asked)
+    assert error.value.undo == "emptied"
+    assert "PORTKNOCK" not in host.rules["iptables-nft"].save()
+
+
+def test_hooks_that_cannot_be_deleted_stay_and_refuse_nothing():
+    host = TwoBackends(v4=FOREIGN)
+    host.has_nft(False)
+    guard, record = guarded(host)
+    unread(host, "native")
+    failed = (3, "", "Parsing nftables rule failed\n")
+    host.refuse = lambda _command, _words, data: failed if "\n-D " in data or "\n-X " in data else None
+    guard.undo(record.id, "late")
+    assert guard.ended(record.id)["undo"] == "emptied"
+    left = host.ours()["iptables-nft"]
+    assert [line for line in left if line.startswith("-A PORTKNOCK")] == []
+    assert len([line for line in left if line.startswith("-A INPUT")]) == 3
+    host.refuse = None
+    host.native.clear()
+    assert run(host, state="absent")["changed"]
+    assert host.ours() == {}
+
+
+@pytest.mark.parametrize("ends", ["undo", "confirm"])
+def test_a_backend_that_is_switched_in_the_window(ends):
+    host = TwoBackends(v4=FOREIGN)
+    guard, record = guarded(host)
+    host.switch("legacy")
+    if ends == "confirm":
+        assert guard.confirm(record.id)["outcome"] == "rolled_back"
+        assert "the alternative of iptables was switched" in guard.ended(record.id)["why"]
+    else:
+        guard.undo(record.id, "late")
+    assert guard.ended(record.id)["undo"] == "exact"
+    assert host.ours() == {}
+    assert "--dport 443" in host.rules["iptables-nft"].save()
+
+
+@pytest.mark.parametrize("first", ["nft", "legacy"])
+def test_a_backend_that_is_switched_between_runs(first):
+    host = TwoBackends()
+    host.switch(first)
+    run(host)
+    host.switch("legacy" if first == "nft" else "nft")
+    with pytest.raises(
+        HostError, match="both backends.*the collection's own, from before the alternative was switched.*state: absent"
+    ):
+        run(host)
+    looked = inspect(host)
+    assert {finding["kind"] for finding in looked["findings"]} >= {"other_backend"}
+    assert {door["name"] for door in looked["doors"]} == {"ssh"}
+    assert run(host, check=True, state="absent")["changed"]
+    assert run(host, state="absent")["changed"]
+    assert host.ours() == {}
+    assert run(host, state="absent")["changed"] is False
+
+
+def test_absent_in_the_other_backend_is_undone_there():
+    host = TwoBackends()
+    run(host)
+    ours = host.ours()
+    host.switch("legacy")
+    guard, record = guarded(host, state="absent")
+    assert host.ours() == {}
+    guard.undo(record.id, "late")
+    assert host.ours() == ours
+
+
+def test_ip6tables_is_missing():
+    host = FakeHost()
+    host.tools -= {"ip6tables", "ip6tables-save", "ip6tables-restore"}
+    for check in (False, True):
+        with pytest.raises(
+            SpecError, match=r"^ip_versions: this host speaks ipv6, and ip6tables.* ip_versions: \[ipv4\]\. Nothing"
+        ):
+            run(host, check=check)
+    assert not host.writes()
+    assert run(host, ip_versions=["ipv4"])["changed"]
+
+
+def test_the_commands_are_those_of_the_backend():
+    host = TwoBackends()
+    run(host)
+    called = {words[0] for words in host.commands if words[0].endswith(("-save", "-restore"))}
+    assert called == {
+        "/usr/sbin/ip{0}tables-{1}".format(six, each) for six in ("", "6") for each in ("nft-save", "nft-restore")
+    }
