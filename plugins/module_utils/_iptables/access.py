@@ -23,17 +23,23 @@ def lets_in(table: Optional[Table], spec: Spec, tail: Optional[int], port: int, 
 
     :param tail: the position of the final reject, or None where there is none.
     """
+    decided = is_let_in(spec, port, source)
+    if decided is not None:
+        return decided
+    if tail is None:
+        # Without a final reject only the doors' own ports are touched.
+        return True
+    return _foreign_rules_accept(table, spec, tail, port, source)
+
+
+def is_let_in(spec: Spec, port: int, source: Address) -> Optional[bool]:
+    """Return whether our own rules let a source in to a TCP port, None where they leave it to others, or to the final reject."""
     if any(source in network for network in spec.trusted_sources) or set(spec.trusted_interfaces) - {"lo"}:
         return True
     if any(_covers(allow.ports, port) and _includes(allow.sources, source) for allow in spec.allow):
         return True
     openers = _openers(spec, port)
-    if openers:
-        return any(may_knock(door, source) for door in openers)
-    if tail is None:
-        # Without a final reject only the doors' own ports are touched.
-        return True
-    return _foreign_rules_accept(table, spec, tail, port, source)
+    return any(may_knock(door, source) for door in openers) if openers else None
 
 
 def _foreign_rules_accept(table: Optional[Table], spec: Spec, tail: int, port: int, source: Address) -> bool:
@@ -117,4 +123,4 @@ def _includes(sources: Tuple[Network, ...], source: Address) -> bool:
     return not sources or any(source in network for network in sources)
 
 
-__all__ = ("check_tracked", "check_trusted_interfaces", "door_for", "lets_in", "may_knock")
+__all__ = ("check_tracked", "check_trusted_interfaces", "door_for", "is_let_in", "lets_in", "may_knock")

@@ -23,6 +23,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     PartPlan,
     Report,
     Wanted,
+    differing,
     worst,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
@@ -31,6 +32,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access 
     check_trusted_interfaces,
     door_for,
     lets_in,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import fallback_text
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot_check import (
+    BootFile,
+    check_boot,
+    check_text,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
@@ -72,6 +79,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     IPTABLES_SERVICE_CONFIGS,
     MODPROBE,
     OS_RELEASE,
+    RULES_FILES,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, family_of
 
@@ -126,13 +134,17 @@ class Ruleset(Part):
         elsewhere = tuple(plan_family(save, None, family) for family, save in others.items())
         door = _door_of(wanted, plans, local)
         files, rules_files = self._files(wanted, owns)
+        loads = any(plan.change for plan in plans + elsewhere)
+        kept = wanted.persist and wanted.spec is not None
+        if kept and installed:
+            self._check_boot(wanted, owns, rules_files, files, loads)
         return PartPlan(
             part=self.name,
             wanted=wanted,
-            loads=any(plan.change for plan in plans + elsewhere),
+            loads=loads,
             files=files,
             early=(MODPROBE,),
-            previous=tuple(rules_files.values()) if wanted.persist and wanted.spec is not None else (),
+            previous=tuple(rules_files.values()) if kept else (),
             saved_to=tuple(rules_files.values()),
             last_way=_last_way(iptables, plans) if installed else (),
             door=door,
@@ -156,10 +168,36 @@ class Ruleset(Part):
                 raise
             return {}, {}
         spec = wanted.spec if wanted.persist else None
+        for path in layout.rules.values() if spec else ():
+            check_text(path, read(path))
         files = wanted_files(spec, owns if spec else {}, layout, read)
         if spec is None or self._host.kernel.is_module("xt_recent"):
             files[MODPROBE] = (modprobe_text(spec) if spec else None, 0o644)
         return files, dict(layout.rules)
+
+    def _check_boot(
+        self, wanted: Wanted, owns: Dict[str, Any], rules_files: Dict[str, str], files: Files, loads: bool
+    ) -> None:
+        """Refuse what a boot would load if this connection would not get in under it.
+
+        :param loads: whether what is running changes.
+        :raises SpecError: for the first file that a boot must not load.
+        """
+        filesystem, checked = self._host.filesystem, []
+        for family, path in rules_files.items():
+            managed = family in wanted.families
+            text = (files[path][0] if path in files else filesystem.read(path)) or ""
+            # One service loads both files on Debian, so that which is not managed counts as well.
+            if text and self._iptables.installed(family) and (managed or path in RULES_FILES["debian"].values()):
+                checked.append(BootFile(path, family, text, wanted.spec if managed else None))
+        changes = loads or bool(differing(files, filesystem.read, filesystem.mode))
+
+        def test(family: str, text: str, flush: bool = True) -> None:
+            # Not in check mode: the legacy commands load the kernel's tables for it.
+            if changes and not wanted.may_lack:
+                self._iptables.restore(family, text, test=True, flush=flush)
+
+        check_boot(checked, wanted.connection, test, {family: fallback_text(built) for family, built in owns.items()})
 
     def _findings(self, wanted: Wanted, plans: Tuple[Plan, ...]) -> Tuple[Finding, ...]:
         if wanted.spec is None:
