@@ -37,15 +37,18 @@ SEVERITIES = {
     "family_open": ERROR,
     "other_backend": ERROR,
     "policy_drop": ERROR,
+    "tunnel_closes": ERROR,
     "unguarded": ERROR,
     "untracked": ERROR,
     # They may not be, or not for long.
     "broad_trust": WARNING,
+    "connection_unguarded": WARNING,
     "knockd": WARNING,
     "list_size": WARNING,
     "may_be_unguarded": WARNING,
     "native_table": WARNING,
     "native_unknown": WARNING,
+    "nothing_listens": WARNING,
     "saves_on_stop": WARNING,
     "single_step": WARNING,
     # They are; something else lost its effect.
@@ -162,7 +165,7 @@ class PartPlan(NamedTuple):
     """Where the connection needs no knock: how to see that one was recognised all the same, with ``door``; JSON."""
     findings: Tuple[Finding, ...] = ()
     """What an operator should know."""
-    facts: Dict[str, str] = _NOTHING
+    facts: Dict[str, Any] = _NOTHING
     """Results of its own for the operator."""
     before: Dict[str, Any] = _NOTHING
     """All that is needed to undo it; JSON."""

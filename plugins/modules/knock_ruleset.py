@@ -145,6 +145,32 @@ backend:
   returned: success
   type: str
   sample: nft
+closes:
+  description:
+    - Listening ports that nobody outside can reach any more under the new ruleset, and could before; the port of the tunnel that
+      this connection comes through is the first. Empty where the rules do not change.
+    - Programs that listen for the host itself alone are left out, as are those that need no knock from a trusted interface.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    port:
+      description: The port.
+      type: int
+    protocol:
+      description: V(tcp) or V(udp).
+      type: str
+    process:
+      description: The name of the process that listens, empty where it is the kernel itself, as with WireGuard.
+      type: str
+    address:
+      description: The address that it listens on, V(0.0.0.0) or V(::) for all.
+      type: str
+  sample:
+    - port: 5432
+      protocol: tcp
+      process: postgres
+      address: 0.0.0.0
 engine:
   description: What recognises the knocks, empty with O(state=absent).
   returned: success
@@ -161,9 +187,9 @@ findings:
   contains:
     kind:
       description:
-        - One of V(broad_trust), V(family_open), V(knockd), V(list_size), V(lost_effect), V(may_be_unguarded),
-          V(native_table), V(native_unknown), V(other_backend), V(policy_drop), V(saves_on_stop), V(single_step),
-          V(unguarded), V(untracked).
+        - One of V(broad_trust), V(connection_unguarded), V(family_open), V(knockd), V(list_size), V(lost_effect),
+          V(may_be_unguarded), V(native_table), V(native_unknown), V(nothing_listens), V(other_backend),
+          V(policy_drop), V(saves_on_stop), V(single_step), V(tunnel_closes), V(unguarded), V(untracked).
       type: str
     severity:
       description:

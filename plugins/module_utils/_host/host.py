@@ -14,6 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.kernel impo
 from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import Lock
 from ansible_collections.sesame.portknock.plugins.module_utils._host.processes import Processes
 from ansible_collections.sesame.portknock.plugins.module_utils._host.recent_lists import RecentLists
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Sockets
 from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd import Systemd
 
 
@@ -38,6 +39,8 @@ class Host(NamedTuple):
     """Who has knocked, as xt_recent remembers it."""
     conntrack: Conntrack
     """The connections that the kernel tracks."""
+    sockets: Sockets
+    """Who listens."""
 
 
 def this_host(module: Any) -> Host:
@@ -56,6 +59,7 @@ def this_host(module: Any) -> Host:
         kernel=Kernel(command, filesystem),
         recent_lists=RecentLists(filesystem),
         conntrack=Conntrack(filesystem),
+        sockets=Sockets(command, filesystem),
     )
 
 

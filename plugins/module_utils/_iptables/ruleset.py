@@ -50,6 +50,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.command
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of, same_ids
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_listeners
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
     layout_of,
@@ -138,6 +139,7 @@ class Ruleset(Part):
         kept = wanted.persist and wanted.spec is not None
         if kept and installed:
             self._check_boot(wanted, owns, rules_files, files, loads)
+        listeners = look_at_listeners(self._host.sockets, wanted, plans, local)
         return PartPlan(
             part=self.name,
             wanted=wanted,
@@ -148,8 +150,8 @@ class Ruleset(Part):
             saved_to=tuple(rules_files.values()),
             last_way=_last_way(iptables, plans) if installed else (),
             door=door,
-            findings=self._findings(wanted, plans),
-            facts={"backend": iptables.backend if installed else NFT},
+            findings=self._findings(wanted, plans) + listeners.findings,
+            facts={"backend": iptables.backend if installed else NFT, "closes": listeners.closes},
             before={
                 "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
                 "families": list(texts),

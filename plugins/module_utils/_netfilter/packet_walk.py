@@ -98,6 +98,8 @@ class Effect:
         """Begin with no effect."""
         self.accepts = self.refuses_everyone = self.refuses_some = self.diverts = self.terminal = False
         self.decisions: List[Decision] = []
+        self.decided = NOTHING
+        """The packets of which nothing is left behind it: a verdict ends all of them."""
 
     def decide(self, decision: Decision) -> None:
         """Add one decision."""
@@ -159,7 +161,9 @@ class Walker:
         effect = Effect()
         matched, sure = self._matched(self.condition(text), packets)
         if matched is not None:
-            ended = self._apply(effect, chain, text, matched, Way())
+            ended, decided = self._apply(effect, chain, text, matched, Way())
+            if sure:
+                effect.decided = matched if ended == "policy" else decided
             if ended == "policy":
                 verdict = ACCEPT if self._table.policy(chain) == "ACCEPT" else REFUSE
                 way = Way().through(self.condition(text))
@@ -182,10 +186,11 @@ class Walker:
             matched, sure = self._matched(condition, packets)
             if matched is None:
                 continue
-            ended = self._apply(effect, chain, rule.text, matched, way)
-            if sure and ended:
-                all_decided = all_decided and ended == "verdict"
-                packets = _without(packets, matched)
+            ended, decided = self._apply(effect, chain, rule.text, matched, way)
+            if sure:
+                all_decided = all_decided and ended != "policy"
+                effect.decided = _with(effect.decided, decided)
+                packets = _without(packets, matched if ended else decided)
                 if packets == NOTHING:
                     effect.terminal = all_decided
                     break
@@ -194,22 +199,25 @@ class Walker:
                 way = way._replace(doubtful=True)
         return effect
 
-    def _apply(self, effect: Effect, chain: str, text: str, packets: Packets, way: Way) -> str:
-        """Add a matching rule's effect; return how it ends the chain: 'verdict', 'policy' (return) or ''."""
+    def _apply(self, effect: Effect, chain: str, text: str, packets: Packets, way: Way) -> Tuple[str, Packets]:
+        """Add a matching rule's effect; return how it ends the chain, and the packets that end at a verdict.
+
+        It ends the chain as 'verdict', 'policy' (return) or ''.
+        """
         condition = self.condition(text)
         way = way.through(condition)
         target = condition.target
         if target in self._table.chains:
             inner = self.chain_effect(target, packets, way)
             effect.add(inner)
-            return "verdict" if inner.terminal else "policy" if condition.goto else ""
+            return "verdict" if inner.terminal else "policy" if condition.goto else "", inner.decided
         if target == "RETURN":
-            return "policy"
+            return "policy", NOTHING
         verdict = UNTRACK if _untracks(text, target) else VERDICTS.get(target, MAYBE)
         goes_on = not target or target in GOES_ON
         if verdict == UNTRACK or not goes_on:
             effect.decide(Decision(chain, text, verdict, way.particular, packets, way.doubtful, way.interface))
-        return "" if goes_on else "verdict"
+        return ("", NOTHING) if goes_on else ("verdict", packets)
 
     def _matched(self, condition: Condition, packets: Packets) -> Tuple[Optional[Packets], bool]:
         """Return the packets that may match (None where none can) and whether they surely do."""
@@ -244,6 +252,16 @@ def _within(ports: Tuple[int, ...], ranges: Ranges, but: bool) -> Tuple[int, ...
     for first, last in ranges:
         inside.update(ports[bisect_left(ports, first) : bisect_right(ports, last)])
     return tuple(sorted(set(ports) - inside if but else inside))
+
+
+def _with(packets: Packets, more: Packets) -> Packets:
+    if more == NOTHING:
+        return packets
+    return Packets(
+        tuple(sorted(set(packets.tcp) | set(more.tcp))),
+        tuple(sorted(set(packets.udp) | set(more.udp))),
+        packets.other or more.other,
+    )
 
 
 def _without(packets: Packets, gone: Packets) -> Packets:

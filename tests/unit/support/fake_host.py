@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
-from fake_systemd import KNOCKD, FakeLists, FakeLock, FakeSystemd
+from fake_systemd import KNOCKD, FakeLists, FakeLock, FakeSockets, FakeSystemd
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 EL = 'NAME="Rocky Linux"\nVERSION="9.4 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n'
@@ -83,6 +83,9 @@ class FakeHost:
         self.service_refuses: Optional[str] = None
         self.daemon_dies, self.slow_start = False, 0.0
         self.addresses_of = {"lo": {"127.0.0.1", "::1"}, "eth0": {"192.0.2.1", "2001:db8::1"}}
+        # [protocol, address, port, inode] to the process that has it, and interface to the sockets of a tunnel
+        self.listens: Dict[Tuple[str, str, int, int], str] = {}
+        self.tunnels: Dict[str, List[int]] = {}
         self.kernel_files = {
             "/proc/net/route": ROUTE,
             "/proc/net/ipv6_route": ROUTE6,
@@ -96,6 +99,10 @@ class FakeHost:
     clock = property(lambda self: self)
     kernel = property(lambda self: self)
     conntrack = property(lambda self: self)
+
+    @property
+    def sockets(self) -> FakeSockets:
+        return FakeSockets(self)
 
     @property
     def lock(self) -> FakeLock:

@@ -1,12 +1,13 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""systemd, the lock and the kernel's lists of a host in memory."""
+"""systemd, the lock, the sockets and the kernel's lists of a host in memory."""
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, ContextManager, Dict, Optional, Union
+from typing import TYPE_CHECKING, ContextManager, Dict, List, Optional, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT_NAME
 
 if TYPE_CHECKING:
@@ -85,6 +86,22 @@ class FakeSystemd:
         if not self._host.runs_systemd or self._host.daemon is None:
             return None
         return 0 if self._host.daemon_dies else 4711
+
+
+class FakeSockets:
+    """Who listens on a FakeHost."""
+
+    def __init__(self, host: "FakeHost") -> None:
+        self._host = host
+
+    def listening(self) -> List[Listener]:
+        return sorted(Listener(*each) for each in self._host.listens)
+
+    def processes(self, inodes: List[int]) -> Dict[int, str]:
+        return {each[3]: name for each, name in self._host.listens.items() if each[3] in inodes and name}
+
+    def of_tunnel(self, interface: str) -> List[int]:
+        return self._host.tunnels.get(interface, [])
 
 
 class FakeLists:

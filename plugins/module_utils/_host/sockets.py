@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who listens on a host, from the kernel's own tables."""
+
+import ipaddress
+import os
+import struct
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
+from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
+
+_TABLES = (("tcp", "/proc/net/tcp"), ("tcp", "/proc/net/tcp6"), ("udp", "/proc/net/udp"), ("udp", "/proc/net/udp6"))
+_WAITS = {"tcp": "0A", "udp": "07"}
+"""The state of a socket that waits for anybody: TCP_LISTEN, and TCP_CLOSE for UDP that is not connected."""
+_EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
+
+
+class Listener(NamedTuple):
+    """A socket that anybody can send to, as far as it is concerned."""
+
+    protocol: str
+    """``tcp`` or ``udp``."""
+    address: str
+    """The address of this host that it listens on, ``0.0.0.0`` or ``::`` for all."""
+    port: int
+    """The port."""
+    inode: int
+    """Its number in the kernel."""
+
+
+class Sockets:
+    """The sockets of a host, in the network namespace of this process."""
+
+    def __init__(self, command: Command, filesystem: Filesystem) -> None:
+        """Take the host's commands and files."""
+        self._command, self._filesystem = command, filesystem
+
+    def listening(self) -> List[Listener]:
+        """Return those that wait for packets from other hosts, in order.
+
+        A program that asks others over UDP from a port of the ephemeral range is no server: it is left out.
+        """
+        found = [each for protocol, path in _TABLES for each in parse(protocol, self._read(path))]
+        first, last = ([int(word) for word in self._read(_EPHEMERAL).split()] + [32768, 60999])[:2]
+        doubtful = [each.inode for each in found if each.protocol == "udp" and first <= each.port <= last]
+        asking = self.processes(doubtful) if doubtful else {}
+        return sorted(each for each in found if each.inode not in asking)
+
+    def processes(self, inodes: Iterable[int]) -> Dict[int, str]:
+        """Return socket to the name of a process that has it; the kernel's own sockets have none."""
+        wanted = set(inodes)
+        found: Dict[int, str] = {}
+        for pid in _numbers("/proc"):
+            for _descriptor, link in _links(pid):
+                inode = int(link[8:-1]) if link.startswith("socket:[") else 0
+                if inode in wanted and inode not in found:
+                    found[inode] = self._name(pid)
+        return found
+
+    def of_tunnel(self, interface: str) -> List[int]:
+        """Return the sockets by which the packets of a tunnel come in, empty where the interface is no tunnel that ends here."""
+        uevent = self._read(f"/sys/class/net/{interface}/uevent")
+        if "DEVTYPE=wireguard" in uevent.split():
+            return self._of_wireguard(interface)
+        if not self._read(f"/sys/class/net/{interface}/tun_flags"):
+            return []
+        mine = {inode for pid in _numbers("/proc") for inode in self._of_tun(pid, interface)}
+        return sorted(
+            each.inode
+            for _protocol, path in _TABLES
+            for each in parse(_protocol, self._read(path))
+            if each.inode in mine
+        )
+
+    def _of_wireguard(self, interface: str) -> List[int]:
+        """Ask wg for the port; where it is not there, WireGuard's sockets are those of UDP that no process has."""
+        udp = [each for path in ("/proc/net/udp", "/proc/net/udp6") for each in parse("udp", self._read(path))]
+        wg = self._command.find("wg")
+        text = self._command.run([wg, "show", interface, "listen-port"])[1].strip() if wg else ""
+        if text.isdigit():
+            return sorted(each.inode for each in udp if each.port == int(text))
+        owned = self.processes(each.inode for each in udp)
+        return sorted(each.inode for each in udp if each.inode not in owned)
+
+    def _of_tun(self, pid: int, interface: str) -> List[int]:
+        """Return the sockets of a process if it holds a tun or tap interface."""
+        links = list(_links(pid))
+        holds = [descriptor for descriptor, link in links if link == "/dev/net/tun"]
+        if not any(f"iff:\t{interface}" in self._read(f"/proc/{pid}/fdinfo/{number}").splitlines() for number in holds):
+            return []
+        return [int(link[8:-1]) for _descriptor, link in links if link.startswith("socket:[")]
+
+    def _name(self, pid: int) -> str:
+        return self._read(f"/proc/{pid}/comm").strip()
+
+    def _read(self, path: str) -> str:
+        """Return a file's text, '' where it is gone meanwhile or not for us."""
+        try:
+            return self._filesystem.read(path)
+        except HostError:
+            return ""
+
+
+def parse(protocol: str, text: str) -> Iterator[Listener]:
+    """Yield the Listeners in the text of /proc/net/PROTOCOL; what listens for this host alone is left out."""
+    for words in map(str.split, text.splitlines()[1:]):
+        if len(words) < 10 or words[3] != _WAITS[protocol] or not set(words[2]) <= {"0", ":"}:
+            continue
+        address, port = words[1].split(":")
+        listens_on = _address(address)
+        if not ipaddress.ip_address(listens_on).is_loopback:
+            yield Listener(protocol, listens_on, int(port, 16), int(words[9]))
+
+
+def _address(text: str) -> str:
+    """Read an address as the kernel prints it: words of four bytes in this machine's byte order."""
+    packed = b"".join(struct.pack("=I", int(text[index : index + 8], 16)) for index in range(0, len(text), 8))
+    address = ipaddress.ip_address(packed)
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _numbers(folder: str) -> List[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
+    except OSError:
+        return []
+
+
+def _links(pid: int) -> Iterator[Tuple[int, str]]:
+    """Yield (descriptor, what it is) of a process."""
+    folder = f"/proc/{pid}/fd"
+    for number in _numbers(folder):
+        try:
+            yield number, os.readlink(f"{folder}/{number}")
+        except OSError:
+            continue
+
+
+__all__ = ("Listener", "Sockets", "parse")

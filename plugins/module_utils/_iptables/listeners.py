@@ -1,0 +1,245 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which programs that listen can be reached from outside, and which can no more once the ruleset is changed. Pure."""
+
+import ipaddress
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
+    Connection,
+    Finding,
+    Wanted,
+    address_of,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import HEAD, TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import foreign_rules, position_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import is_interface
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import (
+    ACCEPT,
+    DIVERT,
+    MAYBE,
+    Packets,
+    Walker,
+    packets_of,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Rule
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, Spec, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, port_text
+
+Key = Tuple[int, str]
+"""Port and protocol."""
+
+
+class Listening(NamedTuple):
+    """What is known of the programs that listen, for one change."""
+
+    sockets: Sequence[Any]
+    """The Listeners of the host."""
+    tunnel: Sequence[int]
+    """The sockets of the tunnel that this connection comes through."""
+    interface: str
+    """Its interface, '' where it comes through none."""
+
+
+class Listeners(NamedTuple):
+    """What there is to say of the programs that listen."""
+
+    closes: List[Dict[str, Any]]
+    """Those that nobody outside can reach any more, as the module returns them."""
+    findings: Tuple[Finding, ...]
+    """What an operator should know."""
+
+
+def look_at_listeners(sockets: Any, wanted: Wanted, plans: Sequence[Plan], local: LocalNetwork) -> Listeners:
+    """Return what there is to say of the programs that listen, for plans of all IP versions.
+
+    :param sockets: the Sockets of the host.
+    """
+    spec, connection = wanted.spec, wanted.connection
+    if spec is None:
+        return Listeners([], ())
+    managed = [plan for plan in plans if plan.family in wanted.families]
+    interface = _interface_of(connection, local)
+    tunnel = sockets.of_tunnel(interface) if interface else []
+    listening = Listening(sockets.listening(), tunnel, interface)
+    lost = closing(managed, spec, listening, local)
+    names = sockets.processes([each.inode for each in lost]) if lost else {}
+    closes = [
+        dict(port=each.port, protocol=each.protocol, process=names.get(each.inode, ""), address=each.address)
+        for each in lost
+    ]
+    return Listeners(closes, tuple(listener_findings(managed, spec, listening, connection)))
+
+
+def _interface_of(connection: Optional[Connection], local: LocalNetwork) -> str:
+    """Return the interface that a connection comes in by, '' where nothing tells."""
+    if connection is None:
+        return ""
+    own = address_of(connection.address)
+    # The network of its own address first: answers to a tunnel's peer may be routed by a table that is not the main one.
+    found = [local.interface_to(address) for address in (own, connection.source)]
+    outside = local.outside(family_of(own))
+    return next((name for name in found if name and name not in outside), found[1])
+
+
+def closing(plans: Iterable[Plan], spec: Spec, listening: Listening, local: LocalNetwork) -> List[Any]:
+    """Return the Listeners that nobody outside can reach any more, and could before; those of the tunnel first.
+
+    Nobody means: but for who needs no knock, and who is let in with one. A socket of a family that is not managed stays reachable.
+    """
+    by_family = {plan.family: plan for plan in plans if plan.change}
+    sockets = [each for each in listening.sockets if not _is_inside(each, spec, local)]
+    before = {family: _reached_now(plan, spec, _keys(sockets)) for family, plan in by_family.items()}
+    after = {family: reached(plan, spec, _keys(sockets)) for family, plan in by_family.items()}
+    found = []
+    for each in sockets:
+        key, families = (each.port, each.protocol), _families(each)
+        managed = [family for family in families if family in by_family]
+        lost = managed and all(key not in after[family] for family in managed)
+        if lost and any(key in before[family] for family in managed):
+            found.append(each)
+    return sorted(found, key=lambda each: (each.inode not in listening.tunnel, each.port, each.protocol, each.address))
+
+
+def reached(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
+    """Return the ports that somebody outside can reach once a plan is carried out, be it with a knock."""
+    opened = [ports for door in spec.doors for ports in door.opens] + [allow.ports for allow in spec.allow]
+    found = {key for key in keys if any(_covers(ports, key) for ports in opened)} | _diverted(plan, spec, keys)
+    tail = position_of(plan.then, TAIL)
+    rules = foreign_rules(plan.document.table("filter"))
+    return found | _accepted(plan, spec, rules[:tail], keys - found, otherwise=tail is None)
+
+
+def _reached_now(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
+    table = plan.document.table("filter")
+    found = _diverted(plan, spec, keys)
+    return found | _accepted(plan, spec, table.rules("INPUT") if table else [], keys - found, otherwise=True)
+
+
+def _accepted(plan: Plan, spec: Spec, rules: Sequence[Rule], keys: Set[Key], otherwise: bool) -> Set[Key]:
+    """Return those ports that rules of INPUT accept; behind them decides the policy, or with ``otherwise`` False, a refusal."""
+    table = plan.document.table("filter")
+    if table is None:
+        return set(keys) if otherwise else set()
+    walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources)
+    left, found = set(keys), set()
+    for rule in rules:
+        if not left:
+            break
+        effect = walker.rule_effect("INPUT", rule.text, packets_of(left))
+        for decision in effect.decisions:
+            # Our own head lets in who is trusted, and all that was let in before.
+            if decision.verdict in (ACCEPT, MAYBE) and decision.chain != HEAD:
+                found |= _pairs(decision.packets)
+        left -= _pairs(effect.decided)
+    return found | (left if otherwise and table.policy("INPUT") == "ACCEPT" else set())
+
+
+def _diverted(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
+    """Return those ports that nat sends elsewhere, so that INPUT decides nothing of them."""
+    table = plan.document.table("nat")
+    if table is None or not table.rules("PREROUTING"):
+        return set()
+    walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources)
+    decisions = walker.chain_effect("PREROUTING", packets_of(keys)).decisions
+    return {key for each in decisions if each.verdict == DIVERT for key in _pairs(each.packets)}
+
+
+def _pairs(packets: Packets) -> Set[Key]:
+    return {(port, "tcp") for port in packets.tcp} | {(port, "udp") for port in packets.udp}
+
+
+def _keys(sockets: Iterable[Any]) -> Set[Key]:
+    return {(each.port, each.protocol) for each in sockets}
+
+
+def _covers(ports: Ports, key: Key) -> bool:
+    return ports.protocol == key[1] and ports.first <= key[0] <= ports.last
+
+
+def _families(listener: Any) -> List[str]:
+    """Return the IP versions that reach a socket: one that listens on all of IPv6 takes IPv4 as well, unless it was told not to."""
+    if listener.address == "::":
+        return [IPV4, IPV6]
+    return [IPV6 if ":" in listener.address else IPV4]
+
+
+def _is_inside(listener: Any, spec: Spec, local: LocalNetwork) -> bool:
+    """Return whether a socket listens on an address of a trusted network alone."""
+    address: Any = ipaddress.ip_address(listener.address)
+    if address.is_unspecified:
+        return False
+    interface = local.interface_to(address)
+    return any(is_interface(name, interface) for name in spec.trusted_interfaces) if interface else False
+
+
+def listener_findings(
+    plans: Sequence[Plan],
+    spec: Spec,
+    listening: Listening,
+    connection: Optional[Connection],
+) -> List[Finding]:
+    """Return findings about who listens: doors to nothing, a tunnel that closes, a connection's port without a door."""
+    found = _tunnel_closes(plans, spec, listening)
+    if connection is not None and spec.doors:
+        found += _connection_unguarded(plans, spec, connection)
+    if listening.sockets:
+        found += _nothing_listens(plans, spec, _keys(listening.sockets))
+    return found
+
+
+def _tunnel_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> List[Finding]:
+    sockets = [each for each in listening.sockets if each.inode in listening.tunnel]
+    managed: Dict[str, Plan] = {plan.family: plan for plan in plans}
+    lost = []
+    for each in sockets:
+        found = [managed[family] for family in _families(each) if family in managed]
+        if found and not any(reached(plan, spec, _keys([each])) for plan in found):
+            lost.append(f"{each.port}/{each.protocol}")
+    if not lost:
+        return []
+    ports = ", ".join(sorted(set(lost)))
+    message = (
+        f"policy: this connection comes through {listening.interface}, a tunnel that ends on this host at port {ports}, and policy "
+        "reject refuses new packets to that port. The tunnel goes on only until its own connection ends (idle, a reboot, an address "
+        "that changes); after that nobody gets in through it. Name the port in allow."
+    )
+    return [Finding("tunnel_closes", "", "", message)]
+
+
+def _nothing_listens(plans: Sequence[Plan], spec: Spec, keys: Set[Key]) -> List[Finding]:
+    found = []
+    for index, door in enumerate(spec.doors):
+        for number, ports in enumerate(door.opens):
+            first = (ports.first, ports.protocol)
+            published = any(_diverted(plan, spec, {first}) for plan in plans)
+            if not published and not any(_covers(ports, key) for key in keys):
+                message = (
+                    f"doors[{index}].opens[{number}]: door {door.name!r} opens "
+                    f"{port_text(ports).replace(':', '-')}/{ports.protocol}, and no program here listens there but for this host "
+                    "itself. Start the service, or name the port that it listens on."
+                )
+                found.append(Finding("nothing_listens", "", "", message))
+    return found
+
+
+def _connection_unguarded(plans: Sequence[Plan], spec: Spec, connection: Connection) -> List[Finding]:
+    key = (connection.port, "tcp")
+    family = family_of(connection.source)
+    plan = next((each for each in plans if each.family == family), None)
+    if plan is None or any(_covers(ports, key) for door in spec.doors for ports in door.opens):
+        return []
+    if key not in reached(plan, spec, {key}):
+        return []
+    message = (
+        f"doors: no door opens port {connection.port}, by which this connection comes, and strangers can reach it without a knock. "
+        "If it is ssh that is to be closed, name this port in a door's opens."
+    )
+    return [Finding("connection_unguarded", family, "", message)]
+
+
+__all__ = ("Listeners", "Listening", "closing", "listener_findings", "look_at_listeners", "reached")

@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who listens, as the kernel says it: its own texts, and this machine's own sockets."""
+
+import os
+import socket
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
+from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Sockets, parse
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+LINE = "   0: {0} {1} {2} 00000000:00000000 00:00000000 00000000     0        0 {3} 1 0000000000000000 100 0 0 10 0\n"
+NONE4, NONE6 = "00000000:0000", "0" * 32 + ":0000"
+
+
+def table(*lines):
+    return HEAD + "".join(LINE.format(*line) for line in lines)
+
+
+def test_tcp():
+    text = table(
+        ("00000000:0016", NONE4, "0A", 11),
+        ("0100007F:0CEA", NONE4, "0A", 12),
+        ("010200C0:01BB", NONE4, "0A", 13),
+        ("010200C0:0016", "070200C0:C350", "01", 14),
+        ("010200C0:0016", "070200C0:C351", "06", 0),
+    )
+    assert [tuple(each) for each in parse("tcp", text)] == [("tcp", "0.0.0.0", 22, 11), ("tcp", "192.0.2.1", 443, 13)]
+
+
+def test_tcp6():
+    text = table(
+        ("0" * 32 + ":0016", NONE6, "0A", 21),
+        ("0" * 24 + "01000000:0CEA", NONE6, "0A", 22),
+        ("B80D0120000000000000000001000000:01BB", NONE6, "0A", 23),
+        ("0000000000000000FFFF0000010200C0:0050", NONE6, "0A", 24),
+        ("0000000000000000FFFF00000100007F:0051", NONE6, "0A", 25),
+    )
+    assert [tuple(each)[1:] for each in parse("tcp", text)] == [
+        ("::", 22, 21), ("2001:db8::1", 443, 23), ("192.0.2.1", 80, 24)
+    ]  # fmt: skip
+
+
+def test_udp_that_is_connected_listens_to_one_alone():
+    text = table(
+        ("00000000:CA6C", NONE4, "07", 31),
+        ("010200C0:CA6D", "080808080:0035", "01", 32),
+        ("010200C0:CA6E", "08080808:0035", "07", 33),
+    )
+    assert [tuple(each) for each in parse("udp", text)] == [("udp", "0.0.0.0", 51820, 31)]
+
+
+def test_nothing_is_read_of_nothing():
+    assert list(parse("tcp", "")) == list(parse("tcp", HEAD)) == list(parse("tcp", HEAD + "cut short\n")) == []
+
+
+class Module:
+    def run_command(self, *_words, **_more):
+        return 0, "", ""
+
+    def get_bin_path(self, _name):
+        return None
+
+
+@pytest.fixture
+def here():
+    return Sockets(Command(Module()), Filesystem(Module()))
+
+
+def inode_of(opened):
+    return int(os.readlink("/proc/self/fd/{0}".format(opened.fileno()))[8:-1])
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")])
+def test_this_machine(here, family, address):
+    with socket.socket(family, socket.SOCK_STREAM) as opened, socket.socket(family, socket.SOCK_STREAM) as inner:
+        try:
+            opened.bind((address, 0))
+        except OSError:
+            pytest.skip("this machine does not speak IPv6")
+        opened.listen(1)
+        inner.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        inner.listen(1)
+        inode = inode_of(opened)
+        listening = here.listening()
+        assert ("tcp", address, opened.getsockname()[1], inode) in [tuple(each) for each in listening]
+        assert inode_of(inner) not in [each.inode for each in listening]
+        name = open("/proc/self/comm").read().strip()  # noqa: SIM115
+        assert here.processes([inode]) == {inode: name}
+
+
+def test_a_program_that_asks_is_no_server(here):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking, socket.socket(
+        socket.AF_INET, socket.SOCK_DGRAM
+    ) as serving:
+        asking.bind(("0.0.0.0", 0))
+        serving.bind(("0.0.0.0", 20000 + os.getpid() % 9000))
+        found = [each.inode for each in here.listening()]
+        assert inode_of(asking) not in found
+        assert inode_of(serving) in found
+
+
+def test_no_tunnel(here):
+    assert here.of_tunnel("lo") == []
+    assert here.of_tunnel("nosuch0") == []
