@@ -160,7 +160,7 @@ class Connection(ssh.Connection):
             # Another process may have made a connection to share since the last try.
             knocked = left == tries - 1 or not control_master.serves(cmd)
             again = knocked and left > 0
-            words = [cmd[0], *self._patience(self._knock(), again), *cmd[1:]] if knocked else cmd
+            words = [cmd[0], *self._prepare(control_master, again), *cmd[1:]] if knocked else cmd
             try:
                 done = super()._bare_run(words, in_data, sudoable=sudoable, checkrc=checkrc)
             except AnsibleConnectionFailure as error:
@@ -171,21 +171,24 @@ class Connection(ssh.Connection):
                 break
         return done
 
-    def _patience(self, path: SshPath, again: bool) -> list[bytes]:
-        """Return the options for a new connection: one address must not take the time that the door is open for all.
+    def _prepare(self, control_master: ControlMaster, again: bool) -> list[bytes]:
+        """Knock, and return the options for the new connection: no address may take the time that the door is open for all.
 
         :param again: whether another try follows this one.
         """
         from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
-        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import count_addresses
+        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import addresses_tried
         from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.patience import (
             LONGEST,
             hurried_patience,
             longest_patience,
         )
 
+        path = self._knock()
+        addresses = addresses_tried(path)
+        control_master.note_path(addresses)
         window = send_knock.window_for_port(self.get_option("knock_doors"), path.port)
-        seconds = (hurried_patience if again else longest_patience)(count_addresses(path), window, path.timeout)
+        seconds = (hurried_patience if again else longest_patience)(len(addresses) or 1, window, path.timeout)
         return [b"-o", b"ConnectTimeout=%d" % seconds] if again or seconds < (path.timeout or LONGEST) else []
 
     def _knock(self) -> SshPath:

@@ -24,7 +24,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.reasons import NOT_DONE
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.command import is_ssh, ssh_command
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, count_addresses, ssh_path
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, addresses_tried, ssh_path
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.patience import hurried_patience, longest_patience
 
 # Connections that do not pass the firewall of the host: that they work proves nothing.
@@ -148,7 +148,7 @@ class HostConnection:
     def addresses(self) -> int:
         """How many addresses of the host ssh tries, one after the other."""
         if not self._addresses:
-            self._addresses = count_addresses(self.path) if self.is_ssh else 1
+            self._addresses = len(addresses_tried(self.path)) or 1 if self.is_ssh else 1
         return self._addresses
 
     def use_knock(self, steps: Steps, window: float = 0.0) -> None:

@@ -5,7 +5,8 @@
 """ssh's control master (ControlMaster): whether one runs that a command can use, and whether its connection still works.
 
 A control master whose network is gone answers ``ssh -O check`` as before, and every command over it hangs. So one that
-was not used for a while must run something before it is trusted. PRIVATE to the collection: it may change at any time.
+was not used for a while, or whose packets would leave this machine from another address now, must run something before it is
+trusted. PRIVATE to the collection: it may change at any time.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ CONTROL_SECONDS = 3.0
 """Seconds that it may take to answer a control command, which needs no network."""
 
 _CONTROL_PATH = "ControlPath="
+
+_FAR_AWAY = ("198.51.100.1", "2001:db8::1")
+"""Addresses for documentation (RFC 5737, RFC 3849): which address this machine sends from by its default routes."""
 
 
 def control_path(words: Sequence[bytes | str]) -> str:
@@ -60,7 +64,7 @@ class ControlMaster:
         """Return whether a command will use a control master whose connection works; one that does not work is ended."""
         if not is_shared(words) or not self._answers(words):
             return False
-        if self._age() <= TRUSTED_SECONDS or self._works():
+        if (self._age() <= TRUSTED_SECONDS and self._leaves_as_before()) or self._works():
             return True
         self.end(words)
         return False
@@ -74,8 +78,30 @@ class ControlMaster:
         try:
             os.utime(self._stamp)
         except FileNotFoundError:
-            with open(self._stamp, "a", encoding="ascii"):
-                pass
+            self.note_path(())
+
+    def note_path(self, addresses: Sequence[str]) -> None:
+        """Write down which addresses this machine sends from on the way to the host, for a connection that is about to be made.
+
+        :param addresses: the host's, as far as they are known.
+        """
+        with contextlib.suppress(OSError):
+            lines = [f"{address} {_source_to(address)}\n" for address in (*addresses, *_FAR_AWAY)]
+            with open(self._stamp, "w", encoding="ascii") as stream:
+                stream.writelines(lines)
+
+    def _noted_path(self) -> dict[str, str]:
+        """Return address to the one that was sent from, as it was written down."""
+        with contextlib.suppress(OSError, ValueError), open(self._stamp, encoding="ascii") as stream:
+            return {
+                address: source for address, _blank, source in (line.rstrip("\n").partition(" ") for line in stream)
+            }
+        return {}
+
+    def _leaves_as_before(self) -> bool:
+        """Return whether this machine still sends from the same addresses: else the connection's own may be gone."""
+        noted = self._noted_path()
+        return bool(noted) and all(_source_to(address) == source for address, source in noted.items())
 
     def end(self, words: Sequence[bytes | str]) -> None:
         """End the control master; the socket of one that hangs is removed, so that no ssh uses it any more."""
@@ -101,7 +127,7 @@ class ControlMaster:
         first = ("BatchMode=yes", "ControlMaster=no", "ProxyCommand=false")
         done = self._run(options=first, command=("true",), seconds=PROBE_SECONDS)
         if done:
-            self.note_use()
+            self.note_path([address for address in self._noted_path() if address not in _FAR_AWAY])
         return done
 
     def _run(self, *words: str, options: Sequence[str] = (), command: Sequence[str] = (), seconds: float) -> bool:
@@ -120,6 +146,19 @@ class ControlMaster:
             )
             return done.returncode == 0
         return False
+
+
+def _source_to(address: str) -> str:
+    """Return the address that this machine sends from to another one, '' if it has no way to it; nothing is sent for that.
+
+    As local_address() of _client/probe.py, which every task would have to load.
+    """
+    with contextlib.suppress(OSError):
+        found = socket.getaddrinfo(address, 9, 0, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST)[0]
+        with socket.socket(found[0], socket.SOCK_DGRAM) as opened:
+            opened.connect(found[4])
+            return str(opened.getsockname()[0])
+    return ""
 
 
 def _listens(path: str) -> bool:

@@ -194,14 +194,14 @@ def addresses_of(path: SshPath) -> tuple[str, ...]:
     return resolve(path.host, path.family)
 
 
-def count_addresses(path: SshPath) -> int:
-    """Return how many addresses ssh tries one after the other; 1 where a jump host looks the name up, or nothing is found."""
-    if path.jumps or is_address(path.host):
-        return 1
+def addresses_tried(path: SshPath) -> tuple[str, ...]:
+    """Return the addresses that this machine tries one after the other; none where a jump host does it, or nothing is found."""
+    if path.jumps:
+        return ()
     try:
-        return len(addresses_of(path))
+        return (path.host,) if is_address(path.host) else addresses_of(path)
     except KnockError:
-        return 1
+        return ()
 
 
 def knock_via_jump(

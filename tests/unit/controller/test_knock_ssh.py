@@ -233,6 +233,40 @@ def test_one_that_was_not_used_for_a_while_is_tried_first(served, way, monkeypat
     assert way.knocks == []
 
 
+def test_one_whose_machine_has_another_address_now_is_tried_first(served, way, monkeypatch):
+    """Its own may be gone, and then a command over it would hang for as long as TCP repeats itself."""
+    connection, words = served
+    tried = []
+    sources = {"192.0.2.7": "192.0.2.99"}
+
+    def try_it(command, **_more):
+        tried.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(control_master, "_source_to", lambda address: sources.get(address, ""))
+    monkeypatch.setattr(control_master.subprocess, "run", try_it)
+    master = control_master.ControlMaster(connection, "192.0.2.7", connection.get_option("control_path_dir"))
+    master.note_path(["192.0.2.7"])
+    assert connection._bare_run(words, b"") == DONE
+    assert tried == []
+    sources["192.0.2.7"] = "198.51.100.3"
+    for _task in range(2):
+        assert connection._bare_run(words, b"") == DONE
+    assert [command[-1] for command in tried] == ["true"], "then the new address is the known one"
+    assert way.knocks == []
+
+
+def test_the_address_that_this_machine_sends_from():
+    assert control_master._source_to("127.0.0.1") == "127.0.0.1"
+    assert control_master._source_to("no address") == ""
+
+
+def test_a_knock_writes_down_where_the_new_connection_goes(way, tmp_path):
+    run(way.connection())
+    (stamp,) = tmp_path.glob("knock-*.used")
+    assert stamp.read_text().split()[0] == "192.0.2.7"
+
+
 def test_one_that_hangs_is_ended_and_knocked_past(served, way, monkeypatch):
     connection, words = served
     monkeypatch.setattr(
