@@ -40,14 +40,16 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - The hosts behind doors, each with C(name), C(aliases), C(address), C(port), C(user), C(knock), and C(left_out), which says
-      why ssh cannot knock for this host.
+    - The hosts behind doors, each with C(name), C(shown), which is the name without what would end a line, C(names), which has it
+      in small letters as well, C(aliases), C(address), C(port), C(user), C(knock), and C(left_out), which says why ssh cannot knock
+      for this host.
     - C(knock) is the host's line of the file C(knocks) - its name, the engine that recognises the knock, the pause between two
       steps, the host to knock at or C(-), and the steps.
   type: list
   elements: dict
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -62,7 +64,8 @@ _SSH = ("ssh", "ansible.builtin.ssh", "smart", "paramiko", "paramiko_ssh", "ansi
 _KNOCK_SSH = "sesame.portknock.knock_ssh"
 _NAME = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:@%+~-]*\Z")
 _USER = re.compile(r"[^\s\"'#\\%]+\Z")
-_THROUGH = re.compile(r"(?:^|\s)-J|ProxyJump|ProxyCommand", re.I)
+# An option of ssh that leads through another host; "none" is no such host.
+_THROUGH = re.compile(r"""(?:(?:^|\s)-J\s*|Proxy(?:Jump|Command)\s*[=\s]\s*)(?!["']?none(?:["'\s]|$))\S""", re.I)
 
 
 def client_hosts(
@@ -72,11 +75,15 @@ def client_hosts(
     hosts = [host for host in (_host(name, hostvars[name], set(jumps)) for name in names) if host]
     shared = Counter(host["address"] for host in hosts)
     taken = {host["name"] for host in hosts}
+    small = Counter(host["name"].lower() for host in hosts)
     for host in hosts:
-        address = host["address"]
+        name, address = host["name"], host["address"]
+        # ssh compares names as they are typed, and people type them in small letters.
+        lower = name.lower() if name.lower() not in taken and small[name.lower()] == 1 else name
+        host["names"] = list(dict.fromkeys([name, lower]))
         # An address of two hosts, behind one NAT for instance, would lead to the first one's door.
-        own = bool(address) and shared[address] == 1 and address not in taken
-        host["aliases"] = [host["name"], *([address] if own else [])]
+        own = bool(address) and shared[address] == 1 and address not in taken | {lower}
+        host["aliases"] = host["names"] + ([address] if own else [])
     return hosts
 
 
@@ -91,11 +98,14 @@ def _host(name: str, variables: Mapping[str, Any], jumps: set[str]) -> dict[str,
     address = str(_first(variables, ("ansible_host", "ansible_ssh_host"), ""))
     host: dict[str, Any] = {
         "name": name,
+        "shown": "".join(letter if letter.isprintable() else "?" for letter in name),
         "address": "" if address == name else address,
         "port": port,
         "user": str(_first(variables, ("ansible_user", "ansible_ssh_user"), "")),
     }
     pause = _number(name, "ansible_knock_pause", _first(variables, ("ansible_knock_pause",), PAUSE), float)
+    if not 0 <= pause < math.inf:
+        raise AnsibleFilterError(f"{name}: ansible_knock_pause must be a number of seconds, 0 or more.")
     host["left_out"] = _why_not(host, variables, jumps)
     at = str(variables.get("ansible_knock_host") or "-")
     words = [f"{step}/{protocol}" for step, protocol in steps]
@@ -136,9 +146,9 @@ def _why_not(host: dict[str, Any], variables: Mapping[str, Any], jumps: set[str]
     arguments = " ".join(str(variables.get(f"ansible_ssh_{kind}args") or "") for kind in ("", "common_", "extra_"))
     via = variables.get("ansible_knock_via", send_knock.AUTO)
     names = (host["name"], host["address"], str(variables.get("ansible_knock_host") or ""))
-    if not all(map(_NAME.match, filter(None, names))):
+    if not (host["name"] and all(map(_NAME.match, filter(None, names)))):
         return "its name or address has a character that a Host line cannot have."
-    if host["user"] and not _USER.match(host["user"]):
+    if host["user"] and not (_USER.match(host["user"]) and host["user"].isprintable()):
         return "its user has a character that ssh's configuration cannot have."
     if via == send_knock.NONE:
         return "ansible_knock_via is none."
