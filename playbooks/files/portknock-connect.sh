@@ -13,7 +13,9 @@ set -u
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P) || exit 1
 TRIES=5
-# Tenths of a second for an address to answer and for the server to say something.
+# Tenths of a second for an address to answer, and for the server to say something. Of several addresses each has ten in the
+# first try, and ten more in each that follows: one that never answers must not take the time that the door is open.
+CONNECT_PATIENCE=30
 PATIENCE=60
 # What an engine needs, as in ENGINES of _knock.py: seconds after the last step, and whether it keeps broken knocks.
 SETTLE=0
@@ -109,6 +111,7 @@ knock() {
 attempt() {
     local line reader
     exec 3<>"/dev/tcp/$1/$PORT" || exit 1
+    kill -USR2 $$
     IFS= read -r -u 3 line || exit 1
     kill -USR1 $$
     printf '%s\n' "$line"
@@ -122,12 +125,14 @@ attempt() {
     wait "$reader"
 } 2>/dev/null
 
-# Returns only if it did not get in.
+# ADDRESS TENTHS: returns only if it did not get in.
 connect_to() {
-    local turn child
+    local turn child tenths=$2
+    CONNECTED=""
     attempt "$1" <&5 &
     child=$!
-    for ((turn = 0; turn < PATIENCE; turn++)); do
+    for ((turn = 0; turn < tenths; turn++)); do
+        [[ -z $CONNECTED ]] || tenths=$PATIENCE
         if [[ -n $IN ]]; then
             wait "$child"
             exit
@@ -142,18 +147,22 @@ connect_to() {
 }
 
 main() {
-    local try address
+    local try address addresses tenths
     (($# == 3)) || complain "usage: portknock-connect.sh NAME HOST PORT"
     NAME=$1 HOST=$2 PORT=$3 IN=""
     read_knock
     KNOCK_AT=$(addresses_of "$KNOCK_HOST")
     trap 'IN=yes' USR1
+    trap 'CONNECTED=yes' USR2
     exec 5<&0
     for ((try = 1; try <= TRIES; try++)); do
         knock "$try"
         REASON="refused or not reached"
-        for address in $(addresses_of "$HOST"); do
-            connect_to "$address"
+        addresses=$(addresses_of "$HOST")
+        tenths=$CONNECT_PATIENCE
+        [[ $addresses != *$'\n'* ]] || tenths=$((try < 3 ? try * 10 : CONNECT_PATIENCE))
+        for address in $addresses; do
+            connect_to "$address" "$tenths"
         done
         sleep "0.$try"
     done

@@ -285,7 +285,7 @@ from typing import Any, Dict, Tuple
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged import Recorder, known_result, remember
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, PendingError, PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, require_root, this_host
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING, RUN, SPARE_RECORD
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
@@ -361,6 +361,7 @@ def main() -> None:
     invocation = {"module_args": without_steps(module.params)}
     host = this_host(module)
     try:
+        require_root(host, " Nothing was changed.")
         do = check if module.check_mode else run
         module.exit_json(invocation=invocation, **do(module.params, host, module._diff))
     except PendingError as error:

@@ -144,14 +144,16 @@ pending:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import require_root, this_host
 
 
 def main() -> None:
     """Read, and return what was found."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    host = this_host(module)
     try:
-        module.exit_json(changed=False, **inspect(this_host(module)))
+        require_root(host)
+        module.exit_json(changed=False, **inspect(host))
     except PortknockError as error:
         module.fail_json(msg=str(error))
 

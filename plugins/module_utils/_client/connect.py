@@ -15,7 +15,9 @@ import time
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 CONNECT_SECONDS = 3.0
-"""Seconds for one address to answer: the kernel repeats a lost SYN after 1 s, and slow paths need half a second."""
+"""Seconds for one address to answer: the kernel repeats a lost SYN after 1 s, and slow paths need half a second. Of several
+addresses each has one second in the first try, and one more in each that follows: one that never answers must not take the time
+that the door is open for the others."""
 
 BANNER_SECONDS = 5.0
 """Seconds for a server that speaks first to do so."""
@@ -104,7 +106,8 @@ def connect_after_knock(
     began = sockets.now()
     tries = 1
     while True:
-        opened, address, reasons = _try_each(sockets, addresses, port, began + seconds, speaks_first)
+        patience = min(float(tries), CONNECT_SECONDS) if len(addresses) > 1 else CONNECT_SECONDS
+        opened, address, reasons = _try_each(sockets, addresses, port, began + seconds, patience, speaks_first)
         if opened:
             return Opened(opened, address, tries, sockets.now() - began)
         pause = PAUSES[min(tries, len(PAUSES)) - 1]
@@ -116,15 +119,15 @@ def connect_after_knock(
 
 
 def _try_each(
-    sockets: Sockets, addresses: Sequence[str], port: int, end: float, speaks_first: bool
+    sockets: Sockets, addresses: Sequence[str], port: int, end: float, patience: float, speaks_first: bool
 ) -> Tuple[Optional[socket.socket], str, Dict[str, str]]:
     """Try each address once; return (socket, address, {address: reason})."""
     reasons: Dict[str, str] = {}
     for address in addresses:
         try:
-            patience = max(0.1, min(CONNECT_SECONDS, end - sockets.now()))
             banner = BANNER_SECONDS if speaks_first else 0
-            return sockets.connect(address, port, patience, banner), address, reasons
+            left = max(0.1, min(patience, end - sockets.now()))
+            return sockets.connect(address, port, left, banner), address, reasons
         except OSError as error:
             reasons[address] = reason_of(error)
     return None, "", reasons

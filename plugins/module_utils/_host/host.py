@@ -6,6 +6,7 @@
 
 from typing import Any, NamedTuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.clock import Clock
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Conntrack
@@ -63,4 +64,14 @@ def this_host(module: Any) -> Host:
     )
 
 
-__all__ = ("Host", "this_host")
+def require_root(host: Any, unchanged: str = "") -> None:
+    """Refuse to go on as another user than root, before anything is looked at.
+
+    :param unchanged: a sentence for the end of the message.
+    :raises HostError: if this is another user.
+    """
+    if not host.processes.is_root():
+        raise HostError(f"this needs root. Set become: true for the play or the task, or log in as root.{unchanged}")
+
+
+__all__ = ("Host", "require_root", "this_host")

@@ -24,6 +24,10 @@ class Processes:
         """Take the host's files."""
         self._filesystem = filesystem
 
+    def is_root(self) -> bool:
+        """Return whether this process may do what only root may."""
+        return os.geteuid() == 0
+
     def ssh_connection(self) -> Optional[List[str]]:
         """Return the words of SSH_CONNECTION of the session this runs in, through sudo and su, or None."""
         return self.session()[0]

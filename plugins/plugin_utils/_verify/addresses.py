@@ -21,13 +21,11 @@ FAMILY_NAMES = {IPV4: "IPv4", IPV6: "IPv6"}
 _VIRTUAL = re.compile(r"^(docker|br-|veth|virbr|cni|flannel|cali|podman|lxc|lxd)")
 
 # Runs on the host as the user who logged in: sudo takes the connection's addresses out of the environment.
-FACTS_SCRIPT = """PATH=$PATH:/usr/sbin:/sbin
-echo "connection ${SSH_CONNECTION-}"
-if found=$(ip -o address show up scope global 2>/dev/null); then
-    echo listed
-    echo "$found" | sed -n "s/^[0-9]/address &/p"
-fi
-"""
+FACTS_SCRIPT = (
+    'PATH=$PATH:/usr/sbin:/sbin; echo "connection ${SSH_CONNECTION-}"; '
+    "if found=$(ip -o address show up scope global 2>/dev/null); "
+    'then echo listed; echo "$found" | sed -n "s/^[0-9]/address &/p"; fi'
+)
 """A script for sh that prints which addresses the ssh connection has and which ones the host has, for read_facts()."""
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address

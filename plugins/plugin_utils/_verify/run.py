@@ -9,11 +9,13 @@ PRIVATE to the collection: it may change at any time.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
-import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError, resolve
@@ -40,6 +42,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.table imp
     result_of,
     rows,
 )
+from ansible_collections.sesame.portknock.plugins.plugin_utils.any_shell import for_any_shell
 
 INFO_MODULE = "sesame.portknock.knock_ruleset_info"
 _UNREACHABLE = {"unreachable": True}
@@ -54,31 +57,42 @@ def verify(action: ActionBase, spec: Spec, longest_wait: int, task_vars: Mapping
     """
     knock = send_knock.knock_from_variables(task_vars, action._templar.template, spec.engine)
     text = _ask_facts(action)
-    info = _ask_info(action, task_vars) if text is not None else _UNREACHABLE
-    if info.get("failed"):
-        return info
     facts = read_facts(text or "")
     path = _path(action, knock.host)
-    jump = path.jump or path.proxy_command
-    if knock.via == send_knock.JUMP or (knock.via == send_knock.AUTO and jump):
-        context = Context(spec, {}, info, {}, longest_wait)
-        return result_of([jump_row(jump), *host_rows(context)], {})
     found = addresses_to_try(_known_addresses(path, facts), facts, spec, local_address)
-    context = Context(spec, {each.family: each for each in found}, info, {}, longest_wait)
-    network = RealNetwork(spec.engine, knock.pause, path.source)
-    visible = [each for each in found if not each.unseen]
-    chooser = random.SystemRandom().randint
-    seen = Observer(spec, visible, network, longest_wait, seconds_open(info), chooser).run()
-    if wants_counters(seen, context):
-        context = context._replace(info_after=_ask_counters(action, task_vars))
+    with _alone([each.address for each in found if each.address] or [path.host]):
+        info = _ask_info(action, task_vars) if text is not None else _UNREACHABLE
+        if info.get("failed"):
+            return info
+        if knock.via == send_knock.JUMP or (knock.via == send_knock.AUTO and path.jumps):
+            context = Context(spec, {}, info, {}, longest_wait)
+            return result_of([jump_row(path.jump or path.proxy_command), *host_rows(context)], {})
+        context = Context(spec, {each.family: each for each in found}, info, {}, longest_wait)
+        network = RealNetwork(spec.engine, knock.pause, path.source)
+        visible = [each for each in found if not each.unseen]
+        chooser = random.SystemRandom().randint
+        seen = Observer(spec, visible, network, longest_wait, seconds_open(info), chooser).run()
+        if wants_counters(seen, context):
+            context = context._replace(info_after=_ask_counters(action, task_vars))
     return result_of(rows(seen, context), seen)
+
+
+@contextlib.contextmanager
+def _alone(addresses: Iterable[str]) -> Iterator[None]:
+    """Let one task of this user look at a host at a time: one under another name would see the doors that this one opens."""
+    directory = os.path.join(constants.config.get_config_value("ANSIBLE_HOME"), "cp")
+    with contextlib.ExitStack() as stack:
+        # In the same order everywhere, so that no two wait for each other.
+        for address in sorted(set(addresses)):
+            stack.enter_context(send_knock.one_at_a_time(directory, f"verify {address}"))
+        yield
 
 
 def _ask_facts(action: ActionBase) -> str | None:
     """Return what the host prints about its addresses, None where it cannot be reached."""
     try:
         # As the user who logged in.
-        done = action._low_level_execute_command(f"/bin/sh -c {shlex.quote(FACTS_SCRIPT)}", sudoable=False)
+        done = action._low_level_execute_command(for_any_shell(FACTS_SCRIPT), sudoable=False)
     except AnsibleConnectionFailure:
         return None
     return str(done.get("stdout", ""))

@@ -22,7 +22,7 @@ class Script(Sockets):
     """Says what each connect does, one after the other and the last one for ever, and keeps a clock."""
 
     def __init__(self, *ends):
-        self.clock, self.log, self._ends = 50.0, [], list(ends)
+        self.clock, self.log, self.times, self._ends = 50.0, [], [], list(ends)
 
     def now(self):
         return self.clock
@@ -35,9 +35,11 @@ class Script(Sockets):
         assert turn == self.log.count("knock")
         self.log.append("knock")
         self.clock += 0.3
+        self.times.append(("knock", self.clock))
 
     def connect(self, address, port, patience, banner):
         self.log.append(address)
+        self.times.append((address, self.clock))
         end = self._ends.pop(0) if len(self._ends) > 1 else self._ends[0]
         if end == "silent":
             self.clock += patience
@@ -73,6 +75,21 @@ def test_it_ends_in_time_when_all_is_silent():
     assert (str(caught.value), caught.value.refused) == ("a: timed out", False)
     assert 10 - CONNECT_SECONDS < script.clock - 50.3 <= 10.2
     assert caught.value.tries == script.log.count("knock") == 3
+
+
+def test_a_dead_first_address_does_not_take_the_window():
+    """The time in which the other address is tried, from the end of each knock on."""
+    script = Script("silent", errno.ECONNREFUSED)
+    script._ends *= 6
+    with pytest.raises(NotOpenError):
+        connect_after_knock(script.knock, ["dead", "b"], 22, 14, sockets=script)
+    knocked, tried = None, []
+    for what, when in script.times:
+        if what == "knock":
+            knocked = when
+        elif what == "b":
+            tried.append(round(when - knocked, 6))
+    assert tried[:4] == [1, 2, CONNECT_SECONDS, CONNECT_SECONDS]
 
 
 def test_it_ends_in_time_when_all_is_refused():

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The action plugin knock_verify: what it asks the host, in which order, and what it makes of a host that it cannot ask."""
 
+import contextlib
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,8 @@ from ansible.errors import AnsibleActionFail, AnsibleActionSkip, AnsibleConnecti
 from ansible_collections.sesame.portknock.plugins.action import knock_verify as plugin
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath
 from ansible_collections.sesame.portknock.plugins.plugin_utils._verify import run as verify_run
+from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.addresses import FACTS_SCRIPT
+from ansible_collections.sesame.portknock.plugins.plugin_utils.any_shell import for_any_shell
 from shown_steps import steps_in
 
 SSH = {"name": "ssh", "knock": ["17005", "19100/udp"], "opens": ["22"]}
@@ -99,7 +103,7 @@ def row_of(result, what="door ssh", family="ipv4"):
 
 def test_the_host_is_asked_first_and_once(stage):
     result = stage.run()
-    assert stage.names() == ["command", "knock_ruleset_info", "ssh -G", "look"]
+    assert stage.names() == ["command", "ssh -G", "knock_ruleset_info", "look"]
     assert stage.calls[0] == ("command", False), "sudo would take the connection's addresses out of the environment"
     assert stage.calls[3] == ("look", ["192.0.2.1"], 20, 0.1, "192.0.2.7")
     assert (result["ok"], result["changed"], result["problems"]) == (True, False, [])
@@ -210,3 +214,44 @@ def test_core_would_have_shown_the_value(stage):
     action = plugin.ActionModule(task, None, None, None, None, None)
     with pytest.raises(AnsibleActionFail, match="17005"):
         action.validate_argument_spec(plugin.argument_spec())
+
+
+# Two names of one host
+
+
+def test_two_tasks_look_at_one_host_one_after_the_other(stage, tmp_path, monkeypatch):
+    """Each would see the doors that the other one opens, and call them void."""
+    monkeypatch.setattr(verify_run.constants.config, "get_config_value", lambda name: str(tmp_path / name))
+    held = []
+
+    @contextlib.contextmanager
+    def one_at_a_time(directory, key):
+        assert directory == str(tmp_path / "ANSIBLE_HOME" / "cp")
+        stage.calls.append(("lock", key))
+        held.append(key)
+        yield
+        held.remove(key)
+        stage.calls.append(("free", key))
+
+    monkeypatch.setattr(verify_run.send_knock, "one_at_a_time", one_at_a_time)
+    stage.run()
+    what = [call[0] for call in stage.calls]
+    assert what.index("lock") < what.index("knock_ruleset_info") < what.index("look") < what.index("free")
+    assert ("lock", "verify 192.0.2.1") in stage.calls
+    assert held == []
+
+
+def test_the_locks_of_a_host_are_taken_in_one_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(verify_run.constants.config, "get_config_value", lambda _name: str(tmp_path))
+    taken = []
+    monkeypatch.setattr(
+        verify_run.send_knock, "one_at_a_time", lambda _directory, key: taken.append(key) or contextlib.nullcontext()
+    )
+    with verify_run._alone(["b", "a", "b"]):
+        assert taken == ["verify a", "verify b"]
+
+
+def test_what_is_asked_is_asked_in_any_shell():
+    assert for_any_shell(FACTS_SCRIPT)
+    done = subprocess.run(["sh", "-c", FACTS_SCRIPT], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("connection ")

@@ -70,7 +70,7 @@ class FakeHost:
         self.staged: Dict[str, Tuple[Any, int]] = {}
         self.now, self.booted = 1000.0, "one"
         self.started: Dict[Optional[int], float] = {}
-        self.tracking = "tracked"
+        self.tracking, self.root = "tracked", True
         self.forgotten: List[Tuple[str, str]] = []
         self.runs_systemd, self.dead, self.steps = False, False, 0
         self.failing_commands: Dict[str, int] = {}
@@ -233,6 +233,9 @@ class FakeHost:
 
     def start_of(self, pid: Optional[int]) -> Optional[float]:
         return self.started.get(pid)
+
+    def is_root(self) -> bool:
+        return self.root
 
     def state_of(self, words: Sequence[str]) -> str:
         assert len(words) == 4
