@@ -44,6 +44,7 @@ SEVERITIES = {
     "broad_trust": WARNING,
     "connection_unguarded": WARNING,
     "knockd": WARNING,
+    "limited": WARNING,
     "list_size": WARNING,
     "may_be_unguarded": WARNING,
     "native_table": WARNING,

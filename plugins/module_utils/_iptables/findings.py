@@ -4,7 +4,7 @@
 
 """What an operator should know: foreign rules that lost their effect, and what the doors cannot guard. Pure."""
 
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
@@ -17,7 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untrack
     untracked_answers,
     untracked_served,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import Arrival
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import RATE, Arrival
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import (
     ACCEPT,
@@ -110,8 +110,9 @@ def ruleset_findings(
     names = Names(protected)
     seen: Set[Finding] = set()
     arrival = Arrival(local.own, local.outside(family))
-    found = [_lost_effect(item, names, family, arrival) for item in foreign.decisions(hooked.doors)]
-    found += _unguarded(document, protected, family, names, foreign.watched, arrival)
+    found = [_lost_effect(item, names, family, arrival, foreign.limits) for item in foreign.decisions(hooked.doors)]
+    found += [_limited(item, names, family) for item in foreign.limits_before(hooked.doors)]
+    found += _unguarded(document, protected, family, names, foreign, arrival)
     found += _untracked(document, protected, family, names, foreign.watched, arrival, hooked.tail)
     unique = []
     for finding in found:
@@ -143,7 +144,9 @@ def _rule_text(decision: Decision, names: Names, knocked: Sequence[str] = ()) ->
     return masked(text) if knocked or names.names_step(text) else text
 
 
-def _lost_effect(decision: Decision, names: Names, family: str, arrival: Arrival) -> Optional[Finding]:
+def _lost_effect(
+    decision: Decision, names: Names, family: str, arrival: Arrival, limits: FrozenSet[str]
+) -> Optional[Finding]:
     opened, knocked, allowed = names.split(decision.packets)
     if decision.verdict in (ACCEPT, MAYBE) and opened:
         whom, advice = "everyone", "Remove the rule if that is no longer wanted"
@@ -158,6 +161,9 @@ def _lost_effect(decision: Decision, names: Names, family: str, arrival: Arrival
     explicit = "port" in decision.text
     if decision.verdict == REFUSE and explicit and (opened or allowed):
         what = _doors(opened) if opened else "allowed ports " + ", ".join(allowed)
+        if opened and decision.counts in limits:
+            text = f"limits how often a source connects to {what}; the doors now decide before it, so there it has no effect."
+            return Finding("lost_effect", family, _rule_text(decision, names, knocked), text)
         text = f"refuses ports of {what}; these are decided before it now. Remove the rule, or do not open the port."
         return Finding("lost_effect", family, _rule_text(decision, names, knocked), text)
     return None
@@ -171,7 +177,7 @@ _BEFORE_INPUT = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("nat", "PRERO
 
 
 def _unguarded(
-    document: Document, protected: Protected, family: str, names: Names, watched: WatchedPackets, arrival: Arrival
+    document: Document, protected: Protected, family: str, names: Names, foreign: ForeignRules, arrival: Arrival
 ) -> List[Optional[Finding]]:
     """Return findings about tables that a packet meets before INPUT of filter."""
     found: List[Optional[Finding]] = []
@@ -186,10 +192,25 @@ def _unguarded(
             protected.trusted_sources,
             arrival=arrival._replace(unmarked=unmarked),
         )
-        for packets in (watched.doors, watched.allowed):
+        for packets in (foreign.watched.doors, foreign.watched.allowed):
             for decision in walker.chain_effect(chain, packets).decisions:
-                found.append(_before(decision, table_name, names, family))
+                limits = decision.verdict == REFUSE and decision.counts == RATE
+                found.append(
+                    _limited(decision, names, family) if limits else _before(decision, table_name, names, family)
+                )
     return found
+
+
+def _limited(decision: Decision, names: Names, family: str) -> Optional[Finding]:
+    opened, knocked, _allowed = names.split(decision.packets)
+    if not opened and not knocked:
+        return None
+    text = (
+        f"refuses sources that send too much, before {_doors(sorted(set(opened + knocked)))} can see it: an owner in a hurry, or "
+        "knock_verify, is refused for a while as if the knock were wrong. Spare the ports of doors and knocks in the rule, or "
+        "name your own addresses in trusted_sources."
+    )
+    return Finding("limited", family, _rule_text(decision, names, knocked), text)
 
 
 def _sets_marks(document: Document) -> bool:

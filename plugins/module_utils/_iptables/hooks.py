@@ -10,7 +10,7 @@ foreign exception, in front of a foreign catch-all. A hook that already stands r
 """
 
 import re
-from typing import Callable, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Callable, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
@@ -19,6 +19,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     foreign_rules,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import Installed
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import RATE
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.match import SERVICES
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import (
     ANY_STATE,
@@ -95,16 +96,20 @@ class ForeignRules:
         borders = _borders(document)
         self.watched = watched_packets(protected, borders)
         self._effects: List[_RuleEffects] = []
+        self.limits: FrozenSet[str] = frozenset((RATE,))
+        """What counts the doors' own packets: who refuses by it limits them, and is no list of particular sources."""
         if table is None or not self.rules:
             return
         trusted = protected.trusted_interfaces, protected.trusted_sources
         walker = Walker(table, *trusted)
+        self.limits = walker.lists_fed_by(self.watched.doors) | {RATE}
         established = Walker(table, *trusted, states=ANY_STATE)
         related = Walker(table, *trusted, states=RELATED)
         all_packets = packets_of((port, protocol) for port in borders | set(EVERYTHING.tcp) for protocol in PROTOCOLS)
         all_packets = all_packets._replace(other=True)
         self._effects = [
-            _RuleEffects(walker, established, related, rule.text, self.watched, all_packets) for rule in self.rules
+            _RuleEffects(walker, established, related, rule.text, self.watched, all_packets, self.limits)
+            for rule in self.rules
         ]
 
     def first_decisive(self) -> int:
@@ -135,6 +140,10 @@ class ForeignRules:
         """Return the decisions on doors' and allowed ports by the rules from a position on."""
         return [decision for effects in self._effects[position:] for decision in effects.decisions]
 
+    def limits_before(self, position: int) -> List[Decision]:
+        """Return the decisions ahead of a position that refuse a door's or knock's packets for being too many."""
+        return [decision for effects in self._effects[:position] for decision in effects.limits]
+
     def _first(self, test: "Callable[[_RuleEffects], bool]") -> int:
         return next((index for index, effects in enumerate(self._effects) if test(effects)), len(self.rules))
 
@@ -150,11 +159,17 @@ class _RuleEffects:
         text: str,
         watched: WatchedPackets,
         all_packets: Packets,
+        limits: FrozenSet[str],
     ) -> None:
         condition = walker.condition(text)
         doors = walker.rule_effect("INPUT", text, watched.doors)
         allowed = walker.rule_effect("INPUT", text, watched.allowed)
-        self.decisive = doors.accepts or doors.refuses_everyone or allowed.refuses_everyone
+        refusals = [item for item in doors.decisions if item.verdict == REFUSE]
+        self.limits = [item for item in refusals if item.counts in limits]
+        # A limit that counts connections to doors would refuse an owner in a hurry. What limits allowed ports, or keeps particular
+        # sources out as well, must stand above them all the same.
+        limits_doors = bool(self.limits) and len(self.limits) == len(refusals) and not allowed.refuses_some
+        self.decisive = doors.accepts or doors.refuses_everyone or allowed.refuses_everyone or limits_doors
         self.blocks = not self.decisive and (doors.refuses_some or allowed.refuses_some)
         self.decisions = doors.decisions + [item for item in allowed.decisions if item.verdict == REFUSE]
         self.refuses_established = established.rule_effect("INPUT", text, all_packets).refuses_everyone

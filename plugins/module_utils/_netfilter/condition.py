@@ -38,6 +38,8 @@ class Condition(NamedTuple):
     """The interface that they must come in by, '' for any."""
     elsewhere: bool = False
     """Whether that is one which strangers do not come in by, as far as the host's routes tell."""
+    counts: str = ""
+    """What it counts a source's packets with, if it matches those of sources with too many: RATE, or the name of a list of xt_recent."""
 
 
 class Arrival(NamedTuple):
@@ -50,6 +52,9 @@ class Arrival(NamedTuple):
     unmarked: bool = False
     """Whether nothing has put a mark on them yet."""
 
+
+RATE = "-"
+"""A counter of its own, which only the packets that meet the rule feed; no name of a list begins so."""
 
 NOWHERE = Arrival()
 """Nothing is known."""
@@ -93,13 +98,19 @@ class Reading:
         self.but_ports, self.target, self.goto = False, "", False
         # A limit counted per source refuses those that go above it; counted for many at once, or under it, everyone.
         self.per_source = self.above = self.counts_many = False
+        self.asks_list, self.list_name = False, "DEFAULT"
 
     def result(self) -> Condition:
         self.particular = self.particular or (self.per_source and self.above and not self.counts_many)
         return Condition(
             self.never, self.sure and not self.particular, self.particular, self.protocols, self.ports,
-            self.but_ports, self.states, self.target, self.goto, self.doubtful, self.interface, self.elsewhere,
+            self.but_ports, self.states, self.target, self.goto, self.doubtful, self.interface, self.elsewhere, self.counts(),
         )  # fmt: skip
+
+    def counts(self) -> str:
+        if self.asks_list:
+            return self.list_name
+        return RATE if self.per_source and self.above and not self.counts_many else ""
 
     def perhaps(self) -> None:
         """Take note of a match of which nothing is known."""

@@ -31,7 +31,7 @@ _PLAIN_MATCHES = frozenset(
 _PROTOCOL_NUMBERS = {"6": "tcp", "17": "udp", "0": "all"}
 
 _SILENT = frozenset(
-    "--loose --validmark --accept-local --comment --rsource --rdest --name --mask --seconds --hitcount --rttl --reap --set".split()
+    "--loose --validmark --accept-local --comment --rsource --rdest --mask --seconds --hitcount --rttl --reap --set".split()
 )
 
 _TARGET_OPTIONS = frozenset(
@@ -244,6 +244,11 @@ def _match(state: Reading, value: str, _values: List[str], _negated: bool) -> No
 
 def _recent(state: Reading, _value: str, _values: List[str], negated: bool) -> None:
     state.only(not negated)
+    state.asks_list = not negated
+
+
+def _list_name(state: Reading, value: str, _values: List[str], _negated: bool) -> None:
+    state.list_name = value
 
 
 def _match_set(state: Reading, _value: str, values: List[str], negated: bool) -> None:
@@ -370,6 +375,7 @@ _HANDLERS: Dict[str, Callable[[Reading, str, List[str], bool], None]] = {
     "--rcheck": _recent,
     "--update": _recent,
     "--remove": _recent,
+    "--name": _list_name,
     "--match-set": _match_set,
     "--src-range": _source_range,
     "--mac-source": _some_sources,

@@ -70,6 +70,8 @@ class Decision(NamedTuple):
     """Whether nothing says that any do."""
     interface: str
     """The interface that they must come in by, '' for any."""
+    counts: str
+    """What too many packets of a source are counted with, if only those meet it, else ''; see Condition."""
 
 
 class Way(NamedTuple):
@@ -81,6 +83,8 @@ class Way(NamedTuple):
     """Whether nothing says that any do."""
     interface: str = ""
     """The interface that they must have come in by, '' for any."""
+    counts: str = ""
+    """What too many of a source's are counted with, if only those get there, else ''."""
 
     def through(self, condition: Condition) -> "Way":
         """Return the Way of packets that meet a condition as well."""
@@ -88,6 +92,7 @@ class Way(NamedTuple):
             self.particular or condition.particular,
             self.doubtful or condition.doubtful or condition.elsewhere,
             self.interface or condition.interface,
+            self.counts or condition.counts,
         )
 
 
@@ -167,9 +172,18 @@ class Walker:
             if ended == "policy":
                 verdict = ACCEPT if self._table.policy(chain) == "ACCEPT" else REFUSE
                 way = Way().through(self.condition(text))
-                effect.decide(Decision(chain, text, verdict, False, matched, way.doubtful, way.interface))
+                effect.decide(Decision(chain, text, verdict, False, matched, way.doubtful, way.interface, way.counts))
             effect.terminal = sure and matched == packets and ended in ("verdict", "policy")
         return effect
+
+    def lists_fed_by(self, packets: Packets) -> FrozenSet[str]:
+        """Return the names of those lists of xt_recent that some rule puts sources on for such packets."""
+        found = set()
+        for rule in (rule for rules in self._table.chains.values() for rule in rules if "--set" in rule.text):
+            words = rule.text.split()
+            if "recent" in words and self._matched(self.condition(rule.text), packets)[0] is not None:
+                found.add(words[words.index("--name") + 1] if "--name" in words else "DEFAULT")
+        return frozenset(found)
 
     def chain_effect(self, chain: str, packets: Packets, way: Way = Way()) -> Effect:  # noqa: B008
         """Return the Effect of a whole chain, walked once per set of packets."""
@@ -216,7 +230,7 @@ class Walker:
         verdict = UNTRACK if _untracks(text, target) else VERDICTS.get(target, MAYBE)
         goes_on = not target or target in GOES_ON
         if verdict == UNTRACK or not goes_on:
-            effect.decide(Decision(chain, text, verdict, way.particular, packets, way.doubtful, way.interface))
+            effect.decide(Decision(chain, text, verdict, way.particular, packets, *way[1:]))
         return ("", NOTHING) if goes_on else ("verdict", packets)
 
     def _matched(self, condition: Condition, packets: Packets) -> Tuple[Optional[Packets], bool]:
