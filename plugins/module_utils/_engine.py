@@ -50,6 +50,8 @@ SEVERITIES = {
     "native_table": WARNING,
     "native_unknown": WARNING,
     "nothing_listens": WARNING,
+    "not_persisted": WARNING,
+    "other_firewall": WARNING,
     "saves_on_stop": WARNING,
     "single_step": WARNING,
     # They are; something else lost its effect.

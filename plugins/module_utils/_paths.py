@@ -41,6 +41,18 @@ MODPROBE = "/etc/modprobe.d/portknock.conf"
 RECENT_LISTS = "/proc/net/xt_recent"
 IPTABLES_SERVICE_CONFIGS = ("/etc/sysconfig/iptables-config", "/etc/sysconfig/ip6tables-config")
 """Settings of the package iptables-services (EL)."""
+LOADERS = {
+    "arno-iptables-firewall": "/etc/arno-iptables-firewall/firewall.conf",
+    "awall": "/etc/awall",
+    "csf": "/etc/csf/csf.conf",
+    "ferm": "/etc/ferm/ferm.conf",
+    "firehol": "/etc/firehol/firehol.conf",
+    "shorewall": "/etc/shorewall/shorewall.conf",
+    "shorewall6": "/etc/shorewall6/shorewall6.conf",
+    "shorewall-lite": "/etc/shorewall-lite/shorewall-lite.conf",
+    "shorewall6-lite": "/etc/shorewall6-lite/shorewall6-lite.conf",
+}
+"""Services that load a whole ruleset of their own, and what tells that one is set up."""
 OS_RELEASE = "/etc/os-release"
 RULES_FILES = {
     "debian": {"ipv4": "/etc/iptables/rules.v4", "ipv6": "/etc/iptables/rules.v6"},

@@ -6,7 +6,7 @@
 
 import glob
 import os
-from typing import Optional
+from typing import Iterable, List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command, Result
@@ -41,6 +41,16 @@ class Systemd:
     def is_wanted(self, unit: str) -> bool:
         """Return whether a unit is started at boot."""
         return bool(glob.glob(f"{UNITS}/*.wants/{unit}"))
+
+    def in_use(self, names: Iterable[str]) -> List[str]:
+        """Return those services that run, or that a boot starts, be it with an init script; without asking systemd."""
+        return [
+            name
+            for name in names
+            if self.is_wanted(f"{name}.service")
+            or glob.glob(f"/etc/rc[2-5S].d/S[0-9][0-9]{name}")
+            or os.path.lexists(f"/run/systemd/units/invocation:{name}.service")
+        ]
 
     def add_wants(self, unit: str) -> None:
         """Have a unit started at boot.

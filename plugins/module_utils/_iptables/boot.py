@@ -37,6 +37,7 @@ BOOT_SCRIPT_TEXT = """#!/bin/sh
 set -u
 PATH=/usr/sbin:/sbin:/usr/bin:/bin
 failed=0
+again=${1:-}
 
 # The table as iptables -S prints it, or, where iptables cannot print it, as nft does in much the same form.
 rules_of() {
@@ -67,6 +68,10 @@ load() {
 }
 
 close_doors() {
+    if [ "$again" = again ] && load "$1" rules; then
+        echo "portknock: another firewall has loaded rules of its own; the doors of $1 are put back" >&2
+        return
+    fi
     failed=1
     echo "portknock: the knock rules of $1 were not loaded with the rest. Look for errors in the rules file" \\
         "(try: $1-restore --test < FILE), mend it, restart the service that loads it, then: systemctl restart portknock" >&2

@@ -52,6 +52,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of, same_ids
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_listeners
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
+    drop_ins,
+    loader_findings,
+    loaders_in_use,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
     layout_of,
     list_size_finding,
@@ -78,6 +83,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     IPTABLES,
     IPTABLES_SERVICE_CONFIGS,
+    LOADERS,
     MODPROBE,
     OS_RELEASE,
     RULES_FILES,
@@ -175,7 +181,11 @@ class Ruleset(Part):
         files = wanted_files(spec, owns if spec else {}, layout, read)
         if spec is None or self._host.kernel.is_module("xt_recent"):
             files[MODPROBE] = (modprobe_text(spec) if spec else None, 0o644)
+        files.update(drop_ins(self._loaders() if spec else ()))
         return files, dict(layout.rules)
+
+    def _loaders(self) -> Tuple[str, ...]:
+        return loaders_in_use(self._host.systemd.in_use(sorted(LOADERS)), self._host.filesystem.mode)
 
     def _check_boot(
         self, wanted: Wanted, owns: Dict[str, Any], rules_files: Dict[str, str], files: Files, loads: bool
@@ -210,7 +220,7 @@ class Ruleset(Part):
         found += list_size_finding(
             wanted.spec.list_size, kernel.parameter("xt_recent", "ip_list_tot"), kernel.is_module("xt_recent")
         )
-        return tuple(found)
+        return tuple(found + loader_findings(self._loaders(), wanted.persist))
 
     def diff(self, plan: PartPlan) -> List[Dict[str, str]]:
         parts = []

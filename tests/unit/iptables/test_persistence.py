@@ -172,7 +172,7 @@ esac
 """
 
 
-def boot(tmp_path, rules, loads, native=None):
+def boot(tmp_path, rules, loads, native=None, words=()):
     """Run the script with commands that only write down how they were called.
 
     :param rules: what iptables prints, None where it fails.
@@ -198,7 +198,11 @@ def boot(tmp_path, rules, loads, native=None):
     environment = dict(os.environ, LOG=str(log), RULES=str(tmp_path / "live"), LOADS=loads)
     environment.update(NATIVE=str(tmp_path / "native"), TEXT=str(tmp_path / "text"))
     done = subprocess.Popen(
-        ["sh", str(path)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
+        ["sh", str(path), *words],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
     )
     _out, err = done.communicate()
     return done.returncode, err, [line.split("/")[-1].split(" ", 1)[0] for line in log.read_text().splitlines()]
@@ -230,6 +234,23 @@ def test_a_boot_without_the_matches_closes_the_doors_for_good(tmp_path):
     assert code != 0
     assert "the doors are shut but for trusted sources" in err
     assert calls == ["iptables", "iptables-restore", "iptables-restore"]
+
+
+def test_behind_another_firewall_the_doors_are_put_back(tmp_path):
+    code, err, calls = boot(tmp_path, "-P INPUT DROP\n", "rules", words=("again",))
+    assert (code, calls) == (0, ["iptables", "iptables-restore"])
+    assert err == "portknock: another firewall has loaded rules of its own; the doors of iptables are put back\n"
+
+
+def test_behind_another_firewall_that_left_them_nothing_is_done(tmp_path):
+    assert boot(tmp_path, RIGHT, "rules", words=("again",)) == (0, "", ["iptables"])
+
+
+def test_behind_another_firewall_doors_that_cannot_be_loaded_are_shut(tmp_path):
+    code, err, calls = boot(tmp_path, "", "closed", words=("again",))
+    assert code != 0
+    assert "the doors are shut but for trusted sources" in err
+    assert calls == ["iptables"] + ["iptables-restore"] * 3
 
 
 NATIVE = """table ip filter {

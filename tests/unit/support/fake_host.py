@@ -85,6 +85,7 @@ class FakeHost:
         self.addresses_of = {"lo": {"127.0.0.1", "::1"}, "eth0": {"192.0.2.1", "2001:db8::1"}}
         # [protocol, address, port, inode] to the process that has it, and interface to the sockets of a tunnel
         self.listens: Dict[Tuple[str, str, int, int], str] = {}
+        self.services: Set[str] = set()
         self.tunnels: Dict[str, List[int]] = {}
         self.kernel_files = {
             "/proc/net/route": ROUTE,

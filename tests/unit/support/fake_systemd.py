@@ -4,7 +4,7 @@
 """systemd, the lock, the sockets and the kernel's lists of a host in memory."""
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, ContextManager, Dict, List, Optional, Union
+from typing import TYPE_CHECKING, ContextManager, Dict, Iterable, List, Optional, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
@@ -69,6 +69,9 @@ class FakeSystemd:
 
     def is_wanted(self, unit: str) -> bool:
         return unit in self._host.wants
+
+    def in_use(self, names: Iterable[str]) -> List[str]:
+        return [name for name in names if name in self._host.services]
 
     def add_wants(self, unit: str) -> None:
         if self._host.runs_systemd:

@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Other programs that load a whole ruleset of their own, and so take ours out each time. Pure.
+
+Some of them start long after the network is up, so our unit cannot wait for them. A drop-in of theirs calls our script instead.
+"""
+
+from typing import Callable, List, Optional, Sequence, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Files, Finding
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT, LOADERS, UNIT_NAME, UNITS
+
+DROP_IN_TEXT = f"""# Written by sesame.portknock; changes to this file are lost.
+# This service loads and removes a whole ruleset, and the doors with it: they are put back behind it.
+[Service]
+ExecStartPost=-{BOOT_SCRIPT} again
+ExecReload=-{BOOT_SCRIPT} again
+ExecStopPost=-{BOOT_SCRIPT} again
+"""
+
+
+def drop_in(name: str) -> str:
+    """Return the path of our drop-in for a service."""
+    return f"{UNITS}/{name}.service.d/portknock.conf"
+
+
+def loaders_in_use(used: Sequence[str], mode: Callable[[str], Optional[int]]) -> Tuple[str, ...]:
+    """Return the names of those LOADERS that are set up on a host and in use.
+
+    :param used: services that run or that a boot starts.
+    :param mode: function from a path to its permission bits, None where there is nothing.
+    """
+    return tuple(name for name, path in sorted(LOADERS.items()) if name in used and mode(path) is not None)
+
+
+def drop_ins(names: Sequence[str]) -> Files:
+    """Return the drop-ins as they should be; there is none for a program that is not among the names."""
+    return {drop_in(name): (DROP_IN_TEXT if name in names else None, 0o644) for name in LOADERS}
+
+
+def loader_findings(names: Sequence[str], persist: bool) -> List[Finding]:
+    """Return a Finding for each program in use, and one where nothing restores the doors."""
+    restored = (
+        f"A drop-in has them put back whenever its service starts, reloads or stops; after it was called by hand, run: systemctl "
+        f"restart {UNIT_NAME}."
+    )
+    lost = "Nothing puts them back, since persist is false."
+    found = [
+        Finding(
+            "other_firewall", "", "",
+            f"{name} is in use on this host, and whenever it loads its rules it takes the doors out. {restored if persist else lost} "
+            "Better have one program for all rules.",
+        )
+        for name in names
+    ]  # fmt: skip
+    if not persist:
+        message = (
+            "persist: the doors are not restored at boot, nor after another program has flushed the rules; from then on their ports are "
+            "as open as the rest leaves them. Set persist to true, or restore them yourself."
+        )
+        found.append(Finding("not_persisted", "", "", message))
+    return found
+
+
+__all__ = ("DROP_IN_TEXT", "drop_in", "drop_ins", "loader_findings", "loaders_in_use")
