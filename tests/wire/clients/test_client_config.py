@@ -155,6 +155,35 @@ def test_every_client_knocks_once(rig, family, program, person, counter):
     assert (person.home / "repo" / "a").read_text() == "a\n"
 
 
+@pytest.mark.parametrize("mode", ["push", "pull"])
+def test_synchronize(rig, controller, person, counter, mode):
+    """Its rsync calls an ssh of its own, which shares nothing with the play's: this configuration has it knock."""
+    person.run_playbook()
+    near, far = person.home / "near", "/run/own/synchronized"
+    near.write_text("a\n")
+    rig.target.namespace.run("cp", near, far)
+    ends = (far, person.home / "pulled") if mode == "pull" else (near, far)
+    task = {"ansible.posix.synchronize": dict(zip(("src", "dest"), map(str, ends), strict=True), mode=mode)}
+    hosts = {
+        "target": {
+            "ansible_connection": "sesame.portknock.knock_ssh",
+            "ansible_knock": list(STEPS),
+            "ansible_ssh_common_args": f"-F {person.config}",
+        }
+    }
+    collections = os.pathsep.join(str(ROOT / name) for name in (".build", ".cache/posix"))
+    environment = {"ANSIBLE_COLLECTIONS_PATH": collections}
+    assert controller.play(PING, hosts=hosts, environment=environment).only(task="ping").kind == "ok"
+    # The window is over; the play's own connection goes on.
+    close_doors(rig)
+    assert controller.gets_in(host=person.host) is False
+    counter.take()
+    run = controller.play(dict(task, name="synchronize"), hosts=hosts, environment=environment)
+    assert run.only(task="synchronize").kind == "ok", run.output
+    assert counter.take() == (1, 1)
+    assert copied(rig, far, b"a\n")
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_master_knocks_once_for_many(person, counter, program):
     person.run_playbook(program=program)

@@ -9,7 +9,6 @@ Both are counted on the host, before any rule of the ruleset sees them.
 
 import contextlib
 import json
-import os
 import re
 import signal
 import time
@@ -24,7 +23,6 @@ from rig.masters import BEHIND, end_masters, master_pids, sockets
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.shown import steps_in
-from rig.target import ROOT
 
 LAST = str(KNOCK[-1])
 SHELL = {"name": "command", "ansible.builtin.command": "true"}
@@ -188,18 +186,6 @@ def test_many_hosts_at_once(controller, counter, strategy):
     assert len([event for event in run.events if event.kind == "ok"]) == 20
     knocks, connections = counter.take()
     assert knocks == connections == 20
-
-
-def test_synchronize(controller, counter):
-    """It looks at the connection's kind, and its rsync makes an ssh of its own: that one comes in while the door is open."""
-    collections = os.pathsep.join(str(ROOT / name) for name in (".build", ".cache/posix"))
-    push = {"ansible.posix.synchronize": {"src": "ssh_config", "dest": "/run/own/synchronized"}}
-    arguments = f"-F {controller.ssh_config} -i {controller.key}"
-    play(
-        controller, PING, dict(push, name="push"),
-        variables={"ansible_ssh_common_args": arguments}, environment={"ANSIBLE_COLLECTIONS_PATH": collections},
-    )  # fmt: skip
-    assert counter.take() == (1, 2)
 
 
 @pytest.mark.parametrize("where", ["ProxyJump", "ProxyCommand"])

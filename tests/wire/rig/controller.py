@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,6 +173,21 @@ class Controller:
     def configure(self, *lines: str) -> None:
         """Write the user's own ssh configuration, with more lines."""
         self.ssh_config.write_text(SSH_CONFIG.format(more="\n    ".join(lines)))
+
+    @contextlib.contextmanager
+    def with_hosts(self, known: Mapping[str, str]) -> Iterator[None]:
+        """Within the block its programs know more addresses of names: address to name."""
+        hosts, program = self.folder / "hosts", self.folder / "with-hosts"
+        hosts.write_text("".join(f"{address} {name}\n" for address, name in known.items()))
+        program.write_text(
+            f'#!/bin/sh\nexec unshare --mount sh -c \'mount --bind {hosts} /etc/hosts && exec "$@"\' sh {self._playbook} "$@"\n'
+        )
+        program.chmod(0o755)
+        playbook, self._playbook = self._playbook, program
+        try:
+            yield
+        finally:
+            self._playbook = playbook
 
     def _environment(self, number: int, more: Mapping[str, str]) -> dict[str, str]:
         return clean_environment(

@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a new connection must be to confirm a change: tracked, and as the play makes it; and how slow its login may be."""
+
+import contextlib
+import time
+
+import pytest
+from rig import faults
+from rig.controller import PING, knock_task
+from rig.counter import close_doors
+from rig.guard import DOOR, KNOCK, LONG, NEW, OLD, Case
+from rig.jump import OTHER
+from rig.masters import BEHIND, end_masters
+from rig.packets import IPV4, IPV6
+from rig.peer import TARGET
+from rig.target import door
+
+NATIVE_NOTRACK = """
+table inet elsewhere {
+    chain in { type filter hook prerouting priority -300; tcp dport 22 notrack; }
+    chain out { type filter hook output priority -300; tcp sport 22 notrack; }
+}
+"""
+SHORT = door(*KNOCK, window=3)
+SLOW_KEYS = "#!/bin/sh\nsleep {seconds}\ncat {keys}\n"
+
+
+@contextlib.contextmanager
+def native_notrack(rig):
+    """Within the block a table beside iptables leaves ssh untracked; no rule of iptables tells."""
+    run = rig.target.namespace.run
+    run("nft", "-f", "-", stdin=NATIVE_NOTRACK)
+    try:
+        yield
+    finally:
+        run("nft", "delete", "table", "inet", "elsewhere")
+
+
+def test_a_connection_that_is_not_tracked(rig, controller):
+    """It gets in through the open door, and would break at the window's end; so would the play's own."""
+    case = Case(rig, controller)
+    with native_notrack(rig):
+        run = case.apply(SHORT, guard_timeout=LONG)
+        event = run.only()
+        assert event.kind == "failed", run.output
+        assert (event.result["rolled_back"], event.result["guard"]["state"]) == (True, "rolled_back")
+        assert "the host does not track connections to port 22 (conntrack)" in event.result["msg"]
+        assert event.result["guard"]["seconds"] < LONG / 4, "there is nothing to wait for"
+        case.check_target(OLD)
+
+
+def test_allowed_without_a_door_no_tracking_is_needed(rig, controller):
+    case = Case(rig, controller)
+    with native_notrack(rig):
+        run = case.apply(allow=[{"port": "22"}], policy="accept", doors=[dict(DOOR, opens=["443"])], guard_timeout=LONG)
+        case.check(NEW, run)
+        assert case.gets_in()
+
+
+@contextlib.contextmanager
+def slow_logins(rig, seconds):
+    """Within the block a login takes so long: sshd looks the key up twice."""
+    path = "/etc/slow-keys"
+    text = SLOW_KEYS.format(seconds=seconds / 2, keys=rig.target.folder / "id.pub")
+    rig.target.namespace.run("sh", "-c", f"cat >{path}; chmod 755 {path}", stdin=text)
+    with faults.sshd_with(rig, f"AuthorizedKeysCommand {path}", "AuthorizedKeysCommandUser root"):
+        yield
+
+
+def test_a_slow_login_confirms(rig, controller):
+    """Longer than any limit of a single try; plain Ansible takes it as it comes."""
+    case = Case(rig, controller)
+    with slow_logins(rig, 10):
+        begun = time.monotonic()
+        run = case.apply(guard_timeout=60)
+        case.check(NEW, run)
+        assert time.monotonic() - begun > 20, "the logins were not slow"
+        assert run.only().result["guard"]["tries"] == 1
+
+
+def test_a_login_that_is_too_slow_is_called_that(rig, controller):
+    case = Case(rig, controller)
+    with contextlib.ExitStack() as stack:
+        controller.play(PING)
+        stack.enter_context(slow_logins(rig, 14))
+        event = case.apply(guard_timeout=7).only()
+        assert event.result["rolled_back"] is True, event.result
+        assert "login and confirmation took too long" in event.result["msg"]
+    case.check_target(OLD)
+
+
+@contextlib.contextmanager
+def two_addresses(rig, controller):
+    """Within the block the target has a name with an address in each family, and the first one never answers ssh."""
+    hosts = {"target": {"ansible_host": "both.example", "portknock_doors": [SHORT]}}
+    names = {TARGET[IPV6]: "both.example", TARGET[IPV4]: "both.example"}
+    with controller.with_hosts(names), faults.way_blocked(rig, 22, families=(IPV6,), only_new=False):
+        yield hosts
+
+
+def test_a_dead_first_address(rig, controller):
+    """knock_ssh waits for it for less than the window; what confirms does as well, and so do the tasks after it."""
+    case = Case(rig, controller)
+    with two_addresses(rig, controller) as hosts:
+        hosts["target"]["ansible_connection"] = BEHIND["ansible_connection"]
+        run = case.apply(SHORT, guard_timeout=30, run={"hosts": hosts})
+        case.check(NEW, run)
+        end_masters(controller)
+        close_doors(rig)
+        again = controller.play(PING, hosts=hosts)
+        assert again.only(task="ping").kind == "ok", again.output
+
+
+def test_a_dead_first_address_that_the_play_waits_for(rig, controller):
+    """Plain ssh waits for it for longer than the window, so no connection of the play would get in."""
+    case = Case(rig, controller)
+    with two_addresses(rig, controller) as hosts:
+        event = case.apply(SHORT, guard_timeout=12, run={"hosts": hosts}).only()
+        assert event.result["rolled_back"] is True, event.result
+        for part in ("come too late", "window of door ssh is 3 s", "ssh tries 2 addresses"):
+            assert part in event.result["msg"]
+    case.check_target(OLD)
+
+
+FORWARD = """
+sysctl -qw net.ipv4.ip_forward=1
+iptables-nft -t nat -A PREROUTING -d 10.77.0.3 -p tcp --dport 2222 -j DNAT --to-destination 10.77.0.1:22
+iptables-nft -t nat -A PREROUTING -d 10.77.0.3 -p tcp -m multiport --dports 7000,3100 -j DNAT --to-destination 10.77.0.1
+iptables-nft -t nat -A PREROUTING -d 10.77.0.3 -p udp --dport 9100 -j DNAT --to-destination 10.77.0.1
+iptables-nft -t nat -A POSTROUTING -d 10.77.0.1 -j MASQUERADE
+"""
+
+
+@contextlib.contextmanager
+def port_forward(rig):
+    """Within the block the other host is a router that forwards port 2222, and the knock's ports, to the target."""
+    run = rig.other.namespace.run
+    run("sh", "-ec", FORWARD)
+    try:
+        yield {"ansible_host": OTHER[IPV4], "ansible_port": 2222}
+    finally:
+        run("iptables-nft", "-t", "nat", "-F")
+        run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+
+
+def test_behind_a_port_forward(rig, controller):
+    """The host knows the port as 22, the controller as 2222: confirmed, and knocked for when the window is over."""
+    case = Case(rig, controller)
+    with port_forward(rig) as variables:
+        made = dict(variables, portknock_doors=[SHORT], ansible_connection=BEHIND["ansible_connection"])
+        run = controller.play(
+            knock_task(SHORT, guard_timeout=LONG),
+            {"name": "reset", "ansible.builtin.meta": "reset_connection"},
+            {"name": "window", "ansible.builtin.pause": {"seconds": 4}, "delegate_to": "localhost"},
+            PING,
+            hosts={"target": made},
+        )
+        assert run.only(task="ping").kind == "ok", run.output
+        assert run.only().result["guard"]["proof"].endswith("to port 22")
+    case.check_target(NEW)
+
+
+@pytest.mark.parametrize("shell", ["csh", "tcsh", "fish"])
+def test_any_shell(rig, controller, shell):
+    """It runs what Ansible runs, and what the guard does."""
+    case = Case(rig, controller)
+    hosts = {"target": {"ansible_shell_executable": f"/usr/bin/{shell}", "ansible_pipelining": True}}
+    run = case.apply(guard_timeout=LONG, run={"hosts": hosts})
+    case.check(NEW, run)
+    assert run.only().result["guard"]["tries"] == 1
