@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, RUN, SPARE
 from ansible_collections.sesame.portknock.plugins.plugin_utils.any_shell import for_any_shell
 
 UNKNOWN, PENDING, STALE, UNHEARD = "unknown", "pending", "stale", "unheard"
@@ -27,7 +27,8 @@ AGE_COMMAND = "cat /proc/uptime /proc/1/stat"
 _TICKS = 100
 """Clock ticks a second in /proc/PID/stat, on every architecture (proc(5), USER_HZ)."""
 
-# A host without the program still tells which boot it is of: the boot's id, and when its first process was started.
+# A host without the program still tells which boot it is of: the boot's id, and when its first process was started. How the
+# last change ended outlives the program.
 _BOOT = '$(cat /proc/sys/kernel/random/boot_id) $(sed "s/.*)//" /proc/1/stat | cut -d" " -f21)'
 _NOTHING_KNOWN = re.compile(rf"{UNKNOWN}(?: ([0-9a-f-]{{36}}) (\d+))?\s*\Z")
 
@@ -38,20 +39,25 @@ class TryError(Exception):
 
 def command(verb: str, ident: str) -> str:
     """Return the one command that is run on the host."""
-    script = f"{RUN}/{verb}"
-    unknown = f"echo {MARK.strip()} {UNKNOWN} {_BOOT}"
-    return for_any_shell(f"if test -e {script}; then exec sh {script} --json {ident}; else {unknown}; fi")
+    mark = MARK.strip()
+    return for_any_shell(
+        f"for place in {RUN} {SPARE}; do "
+        f"if test -e $place/{verb}; then exec sh $place/{verb} --json {ident}; fi; done; "
+        f"echo {mark} {UNKNOWN} {_BOOT}; "
+        f'if test -e {LAST}; then printf "%s " {mark}; cat {LAST}; echo; fi'
+    )
 
 
-def read_answer(text: str) -> dict[str, Any]:
+def read_answer(text: str, ident: str) -> dict[str, Any]:
     """Find the answer among whatever else a login prints.
 
+    :param ident: the change's id; how another one ended is no answer.
     :raises TryError: if there is none.
     """
     for line in reversed(text.splitlines()):
         # A shell that echoes what it runs shows the mark too, and a connection may break within the line.
         answer = _answer_in(line.rpartition(MARK)[2]) if MARK in line else None
-        if answer:
+        if answer and answer.get("id", ident) == ident:
             return answer
     raise TryError("the host did not answer the confirmation")
 

@@ -162,7 +162,7 @@ class GuardClient:
         knocked = self._clock()
         try:
             left = max(end - knocked, LEAST_SECONDS)
-            answer = read_answer(self._host.run_over_new(command("confirm", attempt.id), left, turn))
+            answer = read_answer(self._host.run_over_new(command("confirm", attempt.id), left, turn), attempt.id)
         except TryError as error:
             self._errors.append(str(error))
             self._late = max(self._late, self._clock() - knocked)
@@ -194,7 +194,8 @@ class GuardClient:
                     self._knock(turn)
                 # A change that is pending so long has lost its timer: it was stopped.
                 verb = "rollback" if self._clock() > begun + OVERDUE_SECONDS else "status"
-                answer = read_answer(self._host.run_over_shared(command(verb, attempt.id), self._bound(turn, end)))
+                text = self._host.run_over_shared(command(verb, attempt.id), self._bound(turn, end))
+                answer = read_answer(text, attempt.id)
                 if answer["outcome"] in ENDED:
                     return answer
                 if answer["outcome"] != PENDING:

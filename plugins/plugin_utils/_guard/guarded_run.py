@@ -140,7 +140,7 @@ class GuardedRun:
         """Undo at once what a module began that ended without an answer: it was killed, or has an error."""
         answer: dict[str, Any] = {}
         with contextlib.suppress(TryError):
-            answer = answers.read_answer(self._command("rollback", ident))
+            answer = answers.read_answer(self._command("rollback", ident), ident)
         self._host.restore()
         return results.crash_result(result, answer)
 

@@ -16,6 +16,7 @@ pytest.importorskip("ansible", reason="it runs on controllers, and this Python h
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import record as _transaction
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import MARK
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, RUN, SPARE
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import answers
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError, command, read_answer
 from ansible_collections.sesame.portknock.plugins.plugin_utils.any_shell import for_any_shell
@@ -52,9 +53,9 @@ TEXTS = [
 def test_the_answer_is_found(text, answer):
     if answer is None:
         with pytest.raises(TryError, match="did not answer"):
-            read_answer(text)
+            read_answer(text, IDENT)
     else:
-        assert read_answer(text) == answer
+        assert read_answer(text, IDENT) == answer
 
 
 @pytest.mark.slow
@@ -62,7 +63,7 @@ def test_the_answer_is_found(text, answer):
 def test_whatever_comes_it_is_an_answer_or_a_failed_try(before, behind, cut):
     text = before + "\n" + (MARK + json.dumps(LATE))[:cut] + "\n" + behind
     with contextlib.suppress(TryError):
-        assert "outcome" in read_answer(text)
+        assert "outcome" in read_answer(text, IDENT)
 
 
 BOOT = "0b1c2d3e-0000-4000-8000-0123456789ab"
@@ -79,13 +80,13 @@ BOOT = "0b1c2d3e-0000-4000-8000-0123456789ab"
 )
 def test_a_host_that_knows_nothing_says_which_boot_it_is_of(text, boot):
     """In the words of the record, whose second part is a number of seconds as Python writes it."""
-    assert read_answer(text) == {"outcome": "unknown", "boot": boot}
+    assert read_answer(text, IDENT) == {"outcome": "unknown", "boot": boot}
 
 
 @pytest.mark.parametrize("text", [f"{MARK}unknown $(cat boot_id)", f"{MARK}unknown {BOOT} x", f"{MARK}unknownish"])
 def test_what_is_no_word_about_the_boot(text):
     with pytest.raises(TryError):
-        read_answer(text)
+        read_answer(text, IDENT)
 
 
 def _shells():
@@ -93,11 +94,20 @@ def _shells():
     return [name for name in ("sh", "bash", "zsh", "csh", "tcsh", "fish") if shutil.which(name)]
 
 
+def elsewhere(folder):
+    """The command, on a host whose files lie below a folder."""
+    text = command("confirm", IDENT)
+    for path in (SPARE, LAST, RUN + " "):
+        assert path in text
+        text = text.replace(path, f"{folder}{path}")
+    return text
+
+
 @pytest.mark.parametrize("shell", _shells())
 def test_the_command_on_a_host_that_was_restarted(shell):
-    text = command("confirm", IDENT).replace(answers.RUN, "/nonexistent/portknock")
+    text = elsewhere("/nonexistent")
     done = subprocess.run([shell, "-c", text + " && sleep 0"], capture_output=True, text=True, check=True)
-    answer = read_answer(done.stdout)
+    answer = read_answer(done.stdout, IDENT)
     assert answer["outcome"] == "unknown"
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
         assert re.fullmatch(rf"{stream.read().strip()} \d+\.\d+", answer["boot"])
@@ -105,10 +115,23 @@ def test_the_command_on_a_host_that_was_restarted(shell):
 
 @pytest.mark.parametrize("shell", _shells())
 def test_the_command_calls_the_script(shell, tmp_path):
-    (tmp_path / "confirm").write_text('echo "$@"\n')
-    text = command("confirm", IDENT).replace(answers.RUN, str(tmp_path))
-    done = subprocess.run([shell, "-c", text + " && sleep 0"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"--json {IDENT}\n"
+    for place in (SPARE, RUN):
+        path = tmp_path / place[1:] / "confirm"
+        path.parent.mkdir(parents=True)
+        path.write_text(f'echo {place} "$@"\n')
+        text = elsewhere(tmp_path)
+        done = subprocess.run([shell, "-c", text + " && sleep 0"], capture_output=True, text=True, check=True)
+        assert done.stdout == f"{place} --json {IDENT}\n"
+
+
+@pytest.mark.parametrize("shell", _shells())
+@pytest.mark.parametrize(("ident", "outcome"), [(IDENT, "rolled_back"), ("another", "unknown")])
+def test_how_the_change_ended_outlives_the_program(shell, ident, outcome, tmp_path):
+    path = tmp_path / LAST[1:]
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(dict(LATE, id=ident, why='a "why" with \\n in it')))
+    done = subprocess.run([shell, "-c", elsewhere(tmp_path)], capture_output=True, text=True, check=True)
+    assert read_answer(done.stdout, IDENT)["outcome"] == outcome
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))

@@ -68,6 +68,8 @@ class FakeHost:
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, str):
             raise TryError(answer)
+        if "id" in answer:
+            answer = dict(answer, id=command.split("--json ")[1].split(";")[0])
         return MARK + json.dumps(answer) + "\n"
 
     def run_over_new(self, command: str, _seconds: float, _turn: int = 0) -> str:

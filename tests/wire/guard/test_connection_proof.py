@@ -66,7 +66,9 @@ def slow_logins(rig, seconds):
     path = "/etc/slow-keys"
     text = SLOW_KEYS.format(seconds=seconds / 2, keys=rig.target.folder / "id.pub")
     rig.target.namespace.run("sh", "-c", f"cat >{path}; chmod 755 {path}", stdin=text)
-    with faults.sshd_with(rig, f"AuthorizedKeysCommand {path}", "AuthorizedKeysCommandUser root"):
+    # Only what stands behind Match counts before what the rig has set.
+    lines = ("Match all", "AuthorizedKeysFile none", f"AuthorizedKeysCommand {path}", "AuthorizedKeysCommandUser root")
+    with faults.sshd_with(rig, *lines):
         yield
 
 
