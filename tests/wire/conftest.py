@@ -31,6 +31,7 @@ NEEDED = (
     "ip",
     "iptables-nft",
     "iptables-legacy",
+    "nft",
     "nmap",
     "telnet",
     "nc",

@@ -38,7 +38,7 @@ _GO_BACK = f"""
     set -e
     systemctl stop portknock-guard.timer portknock-guard.service 2>/dev/null || true
     systemctl reset-failed
-    ln -sf /etc/alternatives/iptables-restore /usr/sbin/iptables-restore
+    ln -sf xtables-nft-multi /usr/sbin/iptables-nft-restore
     rm -rf {RUN} /etc/iptables /etc/portknock /run/held
     tar -C / -xpf /root/before.tar
     iptables-restore </root/before.v4
@@ -48,10 +48,10 @@ _GO_BACK = f"""
 # The first iptables-restore that --noflush or a snapshot goes through hangs, all later ones do not.
 _HANG_ONCE = """
     set -e
-    rm /usr/sbin/iptables-restore
-    printf '#!/bin/sh\\nmkdir /run/held 2>/dev/null && sleep 99\\nexec /etc/alternatives/iptables-restore "$@"\\n' \
-        >/usr/sbin/iptables-restore
-    chmod 755 /usr/sbin/iptables-restore
+    rm /usr/sbin/iptables-nft-restore
+    printf '#!/bin/sh\\nmkdir /run/held 2>/dev/null && sleep 99\\nexec xtables-nft-multi iptables-nft-restore "$@"\\n' \
+        >/usr/sbin/iptables-nft-restore
+    chmod 755 /usr/sbin/iptables-nft-restore
 """
 
 

@@ -45,7 +45,19 @@ class Commands(NamedTuple):
 
 
 class UnreadableError(HostError):
-    """iptables-save did not print a table whole: what it left out is not known."""
+    """iptables-save did not print a table whole, or not as it is: what it left out is not known."""
+
+    def __init__(self, family: str, table: str, where: str = "") -> None:
+        """Take the IP version and the table's name, and what is known of the rule, as ``chain INPUT, handle 7``."""
+        nft = NFT_FAMILIES[family]
+        found = f" ({where})" if where else ""
+        super().__init__(
+            f"the {family} table {table} cannot be read with {IPTABLES[family]}: it holds rules that were written with nft, and iptables "
+            f"cannot print them as they are{found}. What cannot be read cannot be changed safely. Look at it with 'nft -a list table "
+            f"{nft} {table}', and move those rules into a table of their own ('nft add table {nft} NAME') or write them with "
+            f"{IPTABLES[family]}; then run this again."
+        )
+        self.family, self.table = family, table
 
 
 class Iptables:
@@ -142,9 +154,9 @@ class Iptables:
         command = IPTABLES[family] + "-save"
         code, out, err = self._run([self.commands.paths[command]] + (["-c"] if counters else []), "")
         if "filter" in unreadable_tables(out):
-            raise UnreadableError(unreadable(family, "filter"))
+            raise UnreadableError(family, "filter")
         if "Parsing nftables rule failed" in err or not _is_whole(out):
-            raise UnreadableError(unreadable(family, (_LAST_TABLE.findall(out) or ["filter"])[-1]))
+            raise UnreadableError(family, (_LAST_TABLE.findall(out) or ["filter"])[-1])
         if code:
             raise HostError(f"{self._name(command)} failed: {err.strip()}. Run it by hand to see why.")
         return out
@@ -166,6 +178,14 @@ class Iptables:
             (re.search(r"^-A (INPUT) (.*PORTKNOCK.*)$", out, re.M) or re.search(rule, out, re.M)) if code == 0 else None
         )
         return f"{self._name(command)} shows: {readable_rule(*found.groups()).strip()}" if found else ""
+
+    def drops_all(self, family: str) -> bool:
+        """Return whether the policy of INPUT is DROP and there is no rule."""
+        if not self.may_hold(family):
+            return False
+        code, out, _err = self._run([self.commands.paths[IPTABLES[family] + "-save"]], "")
+        table = out.partition("*filter\n")[2].partition("\nCOMMIT")[0] if code == 0 else ""
+        return ":INPUT DROP" in table and "\n-A INPUT " not in table
 
     def kernel_has_nft(self) -> bool:
         """Return whether nf_tables is in the kernel already: asking for its rules would load it."""
@@ -224,20 +244,6 @@ def unreadable_tables(save: str) -> List[str]:
     return _UNREADABLE.findall(save)
 
 
-def unreadable(family: str, table: str, where: str = "") -> str:
-    """Return the message about a table that iptables cannot print, or not as it is.
-
-    :param where: what is known of the rule that it cannot print, as ``(chain INPUT, handle 7)``.
-    """
-    nft = f"{NFT_FAMILIES[family]} {table}"
-    return (
-        f"the {family} table {table} cannot be read with {IPTABLES[family]}: it holds rules that were written with nft and that iptables "
-        f"cannot print{where}. What cannot be read cannot be changed safely. Look at it with 'nft -a list table {nft}', and move "
-        f"those rules into a table of their own ('nft add table {NFT_FAMILIES[family]} NAME') or write them with "
-        f"{IPTABLES[family]}; then run this again."
-    )
-
-
 def _is_whole(save: str) -> bool:
     """Return whether each table of a save has its end."""
     lines = save.split("\n")
@@ -283,6 +289,6 @@ def _failing_line(err: str, text: str) -> str:
 
 
 __all__ = (
-    "LEGACY", "LOCK_SECONDS", "NFT", "NFT_FAMILIES", "PROBE", "Commands", "Iptables", "UnreadableError", "own_lines", "unreadable",
+    "LEGACY", "LOCK_SECONDS", "NFT", "NFT_FAMILIES", "PROBE", "Commands", "Iptables", "UnreadableError", "own_lines",
     "unreadable_tables",
 )  # fmt: skip

@@ -17,17 +17,21 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     read_state,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
     expected_rules,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import read_native, read_saves
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import (
     guess_hertz,
     read_list,
     seconds_left,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import read_local_network
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
@@ -44,9 +48,11 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
     """
     families = [family for family in host.kernel.families() if iptables.installed(family)]
     report = report._replace(facts=dict(report.facts, backend=iptables.backend if families else "", ip_versions=[]))
-    now = _Now(host)
+    now, native = _Now(host), Native(host.command.run, host.command.find)
+    listed = read_native(iptables, native) if families else []
+    saves = read_saves(iptables, listed, tuple(families), counters=True)
     for family in families:
-        other, save = iptables.other(), iptables.save(family, counters=True)
+        other, save = iptables.other(), saves[family]
         first = other.first_rule(family)
         if first:
             report = report._replace(findings=report.findings + [_other_backend(family, first)])
@@ -54,7 +60,17 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
             elsewhere = other.save(family, counters=True)
             save = elsewhere if own_lines(elsewhere) and not own_lines(save) else save
         report = _inspect_family(family, save, host, now, report)
-    return report
+    return report._replace(findings=report.findings + _beside(iptables, listed, saves))
+
+
+def _beside(iptables: Iptables, listed: Optional[List[Item]], saves: Dict[str, str]) -> List[Finding]:
+    """Return findings about what decides on packets beside these tables; nothing where they hold no door."""
+    found: List[Finding] = []
+    for family, save in saves.items():
+        live = read_state(parse(save).table("filter")) if "PORTKNOCK" in save else ABSENT
+        if live != ABSENT:
+            found += findings_beside(iptables, listed, read_installed(live.chains), (family,))
+    return found
 
 
 class _Now:

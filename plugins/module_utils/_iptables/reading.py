@@ -4,17 +4,25 @@
 
 """What a plan of the ruleset reads: all of it, or an error that says what to do. Nothing in here writes."""
 
-from typing import Dict, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import (
+    NFT_FAMILIES,
     Iptables,
     UnreadableError,
     own_lines,
-    unreadable,
     unreadable_tables,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import (
+    Item,
+    NativeRule,
+    first_native,
+    first_unprinted,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import TABLES, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
 
@@ -45,34 +53,87 @@ def _missing_commands(family: str) -> str:
     )
 
 
-def read_saves(iptables: Iptables, wanted: Wanted, present: Tuple[str, ...]) -> Dict[str, str]:
+def read_native(iptables: Iptables, native: Native) -> Optional[List[Item]]:
+    """Return what nft lists: nothing where it is not installed, or the kernel has no nftables; None where it cannot."""
+    return native.ruleset() if iptables.kernel_has_nft() else []
+
+
+def read_saves(
+    iptables: Iptables,
+    listed: Optional[List[Item]],
+    present: Tuple[str, ...],
+    absent: bool = False,
+    counters: bool = False,
+) -> Dict[str, str]:
     """Return what iptables-save prints of each IP version.
 
+    :param listed: what nft lists.
     :param present: the IP versions that the host speaks.
-    :raises UnreadableError: if a table cannot be read; where all of ours is to go, only filter must be.
+    :param absent: whether all of ours is to go; then only the table filter must be readable.
+    :param counters: whether it prints packet counters.
+    :raises UnreadableError: if a table cannot be read, or holds rules that iptables does not print as they are.
     :raises HostError: if a command fails.
     """
-    saves = {family: iptables.save(family) for family in present if iptables.installed(family)}
-    for family, save in saves.items() if wanted.spec is not None else ():
-        for table in unreadable_tables(save):
-            raise UnreadableError(unreadable(family, table))
+    items = (listed or []) if iptables.is_nft else []
+    saves = {}
+    for family in present:
+        if iptables.installed(family):
+            saves[family] = _read_save(iptables, family, items, ("filter",) if absent else TABLES, counters)
     return saves
 
 
-def read_other_backend(iptables: Iptables, wanted: Wanted, families: Tuple[str, ...]) -> Dict[str, str]:
+def _read_save(iptables: Iptables, family: str, items: List[Item], tables: Tuple[str, ...], counters: bool) -> str:
+    nft = NFT_FAMILIES[family]
+    try:
+        save = iptables.save(family, counters)
+        for table in unreadable_tables(save):
+            if table in tables:
+                raise UnreadableError(family, table)
+    except UnreadableError as error:
+        raise UnreadableError(family, error.table, _where(first_native(items, nft, error.table))) from error
+    for table in tables:
+        found = first_unprinted(items, nft, table, lambda table=table: _printed(save, table))  # type: ignore[misc]
+        if found:
+            raise UnreadableError(family, table, _where(found))
+    return save
+
+
+def _where(found: Optional[NativeRule]) -> str:
+    return f"chain {found.chain}, handle {found.handle}" if found else ""
+
+
+def _printed(save: str, name: str) -> Dict[str, List[str]]:
+    table = parse(save).table(name)
+    return {chain: [rule.text for rule in rules] for chain, rules in table.chains.items()} if table else {}
+
+
+def read_other_backend(iptables: Iptables, native: Native, wanted: Wanted, families: Tuple[str, ...]) -> Dict[str, str]:
     """Return what the other backend prints of those IP versions of which it holds rules of ours that are to go.
 
     :raises HostError: if it holds rules, and ours are to stay: a packet must pass both.
     """
     other = iptables.other()
     if wanted.spec is None:
-        saves = {family: other.save(family) for family in families if other.may_hold(family)}
+        saves = {family: _other_save(other, native, family) for family in families if other.may_hold(family)}
         return {family: save for family, save in saves.items() if own_lines(save)}
     for family in families:
         found = other.first_rule(family)
         if found:
             raise HostError(_both_backends(iptables.backend, found))
     return {}
+
+
+def _other_save(other: Iptables, native: Native, family: str) -> str:
+    """Return what the other backend prints; '' where that cannot be read, and nft shows that nothing of ours is in it.
+
+    :raises UnreadableError: if it cannot be read, and nft does not show that.
+    """
+    try:
+        return other.save(family)
+    except UnreadableError:
+        if native.holds_ours(family) is not False:
+            raise
+    return ""
 
 
 def _both_backends(backend: str, found: str) -> str:
@@ -89,4 +150,4 @@ def _both_backends(backend: str, found: str) -> str:
     )
 
 
-__all__ = ("check_commands", "read_other_backend", "read_saves")
+__all__ = ("check_commands", "read_native", "read_other_backend", "read_saves")

@@ -10,7 +10,6 @@ What only a change, an undo or a look needs is imported there: most runs change 
 imports from a module's zip file.
 """
 
-import hashlib
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -49,7 +48,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.command
     own_lines,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of, same_ids
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_listeners
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
@@ -57,6 +56,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders
     loader_findings,
     loaders_in_use,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
     layout_of,
     list_size_finding,
@@ -71,15 +72,22 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
     check_commands,
+    read_native,
     read_other_backend,
     read_saves,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.spelling import (
+    SPELLING,
+    known_spelling,
+    spelling_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import (
     UNKNOWN,
     LocalNetwork,
     read_local_network,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     IPTABLES,
     IPTABLES_SERVICE_CONFIGS,
@@ -89,9 +97,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     RULES_FILES,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, family_of
-
-SPELLING = "spelling"
-"""Under which key it is remembered how some iptables-save spells our rules."""
 
 
 class Details(NamedTuple):
@@ -117,11 +122,13 @@ class Ruleset(Part):
     def _with(self, commands: Optional[Commands]) -> Iptables:
         return Iptables(self._host.command.run, self._host.command.find, self._host.filesystem.read, commands)
 
+    def _native(self) -> Native:
+        return Native(self._host.command.run, self._host.command.find)
+
     def import_late(self) -> None:
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables import (  # noqa: F401
             inspect,
             load,
-            native,
             take_back,
         )
 
@@ -131,13 +138,15 @@ class Ruleset(Part):
         iptables, installed = self._iptables, self._iptables.installed(IPV4)
         check_commands(iptables, wanted, installed)
         owns = {} if wanted.spec is None else {family: build_rules(wanted.spec, family) for family in wanted.families}
-        saves = read_saves(iptables, wanted, self._host.kernel.families()) if installed else {}
-        others = read_other_backend(iptables, wanted, tuple(saves)) if installed else {}
-        texts = saves or dict.fromkeys(self._host.kernel.families(), "")
+        present, absent, native = self._host.kernel.families(), wanted.spec is None, self._native()
+        listed = read_native(iptables, native) if installed else []
+        saves = read_saves(iptables, listed, present, absent) if installed else {}
+        others = read_other_backend(iptables, native, wanted, tuple(saves)) if installed else {}
+        texts = saves or dict.fromkeys(present, "")
         local = read_local_network(self._host.filesystem.read)
         if wanted.spec is not None:
             check_trusted_interfaces(wanted.spec, local)
-        plans = tuple(_known_spelling(_plan(wanted, owns, *item, local), wanted.state) for item in texts.items())
+        plans = tuple(known_spelling(_plan(wanted, owns, *item, local), wanted.state) for item in texts.items())
         elsewhere = tuple(plan_family(save, None, family) for family, save in others.items())
         door = _door_of(wanted, plans, local)
         files, rules_files = self._files(wanted, owns)
@@ -156,7 +165,7 @@ class Ruleset(Part):
             saved_to=tuple(rules_files.values()),
             last_way=_last_way(iptables, plans) if installed else (),
             door=door,
-            findings=self._findings(wanted, plans) + listeners.findings,
+            findings=self._findings(wanted, plans, listed) + listeners.findings,
             facts={"backend": iptables.backend if installed else NFT, "closes": listeners.closes},
             before={
                 "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
@@ -211,10 +220,12 @@ class Ruleset(Part):
 
         check_boot(checked, wanted.connection, test, {family: fallback_text(built) for family, built in owns.items()})
 
-    def _findings(self, wanted: Wanted, plans: Tuple[Plan, ...]) -> Tuple[Finding, ...]:
+    def _findings(self, wanted: Wanted, plans: Tuple[Plan, ...], listed: Optional[List[Item]]) -> Tuple[Finding, ...]:
         if wanted.spec is None:
             return ()
         found = [finding for plan in plans for finding in plan.findings]
+        if self._iptables.installed(IPV4):
+            found += findings_beside(self._iptables, listed, wanted.spec, wanted.families)
         found += saving_services({path: self._host.filesystem.read(path) for path in IPTABLES_SERVICE_CONFIGS})
         kernel = self._host.kernel
         found += list_size_finding(
@@ -252,7 +263,7 @@ class Ruleset(Part):
             iptables.backend: {family: own_lines(one.save) for family, one in done.items()}
             for iptables, done in ((self._iptables, loaded), (other, elsewhere))
         }
-        return Loaded(expected, {SPELLING: _spelling(wanted.state, loaded)})
+        return Loaded(expected, {SPELLING: spelling_of(wanted.state, loaded)})
 
     def forget(self, plan: PartPlan, door: str, source: Any) -> None:
         spec = plan.wanted.spec
@@ -288,10 +299,9 @@ class Ruleset(Part):
         return worst(undone)
 
     def _take_back(self, iptables: Iptables, families: Dict[str, Dict[str, Any]]) -> str:
-        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables.take_back import take_back
 
-        return take_back(iptables, Native(self._host.command.run, self._host.command.find), families)
+        return take_back(iptables, self._native(), families)
 
     def undo_after_boot(self, before: Dict[str, Any]) -> None:
         """Have our rules as they are in the rules file: that is what the boot would have loaded, with the plain commands."""
@@ -343,29 +353,6 @@ def _last_way(iptables: Iptables, plans: Tuple[Plan, ...]) -> Tuple[str, ...]:
 def _plan(wanted: Wanted, owns: Dict[str, Any], family: str, save: str, local: LocalNetwork = UNKNOWN) -> Plan:
     spec = wanted.spec if family in wanted.families else None
     return plan_family(save, spec, family, owns.get(family), local)
-
-
-def _known_spelling(plan: Plan, state: Dict[str, Dict[str, Any]]) -> Plan:
-    """Leave out a change that is only in how this version of iptables-save spells our rules."""
-    if plan.change and same_ids(plan.now, plan.then) and state.get(SPELLING, {}).get(plan.family) == _digest(plan):
-        return plan._replace(change="", undo="")
-    return plan
-
-
-def _spelling(state: Dict[str, Dict[str, Any]], loaded: Dict[str, Any]) -> Dict[str, str]:
-    """Return what is to be remembered of spellings that are not ours."""
-    spelling = dict(state.get(SPELLING, {}))
-    for family, one in loaded.items():
-        spelling.pop(family, None)
-        if one.plan.change:
-            spelling[family] = _digest(one.plan)
-    return spelling
-
-
-def _digest(plan: Plan) -> str:
-    texts = [text for name in sorted(plan.now.chains) for text in plan.now.chains[name]]
-    texts += [hook.text for hook in plan.now.hooks]
-    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _door_of(wanted: Wanted, plans: Tuple[Plan, ...], local: LocalNetwork) -> str:

@@ -16,6 +16,10 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Ho
 BUILT_IN = ("INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING")
 
 
+TABLES = ("filter", "nat", "mangle", "raw", "security")
+"""Every table of iptables."""
+
+
 class Rule(NamedTuple):
     """A rule of a chain."""
 
@@ -156,6 +160,7 @@ def _command(table: Table, text: str, number: int, name: str) -> None:
 
 __all__ = (
     "BUILT_IN",
+    "TABLES",
     "Document",
     "Rule",
     "Table",

@@ -179,3 +179,82 @@ def test_the_commands_are_those_of_the_backend():
     assert called == {
         "/usr/sbin/ip{0}tables-{1}".format(six, each) for six in ("", "6") for each in ("nft-save", "nft-restore")
     }
+
+
+SET = {
+    "match": {"left": {"payload": {"protocol": "ip", "field": "saddr"}}, "op": "==", "right": {"set": ["192.0.2.1"]}}
+}
+
+
+def native_rule(table="filter"):
+    return {"rule": dict(family="ip", table=table, chain="INPUT", handle=12, expr=[SET, {"drop": None}])}
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_a_native_rule_that_is_misprinted(state):
+    host = TwoBackends(v4=FOREIGN.replace("COMMIT", "-A INPUT -j DROP\nCOMMIT"))
+    host.listing = [dict(native_rule()), native_rule()]
+    host.frozen = True
+    with pytest.raises(HostError, match=ADVICE.replace("nft.*nft", r"nft.*\(chain INPUT, handle 12\).*nft")):
+        run(host, state=state)
+    with pytest.raises(HostError, match="chain INPUT, handle 12"):
+        inspect(host)
+
+
+def test_a_native_rule_in_another_table():
+    host = TwoBackends(v4=FOREIGN)
+    run(host)
+    host.listing = [native_rule("nat")]
+    host.rules["iptables-nft"].restore("*nat\n-A INPUT -j DROP\nCOMMIT\n")
+    with pytest.raises(HostError, match="ipv4 table nat cannot be read"):
+        run(host)
+    assert run(host, state="absent")["changed"]
+
+
+def test_the_native_rule_is_named_where_the_table_cannot_be_read():
+    host = TwoBackends(v4=FOREIGN)
+    unread(host, "native")
+    host.listing = [native_rule()]
+    with pytest.raises(HostError, match=r"as they are \(chain INPUT, handle 12\)"):
+        run(host)
+
+
+def drops(chain="input", table="filter", family="inet"):
+    return {"chain": dict(family=family, table=table, name=chain, hook="input", type="filter", prio=0, policy="drop")}
+
+
+def kinds(result):
+    return {finding["kind"] for finding in result["findings"]}
+
+
+def test_a_table_beside_iptables_is_a_finding():
+    host = TwoBackends()
+    host.listing = [drops()]
+    assert "policy_drop" in kinds(run(host))
+    assert "policy_drop" in kinds(inspect(host))
+    host.listing = None
+    assert "native_unknown" in kinds(run(host))
+    host.listing = []
+    assert not {"policy_drop", "native_unknown"} & kinds(run(host))
+
+
+def test_the_policy_of_the_other_backend_is_a_finding():
+    host = TwoBackends()
+    host.switch("nft")
+    host.rules["iptables-legacy"].restore("*filter\n:INPUT DROP [0:0]\nCOMMIT\n")
+    assert "policy_drop" in kinds(run(host))
+    assert "policy_drop" in kinds(inspect(host))
+    host.rules["iptables-legacy"].restore("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+    assert "policy_drop" not in kinds(run(host))
+
+
+def test_absent_where_the_other_backend_cannot_be_read():
+    """A host whose nftables was never iptables' own: nothing of ours is in it, nft shows."""
+    host = TwoBackends()
+    host.switch("legacy")
+    unread(host, "native")
+    host.listing = [drops("INPUT", "filter", "ip"), native_rule()]
+    assert run(host, state="absent")["changed"] is False
+    host.listing.append({"chain": dict(family="ip", table="filter", name="PORTKNOCK")})
+    with pytest.raises(HostError, match=ADVICE):
+        run(host, state="absent")

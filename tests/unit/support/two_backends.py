@@ -4,7 +4,7 @@
 """A host in memory with both backends of iptables, alternatives that can be switched, and native rules that iptables cannot print."""
 
 import json
-from typing import Any, Dict, List, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 from fake_host import FakeHost, Output
 from fake_iptables import FakeIptables
@@ -16,7 +16,10 @@ NAMES = {"ipv4": "iptables", "ipv6": "ip6tables"}
 
 
 class TwoBackends(FakeHost):
-    """``native`` holds IP versions whose filter table iptables-nft cannot print; ``native_nat`` the same for nat."""
+    """``native`` holds IP versions whose filter table iptables-nft cannot print; ``native_nat`` the same for nat.
+
+    ``listing`` is what nft lists, None where it cannot.
+    """
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
@@ -29,6 +32,7 @@ class TwoBackends(FakeHost):
         self.native_nat: Set[str] = set()
         self.cut_short: Set[str] = set()
         self.files["/proc/modules"] = ("nf_tables 1 0 - Live 0x0\n", 0o444)
+        self.listing: Optional[List[Dict[str, Any]]] = []
         self.has_nft()
 
     def has_nft(self, has: bool = True) -> None:
@@ -74,6 +78,8 @@ class TwoBackends(FakeHost):
         family = words[-3] if "list" in words else words[2]
         rules = self.rules["ip6tables-nft" if family == "ip6" else "iptables-nft"]
         chain = rules.tables["filter"].chains["INPUT"] if "filter" in rules.tables else []
+        if "ruleset" in words:
+            return (1, "", "no JSON") if self.listing is None else (0, json.dumps({"nftables": self.listing}), "")
         if words[0] == "delete":
             self._change("nft", *words)
             del chain[int(words[-1]) - 1]

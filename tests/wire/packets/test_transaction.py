@@ -7,6 +7,7 @@
 import time
 
 import pytest
+from rig.faults import unwrap_restore, wrap_restore
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, REFUSED
 from rig.shown import steps_in
@@ -41,7 +42,6 @@ WHATS = {
     "gets a bad line": "sed -i '/^COMMIT/i -A INPUT -m nosuchmatch -j ACCEPT' \"$input\"",
     "loses a rule and says nothing": "sed -i '/-A PORTKNOCK_HEAD -i lo/d' \"$input\"",
 }
-WRAPPER_PATH = "/usr/local/sbin/wrapper"
 
 
 class Broken:
@@ -49,21 +49,13 @@ class Broken:
 
     def __init__(self, rig, family, what):
         """Make the wrapper's text."""
-        command = COMMANDS[family]
-        self._run, self._link = rig.target.namespace.run, f"/etc/alternatives/{command}-restore"
-        self._real = f"/usr/sbin/{command}-{rig.backend}-restore"
-        self._text = WRAPPER.replace("{what}", WHATS[what]).replace("{real}", self._real)
+        self._rig, self._family, self._text = rig, family, WRAPPER.replace("{what}", WHATS[what])
 
     def __enter__(self):
-        self._run(
-            "sh",
-            "-c",
-            f"cat >{WRAPPER_PATH}; chmod +x {WRAPPER_PATH}; ln -sfn {WRAPPER_PATH} {self._link}",
-            stdin=self._text,
-        )
+        wrap_restore(self._rig, self._family, self._text)
 
     def __exit__(self, *_error):
-        self._run("ln", "-sfn", self._real, self._link)
+        unwrap_restore(self._rig, self._family)
 
 
 def state(rig, counters=False):

@@ -135,23 +135,34 @@ def files(rig: Rig) -> dict[str, bytes]:
 # Faults of the target
 
 
+def wrap_restore(rig: Rig, family: str, text: str) -> None:
+    """Put a script in the place of the backend's own restore command, by which the collection calls it.
+
+    :param text: the script, with ``{real}`` for the real command.
+    """
+    name, path = f"{COMMANDS[family]}-{rig.backend}-restore", f"/usr/local/sbin/wrapped-{COMMANDS[family]}-restore"
+    line = f"cat >{path}; chmod +x {path}; ln -sfn {path} /usr/sbin/{name}"
+    real = f"/usr/sbin/xtables-{rig.backend}-multi {name}"
+    rig.target.namespace.run("sh", "-c", line, stdin=text.replace("{real}", real))
+
+
+def unwrap_restore(rig: Rig, family: str) -> None:
+    """Have the real restore command again."""
+    path = f"/usr/sbin/{COMMANDS[family]}-{rig.backend}-restore"
+    rig.target.namespace.run("ln", "-sfn", f"xtables-{rig.backend}-multi", path)
+
+
 @contextlib.contextmanager
 def restore_that(rig: Rig, what: str, families: Sequence[str] = FAMILIES) -> Iterator[None]:
     """Within the block the families' restore command does something else first, or instead."""
     run = rig.target.namespace.run
     try:
         for family in families:
-            command = COMMANDS[family] + "-restore"
-            real = f"/usr/sbin/{COMMANDS[family]}-{rig.backend}-restore"
-            text = WRAPPER.replace("{what}", what).replace("{real}", real)
-            path = "/usr/local/sbin/wrapped-" + command
-            line = f"cat >{path}; chmod +x {path}; ln -sfn {path} /etc/alternatives/{command}"
-            run("sh", "-c", line, stdin=text)
+            wrap_restore(rig, family, WRAPPER.replace("{what}", what))
         yield
     finally:
         for family in families:
-            command = COMMANDS[family] + "-restore"
-            run("ln", "-sfn", f"/usr/sbin/{COMMANDS[family]}-{rig.backend}-restore", f"/etc/alternatives/{command}")
+            unwrap_restore(rig, family)
         run("rm", "-f", "/run/own/restores")
 
 

@@ -27,12 +27,12 @@ HOSTS = {
 }
 ROUTES = {"target": ("fd78::/64",), "client": (), "other": ("fd78::/64",)}
 
-# Rules files, units, the alternatives and the xtables lock are the target's own: the machine's stay as they are.
+# Rules files, units, the commands of iptables, the alternatives and the xtables lock are the target's own: the machine's stay as they are.
 OWN_FILES = """
 set -e
 mount -t tmpfs tmpfs /run
 mkdir -p /run/sshd /run/own
-for folder in /etc /usr/local/sbin; do
+for folder in /etc /usr/sbin /usr/local/sbin; do
     store=/run/own$folder
     mkdir -p "$store/upper" "$store/work"
     mount -t overlay overlay -o "lowerdir=$folder,upperdir=$store/upper,workdir=$store/work" "$folder"

@@ -1,0 +1,227 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nft lists and iptables does not: rules that are misprinted, and chains that decide beside iptables' own.
+
+The expressions are those of nft 1.0.6, the printed rules those of iptables-nft-save 1.8.9, of the same rules.
+"""
+
+import json
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import native_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import nft_json
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_walk import (
+    NewPacket,
+    NftWalker,
+    base_chains,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+
+DROP, ACCEPT = {"drop": None}, {"accept": None}
+
+
+def match(field, right, op="=="):
+    kind, _blank, name = field.partition(" ")
+    left = {kind: {"key": name}} if kind in ("meta", "ct") else {"payload": {"protocol": kind, "field": name}}
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+def masked(field, mask, right, op="=="):
+    part = match(field, right, op)
+    part["match"]["left"] = {"&": [part["match"]["left"], mask]}
+    return part
+
+
+SYN = ["fin", "syn", "rst", "ack"]
+DPORT = {"payload": {"protocol": "tcp", "field": "dport"}}
+XT = {"xt": {"type": "match", "name": "comment"}}
+PRINTED = [
+    ("a port", [match("tcp dport", 443), {"counter": None}, ACCEPT], "-p tcp -m tcp --dport 443 -j ACCEPT"),
+    ("a range of ports", [match("udp dport", {"range": [5, 7]}), ACCEPT], "-p udp -m udp --dport 5:7 -j ACCEPT"),
+    ("above a port", [match("tcp dport", 1024, ">"), DROP], "-p tcp -m tcp --dport 1025:65535 -j DROP"),
+    ("flags", [masked("tcp flags", SYN, "syn"), XT, DROP], "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP"),
+    ("networks", [match("ip saddr", {"prefix": {"addr": "1.2.3.0", "len": 24}}), match("ip daddr", "1.2.3.4", "!="), XT, DROP],
+     "-s 1.2.3.0/24 ! -d 1.2.3.4/32 -j DROP"),
+    ("interfaces", [match("meta iifname", "eth*"), match("meta oifname", "lo", "!="), ACCEPT], "-i eth+ ! -o lo -j ACCEPT"),
+    ("a protocol", [match("meta l4proto", "gre"), DROP], "-p gre -j DROP"),
+    ("fragments", [masked("ip frag-off", 8191, 0, "!="), XT, DROP], "-f -j DROP"),
+    ("a mark", [match("meta mark", 5), {"limit": {"rate": 5, "burst": 5, "per": "second"}}, DROP],
+     "-m mark --mark 0x5 -m limit --limit 5/sec -j DROP"),
+    ("a kind of packet", [match("meta pkttype", "broadcast"), DROP], "-m pkttype --pkt-type broadcast -j DROP"),
+    ("a lifetime", [match("ip ttl", 5), DROP], "-m ttl --ttl-eq 5 -j DROP"),
+    ("a kind of icmp", [match("icmp type", "echo-request"), DROP], "-p icmp -m icmp --icmp-type 8 -j DROP"),
+    ("extensions alone", [XT, {"counter": None}, {"xt": {"type": "target", "name": "REJECT"}}], "-m comment --comment x -j REJECT"),
+]  # fmt: skip
+MISPRINTED = [
+    ("a set of addresses", [match("ip saddr", {"set": ["192.0.2.1", "192.0.2.2"]}), DROP], "-j DROP"),
+    ("a set of interfaces", [match("meta iifname", {"set": ["lo", "eth0"]}), DROP], "-j DROP"),
+    ("a named set", [match("ip saddr", "@bad"), DROP], "-j DROP"),
+    ("no member of a set", [match("ip saddr", "@bad", "!="), DROP], "-j DROP"),
+    ("a set of ports", [match("tcp dport", {"set": [80, 443]}), {"counter": None}], "-p tcp"),
+    ("a range of addresses", [match("ip saddr", {"range": ["1.2.3.4", "1.2.3.9"]}), DROP], "-s 1.2.3.9/32 -j DROP"),
+    ("a sequence", [match("tcp sequence", 5), DROP], "-p tcp -j DROP"),
+    ("a code of icmp", [match("icmp code", 5), DROP], "-p icmp -m icmp --icmp-type any -j DROP"),
+    ("a field by its place", [{"match": {"op": "==", "left": {"payload": {"base": "nh", "offset": 64}}, "right": 5}}, DROP], "-j DROP"),
+]  # fmt: skip
+
+
+def rule(expr, handle=7, chain="INPUT", **more):
+    return {"rule": dict(dict(family="ip", table="filter", chain=chain, handle=handle, expr=expr), **more)}
+
+
+@pytest.mark.parametrize(("wanted", "expr", "text"), [(None, *each[1:]) for each in PRINTED] + [(7, *each[1:]) for each in MISPRINTED],
+                         ids=[each[0] for each in PRINTED + MISPRINTED])  # fmt: skip
+def test_what_iptables_save_prints_of_a_rule(wanted, expr, text):
+    items = [rule([ACCEPT], 1), rule(expr), rule([DROP], 9)]
+    found = nft_json.first_unprinted(items, "ip", "filter", lambda: {"INPUT": ["-j ACCEPT", text, "-j DROP"]})
+    assert (found and (found.chain, found.handle)) == (wanted and ("INPUT", wanted))
+    assert nft_json.first_unprinted(items, "ip6", "filter", dict) is None
+    assert nft_json.first_unprinted(items, "ip", "nat", dict) is None
+
+
+def test_a_chain_that_changed_between_the_looks():
+    """Only what no iptables can print is told then."""
+    lifetime, of_set = [match("ip ttl", 5), DROP], [match("ip saddr", {"set": ["1.2.3.4"]}), DROP]
+    assert nft_json.first_unprinted([rule(lifetime)], "ip", "filter", lambda: {"INPUT": []}) is None
+    assert nft_json.first_unprinted([rule(of_set)], "ip", "filter", lambda: {"INPUT": []}).handle == 7
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        [{"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["established", ACCEPT]]}}}],
+        [match("tcp dport", 22), {"ct count": {"val": 3, "inv": True}}, DROP],
+        [match("ct mark", 3), ACCEPT],
+        [{"log": {"prefix": "x"}}],
+        [{"mangle": {"key": {"meta": {"key": "mark"}}, "value": 1}}],
+    ],
+)
+def test_which_rule_iptables_does_not_write(expr):
+    items = [rule([match("tcp dport", 443), XT, {"log": {"group": 0}}, ACCEPT], 1), rule(expr, 12, "EXTRA")]
+    assert nft_json.first_native(items, "ip", "filter") == ("EXTRA", 12)
+    assert nft_json.first_native(items[:1], "ip", "filter") is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"nftables": 3}', "Error: syntax error"])
+def test_what_is_no_listing(text):
+    assert nft_json.read_listing(text) is None
+
+
+# Chains beside iptables
+
+
+def table(*rules, policy="drop", hook="input", family="inet", name="t", more=()):
+    chain = {"chain": dict(family=family, table=name, name="input", hook=hook, type="filter", prio=0, policy=policy)}
+    return [chain, *more, *[rule(expr, family=family, table=name, chain=chain_name) for chain_name, expr in rules]]
+
+
+def told(items, port=22, protocol="tcp", family="ip"):
+    (chain,) = base_chains(items)
+    return sorted(NftWalker(items, chain).outcomes(NewPacket(family, protocol, port)))
+
+
+NEW = match("ct state", ["established", "related"], "in")
+WALKS = [
+    ("the policy", [[NEW, ACCEPT], [match("meta iif", "lo"), ACCEPT]], "drop", ["dropped by policy"]),
+    ("a policy that accepts", [[NEW, ACCEPT]], "accept", ["accepted"]),
+    ("the port", [[match("tcp dport", 22), ACCEPT]], "drop", ["accepted"]),
+    ("another port", [[match("tcp dport", 443), ACCEPT]], "drop", ["dropped by policy"]),
+    ("a set", [[match("tcp dport", {"set": [80, {"range": [20, 23]}]}), ACCEPT]], "drop", ["accepted"]),
+    ("a named set", [[match("tcp dport", "@ports"), ACCEPT]], "drop", ["accepted"]),
+    ("a set that is not there", [[match("tcp dport", "@none"), ACCEPT]], "drop", ["accepted", "dropped by policy"]),
+    ("below", [[match("tcp dport", 1024, "<"), DROP]], "accept", ["dropped"]),
+    ("above", [[match("tcp dport", 1024, ">"), DROP]], "accept", ["accepted"]),
+    ("another protocol", [[match("udp dport", 22), DROP]], "accept", ["accepted"]),
+    ("both protocols", [[match("meta l4proto", {"set": ["tcp", "udp"]}), match("th dport", 22), DROP]], "accept", ["dropped"]),
+    ("by number", [[match("meta l4proto", 6), DROP]], "accept", ["dropped"]),
+    ("the other IP version", [[match("meta nfproto", "ipv6"), DROP]], "accept", ["accepted"]),
+    ("particular sources", [[match("ip saddr", "@bad"), DROP], [match("ip saddr", "192.0.2.1"), DROP]], "accept", ["accepted"]),
+    ("all but particular sources", [[match("ip saddr", "192.0.2.1", "!="), DROP]], "accept", ["dropped"]),
+    ("new without syn", [[masked("tcp flags", SYN, "syn", "!="), match("ct state", "new", "in"), DROP]], "accept", ["accepted"]),
+    ("a limit", [[{"limit": {"rate": 5, "per": "second"}}, ACCEPT]], "drop", ["accepted", "dropped by policy"]),
+    ("an interface", [[match("meta iifname", "wg0"), ACCEPT]], "drop", ["accepted", "dropped by policy"]),
+    ("a jump", [[{"jump": {"target": "sub"}}], [match("tcp dport", 22), ACCEPT]], "drop", ["dropped"]),
+    ("a goto that comes back", [[{"goto": {"target": "back"}}], [ACCEPT]], "drop", ["dropped by policy"]),
+    ("a jump that comes back", [[{"jump": {"target": "back"}}], [ACCEPT]], "drop", ["accepted"]),
+    ("states by vmap", [[{"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["established", ACCEPT], ["invalid", DROP]]}}}]],
+     "accept", ["accepted"]),
+    ("ports by vmap", [[{"vmap": {"key": DPORT, "data": {"set": [[22, {"jump": {"target": "sub"}}]]}}}]],
+     "accept", ["dropped"]),
+    ("a map of other ports", [[{"vmap": {"key": {"concat": [{"payload": {"protocol": "ip", "field": "daddr"}},
+     {"payload": {"protocol": "th", "field": "dport"}}]}, "data": "@services"}}]], "accept", ["accepted"]),
+    ("redirected", [[match("tcp dport", 22), {"redirect": {"port": 2222}}]], "accept", ["sent elsewhere"]),
+    ("rejected", [[{"reject": {"type": "tcp reset"}}]], "accept", ["dropped"]),
+]  # fmt: skip
+MORE = [
+    {"set": dict(family="inet", table="t", name="ports", elem=[22, 443])},
+    {"set": dict(family="inet", table="t", name="bad", elem=[{"elem": {"val": "192.0.2.9", "expires": 9}}])},
+    {"map": dict(family="inet", table="t", name="services", elem=[[{"concat": ["10.0.0.1", 80]}, DROP]])},
+]
+
+
+@pytest.mark.parametrize(("rules", "policy", "wanted"), [each[1:] for each in WALKS], ids=[each[0] for each in WALKS])
+def test_what_becomes_of_a_new_packet(rules, policy, wanted):
+    chains = [("input", expr) for expr in rules] + [("sub", [DROP]), ("back", [{"return": None}])]
+    assert told(table(*chains, policy=policy, more=MORE)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("hook", "family", "seen"),
+    [("input", "ip", 1), ("prerouting", "ip6", 1), ("ingress", "netdev", 1), ("forward", "inet", 0),
+     ("output", "ip", 0), ("input", "bridge", 0)],
+)  # fmt: skip
+def test_which_chains_see_packets_to_the_host(hook, family, seen):
+    assert len(base_chains(table(hook=hook, family=family))) == seen
+
+
+SPEC = spec_from_options(
+    {
+        "doors": [{"name": "ssh", "knock": ["7000", "9100/udp"], "opens": ["22"]}],
+        "allow": [{"port": "443"}, {"port": "80"}],
+    }
+)
+BOTH = ("ipv4", "ipv6")
+
+
+def found(items, own=True, families=BOTH):
+    return [(each.kind, each.ip_version, each.message) for each in native_findings(items, SPEC, families, own)]
+
+
+def test_a_table_that_drops_what_it_does_not_accept():
+    items = table(("input", [NEW, ACCEPT]), ("input", [match("tcp dport", {"set": [22, 443]}), ACCEPT]))
+    ((kind, version, message),) = found(items)
+    assert (kind, version) == ("policy_drop", "")
+    assert "the chain input of table inet t, " in message
+    assert "drops by its policy packets to the knock of door ssh, 80/tcp, and a packet must pass both" in message
+    assert "7000" not in message
+    assert "9100" not in message
+    assert found(table(("input", [ACCEPT]))) == []
+
+
+def test_a_table_that_may_drop():
+    ((kind, version, message),) = found(
+        table(("input", [match("meta iifname", "eth1"), DROP]), policy="accept", family="ip6")
+    )
+    assert (kind, version) == ("native_table", "ipv6")
+    assert "may drop or redirect packets to door ssh, the knock of door ssh, 443/tcp, 80/tcp, depending on" in message
+
+
+def test_the_tables_of_iptables_are_no_finding_where_they_are_read_otherwise():
+    items = table(family="ip", name="filter")
+    items[0]["chain"]["name"] = "INPUT"
+    assert found(items) == []
+    assert [kind for kind, _version, _message in found(items, own=False)] == ["policy_drop"]
+    items[0]["chain"]["name"] = "early"
+    assert [kind for kind, _version, _message in found(items)] == ["policy_drop"]
+
+
+def test_a_listing_that_does_not_work():
+    ((kind, _version, message),) = found(None)
+    assert kind == "native_unknown"
+    assert "'nft -j list ruleset' does not work on this host" in message
+
+
+def test_a_listing_is_read_as_it_is_printed():
+    items = table(("input", [ACCEPT]))
+    assert nft_json.read_listing(json.dumps({"nftables": items})) == items
