@@ -37,10 +37,11 @@ STRANGER = {IPV4: "10.77.0.22", IPV6: "fd77::22"}
 class Case:
     """One change, from what was there before to what is there after it."""
 
-    def __init__(self, rig: Rig, controller: Controller, foreign: str = FOREIGN) -> None:
-        """Load rules of others; what is there then is the old state."""
+    def __init__(self, rig: Rig, controller: Controller, foreign: str | None = FOREIGN) -> None:
+        """Load rules of others, if any are given; what is there then is the old state."""
         self.rig, self.controller = rig, controller
-        rig.target.load(foreign)
+        if foreign is not None:
+            rig.target.load(foreign)
         self.remember()
 
     def remember(self) -> None:

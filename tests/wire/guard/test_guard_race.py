@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Confirm and rollback at the same moment, two hundred times: exactly one ends the change, and both say which."""
+
+import pytest
+from rig import faults
+from rig.guard import DOOR, LONG, Case
+from rig.packets import IPV4
+
+# Seconds by which the second starts later: a confirmation takes about 0.3 s.
+DELAYS = (0, 0.02, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5)
+TURNS = 25
+RACE = "sh /run/portknock/{0} >/run/own/first 2>&1 & sleep {2}; sh /run/portknock/{1} >/run/own/second 2>&1; wait"
+DONE = {"confirmed": "confirmed", "rolled_back": "rolled back"}
+
+
+@pytest.mark.parametrize("turn", [pytest.param(one, marks=[pytest.mark.soak] if one else []) for one in range(TURNS)])
+@pytest.mark.parametrize("delay", DELAYS)
+def test_race(rig, controller, delay, turn):
+    case = Case(rig, controller)
+    verbs = ("confirm", "rollback") if (turn + DELAYS.index(delay)) % 2 else ("rollback", "confirm")
+    made = rig.target.module(doors=[DOOR], guard=True, guard_timeout=LONG)
+    assert made["guard"]["state"] == "pending", made["guard"]
+    assert case.applied()
+    rig.target.namespace.run("sh", "-c", RACE.format(*verbs, delay), check=False)
+    faults.settled(rig)
+    outcome = faults.last(rig)["outcome"]
+    said = {
+        verb: faults.text_of(rig, f"/run/own/{name}") for verb, name in zip(verbs, ("first", "second"), strict=True)
+    }
+    for verb, words in said.items():
+        assert DONE[outcome] in words, (outcome, verb, words)
+    ours = faults.ours(faults.ruleset(rig)[IPV4])
+    assert bool(ours) == (outcome == "confirmed"), (outcome, ours)
+    assert ("/etc/iptables/rules.v4" in faults.files(rig)) == (outcome == "confirmed")
+    if outcome == "rolled_back":
+        case.check_target("old")
