@@ -13,16 +13,9 @@ description:
   - Never writes. Steps of a knock are never returned.
 author:
   - sesame.portknock contributors (@sesame)
+extends_documentation_fragment:
+  - sesame.portknock.attributes.read_only
 attributes:
-  check_mode:
-    description: Reads only.
-    support: full
-  diff_mode:
-    description: Changes nothing, so there is no diff.
-    support: none
-  idempotent:
-    description: Reads only.
-    support: full
   platform:
     description: Linux with iptables 1.8.4 or later, nft or legacy.
     support: full

@@ -13,16 +13,9 @@ description:
   - Never writes, and does not load a kernel module. The role C(sesame.portknock.portknock) carries out what it returns.
 author:
   - sesame.portknock contributors (@sesame)
+extends_documentation_fragment:
+  - sesame.portknock.attributes.read_only
 attributes:
-  check_mode:
-    description: Reads only.
-    support: full
-  diff_mode:
-    description: Changes nothing, so there is no diff.
-    support: none
-  idempotent:
-    description: Reads only.
-    support: full
   platform:
     description:
       - Any Linux. It is known how to install on Debian, Ubuntu, RHEL and its rebuilds, and Fedora; the others are refused with

@@ -33,7 +33,8 @@ def module_options(name):
     found = documentation("modules", name)
     options = dict(found["options"])
     for fragment in found.get("extends_documentation_fragment", []):
-        options.update(documentation("doc_fragments", fragment.rpartition(".")[2]).get("options", {}))
+        # A fragment of several parts is named NAMESPACE.COLLECTION.FRAGMENT.PART.
+        options.update(documentation("doc_fragments", fragment.split(".")[2]).get("options", {}))
     return options
 
 
