@@ -11,6 +11,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks i
     ForeignRules,
     Protected,
     WatchedPackets,
+    arrival_of,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import (
     Untracked,
@@ -109,7 +110,7 @@ def ruleset_findings(
     """
     names = Names(protected)
     seen: Set[Finding] = set()
-    arrival = Arrival(local.own, local.outside(family))
+    arrival = arrival_of(local, family)
     found = [_lost_effect(item, names, family, arrival, foreign.limits) for item in foreign.decisions(hooked.doors)]
     found += [_limited(item, names, family) for item in foreign.limits_before(hooked.doors)]
     found += _unguarded(document, protected, family, names, foreign, arrival)

@@ -10,7 +10,7 @@ foreign exception, in front of a foreign catch-all. A hook that already stands r
 """
 
 import re
-from typing import Callable, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Callable, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
@@ -19,11 +19,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     foreign_rules,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import Installed
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import RATE
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import NOWHERE, RATE, Arrival
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.match import SERVICES
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import (
+    ACCEPT,
     ANY_STATE,
     EVERYTHING,
+    MAYBE,
     REFUSE,
     RELATED,
     Decision,
@@ -86,11 +89,23 @@ def _borders(document: Document) -> Set[int]:
     return {int(number) for text in texts for number in _NUMBER.findall(text)} | set(SERVICES.values())
 
 
+def arrival_of(local: LocalNetwork, family: str) -> Arrival:
+    """Return what is known of how packets of an IP version come in."""
+    return Arrival(local.own, local.outside(family))
+
+
 class ForeignRules:
     """The foreign rules of INPUT, each with what it may do to watched packets."""
 
-    def __init__(self, document: Document, protected: Protected) -> None:
-        """Take the Document of a ruleset, and what names the ports."""
+    def __init__(
+        self, document: Document, protected: Protected, arrival: Arrival = NOWHERE, arriving: bool = False
+    ) -> None:
+        """Take the Document of a ruleset, and what names the ports.
+
+        :param arrival: what is known of how packets come in.
+        :param arriving: whether to look at packets from strangers as they really come in, and at no others; see as_arriving().
+        """
+        self._origin = (document, protected, arrival)
         table = document.table("filter")
         self.rules = foreign_rules(table)
         borders = _borders(document)
@@ -101,16 +116,30 @@ class ForeignRules:
         if table is None or not self.rules:
             return
         trusted = protected.trusted_interfaces, protected.trusted_sources
-        walker = Walker(table, *trusted)
+        unmarked = arriving and not _marks(document, trusted, self.watched.doors, arrival)
+        arrival = arrival._replace(unmarked=unmarked) if arriving else NOWHERE
+        walker = Walker(table, *trusted, arrival=arrival)
         self.limits = walker.lists_fed_by(self.watched.doors) | {RATE}
-        established = Walker(table, *trusted, states=ANY_STATE)
-        related = Walker(table, *trusted, states=RELATED)
+        established = Walker(table, *trusted, states=ANY_STATE, arrival=arrival)
+        related = Walker(table, *trusted, states=RELATED, arrival=arrival)
         all_packets = packets_of((port, protocol) for port in borders | set(EVERYTHING.tcp) for protocol in PROTOCOLS)
         all_packets = all_packets._replace(other=True)
         self._effects = [
             _RuleEffects(walker, established, related, rule.text, self.watched, all_packets, self.limits)
             for rule in self.rules
         ]
+        if arriving:
+            for effects in self._effects:
+                effects.spare_particular()
+
+    def as_arriving(self) -> "Optional[ForeignRules]":
+        """Return the same rules as strangers' packets meet them: what is sent to other addresses or bears a mark is none of theirs.
+
+        None where too little is known. A hook need not move for the sake of other packets: who puts a jump of its own in front again
+        and again, as kube-router does for its pods, would make that a change at every run.
+        """
+        document, protected, arrival = self._origin
+        return ForeignRules(document, protected, arrival, arriving=True) if arrival.own else None
 
     def first_decisive(self) -> int:
         """Return the position of the first rule that could decide a door's or knock's packets for everyone."""
@@ -173,9 +202,33 @@ class _RuleEffects:
         self.blocks = not self.decisive and (doors.refuses_some or allowed.refuses_some)
         self.decisions = doors.decisions + [item for item in allowed.decisions if item.verdict == REFUSE]
         self.refuses_established = established.rule_effect("INPUT", text, all_packets).refuses_everyone
-        self.accepts_related = related.rule_effect("INPUT", text, watched.opened).accepts
+        self._related = related.rule_effect("INPUT", text, watched.opened).decisions
+        self.accepts_related = any(item.verdict in (ACCEPT, MAYBE) for item in self._related)
         self.catch_all = condition.sure and walker.rule_effect("INPUT", text, EVERYTHING).terminal
         self.acts = not condition.never and bool(condition.target) and condition.target not in ("LOG", "NFLOG", "ULOG")
+
+    def spare_particular(self) -> None:
+        """Leave out what is accepted as related for particular sources alone, such as a pod's."""
+        self.accepts_related = any(item.verdict in (ACCEPT, MAYBE) and not item.particular for item in self._related)
+
+
+_ON_THE_WAY = (
+    ("raw", "PREROUTING"),
+    ("mangle", "PREROUTING"),
+    ("nat", "PREROUTING"),
+    ("mangle", "INPUT"),
+    ("filter", "INPUT"),
+)
+
+
+def _marks(document: Document, trusted: Tuple[Any, Any], packets: Packets, arrival: Arrival) -> bool:
+    """Return whether some rule on the way to the end of INPUT may put a mark on such packets of strangers."""
+    tables = [(document.table(name), chain) for name, chain in _ON_THE_WAY]
+    return any(
+        Walker(table, *trusted, arrival=arrival).may_mark(chain, packets)
+        for table, chain in tables
+        if table is not None
+    )
 
 
 def wanted_state(built: BuiltRules, foreign: ForeignRules, now: State) -> State:
@@ -185,6 +238,16 @@ def wanted_state(built: BuiltRules, foreign: ForeignRules, now: State) -> State:
     :param foreign: the foreign rules of the table.
     :param now: its State.
     """
+    strict = _placed(built, foreign, now)
+    if now.hooks and strict.hooks != now.hooks:
+        arriving = foreign.as_arriving()
+        placed = _placed(built, arriving, now) if arriving else strict
+        if placed.hooks == now.hooks:
+            return placed
+    return strict
+
+
+def _placed(built: BuiltRules, foreign: ForeignRules, now: State) -> State:
     here = {
         text: [hook.position for hook in now.hooks if hook.text == text]
         for text in (built.head, built.doors, built.tail)

@@ -125,7 +125,7 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
         installed=dict(report.installed, **{PART: recognises}),
         doors=report.doors + _doors(alive, family, table, now),
         steps=dict(report.steps, **steps),
-        drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family)],
+        drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family, local)],
         findings=report.findings + foreign,
         facts=dict(report.facts, ip_versions=report.facts["ip_versions"] + [family]),
     )

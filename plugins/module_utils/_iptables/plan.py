@@ -16,7 +16,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import LOCK_SECONDS
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, wanted_state
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
+    ForeignRules,
+    arrival_of,
+    wanted_state,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
     State,
@@ -94,7 +98,7 @@ def plan_family(
     now, foreign = read_state(table), foreign_rules(table)
     then, findings = ABSENT, []
     if spec is not None:
-        rules = ForeignRules(document, spec)
+        rules = ForeignRules(document, spec, arrival_of(local, family))
         then = wanted_state(built or build_rules(spec, family), rules, now)
         hooked = Hooked(position_of(then, DOORS) or 0, position_of(then, TAIL))
         findings = ruleset_findings(document, spec, family, rules, hooked, local)

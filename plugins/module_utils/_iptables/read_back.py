@@ -17,7 +17,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comment
     without_comment,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, wanted_state
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
+    ForeignRules,
+    arrival_of,
+    wanted_state,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
     State,
@@ -25,6 +29,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     read_state,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import Installed
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table, parse
 
 
@@ -62,17 +67,20 @@ def expected_rules(fallback: str, live: State) -> Optional[BuiltRules]:
     return BuiltRules(dict(state.chains), hooks[HEAD], hooks[DOORS], hooks.get(TAIL, ""))
 
 
-def drift(document: Document, expected: Optional[BuiltRules], installed: Installed, family: str) -> List[str]:
+def drift(
+    document: Document, expected: Optional[BuiltRules], installed: Installed, family: str, local: LocalNetwork = UNKNOWN
+) -> List[str]:
     """Return lines of a diff from the live rules to what they should be, [] where they are that.
 
     :param expected: see expected_rules; None where there are no rules of the collection.
     :param installed: what the rules of ``expected`` do.
+    :param local: what is known of the host's network.
     """
     table = document.table("filter")
     now = read_state(table)
     if expected is None:
         return ["- chains of the collection without their hooks in INPUT"] if now != ABSENT else []
-    wanted = wanted_state(expected, ForeignRules(document, installed), now)
+    wanted = wanted_state(expected, ForeignRules(document, installed, arrival_of(local, family)), now)
     texts = [rule.text for rule in foreign_rules(table)]
     before, after = readable(now, texts).splitlines(), readable(wanted, texts).splitlines()
     changes = [line for line in difflib.ndiff(before, after) if line[:2] in ("- ", "+ ")]

@@ -31,6 +31,9 @@ GOES_ON = frozenset(
 )
 """Targets after which a packet goes on to the next rule (iptables-extensions(8))."""
 
+MARKS = frozenset(("MARK", "CONNMARK", "TPROXY"))
+"""Targets that may change a packet's mark."""
+
 NEW = frozenset(("NEW",))
 RELATED = frozenset(("RELATED",))
 ANY_STATE = frozenset(("NEW", "ESTABLISHED", "RELATED"))
@@ -184,6 +187,17 @@ class Walker:
             if "recent" in words and self._matched(self.condition(rule.text), packets)[0] is not None:
                 found.add(words[words.index("--name") + 1] if "--name" in words else "DEFAULT")
         return frozenset(found)
+
+    def may_mark(self, chain: str, packets: Packets, seen: FrozenSet[str] = frozenset()) -> bool:
+        """Return whether a chain, or one that it jumps to, may put a mark on such packets of everyone."""
+        for rule in self._table.rules(chain) if chain not in seen else ():
+            condition = self.condition(rule.text)
+            matched = None if condition.particular else self._matched(condition, packets)[0]
+            if matched is not None and (
+                condition.target in MARKS or self.may_mark(condition.target, matched, seen | {chain})
+            ):
+                return True
+        return False
 
     def chain_effect(self, chain: str, packets: Packets, way: Way = Way()) -> Effect:  # noqa: B008
         """Return the Effect of a whole chain, walked once per set of packets."""
