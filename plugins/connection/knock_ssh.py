@@ -88,9 +88,9 @@ notes:
   - It stays C(ssh) for modules that look at the connection's kind, such as M(ansible.posix.synchronize). That one calls rsync with
     an ssh of its own, which shares no connection with the play's and does not knock by itself. With the configuration that the
     playbook C(sesame.portknock.client_config) writes it does.
-  - sshd has no way to tell a look at its port from somebody who tries to get in. Since OpenSSH 9.8 it refuses a source for a while
-    whose connections do not log in (C(PerSourcePenalties)). This plugin makes no such connections; M(sesame.portknock.knock) with
-    C(wait_for) on the port of sshd makes one, and M(sesame.portknock.knock_verify) a few for each door.
+  - Since OpenSSH 9.8 sshd shuts out a source for a while whose connections do not log in (C(PerSourcePenalties)). This plugin makes
+    no such connections. On Linux M(sesame.portknock.knock) with C(wait_for), and M(sesame.portknock.knock_verify), do not either -
+    they see from the first answer that a port is open; elsewhere they make one each time they look.
 seealso:
   - module: sesame.portknock.knock
 """

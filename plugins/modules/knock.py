@@ -53,6 +53,9 @@ options:
     description:
       - A TCP port that must open. The task fails if it does not.
       - It is a new connection that is closed at once. For a door with C(once) it is the one that the knock lets in.
+      - On Linux it is never made to the end, so that the service does not know. That matters to sshd, which since OpenSSH 9.8 shuts
+        out a source for a while whose connections do not log in (C(PerSourcePenalties)). Elsewhere prove the port of sshd by a login,
+        with M(ansible.builtin.wait_for_connection).
       - Because a packet can get lost, each further try begins with a new knock.
     type: dict
     suboptions:
@@ -137,11 +140,17 @@ opened:
   sample: {"address": "192.0.2.11", "seconds": 0.012, "tries": 1}
 """
 
+import socket
 import time
 from typing import Any, Dict, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import NotOpenError, connect_after_knock
+from ansible_collections.sesame.portknock.plugins.module_utils._client import half_open
+from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import (
+    NotOpenError,
+    Sockets,
+    connect_after_knock,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
     ENGINES,
     PAUSE,
@@ -212,9 +221,19 @@ def knock_and_wait(options: Dict[str, Any], steps: Steps, addresses: Sequence[st
     if not wanted:
         knock(0)
         return {}
-    opened = connect_after_knock(knock, addresses, wanted["port"], wanted["timeout"])
+    opened = connect_after_knock(knock, addresses, wanted["port"], wanted["timeout"], sockets=_Looks())
     opened.socket.close()
     return dict(address=opened.address, seconds=round(opened.seconds, 3), tries=opened.tries)
+
+
+class _Looks(Sockets):
+    """Looks at a port without making a connection, where this system can."""
+
+    def connect(self, address: str, port: int, patience: float, banner: float) -> socket.socket:
+        """Return a socket, connected only where that had to be."""
+        if half_open.look(address, port, patience):
+            return socket.socket()
+        return super().connect(address, port, patience, banner)
 
 
 def explain(options: Dict[str, Any], error: NotOpenError) -> str:

@@ -31,6 +31,8 @@ AT_ONCE = 32
 AGAIN = 1.1
 """Seconds after which an unanswered datagram is sent again: a Linux host sends one ICMP error a second at the least."""
 
+_BLIND_SECONDS = 0.01
+
 # Neither of them is in Python's socket module. Linux queues the ICMP error of a TCP connect from 5.8 on.
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _MSG_ERRQUEUE = 0x2000
@@ -62,27 +64,30 @@ def local_address(address: str) -> str:
         opened.close()
 
 
-def probe(targets: Iterable[Target], patience: float = ANSWER_SECONDS, source: str = "") -> Dict[Target, str]:
+def probe(
+    targets: Iterable[Target], patience: float = ANSWER_SECONDS, source: str = "", half_open: Any = None
+) -> Dict[Target, str]:
     """Look at ports, many at the same time, and return target to what became of it.
 
     :param targets: (address, port, protocol) of each.
     :param patience: seconds to wait for an answer.
     :param source: the address to send from, where it has the family of the one to send to.
+    :param half_open: the file half_open.py, where no connection is to be made to the end.
     """
     wanted = list(dict.fromkeys(targets))
     found: Dict[Target, str] = {}
     for start in range(0, len(wanted), AT_ONCE):
-        found.update(_probe_some(wanted[start : start + AT_ONCE], patience, source))
+        found.update(_probe_some(wanted[start : start + AT_ONCE], patience, source, half_open))
     return found
 
 
-def _probe_some(targets: Sequence[Target], patience: float, source: str) -> Dict[Target, str]:
+def _probe_some(targets: Sequence[Target], patience: float, source: str, half_open: Any) -> Dict[Target, str]:
     tries: Dict[int, _Try] = {}
     found: Dict[Target, str] = {}
     try:
         for target in targets:
             try:
-                made = _Try(target, source)
+                made = _Try(target, source, half_open)
                 tries[made.number] = made
             except OSError as error:
                 # On the way through loopback the refusal is there at once.
@@ -109,7 +114,10 @@ def _collect(tries: "Dict[int, _Try]", found: Dict[Target, str], end: float) -> 
             _repeat(waiting.values())
             again += AGAIN
             continue
-        for number, _event in poller.poll(left * 1000 + 1):
+        # A connection that is left half open wakes nobody.
+        blind = any(made.is_half_open for made in waiting.values())
+        ready = {number for number, _event in poller.poll(min(left, _BLIND_SECONDS if blind else left) * 1000 + 1)}
+        for number in ready | {number for number, made in waiting.items() if made.has_answered()}:
             made = waiting.pop(number)
             poller.unregister(number)
             found[made.target] = made.outcome()
@@ -123,8 +131,8 @@ def _repeat(tries: "Iterable[_Try]") -> None:
 class _Try:
     """One port: a connect that is under way, or a datagram that was sent."""
 
-    def __init__(self, target: Target, source: str) -> None:
-        self.target = target
+    def __init__(self, target: Target, source: str, half_open: Any) -> None:
+        self.target, self._half_open = target, half_open
         address, port, protocol = target
         self._datagram = protocol == "udp"
         kind = socket.SOCK_DGRAM if self._datagram else socket.SOCK_STREAM
@@ -133,6 +141,7 @@ class _Try:
         self._socket = socket.socket(family, kind)
         self.number = self._socket.fileno()
         self.wanted = select.POLLIN if self._datagram else select.POLLOUT
+        self.is_half_open = bool(half_open and not self._datagram and half_open.attach(self._socket))
         try:
             self._start(where, source)
         except OSError:
@@ -159,8 +168,14 @@ class _Try:
         with contextlib.suppress(OSError):
             self._socket.send(b"\0")
 
+    def has_answered(self) -> bool:
+        """Return whether a port that is looked at without a connection has said that it is open."""
+        return self.is_half_open and self._half_open.drops(self._socket) > 0
+
     def outcome(self) -> str:
         """Return what became of it, now that there is something to read or to write."""
+        if self.has_answered():
+            return OPEN
         said = self._icmp()
         if said:
             return UNREACHABLE if said.split(" by ", 1)[0] in _NO_WAY else said

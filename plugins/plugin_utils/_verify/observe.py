@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from ansible_collections.sesame.portknock.plugins.module_utils._client import half_open
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
     ENGINES,
     PAUSE,
@@ -109,7 +110,7 @@ class RealNetwork:
 
     def probe(self, targets: Iterable[Target]) -> dict[Target, str]:
         """Return target to what became of it."""
-        return probe(targets, source=self._source)
+        return probe(targets, source=self._source, half_open=half_open)
 
     def now(self) -> float:
         """Return seconds that only go up."""
