@@ -5,6 +5,7 @@
 """What a new connection must be to confirm a change: tracked, and as the play makes it; and how slow its login may be."""
 
 import contextlib
+import os
 import time
 
 import pytest
@@ -16,7 +17,7 @@ from rig.jump import OTHER
 from rig.masters import BEHIND, end_masters
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
-from rig.target import door
+from rig.target import ROOT, door
 
 NATIVE_NOTRACK = """
 table inet elsewhere {
@@ -165,11 +166,17 @@ def test_behind_a_port_forward(rig, controller):
     case.check_target(NEW)
 
 
-@pytest.mark.parametrize("shell", ["csh", "tcsh", "fish"])
-def test_any_shell(rig, controller, shell):
+@pytest.mark.parametrize(
+    ("shell", "kind"), [("csh", "sh"), ("tcsh", "ansible.posix.csh"), ("fish", "ansible.posix.fish"), ("tcsh", "sh")]
+)
+def test_any_shell(rig, controller, shell, kind):
     """It runs what Ansible runs, and what the guard does."""
     case = Case(rig, controller)
-    hosts = {"target": {"ansible_shell_executable": f"/usr/bin/{shell}", "ansible_pipelining": True}}
-    run = case.apply(guard_timeout=LONG, run={"hosts": hosts})
+    variables = {"ansible_shell_executable": f"/usr/bin/{shell}", "ansible_shell_type": kind}
+    collections = os.pathsep.join(str(ROOT / name) for name in (".build", ".cache/posix"))
+    run = case.apply(
+        guard_timeout=LONG,
+        run={"hosts": {"target": variables}, "environment": {"ANSIBLE_COLLECTIONS_PATH": collections}},
+    )
     case.check(NEW, run)
     assert run.only().result["guard"]["tries"] == 1
