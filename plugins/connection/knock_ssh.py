@@ -164,7 +164,7 @@ class Connection(ssh.Connection):
             # Another process may have made a connection to share since the last try.
             knocked = left == tries - 1 or not control_master.serves(cmd)
             again = knocked and left > 0
-            words = [cmd[0], *self._prepare(control_master, again), *cmd[1:]] if knocked else cmd
+            words = [cmd[0], *self._prepare(control_master, tries - 1 - left, again), *cmd[1:]] if knocked else cmd
             try:
                 done = super()._bare_run(words, in_data, sudoable=sudoable, checkrc=checkrc)
             except AnsibleConnectionFailure as error:
@@ -175,35 +175,43 @@ class Connection(ssh.Connection):
                 break
         return done
 
-    def _prepare(self, control_master: ControlMaster, again: bool) -> list[bytes]:
+    def _prepare(self, control_master: ControlMaster, turn: int, again: bool) -> list[bytes]:
         """Knock, and return the options for the new connection: no address may take the time that the door is open for all.
 
+        :param turn: how many tries there were before.
         :param again: whether another try follows this one.
         """
         from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
-        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import addresses_tried
+        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
+            look_up,
+            options_without_lookup,
+            ssh_path,
+        )
         from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.patience import (
             LONGEST,
             hurried_patience,
             longest_patience,
         )
 
-        path = self._knock()
-        addresses = addresses_tried(path)
-        control_master.note_path(addresses)
+        path = ssh_path(self)
+        # Before the knock: from its end on the window runs.
+        lookup = look_up(path)
+        self._knock(path)
+        control_master.note_path(lookup.addresses)
+        options = options_without_lookup(path, lookup, turn)
         window = send_knock.window_for_port(self.get_option("knock_doors"), path.port)
-        seconds = (hurried_patience if again else longest_patience)(len(addresses) or 1, window, path.timeout)
-        return [b"-o", b"ConnectTimeout=%d" % seconds] if again or seconds < (path.timeout or LONGEST) else []
+        addresses = 1 if options else len(lookup.addresses) or 1
+        seconds = (hurried_patience if again else longest_patience)(addresses, window, path.timeout)
+        if again or seconds < (path.timeout or LONGEST):
+            options += (f"ConnectTimeout={seconds}",)
+        return [word for option in options for word in (b"-o", option.encode())]
 
-    def _knock(self) -> SshPath:
-        """Knock, and return the path that ssh takes."""
+    def _knock(self, path: SshPath) -> None:
         from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError
         from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
-        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import ssh_path
 
         host = self.get_option("host") or self.host
         try:
-            path = ssh_path(self)
             knock = send_knock.Knock(
                 steps=send_knock.steps_for_port(self.get_option("knock"), self.get_option("knock_doors"), path.port),
                 pause=self.get_option("knock_pause"),
@@ -217,6 +225,5 @@ class Connection(ssh.Connection):
             with send_knock.one_at_a_time(directory, knock.host or path.host):
                 send_knock.send(self, knock.of_turn(self._missed), path, display.warning)
             self._missed += 1
-            return path
         except KnockError as error:
             raise AnsibleConnectionFailure(f"Failed to knock at {host}: {error}") from error

@@ -24,7 +24,13 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.reasons import NOT_DONE
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.command import is_ssh, ssh_command
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, addresses_tried, ssh_path
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
+    Lookup,
+    SshPath,
+    look_up,
+    options_without_lookup,
+    ssh_path,
+)
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.patience import hurried_patience, longest_patience
 
 # Connections that do not pass the firewall of the host: that they work proves nothing.
@@ -110,7 +116,8 @@ class HostConnection:
         """Take the action plugin, how to knock once there are steps, and a function for warnings."""
         self._action, self._connection, self._knock, self._warn = action, action._connection, knock, warn
         self._path: SshPath | None = None
-        self._window, self._addresses, self._slowest = 0.0, 0, 0.0
+        self._lookup: Lookup | None = None
+        self._window, self._slowest = 0.0, 0.0
         self.is_ssh = is_ssh(self._connection)
         self.name = getattr(self._connection, "ansible_name", "") or self._connection.transport
         self.has_network = self.name.rpartition(".")[2] not in NO_NETWORK
@@ -147,9 +154,13 @@ class HostConnection:
     @property
     def addresses(self) -> int:
         """How many addresses of the host ssh tries, one after the other."""
-        if not self._addresses:
-            self._addresses = len(addresses_tried(self.path)) or 1 if self.is_ssh else 1
-        return self._addresses
+        return len(self._found.addresses) or 1
+
+    @property
+    def _found(self) -> Lookup:
+        if self._lookup is None:
+            self._lookup = look_up(self.path) if self.is_ssh else Lookup()
+        return self._lookup
 
     def use_knock(self, steps: Steps, window: float = 0.0) -> None:
         """Knock with these steps from now on; none for no knock.
@@ -159,16 +170,18 @@ class HostConnection:
         self._knock = self._knock._replace(steps=steps if self.has_network else ())
         self._window = window
 
-    def _patience(self, turn: int) -> int:
-        """Return the seconds for each address, as the play's own connections have them: only those prove that it gets in.
+    def _patience(self, turn: int) -> tuple[int, tuple[str, ...]]:
+        """Return the seconds for each address, and options of ssh, as the play's own connections have them.
 
-        Where there is one address alone, or the connection plugin hurries as well, the first tries are short.
+        Only those prove that it gets in. Where there is one address alone, or the connection plugin hurries as well, the first
+        tries are short.
         """
         own = self.path.timeout
         knocks_itself = getattr(self._connection, "knocks_itself", None)
-        if self.addresses > 1 and not (knocks_itself and knocks_itself()):
-            return longest_patience(1, 0, own)
-        return hurried_patience(self.addresses, self._window, own, turn)
+        if knocks_itself and knocks_itself():
+            pinned = options_without_lookup(self.path, self._found, turn)
+            return hurried_patience(1 if pinned else self.addresses, self._window, own, turn), pinned
+        return (longest_patience(1, 0, own) if self.addresses > 1 else hurried_patience(1, 0, own, turn)), ()
 
     def knock(self, turn: int = 0) -> None:
         """Send the knock, if there is one, the way that ssh will take.
@@ -194,8 +207,9 @@ class HostConnection:
             if self.has_network:
                 self.reset()
             return self.run_over_shared(command, min(seconds, _OTHER_SECONDS << min(turn, 8)))
-        patience = self._patience(turn)
-        options = {"ssh_args": _FRESH.format(patience) + (self._option("ssh_args") or "")}
+        patience, more = self._patience(turn)
+        given = "".join(f"-o {option} " for option in more)
+        options = {"ssh_args": _FRESH.format(patience) + given + (self._option("ssh_args") or "")}
         begun = time.monotonic()
         try:
             # The connection plugin would knock as well, with what the inventory says: that may be the knock before.

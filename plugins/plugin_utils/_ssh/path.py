@@ -15,6 +15,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,10 @@ DUMP_SECONDS = 10
 JUMP_SECONDS = 30
 """Seconds to log in to a jump host and knock from there, pauses not counted."""
 
+SLOW_LOOKUP = 1.0
+"""Seconds from which on looking a name up counts as slow."""
+
+_SSH_PORT = 22
 _NO = ("", "none")
 _CONNECT_PROGRAM = "portknock-connect."
 # ssh's own short options; those with a colon take a value.
@@ -125,6 +130,8 @@ class SshPath(NamedTuple):
     """The value of ProxyCommand, or nothing."""
     source: str = ""
     """The address that ssh sends from, where its configuration names one."""
+    host_key_alias: str = ""
+    """The name that the host's key is kept under, where ssh's configuration names one."""
     timeout: int = 0
     """The seconds that ssh waits for an address (ConnectTimeout), 0 for the system's own limit."""
 
@@ -159,8 +166,8 @@ def path_of_dump(text: str) -> SshPath | None:
     if not facts.get("hostname") or not facts.get("port", "").isdigit():
         return None
     family = facts.get("addressfamily", "any")
-    jump, command, source, timeout = (
-        facts.get(key, "") for key in ("proxyjump", "proxycommand", "bindaddress", "connecttimeout")
+    jump, command, source, alias, timeout = (
+        facts.get(key, "") for key in ("proxyjump", "proxycommand", "bindaddress", "hostkeyalias", "connecttimeout")
     )
     if _CONNECT_PROGRAM in command:
         # The playbook client_config wrote it: it connects directly.
@@ -173,6 +180,7 @@ def path_of_dump(text: str) -> SshPath | None:
         jump="" if jump.lower() in _NO else jump,
         proxy_command="" if command.lower() in _NO else command,
         source=source if is_address(source) else "",
+        host_key_alias=alias,
         timeout=int(timeout) if timeout.isdigit() else 0,
     )
 
@@ -194,14 +202,38 @@ def addresses_of(path: SshPath) -> tuple[str, ...]:
     return resolve(path.host, path.family)
 
 
-def addresses_tried(path: SshPath) -> tuple[str, ...]:
-    """Return the addresses that this machine tries one after the other; none where a jump host does it, or nothing is found."""
+class Lookup(NamedTuple):
+    """What this machine found out about the host's name."""
+
+    addresses: tuple[str, ...] = ()
+    """The addresses that ssh tries one after the other; none where a jump host looks them up, or there are none."""
+    seconds: float = 0.0
+    """How long that took."""
+
+
+def look_up(path: SshPath) -> Lookup:
+    """Look up the addresses that this machine tries."""
     if path.jumps:
-        return ()
+        return Lookup()
+    if is_address(path.host):
+        return Lookup((path.host,))
+    begun = time.monotonic()
     try:
-        return (path.host,) if is_address(path.host) else addresses_of(path)
+        return Lookup(addresses_of(path), time.monotonic() - begun)
     except KnockError:
+        return Lookup()
+
+
+def options_without_lookup(path: SshPath, lookup: Lookup, turn: int) -> tuple[str, ...]:
+    """Return the options with which ssh need not look a name up that takes long: the window of the door would be over by then.
+
+    The host's key is still that of its name. Where there are several addresses, each turn has another one.
+    """
+    if lookup.seconds < SLOW_LOOKUP or not lookup.addresses:
         return ()
+    alias = path.host.lower() if path.port == _SSH_PORT else f"[{path.host.lower()}]:{path.port}"
+    address = lookup.addresses[turn % len(lookup.addresses)]
+    return (f"HostName={address.replace('%', '%%')}", f"HostKeyAlias={path.host_key_alias or alias}")
 
 
 def knock_via_jump(

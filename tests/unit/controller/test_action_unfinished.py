@@ -13,8 +13,9 @@ import pytest
 
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
-from action_stage import LOST, STEPS, FakeHost, Stage, pending
+from action_stage import DOOR, LOST, STEPS, FakeHost, Stage, pending
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible_collections.sesame.portknock.plugins.action import knock_ruleset as plugin
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import owner
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError, age_of_host
 from guard_answers import CONFIRMED, LATE, TIMED_OUT, UNKNOWN
@@ -174,3 +175,32 @@ def test_who_makes_it(monkeypatch):
 
     monkeypatch.setattr(owner.getpass, "getuser", nobody)
     assert owner.owner_of_this_run().startswith(f"{os.getuid()}@elsewhere process ")
+
+
+# A host that knows nothing of the change
+
+
+@pytest.mark.parametrize(
+    ("boot", "state", "rolled_back", "words"),
+    [
+        ("two", "rolled_back", True, "it was restarted, which undoes it too"),
+        ("one", "unknown", False, "knows nothing of it any more although it was not restarted"),
+    ],
+)
+def test_the_boot_tells_whether_the_change_is_gone(stage, boot, state, rolled_back, words):
+    stage.results = [pending(boot="one")]
+    stage.answers["confirm"] = [dict(UNKNOWN, boot=boot)]
+    result = stage.run()
+    assert (result["failed"], result["changed"], result["rolled_back"]) == (True, False, rolled_back)
+    assert result["guard"]["state"] == state
+    assert words in result["msg"]
+
+
+def test_a_window_that_is_too_short_for_all_addresses_is_a_warning(stage, monkeypatch):
+    warned = []
+    monkeypatch.setattr(plugin.display, "warning", warned.append)
+    stage.host.addresses = 3
+    stage.task.args["doors"] = [dict(DOOR, window=2)]
+    stage.answers["confirm"] = [CONFIRMED]
+    assert stage.run()["guard"]["state"] == "confirmed"
+    assert [text for text in warned if "The window of door ssh is 2 s, and ssh tries 3 addresses of h" in text]

@@ -18,7 +18,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import confirm_connection, reasons
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.confirm_connection import HostConnection
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import Lookup, SshPath
 
 pytestmark = pytest.mark.usefixtures("alarm", "path")
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("alarm", "path")
 def path(monkeypatch):
     """The path that ssh takes, and how many addresses it tries."""
     monkeypatch.setattr(confirm_connection, "ssh_path", lambda _connection: PATH)
-    monkeypatch.setattr(confirm_connection, "addresses_tried", lambda _path: ("192.0.2.7",))
+    monkeypatch.setattr(confirm_connection, "look_up", lambda _path: Lookup(("192.0.2.7",)))
 
 
 PATH = SshPath("192.0.2.7", 22, "any", "me", timeout=10)
@@ -173,7 +173,7 @@ def test_a_command_that_exits_with_255_itself():
 )
 def test_a_new_connection_waits_as_long_as_one_of_the_play(addresses, window, hurries, patience, monkeypatch):
     """Or it would prove a connection that the play never makes: ssh tries a dead address first, and the window ends."""
-    monkeypatch.setattr(confirm_connection, "addresses_tried", lambda _path: ("192.0.2.7",) * addresses)
+    monkeypatch.setattr(confirm_connection, "look_up", lambda _path: Lookup(("192.0.2.7",) * addresses))
     host, action = connection_of(*[{"rc": 0, "stdout": "out", "stderr": ""}] * 4)
     host.use_knock([], window)
     if hurries:

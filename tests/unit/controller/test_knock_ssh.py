@@ -22,6 +22,7 @@ from ansible_collections.sesame.portknock.plugins.connection import knock_ssh
 from ansible_collections.sesame.portknock.plugins.doc_fragments import ssh_core
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh import control_master
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh import path as path_module
 
 PLUGIN = "knock_ssh_under_test"
 KNOCK = ["17005", "19100/udp"]
@@ -45,7 +46,7 @@ class Way:
     """What ssh does one call after the other, the last thing for ever; and what was knocked."""
 
     def __init__(self, monkeypatch, tmp_path):
-        self.ends, self.knocks, self.calls = [DONE], [], 0
+        self.ends, self.knocks, self.calls, self.commands = [DONE], [], 0, []
         self._directory = str(tmp_path)
         monkeypatch.setattr(ssh.Connection, "_bare_run", self._run)
         monkeypatch.setattr(send_knock, "send", self._send)
@@ -63,8 +64,9 @@ class Way:
         made.set_options(var_options=known, direct=direct)
         return made
 
-    def _run(self, *_words, **_more):
+    def _run(self, command, *_words, **_more):
         self.calls += 1
+        self.commands.append(command)
         end = self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]
         return end if isinstance(end, tuple) else fail(end)
 
@@ -259,6 +261,27 @@ def test_one_whose_machine_has_another_address_now_is_tried_first(served, way, m
 def test_the_address_that_this_machine_sends_from():
     assert control_master._source_to("127.0.0.1") == "127.0.0.1"
     assert control_master._source_to("no address") == ""
+
+
+@pytest.mark.parametrize(
+    ("addresses", "seconds", "window", "options"),
+    [
+        (1, 0.0, 3, [["ConnectTimeout=4"], ["ConnectTimeout=4"], []]),
+        (2, 0.0, 15, [["ConnectTimeout=4"], ["ConnectTimeout=4"], []]),
+        (2, 0.0, 3, [["ConnectTimeout=2"]] * 3),
+        (2, 4.0, 3, [["HostName=a0", "ConnectTimeout=4"], ["HostName=a1", "ConnectTimeout=4"], ["HostName=a0"]]),
+    ],
+)
+def test_the_options_of_each_try(addresses, seconds, window, options, way, monkeypatch):
+    """No address, and no name server, takes the time for which the door is open."""
+    found = path_module.Lookup(tuple(f"a{number}" for number in range(addresses)), seconds)
+    path = path_module.SshPath("h", 22, "any", "me", timeout=10)
+    monkeypatch.setattr(path_module, "ssh_path", lambda _connection: path)
+    monkeypatch.setattr(path_module, "look_up", lambda _path: found)
+    way.ends = [REFUSED]
+    run(way.connection(portknock_doors=[{"name": "ssh", "knock": KNOCK, "opens": [22], "window": window}]))
+    seen = [[word.decode() for word in words[2:-2:2] if b"HostKeyAlias" not in word] for words in way.commands]
+    assert seen == options
 
 
 def test_a_knock_writes_down_where_the_new_connection_goes(way, tmp_path):
