@@ -15,8 +15,8 @@ options:
   doors:
     description:
       - The doors - each one a knock, the ports that it opens, and for how long.
-    type: list
-    elements: dict
+      - A list of dictionaries. C(raw) because ansible-core would print a value that is not one.
+    type: raw
     default: []
     suboptions:
       name:
@@ -83,8 +83,8 @@ options:
   allow:
     description:
       - Ports that are open without a knock. They never count as a wrong knock.
-    type: list
-    elements: dict
+      - A list of dictionaries. C(raw) because ansible-core would print a value that is not one.
+    type: raw
     default: []
     suboptions:
       port:

@@ -9,19 +9,34 @@ knockd's configuration.
 """
 
 import re
-from typing import Any, Dict, Mapping, Set
+from typing import Any, Dict, Mapping, Optional, Set
 
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
 def without_steps(options: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return a copy of the options in which every step is replaced, for the invocation in a result."""
+    """Return a copy of valid options in which every step is replaced, for the invocation in a result."""
     shown = dict(options)
     shown["doors"] = [
-        dict(door, **{key: HIDDEN for key in ("knock", "close") if isinstance(door, dict) and door.get(key)})
+        dict(door, **{key: HIDDEN for key in ("knock", "close") if door.get(key)})
         for door in options.get("doors") or []
     ]
     return shown
+
+
+def hidden_options(options: Mapping[str, Any], argument_spec: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return a copy of options that may be malformed, without the values that could hold a step.
+
+    Kept are single values of options that the argument spec has and does not say to be no_log.
+    """
+    return {name: value if _is_plain(argument_spec.get(name), value) else HIDDEN for name, value in options.items()}
+
+
+def _is_plain(option: Optional[Mapping[str, Any]], value: Any) -> bool:
+    if option is None:
+        return False
+    single = option.get("type", "str") not in ("dict", "list", "raw") and not isinstance(value, (dict, list))
+    return not value or (single and not option.get("no_log"))
 
 
 SECRET_CHAIN = re.compile(r"^PORTKNOCK_K[1-9][0-9]*$")
@@ -78,6 +93,7 @@ def readable_config(text: str) -> str:
 
 __all__ = (
     "HIDDEN",
+    "hidden_options",
     "is_secret",
     "masked",
     "ports_named",

@@ -144,7 +144,6 @@ import socket
 import time
 from typing import Any, Dict, Sequence
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._client import half_open
 from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import (
     NotOpenError,
@@ -162,6 +161,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.knock imp
     steps_of_turn,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.basic import SecretiveModule
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_steps
 
@@ -248,7 +248,7 @@ def explain(options: Dict[str, Any], error: NotOpenError) -> str:
 
 def main() -> None:
     """Check, and unless it is check mode, knock."""
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = SecretiveModule(argument_spec=argument_spec(), supports_check_mode=True)
     # The journal has been written with the steps masked. What is returned holds none by construction, and
     # masking every text that looks like a step would spoil the result: a step may be a number as short as 7.
     module.no_log_values = set()
@@ -261,9 +261,9 @@ def main() -> None:
         opened = {} if module.check_mode else knock_and_wait(options, steps, addresses)
     except NotOpenError as error:
         seconds = round(time.monotonic() - began, 3)
-        module.fail_json(msg=explain(options, error), changed=True, seconds=seconds, invocation=invocation)
+        module.fail_json(msg=explain(options, error), changed=True, seconds=seconds)
     except (KnockError, PortknockError) as error:
-        module.fail_json(msg=str(error), invocation=invocation)
+        module.fail_json(msg=str(error))
     module.exit_json(
         changed=True, addresses=list(addresses), seconds=round(time.monotonic() - began, 3), opened=opened,
         invocation=invocation,

@@ -283,9 +283,9 @@ rolled_back:
 
 from typing import Any, Dict, Tuple
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged import Recorder, known_result, remember
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, PendingError, PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.basic import SecretiveModule
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, require_root, this_host
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING, RUN, SPARE_RECORD
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
@@ -355,23 +355,23 @@ def check(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any
 
 def main() -> None:
     """Plan, and unless it is check mode, change."""
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = SecretiveModule(argument_spec=argument_spec(), supports_check_mode=True)
     # The journal has been written with the steps masked. What is returned holds none by construction, and
     # masking every text that looks like a step would spoil the result: a step may be a number as short as 7.
     module.no_log_values = set()
-    invocation = {"module_args": without_steps(module.params)}
     host = this_host(module)
     try:
         require_root(host, " Nothing was changed.")
         do = check if module.check_mode else run
-        module.exit_json(invocation=invocation, **do(module.params, host, module._diff))
+        result = do(module.params, host, module._diff)
+        module.exit_json(invocation={"module_args": without_steps(module.params)}, **result)
     except PendingError as error:
-        module.fail_json(msg=str(error), pending=error.pending, invocation=invocation)
+        module.fail_json(msg=str(error), pending=error.pending)
     except AppliedError as error:
         state = dict(state="rolled_back", undo=error.undo)
-        module.fail_json(msg=str(error), rolled_back=True, guard=state, invocation=invocation)
+        module.fail_json(msg=str(error), rolled_back=True, guard=state)
     except PortknockError as error:
-        module.fail_json(msg=str(error), invocation=invocation)
+        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

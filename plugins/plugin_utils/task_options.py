@@ -29,6 +29,9 @@ def read_options(action: ActionBase, argument_spec: Mapping[str, Any]) -> dict[s
     for name in sorted(map(str, set(args) - set(argument_spec))):
         shown = name if name.isidentifier() else "an option"
         raise SpecError(shown, f"there is no such option. The options are {', '.join(sorted(argument_spec))}.")
+    for name in sorted(args):
+        if args[name] is None and argument_spec[name].get("type") == "raw":
+            raise SpecError(name, "must be a list.")
     with contextlib.suppress(AnsibleError):
         _result, options = action.validate_argument_spec(argument_spec)
         return options

@@ -153,10 +153,10 @@ def test_errors_of_values_of_the_wrong_type(options, kind):
     door = options["doors"][-1]
     number = int(door["knock"][0].partition("/")[0])
     door["knock"] = {
-        "step": number,
+        "step": -number,
         "float": [float(number)],
         "dict": [{"port": number}],
-        "text": str(number),
+        "text": f"{number} {number}",
         "bool": [True, number, number],
         "nested": [[number, "{0}/udp".format(number)]],
     }[kind]

@@ -11,7 +11,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
     ENGINES,
     FAMILIES,
     POLICIES,
-    PROTOCOLS,
     REJECT_WITH,
 )
 
@@ -21,28 +20,16 @@ def _strings(**more: Any) -> Dict[str, Any]:
 
 
 def argument_spec() -> Dict[str, Any]:
-    """Return the argument spec of knock_ruleset. Steps are no_log, so they do not show in the journal either."""
-    door = dict(
-        name=dict(type="str", required=True),
-        knock=_strings(required=True, no_log=True),
-        opens=_strings(required=True),
-        window=dict(type="int", default=15),
-        step_timeout=dict(type="int", default=5),
-        sources=_strings(default=[]),
-        close=_strings(default=[], no_log=True),
-        once=dict(type="bool", default=False),
-    )
-    allow = dict(
-        port=dict(type="str", required=True),
-        protocol=dict(type="str", choices=list(PROTOCOLS)),
-        sources=_strings(default=[]),
-        comment=dict(type="str", default=""),
-    )
+    """Return the argument spec of knock_ruleset.
+
+    ``doors`` and ``allow`` are raw: core would print the values of one that has another shape, and they may be steps.
+    spec_from_options() checks them. They are no_log, so they do not show in the journal either.
+    """
     return dict(
-        doors=dict(type="list", elements="dict", default=DEFAULTS["doors"], options=door),
+        doors=dict(type="raw", default=DEFAULTS["doors"], no_log=True),
         policy=dict(type="str", choices=list(POLICIES), default=DEFAULTS["policy"]),
         reject_with=dict(type="str", choices=list(REJECT_WITH), default=DEFAULTS["reject_with"]),
-        allow=dict(type="list", elements="dict", default=DEFAULTS["allow"], options=allow),
+        allow=dict(type="raw", default=DEFAULTS["allow"], no_log=True),
         trusted_sources=_strings(default=DEFAULTS["trusted_sources"]),
         trusted_interfaces=_strings(default=DEFAULTS["trusted_interfaces"]),
         icmp=dict(type="bool", default=DEFAULTS["icmp"]),

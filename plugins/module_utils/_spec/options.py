@@ -42,7 +42,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.values impo
     read_ports,
     read_single_interface,
     read_steps,
+    read_strings,
     read_trusted_network,
+    shown,
     split_protocol,
 )
 
@@ -132,9 +134,9 @@ def _door(item: Any, path: str, versions: Sequence[str]) -> Door:
     if not DOOR_NAME.match(name):
         raise SpecError(
             path + ".name",
-            f"{name!r} is not a valid name: use a letter, then letters, digits or '_', at most 16 characters.",
+            f"{shown(name)}is not a valid name: use a letter, then letters, digits or '_', at most 16 characters.",
         )
-    opens = tuple(read_ports(port, where) for port, where in read_items(item.get("opens") or [], path + ".opens"))
+    opens = tuple(read_ports(port, where) for port, where in read_strings(item.get("opens"), path + ".opens"))
     if not opens:
         raise SpecError(path + ".opens", "is empty. Name at least one port that the knock opens.")
     return Door(

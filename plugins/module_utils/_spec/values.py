@@ -4,7 +4,7 @@
 
 """Single values of options: each is checked and converted, or refused with the option's path. Pure.
 
-A knock is a secret, so no message repeats a step.
+A knock is a secret, and a step may stand where it does not belong: no message repeats a value that could be one.
 """
 
 import ipaddress
@@ -30,6 +30,28 @@ _MORE_THAN_A_NAME = re.compile(r"^([A-Za-z0-9_.-]{1,15})[:@][A-Za-z0-9_.-]*\Z")
 COMMENT_TEXT = re.compile(r"^[A-Za-z0-9 ,.:;/_()@+#=-]{0,80}\Z")
 
 
+_ADDRESS = re.compile(r"^[0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]{1,2})?\Z|^[0-9a-fA-F:]*::[0-9a-fA-F:]*(/[0-9]{1,3})?\Z")
+
+
+_WORDS = re.compile(r"^(?:[^0-9]|(?<=[A-Za-z])[0-9](?![0-9])){0,80}\Z")
+"""Text whose only digits are single ones behind a letter: eth0, ipv6."""
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is written, for a message, with a blank behind; '' where it could hold a step."""
+    text = str(value)
+    return f"{text!r} " if isinstance(value, str) and (_WORDS.match(text) or _ADDRESS.match(text)) else ""
+
+
+def read_strings(value: Any, path: str) -> List[Tuple[Any, str]]:
+    """Return the items of a list, or of what ansible-core takes for one: a number, a text with commas."""
+    if isinstance(value, str):
+        value = value.split(",")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    return read_items([] if value is None else value, path)
+
+
 def read_items(value: Any, path: str) -> List[Tuple[Any, str]]:
     """Return the items of a list, each with its own path."""
     if not isinstance(value, (list, tuple)):
@@ -39,8 +61,9 @@ def read_items(value: Any, path: str) -> List[Tuple[Any, str]]:
 
 def read_choice(value: Any, path: str, choices: Sequence[str]) -> str:
     """Return one of some words."""
-    if value not in choices:
-        raise SpecError(path, f"is {str(value)!r}, but must be one of {', '.join(choices)}.")
+    if not isinstance(value, str) or value not in choices:
+        given = shown(value).rstrip()
+        raise SpecError(path, f"{'is ' + given + ', but ' if given else ''}must be one of {', '.join(choices)}.")
     return str(value)
 
 
@@ -69,38 +92,35 @@ def check_keys(item: Any, path: str, known: Sequence[str]) -> None:
         raise SpecError(path, f"must be a dictionary with the keys {', '.join(known)}.")
     for key in item:
         if key not in known:
-            raise SpecError(
-                f"{path}.{key}",
-                f"there is no such key. The keys are {', '.join(known)}.",
-            )
+            named = f"{path}.{key}" if isinstance(key, str) and re.match(r"[A-Za-z_]{1,40}\Z", key) else path
+            what = "there is no such key" if named != path else "has a key that there is not"
+            raise SpecError(named, f"{what}. The keys are {', '.join(known)}.")
 
 
-def _port(text: str, path: str, shown: bool = True) -> int:
+def _port(text: str, path: str, secret: bool = False) -> int:
     """Return a port's number; a text with a leading zero is refused, YAML may have read it as octal elsewhere."""
     if not _PORT.match(text) or not 1 <= int(text) <= 65535:
-        what = f"{text!r} is not a valid port" if shown else "this is not a valid port"
-        raise SpecError(path, what + ". A port is a whole number from 1 to 65535, with no leading zero.")
+        what = ("" if secret else shown(text)) or "this "
+        raise SpecError(
+            path, what + "is not a valid port. A port is a whole number from 1 to 65535, with no leading zero."
+        )
     return int(text)
 
 
-def split_protocol(value: Any, path: str, shown: bool = True) -> Tuple[str, str]:
-    """Return the port's text and the protocol of ``PORT/PROTOCOL``.
-
-    :param shown: whether messages may repeat the value; a step is secret.
-    """
+def split_protocol(value: Any, path: str) -> Tuple[str, str]:
+    """Return the port's text and the protocol of ``PORT/PROTOCOL``."""
     text = str(value)
     if isinstance(value, (bool, float, dict, list)):
         raise SpecError(path, "must be PORT, PORT/tcp or PORT/udp.")
     port, slash, protocol = text.partition("/")
     if slash and protocol not in PROTOCOLS:
-        what = f"{text!r} names an unknown protocol" if shown else "the protocol is unknown"
-        raise SpecError(path, what + ". Write PORT, PORT/tcp or PORT/udp.")
+        raise SpecError(path, "the protocol is unknown. Write PORT, PORT/tcp or PORT/udp.")
     return port, protocol or "tcp"
 
 
 def _step(value: Any, path: str) -> Step:
-    port, protocol = split_protocol(value, path, shown=False)
-    return Step(_port(port, path, shown=False), protocol)
+    port, protocol = split_protocol(value, path)
+    return Step(_port(port, path, secret=True), protocol)
 
 
 def read_ports(value: Any, path: str, protocol: Optional[str] = None) -> Ports:
@@ -112,7 +132,7 @@ def read_ports(value: Any, path: str, protocol: Optional[str] = None) -> Ports:
     first, dash, last = text.partition("-")
     ports = Ports(_port(first, path), _port(last if dash else first, path), protocol or found)
     if ports.first > ports.last:
-        raise SpecError(path, f"the range {text!r} ends before it begins. Write FIRST-LAST.")
+        raise SpecError(path, "the range ends before it begins. Write FIRST-LAST.")
     return ports
 
 
@@ -123,7 +143,7 @@ def read_network(value: Any, path: str, versions: Sequence[str]) -> Network:
     except ValueError:
         raise SpecError(
             path,
-            f"{str(value)!r} is neither an address nor a network. Write an address or a CIDR such as 192.0.2.0/24.",
+            f"{shown(value)}is neither an address nor a network. Write an address or a CIDR such as 192.0.2.0/24.",
         ) from None
     if "/" in str(value) and ipaddress.ip_address(str(value).split("/", 1)[0]) != network.network_address:
         raise SpecError(path, f"{str(value)!r} has host bits set. Did you mean {network}?")
@@ -146,7 +166,7 @@ def read_trusted_network(value: Any, path: str, versions: Sequence[str]) -> Netw
 
 def read_networks(value: Any, path: str, versions: Sequence[str]) -> Tuple[Network, ...]:
     """Return a list of networks."""
-    return tuple(read_network(item, where, versions) for item, where in read_items(value or [], path))
+    return tuple(read_network(item, where, versions) for item, where in read_strings(value, path))
 
 
 def read_interface(value: Any, path: str) -> str:
@@ -155,7 +175,7 @@ def read_interface(value: Any, path: str) -> str:
     if not _INTERFACE.match(str(value)):
         raise SpecError(
             path,
-            f"{str(value)!r} is not an interface name. Write one such as wg0, or wg+ for a prefix.",
+            f"{shown(value)}is not an interface name. Write one such as wg0, or wg+ for a prefix.",
         )
     return str(value)
 
@@ -164,7 +184,7 @@ def read_single_interface(value: Any, path: str) -> str:
     """Return the name of one interface."""
     _check_is_a_name(str(value), path)
     if not _INTERFACE.match(str(value)) or "+" in str(value):
-        raise SpecError(path, f"{str(value)!r} is not an interface name. Write one such as eth0.")
+        raise SpecError(path, f"{shown(value)}is not an interface name. Write one such as eth0.")
     return str(value)
 
 
@@ -181,7 +201,7 @@ def _check_is_a_name(text: str, path: str) -> None:
 
 def read_steps(value: Any, path: str, least: int) -> Tuple[Step, ...]:
     """Return the steps of a knock, at least so many."""
-    steps = tuple(_step(item, where) for item, where in read_items(value or [], path))
+    steps = tuple(_step(item, where) for item, where in read_strings(value, path))
     if not least <= len(steps) <= MAX_STEPS:
         raise SpecError(path, f"has {len(steps)} steps. Give it 1 to {MAX_STEPS}.")
     return steps
@@ -203,6 +223,8 @@ __all__ = (
     "read_ports",
     "read_single_interface",
     "read_steps",
+    "read_strings",
     "read_trusted_network",
+    "shown",
     "split_protocol",
 )

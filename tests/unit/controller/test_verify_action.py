@@ -209,7 +209,7 @@ def test_wrong_options_are_refused_before_anything_runs(args, begins, stage):
 
 def test_core_would_have_shown_the_value(stage):
     """What the options are guarded against."""
-    stage.args = {"doors": [["ssh", 17005]]}
+    stage.args = {"policy": "17005"}
     task = SimpleNamespace(args=stage.args, async_val=0)
     action = plugin.ActionModule(task, None, None, None, None, None)
     with pytest.raises(AnsibleActionFail, match="17005"):
