@@ -36,7 +36,9 @@ OPTIONS = st.one_of(
     HOLDERS.map(lambda value: {"doors": [{STEP: value}]}),
     HOLDERS.map(lambda value: {"doors": [dict(DOOR, **{str(STEP): value})]}),
     st.tuples(
-        st.sampled_from(["policy", "reject_with", "trusted_sources", "ip_versions", "engine", "list_size", "icmp", "state"]),
+        st.sampled_from(
+            ["policy", "reject_with", "trusted_sources", "ip_versions", "engine", "list_size", "icmp", "state"]
+        ),
         HOLDERS,
     ).map(lambda item: {item[0]: item[1]}),
 )
