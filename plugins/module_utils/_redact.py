@@ -32,6 +32,14 @@ def hidden_options(options: Mapping[str, Any], argument_spec: Mapping[str, Any])
     return {name: value if _is_plain(argument_spec.get(name), value) else HIDDEN for name, value in options.items()}
 
 
+def without_numbers(message: str, argument_spec: Mapping[str, Any]) -> str:
+    """Return ansible-core's message about an option, or where it holds a number the names of the options it is about."""
+    if not re.search("[0-9]", message):
+        return message
+    names = [name for name in sorted(argument_spec) if re.search(rf"['\" :]{name}\b", " " + message)]
+    return f"{' or '.join(names) or 'an option'}: is not valid; see ansible-doc. (The value is not shown, it may be a step.)"
+
+
 def _is_plain(option: Optional[Mapping[str, Any]], value: Any) -> bool:
     if option is None:
         return False
@@ -98,6 +106,7 @@ __all__ = (
     "masked",
     "ports_named",
     "readable_config",
+    "without_numbers",
     "without_steps",
     "without_steps_of",
 )

@@ -97,7 +97,7 @@ def test_steps_are_read_as_those_of_a_door():
     ("words", "path"),
     [
         ([], "knock"),
-        ("7005", "knock"),
+        ({"port": 7005}, "knock"),
         (["7005", "65536"], "knock[1]"),
         (["17005/icmp"], "knock[0]"),
         (["017005"], "knock[0]"),

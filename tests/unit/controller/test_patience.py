@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.patience import (
     HURRIED,
@@ -68,7 +68,7 @@ WEB = {"name": "web", "knock": ["18001"], "opens": ["443", "2222"]}
 
 
 def test_a_door_that_says_nothing_of_its_window():
-    assert argument_spec()["doors"]["options"]["window"]["default"] == send_knock.DEFAULT_WINDOW
+    assert spec_from_options({"doors": [WEB]}).doors[0].window == send_knock.DEFAULT_WINDOW
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._redact import hidden_options
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import hidden_options, without_numbers
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from hypothesis import given
@@ -76,6 +76,28 @@ def test_other_names_and_lists_are_hidden_whole():
     shown = hidden_options(options, argument_spec())
     assert (shown["policy"], shown["icmp"], shown["allow"]) == ("reject", True, [])
     assert shown["dors"] == shown["trusted_sources"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("missing required arguments: host", "missing required arguments: host"),
+        (
+            "value of engine must be one of: iptables, knockd, got: ipset",
+            "value of engine must be one of: iptables, knockd, got: ipset",
+        ),
+        (
+            f"argument 'list_size' is of type list and we were unable to convert to int: \"[{STEP}]\" cannot be converted to an int",
+            "list_size: is not valid; see ansible-doc. (The value is not shown, it may be a step.)",
+        ),
+        (
+            f"Unsupported parameters for (m) module: {STEP}.",
+            "an option: is not valid; see ansible-doc. (The value is not shown, it may be a step.)",
+        ),
+    ],
+)
+def test_what_core_says_shows_no_number(message, shown):
+    assert without_numbers(message, argument_spec()) == shown
 
 
 @given(

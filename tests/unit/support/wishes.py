@@ -16,7 +16,7 @@ SHAPES: Dict[str, Dict[str, Any]] = {
     "a door as a list": {"doors": [["ssh", STEP]]},
     "a door as a number": {"doors": [STEP]},
     "a door as a text": {"doors": [f"name=ssh knock={STEP} opens=22"]},
-    "a door as JSON": {"doors": ['{"name": "ssh", "knock": [%d], "opens": 22, "x": 1}' % STEP]},
+    "a door as JSON": {"doors": [f'{{"name": "ssh", "knock": [{STEP}], "opens": 22}}']},
     "lists in lists": {"doors": [[[["ssh", [STEP]]]]]},
     "a key that is a port": {"doors": [{"ssh": 22, STEP: "tcp"}]},
     "a key that is a port as text": {"doors": [dict(DOOR, **{str(STEP): "tcp"})]},
