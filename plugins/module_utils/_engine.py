@@ -34,6 +34,7 @@ ERROR, WARNING, INFO = "error", "warning", "info"
 
 SEVERITIES = {
     # The doors or the owner's own way in are not as they were asked for.
+    "doors_gone": ERROR,
     "family_open": ERROR,
     "other_backend": ERROR,
     "policy_drop": ERROR,

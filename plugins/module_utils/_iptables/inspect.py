@@ -4,6 +4,7 @@
 
 """What is on a host of our ruleset: doors, who has them open, counters, drift, findings. Reads only."""
 
+import json
 from typing import Any, Dict, List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
@@ -17,6 +18,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     read_state,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import UNKEPT, gone
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
@@ -33,7 +35,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import read_local_network
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
 
@@ -112,7 +114,8 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     live = read_state(table)
     own = expected_rules(host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules"), live)
     if own is None and live == ABSENT:
-        return report
+        remembered = json.loads(host.filesystem.read(STATE_FILE) or "{}").get(UNKEPT, {})
+        return report._replace(findings=report.findings + gone(family, remembered))
     spec = read_installed(own.chains if own else live.chains)
     alive = read_installed(live.chains)
     # Rules that let in who has knocked, and none that counts a knock: something else does.

@@ -7,10 +7,13 @@
 Some of them start long after the network is up, so our unit cannot wait for them. A drop-in of theirs calls our script instead.
 """
 
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Files, Finding
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Files, Finding, Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT, LOADERS, UNIT_NAME, UNITS
+
+UNKEPT = "unkept"
+"""Under which key it is remembered of which IP versions the doors were loaded, with nothing to restore them."""
 
 DROP_IN_TEXT = f"""# Written by sesame.portknock; changes to this file are lost.
 # This service loads and removes a whole ruleset, and the doors with it: they are put back behind it.
@@ -64,4 +67,23 @@ def loader_findings(names: Sequence[str], persist: bool) -> List[Finding]:
     return found
 
 
-__all__ = ("DROP_IN_TEXT", "drop_in", "drop_ins", "loader_findings", "loaders_in_use")
+def unkept(wanted: Wanted) -> Dict[str, Any]:
+    """Return what is to be remembered of doors that nothing restores."""
+    return {} if wanted.spec is None or wanted.persist else dict.fromkeys(wanted.families, True)
+
+
+def gone(family: str, remembered: Mapping[str, Any]) -> List[Finding]:
+    """Return a Finding where doors are to be there and are not, and nothing restores them.
+
+    :param remembered: what unkept() returned when they were loaded.
+    """
+    if family not in remembered:
+        return []
+    message = (
+        "persist: the doors were loaded here and are gone, by a boot or because another program has flushed the rules, and nothing "
+        "restores them. Run knock_ruleset again, with persist set to true."
+    )
+    return [Finding("doors_gone", family, "", message)]
+
+
+__all__ = ("DROP_IN_TEXT", "UNKEPT", "drop_in", "drop_ins", "gone", "loader_findings", "loaders_in_use", "unkept")

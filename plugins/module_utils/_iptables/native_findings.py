@@ -102,10 +102,9 @@ def _finding(chain: BaseChain, verb: str, ports: Set[Port], family: str, protect
         f"the {where}, which is nftables' own and not seen with iptables, {verb} packets to {', '.join(whose)}, {rest}: "
         f"nft list chain {chain.family} {chain.table} {chain.name}."
     )
-    kind = "policy_drop" if verb == _VERBS[frozenset((POLICY_DROPPED,))] else "native_table"
-    return Finding(
-        kind, family, f"table {chain.family} {chain.table}, chain {chain.name}, policy {chain.policy}", message
-    )
+    rule = f"table {chain.family} {chain.table}, chain {chain.name}, policy {chain.policy}"
+    by_policy = verb == _VERBS[frozenset((POLICY_DROPPED,))]
+    return Finding("policy_drop" if by_policy else "native_table", family, rule, message)
 
 
 def other_policies(other: Iptables, families: Sequence[str]) -> List[Finding]:

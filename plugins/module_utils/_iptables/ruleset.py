@@ -52,9 +52,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_listeners
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
+    UNKEPT,
     drop_ins,
     loader_findings,
     loaders_in_use,
+    unkept,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
@@ -263,7 +265,8 @@ class Ruleset(Part):
             iptables.backend: {family: own_lines(one.save) for family, one in done.items()}
             for iptables, done in ((self._iptables, loaded), (other, elsewhere))
         }
-        return Loaded(expected, {SPELLING: spelling_of(wanted.state, loaded)})
+        remembered = {SPELLING: spelling_of(wanted.state, loaded), UNKEPT: unkept(wanted)}
+        return Loaded(expected, remembered)
 
     def forget(self, plan: PartPlan, door: str, source: Any) -> None:
         spec = plan.wanted.spec

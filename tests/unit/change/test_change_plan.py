@@ -210,7 +210,10 @@ def test_absent_on_a_host_that_never_had_it():
 def test_persist_false_keeps_nothing():
     host = FakeHost()
     settled(host, persist=False)
-    assert list(host.files) == ["/etc/os-release"]
+    assert set(host.files) == {"/etc/os-release", STATE_FILE}
+    assert host.read(STATE_FILE) == '{"unkept": {"ipv4": true, "ipv6": true}}\n', (
+        "so that it can be told when they are gone"
+    )
     assert not host.unit
     assert "PORTKNOCK" in host.rules["iptables"].save()
 

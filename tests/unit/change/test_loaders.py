@@ -4,9 +4,11 @@
 """Other programs that load a whole ruleset: named before the change, and the doors come back behind them."""
 
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import DROP_IN_TEXT, drop_in
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LOADERS
 from fake_host import FakeHost
+from fake_iptables import FakeIptables
 from module_run import run, settled
 
 
@@ -61,3 +63,31 @@ def test_what_is_not_kept_is_not_put_back():
                           "their ports are as open as the rest leaves them. Set persist to true, or restore them yourself."),
     ]  # fmt: skip
     assert made.mode(drop_in("csf")) is None
+
+
+@pytest.mark.parametrize("lost", ["flush", "boot"])
+def test_doors_that_are_gone_are_told(lost):
+    made = FakeHost()
+    run(made, persist=False)
+    assert [each["kind"] for each in inspect(made)["findings"]] == []
+    if lost == "boot":
+        made.reboot()
+    else:
+        made.rules["iptables"], made.rules["ip6tables"] = FakeIptables(""), FakeIptables("")
+    found = inspect(made)["findings"]
+    assert [(each["kind"], each["ip_version"]) for each in found] == [("doors_gone", "ipv4"), ("doors_gone", "ipv6")]
+    assert found[0]["message"] == (
+        "persist: the doors were loaded here and are gone, by a boot or because another program has flushed the rules, and nothing "
+        "restores them. Run knock_ruleset again, with persist set to true."
+    )
+    run(made)
+    assert inspect(made)["findings"] == []
+    run(made, state="absent")
+    assert inspect(made)["findings"] == []
+
+
+def test_what_was_taken_out_is_not_missed():
+    made = FakeHost()
+    run(made, persist=False)
+    run(made, state="absent", persist=False)
+    assert inspect(made)["findings"] == []
