@@ -55,7 +55,7 @@ def _missing_commands(family: str) -> str:
 
 def read_native(iptables: Iptables, native: Native) -> Optional[List[Item]]:
     """Return what nft lists: nothing where it is not installed, or the kernel has no nftables; None where it cannot."""
-    return native.ruleset() if iptables.kernel_has_nft() else []
+    return native.ruleset() if iptables.is_nft or iptables.kernel_has_nft() else []
 
 
 def read_saves(

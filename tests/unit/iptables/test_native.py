@@ -7,6 +7,7 @@ The expressions are those of nft 1.0.6, the printed rules those of iptables-nft-
 """
 
 import json
+from pathlib import Path
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import native_findings
@@ -16,6 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_wa
     NftWalker,
     base_chains,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 DROP, ACCEPT = {"drop": None}, {"accept": None}
@@ -85,6 +87,23 @@ def test_a_chain_that_changed_between_the_looks():
     lifetime, of_set = [match("ip ttl", 5), DROP], [match("ip saddr", {"set": ["1.2.3.4"]}), DROP]
     assert nft_json.first_unprinted([rule(lifetime)], "ip", "filter", lambda: {"INPUT": []}) is None
     assert nft_json.first_unprinted([rule(of_set)], "ip", "filter", lambda: {"INPUT": []}).handle == 7
+
+
+RECORDED = Path(__file__).resolve().parents[1] / "corpus" / "native"
+
+
+@pytest.mark.parametrize("path", sorted(RECORDED.glob("*.json")), ids=lambda path: path.stem)
+def test_no_rule_of_iptables_is_taken_for_one_of_nft(path):
+    """Recorded with record.sh there: what iptables writes, as nft lists it and as iptables-save prints it."""
+    recorded = json.loads(path.read_text())
+    assert len(nft_json.rules_in(recorded["listing"])) > 30
+    for family, nft in (("ipv4", "ip"), ("ipv6", "ip6")):
+        chains = parse("\n".join(recorded[family]) + "\n").table("filter").chains
+        texts = {name: [rule.text for rule in rules] for name, rules in chains.items()}
+        assert nft_json.first_unprinted(recorded["listing"], nft, "filter", lambda texts=texts: texts) is None
+        listed = nft_json.rules_in(recorded["listing"], nft, "filter")
+        assert len(listed) == len(texts["INPUT"])
+        assert all(nft_json.is_printed(*pair) for pair in zip(listed, texts["INPUT"]))
 
 
 @pytest.mark.parametrize(
