@@ -57,7 +57,7 @@ def test_native_rules_between_two_runs(with_native, rules):
 
 
 UNPRINTED = [
-    pytest.param(rules, id=name, marks=[NFT] + [pytest.mark.soak] * (name not in ("vmap", "dscp")))
+    pytest.param(rules, id=name, marks=[NFT] + [pytest.mark.soak] * (name != "vmap"))
     for name, rules in native.UNPRINTED.items()
 ]
 
