@@ -36,6 +36,7 @@ SEVERITIES = {
     # The doors or the owner's own way in are not as they were asked for.
     "doors_gone": ERROR,
     "family_open": ERROR,
+    "list_shared": ERROR,
     "other_backend": ERROR,
     "policy_drop": ERROR,
     "tunnel_closes": ERROR,

@@ -152,7 +152,7 @@ class Path:
             return
         with inside(self._namespace):
             save = self._backend.save(counters=True)
-        for what, pattern in (("established", "RELATED,ESTABLISHED"), ("refused", "-j REJECT")):
+        for what, pattern in (("established", "--ctstate (?:RELATED,)?ESTABLISHED"), ("refused", "-j REJECT")):
             counts = re.findall(r"^\[(\d+):\d+\] -A .*" + pattern, save, re.M)
             if sum(map(int, counts)) < PACKETS * TURNS:
                 raise BenchError("only {0} packets were {1}: this did not measure what it says.".format(counts, what))

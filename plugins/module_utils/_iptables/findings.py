@@ -7,12 +7,14 @@
 from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
     ForeignRules,
     Protected,
     WatchedPackets,
     arrival_of,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import OWN_LIST
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import (
     Untracked,
     untracked_answers,
@@ -30,11 +32,16 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
     Packets,
     Walker,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked, ports_named
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import WIDE, PortIndex, Ports, port_samples
 
 MOST_OF_A_KIND = 20
+LIST_SHARED = (
+    "changes a list of the doors, so that sources get in without the knock, or are shut out in spite of it. Give the rule a "
+    "list whose name does not begin with pk4 or pk6."
+)
 
 
 class Names:
@@ -115,12 +122,30 @@ def ruleset_findings(
     found += [_limited(item, names, family) for item in foreign.limits_before(hooked.doors)]
     found += _unguarded(document, protected, family, names, foreign, arrival)
     found += _untracked(document, protected, family, names, foreign.watched, arrival, hooked.tail)
+    found += _list_shared(document, family, names)
     unique = []
     for finding in found:
         if finding and finding not in seen:
             seen.add(finding)
             unique.append(finding)
     return _capped(unique)
+
+
+_CHANGES_A_LIST = frozenset(("--set", "--update", "--remove"))
+
+
+def _list_shared(document: Document, family: str, names: Names) -> Iterable[Finding]:
+    """Yield the foreign rules of any table that put sources on the doors' own lists, or take them off."""
+    for table in document.tables:
+        for chain, rules in table.chains.items():
+            for rule in rules:
+                if CHAIN.match(chain) or "--name pk" not in rule.text:
+                    continue
+                asked = [(option, values[:1]) for option, values, _negated in options(rule.text)]
+                named = [values[0] for option, values in asked if option == "--name" and values]
+                if _CHANGES_A_LIST & {option for option, _values in asked} and any(map(OWN_LIST.match, named)):
+                    text = f"-A {chain} {rule.text.rstrip()}"
+                    yield Finding("list_shared", family, masked(text) if names.names_step(text) else text, LIST_SHARED)
 
 
 def _capped(findings: List[Finding]) -> List[Finding]:

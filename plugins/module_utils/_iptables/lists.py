@@ -5,9 +5,12 @@
 """Names of xt_recent's lists, and the matches that look them up. Pure."""
 
 import ipaddress
+import re
 
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, Door
 
+OWN_LIST = re.compile(r"pk[46](_|\.[0-9]+_)")
+"""How the names of the collection's lists begin."""
 FULL_MASK = {IPV4: "255.255.255.255", IPV6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}
 
 
@@ -59,4 +62,4 @@ class Lists:
         return f"-m recent {what} --name {name} --mask {self.mask} --rsource"
 
 
-__all__ = ("FULL_MASK", "Lists")
+__all__ = ("FULL_MASK", "OWN_LIST", "Lists")
