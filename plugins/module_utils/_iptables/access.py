@@ -96,7 +96,7 @@ def check_tracked(document: Document, spec: Spec, connection: Connection, local:
         Arrival(local.own, (interface,) if interface else ()),
         connection.source,
     )
-    rule = next((each.rule for each in hidden if not each.rule.doubtful), None)
+    rule = next((each.rule for each in hidden if not each.rule.is_perhaps), None)
     if rule is not None:
         raise SpecError(
             "doors",

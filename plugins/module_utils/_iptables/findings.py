@@ -181,6 +181,9 @@ def _lost_effect(
         elif decision.interface and decision.interface not in arrival.outside:
             whom = f"what comes in through {decision.interface}"
             advice = f"To accept that without a knock, name {decision.interface} in trusted_interfaces"
+        elif decision.doubtful or decision.verdict == MAYBE:
+            whom = "packets, depending on what else it asks of them,"
+            advice = "To accept those without a knock, name their sources in trusted_sources"
         text = f"accepts {whom} on ports of {_doors(opened)}; the doors now decide before it, so there it has no effect. {advice}."
         rule = _rule_text(decision, names)
         return Finding("lost_effect", family, rule, text)
@@ -261,7 +264,7 @@ def _before(decision: Decision, table_name: str, names: Names, family: str) -> O
         return None
     rule = _rule_text(decision, names, knocked)
     verb = {REFUSE: "refuse", DIVERT: "redirect"}.get(decision.verdict, "decide")
-    if decision.doubtful or decision.verdict == MAYBE:
+    if decision.is_perhaps or decision.verdict == MAYBE:
         text = (
             f"table {table_name} may {verb} packets to {whose} before INPUT sees them; whether they meet this rule, the ruleset "
             "alone does not tell. Look at the rule, and try a knock from outside."
@@ -292,7 +295,7 @@ def _untracked(
 
 
 def _untracked_finding(hidden: Untracked, names: Names, family: str) -> Finding:
-    verb = "may keep" if hidden.rule.doubtful else "keeps"
+    verb = "may keep" if hidden.rule.is_perhaps else "keeps"
     if hidden.answers:
         text = (
             f"table raw {verb} answers to this host out of connection tracking, so policy reject refuses them, and the host loses "

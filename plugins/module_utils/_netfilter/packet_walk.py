@@ -73,8 +73,15 @@ class Decision(NamedTuple):
     """Whether nothing says that any do."""
     interface: str
     """The interface that they must come in by, '' for any."""
+    elsewhere: bool
+    """Whether that is one which strangers do not come in by, as far as it is known; see Condition."""
     counts: str
     """What too many packets of a source are counted with, if only those meet it, else ''; see Condition."""
+
+    @property
+    def is_perhaps(self) -> bool:
+        """Whether it is not known that any packet of a stranger meets it."""
+        return self.doubtful or self.elsewhere
 
 
 class Way(NamedTuple):
@@ -86,6 +93,8 @@ class Way(NamedTuple):
     """Whether nothing says that any do."""
     interface: str = ""
     """The interface that they must have come in by, '' for any."""
+    elsewhere: bool = False
+    """Whether strangers do not come in by that one, as far as it is known."""
     counts: str = ""
     """What too many of a source's are counted with, if only those get there, else ''."""
 
@@ -93,8 +102,9 @@ class Way(NamedTuple):
         """Return the Way of packets that meet a condition as well."""
         return Way(
             self.particular or condition.particular,
-            self.doubtful or condition.doubtful or condition.elsewhere,
+            self.doubtful or condition.doubtful,
             self.interface or condition.interface,
+            self.elsewhere or condition.elsewhere,
             self.counts or condition.counts,
         )
 
@@ -175,7 +185,7 @@ class Walker:
             if ended == "policy":
                 verdict = ACCEPT if self._table.policy(chain) == "ACCEPT" else REFUSE
                 way = Way().through(self.condition(text))
-                effect.decide(Decision(chain, text, verdict, False, matched, way.doubtful, way.interface, way.counts))
+                effect.decide(Decision(chain, text, verdict, False, matched, *way[1:]))
             effect.terminal = sure and matched == packets and ended in ("verdict", "policy")
         return effect
 

@@ -177,6 +177,10 @@ def test_an_interface_is_not_everyone():
         "To accept that without a knock, name wg0 in trusted_interfaces."
     ]
     assert messages(save(filter=["-A INPUT -i wg0 -j ACCEPT"]), trusted_interfaces=["wg0"]) == []
+    assert messages(save(filter=["-A INPUT -m mark --mark 0x20000/0x20000 -j ACCEPT"])) == [
+        "accepts packets, depending on what else it asks of them, on ports of door ssh; the doors now decide before it, so there it has "
+        "no effect. To accept those without a knock, name their sources in trusted_sources."
+    ]
     assert "accepts everyone on" in messages(save(filter=["-A INPUT -i eth0 -j ACCEPT"]))[0]
 
 
