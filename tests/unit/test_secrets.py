@@ -276,7 +276,7 @@ def test_a_rule_in_the_other_backend(options, family):
         iptables = Iptables(
             lambda _words, _text, line=line: (0, line + "\n", ""), lambda name: "/sbin/" + name, lambda _path: "filter"
         )
-        found = iptables.first_rule(family)
+        found = iptables.first_rule(family, line + "\n")
         assert found.startswith("iptables" if family == "ipv4" else "ip6tables")
         assert shown(found, options) == []
 

@@ -167,17 +167,12 @@ class Iptables:
             return False
         return bool(self._read(_LEGACY_TABLES[family]).strip()) if self.backend == LEGACY else self.kernel_has_nft()
 
-    def first_rule(self, family: str) -> str:
-        """Return where a rule of a family stands, one of ours first, and how it reads, with no step in it, or ''."""
-        if not self.may_hold(family):
+    def first_rule(self, family: str, save: str) -> str:
+        """Return where a rule of a save stands, one of ours first, and how it reads, with no step in it, or ''."""
+        found = re.search(r"^-A (INPUT) (.*PORTKNOCK.*)$", save, re.M) or re.search(r"^-A (\S+) (.*)$", save, re.M)
+        if found is None:
             return ""
-        command = IPTABLES[family] + "-save"
-        code, out, _err = self._run([self.commands.paths[command]], "")
-        rule = r"^-A (\S+) (.*)$"
-        found = (
-            (re.search(r"^-A (INPUT) (.*PORTKNOCK.*)$", out, re.M) or re.search(rule, out, re.M)) if code == 0 else None
-        )
-        return f"{self._name(command)} shows: {readable_rule(*found.groups()).strip()}" if found else ""
+        return f"{self._name(IPTABLES[family] + '-save')} shows: {readable_rule(*found.groups()).strip()}"
 
     def drops_all(self, family: str) -> bool:
         """Return whether the policy of INPUT is DROP and there is no rule."""
@@ -245,9 +240,9 @@ def unreadable_tables(save: str) -> List[str]:
 
 
 def _is_whole(save: str) -> bool:
-    """Return whether each table of a save has its end."""
-    lines = save.split("\n")
-    return sum(line[:1] == "*" for line in lines) == lines.count("COMMIT")
+    """Return whether the last table of a save has its end: a command that gives up prints no more."""
+    lines = [line for line in save.split("\n") if line and line[0] != "#"]
+    return not lines or lines[-1] == "COMMIT"
 
 
 def own_lines(save: str) -> str:

@@ -26,7 +26,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_ba
     drift,
     expected_rules,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import read_native, read_saves
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
+    other_save,
+    read_native,
+    read_saves,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import (
     guess_hertz,
     read_list,
@@ -55,11 +59,11 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
     saves = read_saves(iptables, listed, tuple(families), counters=True)
     for family in families:
         other, save = iptables.other(), saves[family]
-        first = other.first_rule(family)
+        elsewhere = other_save(other, native, family, counters=True)
+        first = other.first_rule(family, elsewhere)
         if first:
             report = report._replace(findings=report.findings + [_other_backend(family, first)])
             # Where ours are only in the other one, the alternative was switched since: they are in force all the same.
-            elsewhere = other.save(family, counters=True)
             save = elsewhere if own_lines(elsewhere) and not own_lines(save) else save
         report = _inspect_family(family, save, host, now, report)
     return report._replace(findings=report.findings + _beside(iptables, listed, saves))

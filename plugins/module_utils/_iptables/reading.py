@@ -113,23 +113,21 @@ def read_other_backend(iptables: Iptables, native: Native, wanted: Wanted, famil
     :raises HostError: if it holds rules, and ours are to stay: a packet must pass both.
     """
     other = iptables.other()
-    if wanted.spec is None:
-        saves = {family: _other_save(other, native, family) for family in families if other.may_hold(family)}
-        return {family: save for family, save in saves.items() if own_lines(save)}
-    for family in families:
-        found = other.first_rule(family)
+    saves = {family: other_save(other, native, family) for family in families}
+    for family, save in saves.items() if wanted.spec is not None else ():
+        found = other.first_rule(family, save)
         if found:
             raise HostError(_both_backends(iptables.backend, found))
-    return {}
+    return {family: save for family, save in saves.items() if own_lines(save)}
 
 
-def _other_save(other: Iptables, native: Native, family: str) -> str:
-    """Return what the other backend prints; '' where that cannot be read, and nft shows that nothing of ours is in it.
+def other_save(other: Iptables, native: Native, family: str, counters: bool = False) -> str:
+    """Return what the other backend prints; '' where it holds nothing, or cannot be read and nft shows that nothing of ours is in it.
 
     :raises UnreadableError: if it cannot be read, and nft does not show that.
     """
     try:
-        return other.save(family)
+        return other.save(family, counters) if other.may_hold(family) else ""
     except UnreadableError:
         if native.holds_ours(family) is not False:
             raise
@@ -150,4 +148,4 @@ def _both_backends(backend: str, found: str) -> str:
     )
 
 
-__all__ = ("check_commands", "read_native", "read_other_backend", "read_saves")
+__all__ = ("check_commands", "other_save", "read_native", "read_other_backend", "read_saves")

@@ -8,6 +8,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.guard imp
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError, SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Commands, Iptables
 from fake_host import FakeHost
 from module_run import options, run
 from story import FakeAgent
@@ -258,3 +259,30 @@ def test_absent_where_the_other_backend_cannot_be_read():
     host.listing.append({"chain": dict(family="ip", table="filter", name="PORTKNOCK")})
     with pytest.raises(HostError, match=ADVICE):
         run(host, state="absent")
+
+
+def test_ours_in_the_other_backend_which_cannot_be_read():
+    host = TwoBackends()
+    run(host)
+    host.switch("legacy")
+    unread(host, "native")
+    host.listing = [{"chain": dict(family="ip", table="filter", name="PORTKNOCK")}]
+    for state in ("present", "absent"):
+        with pytest.raises(HostError, match=ADVICE):
+            run(host, state=state)
+    with pytest.raises(HostError, match=ADVICE):
+        inspect(host)
+
+
+@pytest.mark.parametrize("comment", ["a\n*b", "a\nCOMMIT", "*filter"])
+def test_a_comment_that_looks_like_a_table_is_none(comment):
+    text = '*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m comment --comment "{0}" -j ACCEPT\nCOMMIT\n# Completed\n'.format(
+        comment
+    )
+    seams = Iptables(
+        lambda _words, _data: (0, text, ""),
+        lambda name: name,
+        lambda _path: "",
+        Commands("nft", {"iptables-save": "x"}),
+    )
+    assert seams.save("ipv4") == text
