@@ -55,6 +55,7 @@ SEVERITIES = {
     "not_persisted": WARNING,
     "other_firewall": WARNING,
     "saves_on_stop": WARNING,
+    "not_loaded_at_boot": WARNING,
     "single_step": WARNING,
     # They are; something else lost its effect.
     "lost_effect": INFO,
@@ -143,6 +144,8 @@ class Wanted(NamedTuple):
     """The door that a new connection like that one must knock at, as the parts before this one found it, or ''."""
     state: Dict[str, Dict[str, Any]]
     """What was remembered of earlier changes."""
+    conflicting_firewall: str = "fail"
+    """What to do about another firewall: ``fail`` or ``disable``."""
 
 
 _NO_FILES: Files = {}
@@ -158,6 +161,10 @@ class PartPlan(NamedTuple):
     """What it was planned for."""
     loads: bool
     """Whether something that is running must change, beside files."""
+    keeps: bool = False
+    """Whether keep() has something to do even where nothing else changes."""
+    disturbs: bool = False
+    """Whether loading it changes what the parts after it were planned on, so that they must be planned anew then."""
     files: Files = _NO_FILES
     """Every file that it keeps, as it should be."""
     early: Tuple[str, ...] = ()

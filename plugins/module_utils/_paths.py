@@ -54,6 +54,7 @@ LOADERS = {
 }
 """Services that load a whole ruleset of their own, and what tells that one is set up."""
 OS_RELEASE = "/etc/os-release"
+UFW_CONFIG = "/etc/ufw/ufw.conf"
 RULES_FILES = {
     "debian": {"ipv4": "/etc/iptables/rules.v4", "ipv6": "/etc/iptables/rules.v6"},
     "el": {"ipv4": "/etc/sysconfig/iptables", "ipv6": "/etc/sysconfig/ip6tables"},

@@ -50,10 +50,20 @@ options:
   persist:
     description:
       - Restore the ruleset at boot, from the distribution's own rules files, with a unit that closes the doors and fails if
-        those did not load.
+        those did not load. The service that loads them is enabled when the change is confirmed; it is not started.
+      - Refused if such a file would not load, or would not let this connection in again.
       - With V(false), what was kept before is removed.
     type: bool
     default: true
+  conflicting_firewall:
+    description:
+      - What to do if firewalld, ufw or C(nftables.service) is active or enabled for the next boot.
+      - With V(fail) nothing is done. With V(disable) it is stopped together with the change, and disabled when the change is
+        confirmed; if the change is rolled back, it runs as before.
+      - C(nftables.service) is not stopped if there are rules of iptables, because stopping it flushes them.
+    type: str
+    choices: [fail, disable]
+    default: fail
   guard:
     description:
       - Roll a change of the rules back unless a new connection from the controller confirms it.
@@ -188,9 +198,9 @@ findings:
     kind:
       description:
         - One of V(broad_trust), V(connection_unguarded), V(doors_gone), V(family_open), V(knockd), V(limited),
-          V(list_shared), V(list_size), V(lost_effect), V(may_be_unguarded), V(native_table), V(native_unknown), V(not_persisted),
-          V(nothing_listens), V(other_backend), V(other_firewall), V(policy_drop), V(saves_on_stop), V(single_step),
-          V(tunnel_closes), V(unguarded), V(untracked).
+          V(list_shared), V(list_size), V(lost_effect), V(may_be_unguarded), V(native_table), V(native_unknown),
+          V(not_loaded_at_boot), V(not_persisted), V(nothing_listens), V(other_backend), V(other_firewall),
+          V(policy_drop), V(saves_on_stop), V(single_step), V(tunnel_closes), V(unguarded), V(untracked).
       type: str
     severity:
       description:
@@ -273,6 +283,14 @@ pending:
     seconds_left:
       description: Seconds until it is rolled back, if it is not confirmed.
       type: int
+services:
+  description: The services that the change stops, disables and enables, without the suffix; empty lists if there are none.
+  returned: success
+  type: dict
+  sample:
+    stop: [firewalld]
+    disable: [firewalld]
+    enable: [netfilter-persistent]
 rolled_back:
   description:
     - Whether the change was made and was seen to be rolled back, in what the host says or because it was restarted meanwhile.

@@ -8,8 +8,8 @@ module: portknock_host
 short_description: Decide what a host needs before its knock ruleset is written
 version_added: 1.1.0
 description:
-  - Reads what matters of a host, in one call - its distribution, kernel, services, other firewalls and live rules - and returns
-    what is to be installed, enabled, started and stopped there, and what is refused.
+  - Reads what matters of a host, in one call - its distribution, kernel, services and other firewalls - and returns what is to be
+    installed there, and what is refused. What M(sesame.portknock.knock_ruleset) changes of services is not its business.
   - Never writes, and does not load a kernel module. The role C(sesame.portknock.portknock) carries out what it returns.
 author:
   - sesame.portknock contributors (@sesame)
@@ -33,7 +33,7 @@ options:
     default: iptables
   persist:
     description:
-      - As in M(sesame.portknock.knock_ruleset). With V(false) no service is enabled, and nothing is installed for it.
+      - As in M(sesame.portknock.knock_ruleset). With V(false) nothing is installed for it.
     type: bool
     default: true
   ip_versions:
@@ -45,8 +45,8 @@ options:
     default: [ipv4, ipv6]
   conflicting_firewall:
     description:
-      - What to do where firewalld, ufw or C(nftables.service) is active or enabled for the next boot.
-      - With V(fail) it is refused, with V(disable) it is to be stopped and disabled.
+      - As in M(sesame.portknock.knock_ruleset). With V(fail) such a host is refused before anything is installed, with V(disable) a
+        package may be removed that excludes what is needed.
     type: str
     choices: [fail, disable]
     default: fail
@@ -66,7 +66,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 firewalls:
-  description: Other firewalls in use, and what is to be done about them.
+  description: Other firewalls in use. M(sesame.portknock.knock_ruleset) switches them off, if it is to.
   returned: success
   type: dict
   contains:
@@ -74,23 +74,9 @@ firewalls:
       description: Those that are active, or enabled for the next boot.
       type: list
       elements: str
-    ufw_off:
-      description: Whether ufw is to be switched off.
-      type: bool
     ufw_removed:
-      description: Whether the installation removes the package of ufw.
+      description: Whether the installation of C(iptables-persistent) removes the package of ufw.
       type: bool
-    disable:
-      description: Services to be disabled.
-      type: list
-      elements: str
-    stop:
-      description: Those of them to be stopped as well.
-      type: list
-      elements: str
-    note:
-      description: What to say about those that are not stopped.
-      type: str
 install_refusal:
   description: Why nothing may be installed, or an empty string.
   returned: success
@@ -132,9 +118,16 @@ installations:
       fallback: []
       sample_files: []
       preseed: [iptables-persistent/autosave_v4, iptables-persistent/autosave_v6]
-      keep_down: []
+      keep_down: [netfilter-persistent]
       failure: iptables, iptables-persistent could not be installed
       advice: Check that apt-get update and apt-get install work on this host, and run this again.
+later:
+  description:
+    - What is to be installed once the rules are kept, as RV(installations). C(iptables-persistent), where its package removes
+      that of ufw.
+  returned: success
+  type: list
+  elements: dict
 manager:
   description: The package manager, V(apt), V(dnf) or V(none).
   returned: success
@@ -148,31 +141,12 @@ refusals:
   returned: success
   type: list
   elements: str
-services:
-  description: The services that load the rules at boot.
-  returned: success
-  type: dict
-  contains:
-    enable:
-      description: Those to be enabled.
-      type: list
-      elements: str
-    start:
-      description: Those to be started.
-      type: list
-      elements: str
-    not_installed:
-      description: Those to be enabled that are not installed yet.
-      type: list
-      elements: str
-    note:
-      description: What to say about those that are not started.
-      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import Machine, read_facts
-from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import DISABLE, FAIL, Wanted, decide
+from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import DISABLE, FAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import Wanted, decide
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, FAMILIES
 
 
@@ -194,8 +168,8 @@ def main() -> None:
     parts = decision._asdict()
     parts.update(
         installations=[each._asdict() for each in decision.installations],
+        later=[each._asdict() for each in decision.later],
         firewalls=decision.firewalls._asdict(),
-        services=decision.services._asdict(),
     )
     module.exit_json(changed=False, **parts)
 

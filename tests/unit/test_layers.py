@@ -24,6 +24,7 @@ LAYERS = (
     "module_utils._nftables",
     "module_utils._knockd",
     "module_utils._host",
+    "module_utils._services",
     "module_utils._change",
     "module_utils._command",
 )

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Tuple, Type
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Part
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.ruleset import Ruleset
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon import Daemon
+from ansible_collections.sesame.portknock.plugins.module_utils._services.services import Services
 
 ENGINES: Dict[str, Tuple[Type[Part], ...]] = {
     "iptables": (Ruleset,),
@@ -16,7 +17,9 @@ ENGINES: Dict[str, Tuple[Type[Part], ...]] = {
 }
 """Name to parts in the order in which they are loaded. The last one recognises the knocks."""
 
-PARTS: Tuple[Type[Part], ...] = tuple(dict.fromkeys(part for parts in ENGINES.values() for part in parts))
+_FOR_ALL: Tuple[Type[Part], ...] = (Services,)
+"""Parts that every engine has, loaded before its own."""
+PARTS: Tuple[Type[Part], ...] = tuple(dict.fromkeys(part for parts in (_FOR_ALL, *ENGINES.values()) for part in parts))
 """Every part there is, in the order in which they are loaded; they are undone the other way round."""
 
 
@@ -27,7 +30,7 @@ def parts_on(host: Any) -> List[Part]:
 
 def takes_part(engine: str, part: Part) -> bool:
     """Return whether an engine needs a part."""
-    return part.__class__ in ENGINES[engine]
+    return part.__class__ in (*_FOR_ALL, *ENGINES[engine])
 
 
 def engine_of(installed: Dict[str, bool]) -> str:

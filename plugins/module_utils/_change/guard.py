@@ -37,7 +37,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback 
     time_left,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, address_of
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, Loaded, address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import TRACKED, UNKNOWN, UNTRACKED
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNIT_NAME
@@ -124,7 +124,13 @@ class Guard:
 
     def _load(self, change: Change, record: Record) -> Record:
         self._host.filesystem.replace_files(change.early_files)
-        loaded = {plan.part: part.load(plan) for part, plan in zip(self._parts, change.parts) if plan.loads}
+        loaded: Dict[str, Loaded] = {}
+        disturbed = False
+        for part, plan in zip(self._parts, change.parts):
+            now = part.plan(plan.wanted) if disturbed else plan
+            if now.loads:
+                loaded[plan.part] = part.load(now)
+            disturbed = disturbed or plan.disturbs
         if loaded:
             self._forget_connection(change)
         staged = commit.stage(self._host, change, {name: one.remembered for name, one in loaded.items()})
@@ -178,7 +184,9 @@ class Guard:
         if not guarded:
             return record
         try:
-            agent = self._agent.arm(record, timeout, [line for plan in change.parts for line in plan.last_way])
+            agent = self._agent.arm(
+                record, timeout, [line for plan in reversed(change.parts) for line in plan.last_way]
+            )
         except BaseException:
             self._store.end(record, ROLLED_BACK, EXACT, "nothing could be armed to undo it")
             raise

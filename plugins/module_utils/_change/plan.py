@@ -68,7 +68,7 @@ class Change(NamedTuple):
     @property
     def changed(self) -> bool:
         """Whether there is anything to do."""
-        return self.loads or bool(self.files) or self.unit == ENABLE
+        return self.loads or bool(self.files) or self.unit == ENABLE or any(plan.keeps for plan in self.parts)
 
     @property
     def door(self) -> str:
@@ -112,7 +112,10 @@ def plan_change(options: Dict[str, Any], host: Any, may_lack: bool = False, with
     families = _managed(spec, host.kernel.families())
     state = json.loads(host.filesystem.read(STATE_FILE) or "{}")
     connection = None if absent else connection_of(host.processes.ssh_connection())
-    wanted = Wanted(None if absent else spec, families, bool(options["persist"]), may_lack, connection, "", state)
+    wanted = Wanted(
+        None if absent else spec, families, bool(options["persist"]), may_lack, connection, "", state,
+        options["conflicting_firewall"],
+    )  # fmt: skip
     parts = parts_on(host)
     plans = _plan_parts(parts, spec.engine, wanted)
     persist = bool(options["persist"]) and not absent
@@ -143,8 +146,16 @@ def _plan_parts(parts: List[Part], engine: str, wanted: Wanted) -> List[PartPlan
     for part in parts:
         spec = wanted.spec if takes_part(engine, part) else None
         door = next((plan.door for plan in plans if plan.door), "")
-        plans.append(part.plan(wanted._replace(spec=spec, door=door)))
+        plan = part.plan(wanted._replace(spec=spec, door=door))
+        if any(before.disturbs for before in plans):
+            # They are about rules that will be gone.
+            plan = plan._replace(findings=tuple(each for each in plan.findings if not _is_about_others(each)))
+        plans.append(plan)
     return plans
+
+
+def _is_about_others(finding: Finding) -> bool:
+    return bool(finding.rule) or finding.kind in ("policy_drop", "native_table", "native_unknown")
 
 
 def _managed(spec: Any, present: Tuple[str, ...]) -> Tuple[str, ...]:

@@ -75,7 +75,9 @@ def _without_loaded(path: str, before: Tuple[Any, Any], now: Tuple[Any, Any], pa
     for part in parts:
         if part.is_loaded_in(before[0] or "", text):
             text = part.without_loaded(path, before[0] or "", text)
-    return before if text == (before[0] or "") else (text or None, now[1]) if text != (now[0] or "") else now
+    if text == (now[0] or ""):
+        return now
+    return before if text == (before[0] or "") else (text or None, now[1])
 
 
 def end_other_boot(host: Any, parts: List[Part], record: Record) -> None:

@@ -9,11 +9,13 @@ It only reads. It must not load a kernel module either: ``--check`` runs it too.
 
 import os
 import re
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
+from typing import Any, FrozenSet, NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
 from ansible_collections.sesame.portknock.plugins.module_utils._host.distributions import OsRelease, parse_os_release
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import RULES_FILES
+from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import is_ufw_on
+from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd import STATE_PROPERTIES, parse_states
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import UFW_CONFIG
 
 UNITS = ("netfilter-persistent", "iptables", "ip6tables", "firewalld", "nftables", "ufw", "knockd")
 COMMANDS = ("iptables", "iptables-restore", "ip6tables-restore", "ufw", "apt-get", "dnf", "knockd", "ip")
@@ -21,14 +23,7 @@ PRESENT, MISSING, UNKNOWN = "present", "missing", "unknown"
 
 # netfilter-persistent alone saves and loads nothing: the plugins do.
 _PERSISTENT_PLUGIN = "/usr/share/netfilter-persistent/plugins.d/15-ip4tables"
-# A start of their services loads these, flushing the live rules first.
-_RULES_FILES = [path for files in RULES_FILES.values() for path in files.values()]
 _MODULES = ("xt_recent", "xt_conntrack", "nft_compat")
-# What the kernel says of the tables that legacy has loaded, and the commands that show them.
-_LEGACY: Tuple[Tuple[str, List[str]], ...] = (
-    ("/proc/net/ip_tables_names", ["iptables-legacy-save", "iptables-save"]),
-    ("/proc/net/ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
-)
 _UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 
 
@@ -66,10 +61,6 @@ class HostFacts(NamedTuple):
     """Whether ufw was switched on. Its unit is active also where it never was."""
     ufw_excludes_persistent: bool
     """Whether ufw is installed, and its package cannot be beside iptables-persistent."""
-    live_rules: bool
-    """Whether any rule of iptables is loaded."""
-    rules_file: bool
-    """Whether there is a rules file that the start of a service would load."""
 
     @property
     def provided(self) -> FrozenSet[str]:
@@ -135,29 +126,20 @@ def read_facts(machine: Any) -> HostFacts:
         ipv6=machine.exists("/proc/net/if_inet6"),
         units=_units(machine) if systemd else _unit_files(machine),
         commands=frozenset(commands),
-        ufw_on="ufw" in commands and bool(re.search(r"^ENABLED=yes", machine.read("/etc/ufw/ufw.conf"), re.M | re.I)),
+        ufw_on="ufw" in commands and is_ufw_on(machine.read(UFW_CONFIG)),
         ufw_excludes_persistent=_ufw_excludes_persistent(machine),
-        live_rules=_live_rules(machine),
-        rules_file=any(machine.read(path) for path in _RULES_FILES),
     )
 
 
 def _units(machine: Any) -> Units:
-    """Ask systemd for all units at once; it answers in the order of the question, a blank line between two units."""
+    """Ask systemd for all units at once."""
     names = [f"{name}.service" for name in UNITS]
-    text = machine.output("systemctl", "show", "-p", "LoadState", "-p", "ActiveState", "-p", "UnitFileState", *names)
-    states = [_fields(block) for block in text.strip().split("\n\n")]
-    found = {name: state for name, state in zip(UNITS, states) if state.get("LoadState", "not-found") != "not-found"}
-    active = ("active", "activating", "reloading")
+    states = parse_states(machine.output("systemctl", "show", *STATE_PROPERTIES, *names), UNITS)
     return Units(
-        frozenset(found),
-        frozenset(name for name, state in found.items() if state.get("ActiveState") in active),
-        frozenset(name for name, state in found.items() if state.get("UnitFileState", "").startswith("enabled")),
+        frozenset(name for name, state in states.items() if state.present or state.masked),
+        frozenset(name for name, state in states.items() if state.active),
+        frozenset(name for name, state in states.items() if state.enabled),
     )
-
-
-def _fields(block: str) -> Dict[str, str]:
-    return {name: value for name, _equals, value in (line.partition("=") for line in block.splitlines())}
 
 
 def _unit_files(machine: Any) -> Units:
@@ -171,27 +153,6 @@ def _unit_files(machine: Any) -> Units:
 def _ufw_excludes_persistent(machine: Any) -> bool:
     text = machine.output("dpkg-query", "-W", "-f=${db:Status-Status} ${Breaks} ${Conflicts}\\n", "ufw")
     return any(re.match(r"installed .*iptables-persistent", line) for line in text.splitlines())
-
-
-def _live_rules(machine: Any) -> bool:
-    return any(re.search(r"^-A", machine.output(save), re.M) for save in _save_commands(machine))
-
-
-def _save_commands(machine: Any) -> List[str]:
-    """Return the commands to ask. They load what they ask for, so a backend that is not loaded is not asked."""
-    found: List[str] = []
-    if not _nf_tables_unloaded(machine):
-        found += ["iptables-nft-save", "iptables-save", "ip6tables-nft-save", "ip6tables-save"]
-    for names, saves in _LEGACY:
-        if machine.read(names).strip():
-            found += saves
-    return list(dict.fromkeys(found))
-
-
-def _nf_tables_unloaded(machine: Any) -> bool:
-    """Only where the kernel's own list of modules names it can it be known not to be loaded."""
-    modules = machine.read(f"/lib/modules/{machine.kernel()}/modules.dep")
-    return "/nf_tables.ko" in modules and not machine.exists("/sys/module/nf_tables")
 
 
 def _kernel_modules(machine: Any) -> str:

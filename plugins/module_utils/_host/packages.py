@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is to be installed, enabled, started and stopped on a host, and what is refused. Pure: facts in, decision out."""
+"""What is to be installed on a host, and what is refused. Pure: facts in, decision out."""
 
 from typing import FrozenSet, List, NamedTuple, Sequence, Tuple
 
@@ -15,11 +15,17 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.distributio
     is_too_old,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import MISSING, HostFacts
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import (
+    DISABLE,
+    FAIL,
+    UFW,
+    firewalls_in_use,
+    refusal,
+)
 
-FAIL, DISABLE = "fail", "disable"
 KNOCKD = "knockd"
-_UFW, _NFTABLES = "ufw", "nftables"
+_EXCLUDED_BY_UFW = "iptables-persistent"
+_LOADER = "netfilter-persistent"
 _USE_IPTABLES = "Set portknock_engine to iptables: the kernel then recognises the knocks itself, and needs no daemon."
 
 
@@ -56,33 +62,12 @@ class Installation(NamedTuple):
 
 
 class Firewalls(NamedTuple):
-    """Other firewalls in use, and what is done about them."""
+    """Other firewalls in use, and what their packages exclude. The module knock_ruleset switches them off."""
 
     found: List[str]
     """Those that are active, or enabled for the next boot."""
-    ufw_off: bool
-    """Whether ufw is to be switched off, before its package is removed."""
     ufw_removed: bool
     """Whether the installation of iptables-persistent removes the package of ufw."""
-    disable: List[str]
-    """Services to be disabled."""
-    stop: List[str]
-    """Those of them to be stopped as well."""
-    note: str
-    """What to say to the operator about those that go on."""
-
-
-class Services(NamedTuple):
-    """The services that load the rules at boot."""
-
-    enable: List[str]
-    """Those to be enabled."""
-    start: List[str]
-    """Those to be started."""
-    not_installed: List[str]
-    """Those to be enabled that are not installed yet."""
-    note: str
-    """What to say to the operator about those that are not started or cannot be enabled."""
 
 
 class Decision(NamedTuple):
@@ -95,13 +80,13 @@ class Decision(NamedTuple):
     manager: str
     """``apt``, ``dnf`` or ``none``."""
     installations: List[Installation]
-    """What is to be installed."""
+    """What is to be installed before the rules are written."""
+    later: List[Installation]
+    """What is to be installed once they are kept, because it removes the package of a firewall that the change switches off."""
     may_remove: bool
     """Whether the installation may remove packages that exclude what is installed."""
     firewalls: Firewalls
     """Other firewalls."""
-    services: Services
-    """What loads the rules at boot."""
 
 
 def decide(facts: HostFacts, wanted: Wanted) -> Decision:
@@ -112,10 +97,10 @@ def decide(facts: HostFacts, wanted: Wanted) -> Decision:
         refusals=_refusals(facts, wanted, firewalls),
         install_refusal=_install_refusal(facts, distribution),
         manager=distribution.manager,
-        installations=_installations(facts, wanted, distribution),
+        installations=_installations(facts, wanted, distribution, firewalls.ufw_removed),
+        later=_with_apt([_EXCLUDED_BY_UFW], [], facts) if firewalls.ufw_removed else [],
         may_remove=wanted.conflicting_firewall == DISABLE,
         firewalls=firewalls,
-        services=_services(facts, wanted, distribution),
     )
 
 
@@ -149,14 +134,8 @@ def _refusals(facts: HostFacts, wanted: Wanted, firewalls: Firewalls) -> List[st
 def _firewall_refusals(firewalls: Firewalls) -> List[str]:
     found = []
     if firewalls.found:
-        names, verb = " and ".join(firewalls.found), "is" if len(firewalls.found) == 1 else "are"
-        found.append(
-            f"{names} {verb} in use on this host (active now, or enabled for the next boot) and would overwrite or "
-            "override the knock ruleset. Nothing was changed. Carry the exceptions that are still needed over to "
-            "portknock_allow and portknock_trusted_sources, then set portknock_conflicting_firewall to disable, and "
-            "the role switches it off, or switch it off by hand. Then run this again."
-        )
-    if firewalls.ufw_removed and not firewalls.ufw_off:
+        found.append(refusal(firewalls.found, "portknock_"))
+    if firewalls.ufw_removed and UFW not in firewalls.found:
         found.append(
             "ufw is installed on this host (switched off), and its package excludes iptables-persistent, which "
             "portknock_persist needs: installing the one removes the other. Nothing was changed. Remove ufw by hand, "
@@ -179,17 +158,19 @@ def _install_refusal(facts: HostFacts, distribution: Distribution) -> str:
 # Packages
 
 
-def _installations(facts: HostFacts, wanted: Wanted, distribution: Distribution) -> List[Installation]:
+def _installations(
+    facts: HostFacts, wanted: Wanted, distribution: Distribution, ufw_removed: bool
+) -> List[Installation]:
     iptables = [
         package.name
         for package in _missing(distribution.packages, facts.provided)
-        if wanted.persist or not package.to_persist
+        if (wanted.persist or not package.to_persist) and not (ufw_removed and package.name == _EXCLUDED_BY_UFW)
     ]
     knockd = _missing(distribution.knockd_packages, facts.provided) if wanted.engine == KNOCKD else []
     names = [package.name for package in knockd]
     keep_down = [KNOCKD] if names and KNOCKD not in facts.commands else []
     if distribution.manager == "apt":
-        return _with_apt(names + iptables, keep_down, wanted)
+        return _with_apt(names + iptables, keep_down, facts)
     # Alone and first: the repositories may not have it, and then nothing is to have been installed.
     return (
         _knockd_with_dnf(names, keep_down, distribution)
@@ -202,12 +183,16 @@ def _missing(packages: Sequence[Package], provided: FrozenSet[str]) -> List[Pack
     return [package for package in packages if package.provides not in provided]
 
 
-def _with_apt(packages: List[str], keep_down: List[str], wanted: Wanted) -> List[Installation]:
+def _with_apt(packages: List[str], keep_down: List[str], facts: HostFacts) -> List[Installation]:
     if not packages:
         return []
     # Otherwise the package's first installation freezes whatever is live, passing rules of container engines and
     # bans included, into the rules file.
-    questions = ["iptables-persistent/autosave_v4", "iptables-persistent/autosave_v6"] if wanted.persist else []
+    persistent = _EXCLUDED_BY_UFW in packages
+    questions = [f"{_EXCLUDED_BY_UFW}/autosave_v4", f"{_EXCLUDED_BY_UFW}/autosave_v6"] if persistent else []
+    # Installing it enables its service, and what the next boot loads is not judged yet.
+    if persistent and facts.systemd and _LOADER not in facts.units.enabled:
+        keep_down = [*keep_down, _LOADER]
     advice = "Check that apt-get update and apt-get install work on this host, and run this again."
     return [Installation(packages, [], [], questions, keep_down, _not_installed(packages), advice)]
 
@@ -254,63 +239,14 @@ def _not_installed(packages: List[str]) -> str:
     return f"{', '.join(packages)} could not be installed"
 
 
-# Services
+# Other firewalls
 
 
 def _firewalls(facts: HostFacts, wanted: Wanted) -> Firewalls:
-    used = facts.units.active | facts.units.enabled
-    # An enabled one counts: it is back after the next boot.
-    services = [name for name in ("firewalld", _NFTABLES) if name in used]
-    # Stopping nftables.service runs "nft flush ruleset": everybody's rules go.
-    stop = [name for name in services if name != _NFTABLES or not facts.live_rules]
-    note = (
-        "nftables.service is disabled, but it was not stopped: stopping it flushes all rules of the host, those of "
-        "iptables too, and there are such rules. Its own tables stay loaded until the next boot. They may refuse "
-        "more than the doors do, but nothing in them can open a door."
-    )
     return Firewalls(
-        found=services + ([_UFW] if facts.ufw_on else []),
-        ufw_off=facts.ufw_on,
-        ufw_removed=(facts.ufw_excludes_persistent and wanted.persist and "iptables-persistent" not in facts.commands),
-        disable=services,
-        stop=stop,
-        note=note if stop != services else "",
+        found=firewalls_in_use(facts.units.active | facts.units.enabled, facts.ufw_on),
+        ufw_removed=(facts.ufw_excludes_persistent and wanted.persist and _EXCLUDED_BY_UFW not in facts.commands),
     )
 
 
-def _services(facts: HostFacts, wanted: Wanted, distribution: Distribution) -> Services:
-    families = [family for family in wanted.ip_versions if family != IPV6 or facts.ipv6]
-    names = [distribution.services[family] for family in families if family in distribution.services]
-    names = list(dict.fromkeys(names)) if wanted.persist else []
-    if not facts.systemd:
-        return Services([], [], [], _no_systemd(names) if names else "")
-    enable = [name for name in names if name not in facts.units.enabled]
-    inactive = [name for name in names if name not in facts.units.active]
-    start = inactive if _start_is_safe(facts, distribution) else []
-    not_installed = [name for name in enable if name not in facts.units.present]
-    return Services(enable, start, not_installed, _not_started(inactive) if inactive != start else "")
-
-
-def _start_is_safe(facts: HostFacts, distribution: Distribution) -> bool:
-    """Return whether nothing live is lost: a first start loads the rules file and flushes whatever there is.
-
-    Without a file nothing is loaded, unless the packages bring one.
-    """
-    return not facts.live_rules or (not facts.rules_file and not distribution.sample_files)
-
-
-def _no_systemd(names: List[str]) -> str:
-    return (
-        f"systemd does not run on this host: {', '.join(names)} cannot be enabled or started, so nothing here loads "
-        "the rules again after a reboot. If that is intended, set portknock_persist to false."
-    )
-
-
-def _not_started(names: List[str]) -> str:
-    return (
-        f"{', '.join(names)}: enabled for the next boot, not started now. Starting loads the rules file and flushes "
-        "the live rules first, and this host has live rules. Nothing needs to be done."
-    )
-
-
-__all__ = ("DISABLE", "FAIL", "Decision", "Firewalls", "Installation", "Services", "Wanted", "decide")
+__all__ = ("Decision", "Firewalls", "Installation", "Wanted", "decide")

@@ -6,12 +6,51 @@
 
 import glob
 import os
-from typing import Iterable, List, Optional
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command, Result
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNITS, WANTED_UNITS
+
+
+class UnitState(NamedTuple):
+    """How a unit is."""
+
+    present: bool
+    """Whether it is installed."""
+    active: bool
+    """Whether it runs, or is just starting."""
+    enabled: bool
+    """Whether a boot starts it."""
+    masked: bool
+    """Whether nothing can start it."""
+
+
+STATE_PROPERTIES = ("-p", "LoadState", "-p", "ActiveState", "-p", "UnitFileState")
+"""What ``systemctl show`` is asked for."""
+
+
+def parse_states(text: str, names: Sequence[str]) -> Dict[str, UnitState]:
+    """Return the state of each unit; one that systemd says nothing of is not there.
+
+    :param text: what ``systemctl show`` prints: in the order of the question, a blank line between two units.
+    """
+    blocks = [
+        {name: value for name, _equals, value in (line.partition("=") for line in block.splitlines())}
+        for block in text.strip().split("\n\n")
+    ]
+    blocks += [{}] * (len(names) - len(blocks))
+    return {name: _state(fields) for name, fields in zip(names, blocks)}
+
+
+def _state(fields: Dict[str, str]) -> UnitState:
+    return UnitState(
+        present=fields.get("LoadState", "not-found") not in ("not-found", "masked"),
+        active=fields.get("ActiveState") in ("active", "activating", "reloading"),
+        enabled=fields.get("UnitFileState", "").startswith("enabled"),
+        masked=fields.get("LoadState") == "masked",
+    )
 
 
 class Systemd:
@@ -24,6 +63,13 @@ class Systemd:
     def runs(self) -> bool:
         """Return whether systemd is what runs services here."""
         return os.path.isdir("/run/systemd/system") and bool(self._command.find("systemctl"))
+
+    def states(self, *services: str) -> Dict[str, UnitState]:
+        """Return the state of services, by their names without the suffix, all of them asked for at once."""
+        if not self.runs():
+            return parse_states("", services)
+        names = [f"{name}.service" for name in services]
+        return parse_states(self._systemctl("show", *STATE_PROPERTIES, *names)[1], services)
 
     def call(self, verb: str, *units: str) -> int:
         """Run systemctl and return its exit code; what it says is of no interest."""
@@ -121,4 +167,4 @@ class Systemd:
         return self._command.run([self._command.find("systemctl") or "systemctl", verb, *units])
 
 
-__all__ = ("Systemd",)
+__all__ = ("STATE_PROPERTIES", "Systemd", "UnitState", "parse_states")

@@ -40,6 +40,7 @@ def argument_spec() -> Dict[str, Any]:
         list_size=dict(type="int", default=DEFAULTS["list_size"]),
         log=dict(type="bool", default=DEFAULTS["log"]),
         persist=dict(type="bool", default=DEFAULTS["persist"]),
+        conflicting_firewall=dict(type="str", choices=["fail", "disable"], default=DEFAULTS["conflicting_firewall"]),
         guard=dict(type="bool", default=DEFAULTS["guard"]),
         guard_timeout=dict(type="int", default=DEFAULTS["guard_timeout"]),
         guard_id=dict(type="str", default=""),

@@ -47,6 +47,7 @@ DEFAULTS = {
     "list_size": 4096,
     "log": False,
     "persist": True,
+    "conflicting_firewall": "fail",
     "guard": True,
     "guard_timeout": 30,
     "state": "present",

@@ -58,7 +58,7 @@ WRONG = [
     (dict(guard_timeout=None), "guard_timeout: is not valid. It must be of type int"),
     (dict(guard_timeout=[]), "guard_timeout: must be a whole number"),
     (dict(engine="ipchains"), "engine: is 'ipchains', but must be one of"),
-    (dict(gaurd=True), "gaurd: there is no such option. The options are allow, doors, engine, guard,"),
+    (dict(gaurd=True), "gaurd: there is no such option. The options are allow, conflicting_firewall, doors,"),
     ({61234: ["ssh"]}, "an option: there is no such option."),
 ]
 

@@ -19,7 +19,7 @@ import yaml
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 PREFIX = "portknock_"
 SET_BY_THE_ACTION = {"guard_id", "guard_owner"}
-ROLE_ONLY = {"portknock_conflicting_firewall", "portknock_verify", "portknock_verify_wait"}
+ROLE_ONLY = {"portknock_verify", "portknock_verify_wait"}
 COMPARED = ("type", "elements", "choices", "default", "required")
 
 

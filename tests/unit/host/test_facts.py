@@ -65,7 +65,7 @@ def with_systemd(**states):
 def test_an_empty_host():
     found = read_facts(FakeMachine(root=False))
     assert found.release == OsRelease("", "", (), "This distribution")
-    assert not any([found.root, found.systemd, found.ipv6, found.ufw_on, found.live_rules, found.rules_file])
+    assert not any([found.root, found.systemd, found.ipv6, found.ufw_on])
     assert found.kernel_modules == UNKNOWN
     assert found.provided == frozenset()
 
@@ -167,46 +167,6 @@ def test_ufw_is_on_where_its_configuration_says_so(conf, installed, expected):
 )
 def test_ufw_that_cannot_be_beside_iptables_persistent(text, expected):
     assert read_facts(FakeMachine({}, {"dpkg-query": text})).ufw_excludes_persistent == expected
-
-
-# Rules
-
-SAVED = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\nCOMMIT\n"
-EMPTY = "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n"
-
-
-@pytest.mark.parametrize(
-    ("files", "outputs", "expected", "ran"),
-    [
-        ({}, {"iptables-save": SAVED}, True, ["iptables-save"]),
-        ({}, {"iptables-nft-save": EMPTY, "ip6tables-save": SAVED}, True, ["iptables-nft-save", "ip6tables-save"]),
-        ({}, {"iptables-save": EMPTY, "ip6tables-save": EMPTY}, False, ["iptables-save", "ip6tables-save"]),
-        # To ask a backend loads its module.
-        ({MODULES + "/modules.dep": DEP}, {"iptables-nft-save": SAVED, "iptables-save": SAVED}, False, []),
-        ({MODULES + "/modules.dep": DEP, "/sys/module/nf_tables": ""}, {"iptables-save": SAVED}, True,
-         ["iptables-save"]),
-        # Only legacy has a table loaded.
-        ({MODULES + "/modules.dep": DEP, "/proc/net/ip_tables_names": "filter\n"},
-         {"iptables-nft-save": SAVED, "iptables-legacy-save": SAVED}, True, ["iptables-legacy-save"]),
-        ({MODULES + "/modules.dep": DEP, "/proc/net/ip6_tables_names": "filter\n"},
-         {"ip6tables-legacy-save": EMPTY, "ip6tables-save": SAVED}, True, ["ip6tables-legacy-save", "ip6tables-save"]),
-        ({MODULES + "/modules.dep": DEP, "/proc/net/ip_tables_names": ""}, {"iptables-legacy-save": SAVED}, False, []),
-        # A command is asked once.
-        ({"/proc/net/ip_tables_names": "filter\n"}, {"iptables-save": EMPTY}, False, ["iptables-save"]),
-    ],
-)  # fmt: skip
-def test_live_rules(files, outputs, expected, ran):
-    machine = FakeMachine(files, outputs)
-    assert read_facts(machine).live_rules == expected
-    assert machine.ran == ran
-
-
-@pytest.mark.parametrize(
-    "path", ["/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables"]
-)
-def test_rules_file(path):
-    assert read_facts(FakeMachine({path: SAVED})).rules_file
-    assert not read_facts(FakeMachine({path: ""})).rules_file
 
 
 # The kernel

@@ -5,7 +5,8 @@
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import Units
-from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import DISABLE, Firewalls, decide
+from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import DISABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import Firewalls, decide
 from distributions import DISTRIBUTIONS, FIREWALLS, WANTED, every_distribution, host, packages_of
 
 
@@ -13,7 +14,6 @@ from distributions import DISTRIBUTIONS, FIREWALLS, WANTED, every_distribution, 
 @pytest.mark.parametrize("others", FIREWALLS, ids=lambda names: "+".join(names) or "none")
 @every_distribution
 def test_other_firewalls(name, others, how):
-    services = [each for each in others if each != "ufw"]
     units = Units(frozenset(others), frozenset(), frozenset())._replace(**{how: frozenset(others)})
     facts = host(name)._replace(units=units, ufw_on="ufw" in others)
 
@@ -29,18 +29,9 @@ def test_other_firewalls(name, others, how):
     decision = decide(facts, WANTED._replace(conflicting_firewall=DISABLE))
     assert decision.refusals == []
     assert decision.may_remove
-    assert decision.firewalls == Firewalls(list(others), "ufw" in others, False, services, services, "")
+    assert decision.firewalls == Firewalls(list(others), False)
     # What they are does not change what is installed.
     assert packages_of(decision) == DISTRIBUTIONS[name][2]
-
-
-@every_distribution
-def test_nftables_service_is_not_stopped_where_that_flushes_rules(name):
-    facts = host(name, running=["firewalld", "nftables"], live_rules=True)
-    firewalls = decide(facts, WANTED._replace(conflicting_firewall=DISABLE)).firewalls
-    assert firewalls.disable == ["firewalld", "nftables"]
-    assert firewalls.stop == ["firewalld"]
-    assert firewalls.note.startswith("nftables.service is disabled, but it was not stopped")
 
 
 def test_an_active_unit_of_ufw_says_nothing():
@@ -69,16 +60,15 @@ def test_ufw_that_excludes_iptables_persistent(more, wanted, removed):
     decision = decide(facts, wanted._replace(conflicting_firewall=DISABLE))
     assert decision.firewalls.ufw_removed == removed
     assert decision.refusals == []
+    # Its package goes once the change is kept, and not before.
+    assert [each.packages for each in decision.later] == ([["iptables-persistent"]] if removed else [])
+    assert "iptables-persistent" not in packages_of(decision) or not removed
+    assert all(each.keep_down == ["netfilter-persistent"] for each in decision.later)
 
 
 def test_ufw_that_is_on_and_excludes_iptables_persistent_is_refused_once():
     decision = decide(host(ufw_on=True, ufw_excludes_persistent=True), WANTED)
     assert [refusal[:13] for refusal in decision.refusals] == ["ufw is in use"]
-    firewalls = decide(
-        host(ufw_on=True, ufw_excludes_persistent=True), WANTED._replace(conflicting_firewall=DISABLE)
-    ).firewalls
-    assert firewalls.ufw_off
-    assert firewalls.ufw_removed
 
 
 def test_nothing_is_removed_unless_it_was_asked_for():

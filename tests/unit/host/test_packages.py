@@ -6,8 +6,9 @@
 import itertools
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import MISSING, PRESENT, UNKNOWN, Units
-from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import DISABLE, Firewalls, decide
+from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import MISSING, PRESENT, UNKNOWN
+from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import DISABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import Firewalls, decide
 from distributions import (
     BARE,
     DISTRIBUTIONS,
@@ -28,21 +29,18 @@ from distributions import (
 
 @every_distribution
 def test_bare_host(name):
-    _release, manager, packages, services = DISTRIBUTIONS[name]
+    _release, manager, packages, _services = DISTRIBUTIONS[name]
     decision = decide(host(name), WANTED)
     assert (decision.refusals, decision.install_refusal, decision.manager) == ([], "", manager)
     assert packages_of(decision) == packages
-    assert decision.services.enable == decision.services.start == decision.services.not_installed == services
-    assert decision.services.note == ""
-    assert decision.firewalls == Firewalls([], False, False, [], [], "")
+    assert decision.firewalls == Firewalls([], False)
+    assert decision.later == []
 
 
 @every_distribution
 def test_nothing_is_left_to_do_where_all_is_there(name):
     decision = decide(at_work(name), WANTED)
-    assert (decision.refusals, decision.install_refusal, decision.installations) == ([], "", [])
-    assert decision.services[:3] == ([], [], [])
-    assert decision.services.note == ""
+    assert (decision.refusals, decision.install_refusal, decision.installations, decision.later) == ([], "", [], [])
 
 
 @pytest.mark.parametrize("name", sorted(NOT_SUPPORTED))
@@ -59,7 +57,6 @@ def test_distributions_that_are_not_supported(name):
 def test_without_persist_nothing_is_installed_or_enabled_for_it(name):
     decision = decide(host(name), WANTED._replace(persist=False))
     assert packages_of(decision) == DISTRIBUTIONS[name][2][:1]
-    assert decision.services[:3] == ([], [], [])
     assert all(each.sample_files == each.preseed == [] for each in decision.installations)
 
 
@@ -117,11 +114,17 @@ def test_only_what_is_missing_is_installed(name, facts, expected):
 
 
 @every_el
-def test_iptables_services_that_is_there_is_only_enabled(name):
+def test_iptables_services_that_is_there_is_not_installed(name):
     decision = decide(host(name, installed=EL_SERVICES, commands=frozenset(["iptables"])), WANTED)
     assert decision.installations == []
-    assert decision.services.enable == decision.services.start == EL_SERVICES
-    assert decision.services.not_installed == []
+
+
+@every_debian
+def test_what_the_package_enables_is_kept_down_until_the_rules_are_kept(name):
+    """Its installation enables its service, and the next boot would load a rules file that nobody has judged."""
+    assert decide(host(name), WANTED).installations[0].keep_down == ["netfilter-persistent"]
+    for facts in (host(name, systemd=False), host(name, running=["netfilter-persistent"])):
+        assert decide(facts, WANTED).installations[0].keep_down == []
 
 
 # knockd
@@ -134,7 +137,7 @@ def test_knockd_on_a_bare_host(name):
     first = decision.installations[0]
     if manager == "apt":
         assert [each.packages for each in decision.installations] == [["knockd", "iproute2"] + packages]
-        assert first.keep_down == ["knockd"]
+        assert first.keep_down == ["knockd", "netfilter-persistent"]
     else:
         # Alone and first: where it is not to be had, nothing was installed.
         assert [each.packages for each in decision.installations] == [["knock-server", "iproute"], packages]
@@ -149,7 +152,7 @@ def test_knockd_on_a_bare_host(name):
 def test_knockd_that_is_there_is_not_touched(name):
     commands = frozenset(["knockd", "ip"])
     for decision in (decide(host(name, commands=commands), KNOCKD), decide(host(name, running=["knockd"]), WANTED)):
-        assert [each.keep_down for each in decision.installations] == [[]]
+        assert "knockd" not in decision.installations[0].keep_down
         assert packages_of(decision) == DISTRIBUTIONS[name][2]
 
 
@@ -180,70 +183,17 @@ def test_another_user_than_root_is_refused_first():
     assert len(decision.refusals) == 4
 
 
-# Services
-
-
-@pytest.mark.parametrize("rules_file", [False, True])
-@pytest.mark.parametrize("live_rules", [False, True])
-@every_distribution
-def test_a_service_is_started_only_where_that_loses_no_rule(name, live_rules, rules_file):
-    _release, manager, _packages, services = DISTRIBUTIONS[name]
-    facts = host(name, live_rules=live_rules, rules_file=rules_file)
-    found = decide(facts, WANTED).services
-    # Without a rules file nothing is loaded, but on EL the packages bring one.
-    safe = not live_rules or (manager == "apt" and not rules_file)
-    assert found.enable == services
-    assert found.start == (services if safe else [])
-    assert bool(found.note) == (not safe)
-    if not safe:
-        assert found.note.startswith(", ".join(services) + ": enabled for the next boot, not started now")
-
-
-@pytest.mark.parametrize(
-    ("name", "versions", "ipv6", "expected"),
-    [
-        ("rhel-9", ("ipv4",), True, ["iptables"]),
-        ("rhel-9", ("ipv6",), True, ["ip6tables"]),
-        ("rhel-9", ("ipv4", "ipv6"), False, ["iptables"]),
-        ("rhel-9", ("ipv6", "ipv4"), True, ["ip6tables", "iptables"]),
-        ("debian-12", ("ipv4",), True, ["netfilter-persistent"]),
-        ("debian-12", ("ipv6",), False, []),
-    ],
-)
-def test_services_are_those_of_the_families_in_use(name, versions, ipv6, expected):
-    assert decide(host(name, ipv6=ipv6), WANTED._replace(ip_versions=versions)).services.enable == expected
-
-
-def test_enabled_but_not_running():
-    units = Units(frozenset(EL_SERVICES), frozenset(["iptables"]), frozenset(EL_SERVICES))
-    found = decide(host("rhel-9")._replace(units=units), WANTED).services
-    assert found[:3] == ([], ["ip6tables"], [])
-
-
-@every_distribution
-def test_without_systemd_nothing_can_be_enabled(name):
-    services = DISTRIBUTIONS[name][3]
-    found = decide(host(name, systemd=False), WANTED).services
-    assert found[:3] == ([], [], [])
-    assert found.note.startswith("systemd does not run on this host: " + ", ".join(services))
-    assert decide(host(name, systemd=False), WANTED._replace(persist=False)).services.note == ""
-
-
 # All of it
 
 
 @every_distribution
 def test_a_second_look_plans_nothing_that_the_first_one_did(name):
-    """Whatever firewall and engine there is: once all was done, only what the next boot does is left."""
-    _release, manager, _packages, services = DISTRIBUTIONS[name]
+    """Whatever firewall and engine there is: once all was done, nothing is left."""
+    manager = DISTRIBUTIONS[name][1]
     for engine, others in itertools.product(("iptables", "knockd"), FIREWALLS):
         wanted = WANTED._replace(engine=engine, conflicting_firewall=DISABLE)
-        first = decide(host(name, running=[each for each in others if each != "ufw"]), wanted)
-        done = Units(
-            frozenset(services + ["knockd"]), frozenset(first.services.start), frozenset(first.services.enable)
-        )
+        assert decide(host(name, running=[each for each in others if each != "ufw"]), wanted).installations
         commands = ["iptables", "ip", "knockd"] + (["iptables-persistent"] if manager == "apt" else [])
-        second = decide(at_work(name)._replace(units=done, commands=frozenset(commands)), wanted)
-        assert second.installations == []
-        assert second.services == ([], [], [], "")
-        assert second.firewalls == Firewalls([], False, False, [], [], "")
+        second = decide(at_work(name, commands=frozenset(commands)), wanted)
+        assert second.installations == second.later == []
+        assert second.firewalls == Firewalls([], False)

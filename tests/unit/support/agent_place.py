@@ -20,6 +20,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAS
 FLAGS = ["-I", "-S", "-B"]
 IDENT = "0123456789abcdef"
 NO_PARTS = {
+    "services": {"before": {}, "expected": {}},
     "ruleset": {"before": {"backends": []}, "expected": {}},
     "knockd": {"before": {}, "expected": {}},
 }

@@ -9,7 +9,8 @@ from typing import Any, Iterable, List
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._host.distributions import OsRelease
 from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import PRESENT, HostFacts, Units
-from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import FAIL, Decision, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import FAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import Decision, Wanted
 
 DEBIAN_PACKAGES = ["iptables", "iptables-persistent"]
 EL_8_PACKAGES = ["iptables", "iptables-services"]
@@ -61,8 +62,6 @@ BARE = HostFacts(
     commands=frozenset(),
     ufw_on=False,
     ufw_excludes_persistent=False,
-    live_rules=False,
-    rules_file=False,
 )
 WANTED = Wanted("iptables", True, ("ipv4", "ipv6"), FAIL)
 KNOCKD = WANTED._replace(engine="knockd")
@@ -83,8 +82,7 @@ def at_work(name: str, **more: Any) -> HostFacts:
     _release, manager, _packages, services = DISTRIBUTIONS[name]
     commands = ["iptables", "iptables-restore", "ip6tables-restore", "ip"]
     commands += ["apt-get", "iptables-persistent"] if manager == "apt" else ["dnf"]
-    facts = dict(commands=frozenset(commands), live_rules=True, rules_file=True)
-    return host(name, running=services, **dict(facts, **more))
+    return host(name, running=services, **dict(dict(commands=frozenset(commands)), **more))
 
 
 def packages_of(decision: Decision) -> List[str]:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
-from fake_systemd import KNOCKD, FakeLists, FakeLock, FakeSockets, FakeSystemd
+from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLists, FakeLock, FakeSockets, FakeSystemd
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 EL = 'NAME="Rocky Linux"\nVERSION="9.4 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n'
@@ -62,6 +62,8 @@ class FakeHost:
         self.speaks = ("ipv4", "ipv6")
         self.ssh: Optional[str] = None
         self.size, self.module = 4096, False
+        self.units = dict.fromkeys(LOADERS, ENABLED)
+        self.services_rules: Dict[str, str] = {}
         self.unit, self.unit_refuses, self.frozen = False, False, False
         self.disk_full: Optional[str] = None
         self.settle_refuses: Optional[str] = None
@@ -323,6 +325,10 @@ class FakeHost:
             if must:
                 raise HostError("systemctl {0} {1} failed: no".format(verb, " ".join(units)))
             return
+        name = units[0].replace(".service", "") if units else ""
+        if verb in ("enable", "disable") or (verb in ("start", "stop") and name in self.units):
+            self._switch_service(verb, name)
+            return
         verbs: Dict[str, Callable[[], Any]] = {
             "daemon-reload": self._reload,
             "restart": self._start,
@@ -330,6 +336,19 @@ class FakeHost:
             "reset-failed": int,
         }
         verbs[verb]()
+
+    def _switch_service(self, verb: str, name: str) -> None:
+        """Do what systemctl does to a service, and what the service does with its rules."""
+        state = self.units[name]
+        if verb in ("enable", "disable"):
+            self.units[name] = state._replace(enabled=verb == "enable")
+            return
+        self.units[name] = state._replace(active=verb == "start")
+        if name in self.services_rules:
+            text = self.services_rules[name] if verb == "start" else ""
+            self.rules["iptables"].without("other-firewall")
+            if text:
+                self.rules["iptables"].restore(text, noflush=True)
 
     def _reload(self) -> None:
         self.drop_ins = {

@@ -129,6 +129,12 @@ class FakeIptables:
         assert not table.referenced(chain), "device or resource busy"
         del table.chains[chain]
 
+    def without(self, mark: str) -> None:
+        """Take every rule out that holds a text, as the firewall does that wrote them."""
+        for table in self.tables.values():
+            for chain, rules in table.chains.items():
+                table.chains[chain] = [rule for rule in rules if mark not in rule]
+
     def save(self) -> str:
         """Print all tables."""
         lines = []

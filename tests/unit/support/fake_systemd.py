@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, ContextManager, Dict, Iterable, List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
+from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd import UnitState
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT_NAME
 
 if TYPE_CHECKING:
     from fake_host import FakeHost
 
 KNOCKD = "knockd.service"
+NOT_THERE = UnitState(False, False, False, False)
+ENABLED = UnitState(True, False, True, False)
+RUNNING = UnitState(True, True, True, False)
+LOADERS = ("netfilter-persistent", "iptables", "ip6tables")
+"""Services that load the rules at boot."""
 
 
 class FakeLock:
@@ -37,6 +43,10 @@ class FakeSystemd:
 
     def runs(self) -> bool:
         return self._host.runs_systemd
+
+    def states(self, *services: str) -> Dict[str, UnitState]:
+        self._host._alive()
+        return {name: self._host.units.get(name, NOT_THERE) for name in services}
 
     def call(self, verb: str, *units: str) -> int:
         return self._host.run(["/usr/bin/systemctl", verb] + list(units), "")[0]
