@@ -7,10 +7,8 @@
 import time
 
 import pytest
-from rig.bare_host import INTERPRETER
-from rig.controller import Controller
+from rig.bare_host import ROLE, changed, play_role, user_of
 
-ROLE = "sesame.portknock.portknock"
 STEPS = [58391, "61427/udp", 53819]
 DOOR = {"name": "shell", "knock": STEPS, "opens": ["22"], "window": 2}
 FIREWALLD = """[Service]
@@ -18,31 +16,15 @@ ExecStart=/bin/sleep infinity
 [Install]
 WantedBy=multi-user.target
 """
+WRITE = "Write the knock ruleset"
 ROUND_TRIPS = 2
 """Calls of modules on a host where nothing is to be done: one reads it, the other compares the rules."""
 
 
 @pytest.fixture
 def user(bare_host, core):
-    """A user with one release of ansible-core, who comes in by ssh, and knocks once there is a door."""
-    made = Controller(bare_host.controller_side, bare_host.key, bare_host.folder / "controller", core)
-    made.variables.update(
-        ansible_host=bare_host.address,
-        ansible_python_interpreter=INTERPRETER,
-        ansible_pipelining=True,
-        ansible_connection="sesame.portknock.knock_ssh",
-        portknock_doors=[DOOR],
-        portknock_guard_timeout=300,
-    )
-    yield made
-    made.close()
-
-
-def play_role(user, *words, code=0, **variables):
-    """Run the role as the playbook site.yml does, from a list of roles, and return the finished run."""
-    run = user.play(play={"roles": [ROLE], "tasks": [], "vars": variables}, words=words)
-    assert run.code == code, run.output
-    return run
+    with user_of(bare_host, core, portknock_doors=[DOOR], portknock_guard_timeout=300) as made:
+        yield made
 
 
 def include_role(user):
@@ -50,11 +32,6 @@ def include_role(user):
     run = user.play({"name": "Include the role", "ansible.builtin.include_role": {"name": ROLE}})
     assert run.code == 0, run.output
     return run
-
-
-def changed(run):
-    """Return the names of the tasks that changed something."""
-    return [event.task for event in run.events if event.kind == "ok" and event.result.get("changed")]
 
 
 def wait_until_closed(user, host):
@@ -78,6 +55,7 @@ def test_bare_host(bare_host, user):
     planned = play_role(user, "--check")
     assert "Would install iptables, iptables-persistent" in planned.output
     assert "Would enable netfilter-persistent" in planned.output
+    assert bare_host.pending() == {}
     assert not bare_host.has_command("iptables")
 
     first = play_role(user)
@@ -85,6 +63,7 @@ def test_bare_host(bare_host, user):
     assert bare_host.has_command("iptables-restore")
     assert "PORTKNOCK" in bare_host.rules()
     assert bare_host.enabled("netfilter-persistent", "portknock") == ["enabled", "enabled"]
+    assert bare_host.state("netfilter-persistent") == ("inactive", "enabled"), "a start flushes the live rules"
     wait_until_closed(user, bare_host)
 
     bare_host.module_calls()
@@ -110,13 +89,19 @@ def test_host_with_another_firewall(bare_host, user):
     assert not bare_host.has_command("iptables")
     assert bare_host.enabled("firewalld") == ["enabled"]
 
-    play_role(user, "--tags", "portknock_install", portknock_conflicting_firewall="disable")
-    assert bare_host.enabled("firewalld", "netfilter-persistent") == ["disabled", "enabled"]
-    assert bare_host.run("systemctl", "is-active", "firewalld.service", check=False).stdout == "inactive\n"
+    switch_off = {"portknock_conflicting_firewall": "disable"}
+    play_role(user, "--tags", "portknock_install", **switch_off)
+    assert bare_host.state("firewalld") == ("active", "enabled"), "it goes with the change, not with the packages"
+    assert bare_host.enabled("netfilter-persistent") == ["disabled"], "and what a boot loads comes with it"
     assert "PORTKNOCK" not in bare_host.rules()
 
-    play_role(user, "--tags", "portknock_ruleset")
+    written = play_role(user, "--tags", "portknock_ruleset", **switch_off)
+    assert written.only(task=WRITE).result["services"] == {
+        "stop": ["firewalld"], "disable": ["firewalld"], "enable": ["netfilter-persistent"],
+    }  # fmt: skip
     assert "PORTKNOCK" in bare_host.rules()
+    assert bare_host.state("firewalld") == ("inactive", "disabled")
+    assert bare_host.enabled("netfilter-persistent") == ["enabled"]
     assert changed(include_role(user)) == []
 
 

@@ -5,21 +5,20 @@
 """An update from the first release: a host that it closed, and a change that it has left pending."""
 
 import contextlib
-import json
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
-from rig.bare_host import INTERPRETER
-from rig.controller import Controller, cores
+from rig.bare_host import ROLE, changed, play_role, user_of
+from rig.controller import cores
 
 RELEASED = Path(__file__).resolve().parents[1] / "released" / "sesame-portknock-1.0.0.tar.gz"
 DOOR = {"name": "shell", "knock": [58391, "61427/udp", 53819], "opens": ["22"], "window": 60}
 OTHER = {"name": "web", "knock": [57113, 59021], "opens": ["8080"]}
 LIST = "/proc/net/xt_recent/pk4_shell"
 SOMEBODY = "192.0.2.77"
-PLAY = {"roles": ["sesame.portknock.portknock"], "tasks": []}
+PLAY = {"roles": [ROLE], "tasks": []}
 
 pytestmark = pytest.mark.only("nft")
 
@@ -36,27 +35,9 @@ def released(tmp_path_factory):
 
 @pytest.fixture
 def user(bare_host):
-    """A user with the newest release of ansible-core: with the older ones the first release did not get through."""
-    made = Controller(bare_host.controller_side, bare_host.key, bare_host.folder / "controller", cores()[-1])
-    made.variables.update(
-        ansible_host=bare_host.address,
-        ansible_python_interpreter=INTERPRETER,
-        ansible_pipelining=True,
-        ansible_connection="sesame.portknock.knock_ssh",
-        portknock_doors=[DOOR],
-    )
-    yield made
-    made.close()
-
-
-def play_role(user, environment=None, **variables):
-    run = user.play(play=dict(PLAY, vars=variables), environment=environment)
-    assert run.code == 0, run.output
-    return run
-
-
-def changed(run):
-    return [event.task for event in run.events if event.kind == "ok" and event.result.get("changed")]
+    """With the newest release of ansible-core: with the older ones the first release did not get through."""
+    with user_of(bare_host, cores()[-1], portknock_doors=[DOOR]) as made:
+        yield made
 
 
 @contextlib.contextmanager
@@ -84,7 +65,7 @@ def comments(host):
 
 
 def test_one_change_and_nobody_falls_out(bare_host, user, released):
-    play_role(user, released)
+    play_role(user, environment=released)
     old = comments(bare_host)
     assert old
     with session(user, bare_host) as answers:
@@ -100,22 +81,17 @@ def test_one_change_and_nobody_falls_out(bare_host, user, released):
     assert "PORTKNOCK" not in bare_host.rules()
 
 
-def pending(host):
-    text = host.run("cat", "/run/portknock/pending.json", check=False).stdout
-    return json.loads(text) if text else {}
-
-
 def test_a_change_that_it_left_pending_is_ended_by_its_own_program(bare_host, user, released):
-    play_role(user, released)
+    play_role(user, environment=released)
     begun = user.start(
         play=dict(PLAY, vars={"portknock_doors": [DOOR, OTHER], "portknock_guard_timeout": 600}), environment=released
     )
-    begun.until(lambda: pending(bare_host).get("state") == "applied")
+    begun.until(lambda: bare_host.pending().get("state") == "applied")
     begun.kill(signal.SIGKILL)
     begun.wait()
-    assert "version" not in pending(bare_host)
+    assert "version" not in bare_host.pending()
     assert "web" in bare_host.rules()
     run = play_role(user)
-    assert pending(bare_host) == {}
+    assert bare_host.pending() == {}
     assert "door web" not in bare_host.rules(), run.output
     assert changed(play_role(user)) == []

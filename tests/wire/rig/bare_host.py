@@ -8,6 +8,7 @@ The role installs from the package repository inside the image (bin/lib/images),
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rig.controller import Controller, Run
 from rig.lan import Namespace
 from rig.target import ROOT
 
@@ -28,6 +30,46 @@ _COUNTING_PYTHON = f"""#!/bin/sh
 echo call >>{_CALLS} 2>/dev/null
 exec /usr/bin/python3 "$@"
 """
+
+
+ROLE = "sesame.portknock.portknock"
+
+
+@contextlib.contextmanager
+def user_of(host: "BareHost", core: str, **variables: Any) -> Iterator[Controller]:
+    """Within the block there is a user with one release of ansible-core, who comes in by ssh, and knocks once there is a door.
+
+    :param variables: further variables of the host.
+    """
+    made = Controller(host.controller_side, host.key, host.folder / "controller", core)
+    made.variables.update(
+        ansible_host=host.address,
+        ansible_python_interpreter=INTERPRETER,
+        ansible_pipelining=True,
+        ansible_connection="sesame.portknock.knock_ssh",
+        **variables,
+    )
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def play_role(user: Controller, *words: str, environment: Any = None, code: int = 0, **variables: Any) -> Run:
+    """Run the role as the playbook site.yml does, from a list of roles, and return the finished run.
+
+    :param words: further words for ansible-playbook.
+    :param code: the exit code that it must have.
+    """
+    options = {"environment": environment} if environment else {}
+    run = user.play(play={"roles": [ROLE], "tasks": [], "vars": variables}, words=words, **options)
+    assert run.code == code, run.output
+    return run
+
+
+def changed(run: Run) -> list[str]:
+    """Return the names of the tasks that changed something."""
+    return [event.task for event in run.events if event.kind == "ok" and event.result.get("changed")]
 
 
 def hosts_sh(*words: str) -> str:
@@ -110,6 +152,24 @@ class BareHost:
     def rules(self) -> str:
         """Return the live rules of both families."""
         return self.run("iptables-save").stdout + self.run("ip6tables-save").stdout
+
+    def state(self, service: str) -> tuple[str, str]:
+        """Return what systemd says of a service: whether it is active, and whether it is enabled."""
+        active = self.run("systemctl", "is-active", f"{service}.service", check=False).stdout.strip()
+        return active, "".join(self.enabled(service))
+
+    def pending(self) -> dict[str, Any]:
+        """Return the record of the change that is pending, or an empty dictionary."""
+        return json.loads(self.run("cat", "/run/portknock/pending.json", check=False).stdout or "{}")
+
+    def last(self) -> dict[str, Any]:
+        """Return how the last change ended, or an empty dictionary."""
+        return json.loads(self.run("cat", "/run/portknock.d/last.json", check=False).stdout or "{}")
+
+    def reboot(self) -> None:
+        """Start the host anew, and wait until it has booted."""
+        self.controller_side.run("docker", "restart", "--time", "5", self.name)
+        self.run("sh", "-c", "until systemctl is-system-running --wait 2>/dev/null | grep -q .; do sleep 0.2; done")
 
     def module_calls(self) -> int:
         """Return how many modules have run on the host since this was asked last."""

@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the guard owns on a whole host with systemd: services, other firewalls, what a boot loads, and its own way back.
+
+The criterion is the host's truth: a new ssh from outside, our rules whole or gone, services as they were.
+"""
+
+import signal
+import time
+
+import pytest
+from rig.bare_host import ROLE, play_role, user_of
+from rig.controller import cores
+
+DOOR = {"name": "shell", "knock": [58391, "61427/udp", 53819], "opens": ["22"], "window": 2}
+OTHER = {"name": "web", "knock": [57113, 59021], "opens": ["8080"]}
+STALE = "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 80 -j ACCEPT\nCOMMIT\n"
+FIREWALLD = """[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/nft add table inet firewalld
+ExecStop=/usr/sbin/nft delete table inet firewalld
+[Install]
+WantedBy=multi-user.target
+"""
+OURS = "/etc/portknock/pending"
+
+pytestmark = pytest.mark.only("nft")
+
+
+@pytest.fixture
+def user(bare_host):
+    with user_of(bare_host, cores()[-1], portknock_doors=[DOOR], portknock_guard_timeout=30) as made:
+        yield made
+
+
+def begun(user, host, **variables):
+    """Begin a change, and kill the controller once it is in force: nobody confirms it."""
+    run = user.start(play={"roles": [ROLE], "tasks": [], "vars": {"portknock_doors": [DOOR, OTHER], **variables}})
+    run.until(lambda: host.pending().get("state") == "applied")
+    run.kill(signal.SIGKILL)
+    run.wait()
+    user.end_masters()
+    assert "door web" in host.rules(), run.output
+
+
+def until(happened, seconds=60):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
+def found(host, words):
+    return host.run("sh", "-c", words, check=False).stdout.strip()
+
+
+def test_services_and_other_firewalls(bare_host, user):
+    """A stale rules file is never enabled; another firewall that made way is back where the change is not kept."""
+    host = bare_host
+    host.run("sh", "-c", "mkdir -p /etc/iptables")
+    host.write("/etc/iptables/rules.v4", STALE, "0640")
+    elsewhere = {"portknock_policy": "accept", "portknock_doors": [OTHER]}
+    refused = play_role(user, code=2, **elsewhere)
+    assert "persist: /etc/iptables/rules.v4 is what a boot loads, and its chain INPUT refuses" in refused.output
+    assert host.enabled("netfilter-persistent") == ["disabled"]
+    assert "PORTKNOCK" not in host.rules()
+    assert user.gets_in(host=host.address)
+
+    host.write("/etc/systemd/system/firewalld.service", FIREWALLD, "0644")
+    host.run("systemctl", "enable", "--now", "--quiet", "firewalld.service")
+    begun(user, host, portknock_conflicting_firewall="disable", portknock_guard_timeout=15)
+    assert host.state("firewalld") == ("inactive", "enabled")
+    assert "firewalld" not in found(host, "nft list tables")
+    until(lambda: not host.pending())
+    assert host.last()["outcome"] == "rolled_back"
+    assert host.state("firewalld") == ("active", "enabled")
+    assert "firewalld" in found(host, "nft list tables")
+    assert host.enabled("netfilter-persistent") == ["disabled"]
+    assert "PORTKNOCK" not in host.rules()
+    assert found(host, "cat /etc/iptables/rules.v4") == STALE.strip()
+    assert user.gets_in(host=host.address)
+
+
+def test_the_way_back_outlives_what_others_do(bare_host, user):
+    """In the window /run is emptied, Python is lost, the live rules are saved and the host is restarted."""
+    host = bare_host
+    play_role(user)
+    kept = [line for line in host.rules().splitlines() if "PORTKNOCK" in line and line.startswith("-A")]
+
+    def is_as_before():
+        return [line for line in host.rules().splitlines() if "PORTKNOCK" in line and line.startswith("-A")] == kept
+
+    begun(user, host, portknock_guard_timeout=15)
+    assert found(host, "stat -c %a /run/portknock.d /run/portknock.d/lock /etc/portknock/pending").split() == [
+        "700",
+        "600",
+        "700",
+    ]
+    host.run("rm", "-rf", "/run/portknock")
+    until(is_as_before)
+    until(lambda: host.last().get("outcome") == "rolled_back")
+    assert found(host, f"ls {OURS} /etc/systemd/system/portknock-undo.service 2>/dev/null") == ""
+
+    begun(user, host, portknock_guard_timeout=15)
+    python = found(host, "readlink -f /usr/bin/python3")
+    host.run("mv", python, python + ".lost")
+    until(lambda: host.last().get("undo") == "emptied")
+    assert not [line for line in host.rules().splitlines() if line.startswith("-A PORTKNOCK")]
+    assert user.gets_in(host=host.address), "nothing is refused by us"
+    host.run("mv", python + ".lost", python)
+    play_role(user)
+    assert is_as_before()
+
+    begun(user, host, portknock_guard_timeout=600)
+    host.run("netfilter-persistent", "save")
+    assert "door web" in found(host, "cat /etc/iptables/rules.v4")
+    host.reboot()
+    assert is_as_before()
+    assert "door web" not in found(host, "cat /etc/iptables/rules.v4 /etc/iptables/rules.v6")
+    assert found(host, "find /etc /run -xdev -name '.portknock-*' -o -path '*portknock/pending*'") == ""
+    assert host.last()["why"] == "the host was restarted before it was confirmed"
+    assert host.state("portknock") == ("active", "enabled")
+    play_role(user)
