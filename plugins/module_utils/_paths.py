@@ -68,6 +68,7 @@ KNOCKD_UNIT = "knockd.service"
 KNOCKD_CONFIG = "knockd.conf"
 KNOCKD_PREFIX_HELPER = "ipv6-prefix"
 KNOCKD_ADDRESSES_UNIT = "portknock-addresses.service"
+KNOCKD_UPGRADE_UNIT = "portknock-knockd.path"
 KNOCKD_ADDRESSES_SCRIPT = "/usr/local/sbin/portknock-addresses"
 
 STAGED_PREFIX = ".portknock-"

@@ -37,6 +37,7 @@ OURS = (
     CONFIG,
     "/etc/systemd/system/knockd.service.d/portknock.conf",
     "/etc/systemd/system/portknock-addresses.service",
+    "/etc/systemd/system/portknock-knockd.path",
     "/usr/local/sbin/portknock-addresses",
 )
 IN_RUN = "/run/portknock/knockd.conf /run/systemd/system/knockd.service.d"

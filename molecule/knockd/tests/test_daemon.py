@@ -31,7 +31,17 @@ def test_service_runs_our_configuration_now_and_at_boot(served):
 
 def test_files_are_root_s_and_only_root_reads_the_steps(served):
     modes = served.out(f"stat -c '%a %U:%G' {' '.join(OURS)}").splitlines()
-    assert modes == [f"{mode} root:root" for mode in (600, 644, 644, 755)]
+    assert modes == [f"{mode} root:root" for mode in (600, 644, 644, 644, 755)]
+
+
+def test_an_upgrade_of_the_package_leaves_it_running(served):
+    """Its preinst stops the daemon, and nothing of the package starts it again."""
+    before = served.main_pid()
+    served.run("apt-get install --reinstall --yes --no-install-recommends knockd")
+    assert soon(lambda: served.shown("ActiveState") == {"ActiveState": "active"}, PATIENCE)
+    assert served.main_pid() != before
+    assert opens(served)
+    assert served.argv() == ["/usr/sbin/knockd", "-c", CONFIG]
 
 
 def test_doors_of_the_package_s_example_are_not_there(served):

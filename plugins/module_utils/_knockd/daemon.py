@@ -39,6 +39,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service i
     state_of,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_UNIT as SERVICE
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_UPGRADE_UNIT
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
 
 _MISSING_KNOCK = (
@@ -115,6 +116,7 @@ class Daemon(Part):
             if verb == REMOVE:
                 replace_in_run(self._host, dict.fromkeys(IN_RUN, ABSENT_FILE))
             self._host.systemd.remove_wants(SERVICE)
+            self._host.systemd.service("stop", KNOCKD_UPGRADE_UNIT, must=False)
             self._host.filesystem.remove_if_empty(DROP_IN_DIRECTORY)
             self._host.systemd.reload()
             self._host.systemd.service("reset-failed", SERVICE, must=False)
@@ -139,6 +141,7 @@ class Daemon(Part):
             systemd.add_wants(SERVICE)
         else:
             systemd.remove_wants(SERVICE)
+            systemd.service("stop", KNOCKD_UPGRADE_UNIT, must=False)
         if was["runs"]:
             systemd.service("reset-failed", SERVICE, must=False)
             systemd.service("restart", SERVICE)

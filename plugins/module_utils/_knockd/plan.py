@@ -24,6 +24,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service i
     LEAVE,
     RUN_CONFIG,
     RUN_DROP_IN,
+    UPGRADE_UNIT,
     is_listening,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import (
@@ -33,6 +34,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units imp
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import (
     ADDRESSES_UNIT as ADDRESSES_UNIT_TEXT,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import (
+    UPGRADE_UNIT as UPGRADE_UNIT_TEXT,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     DIRECTORY,
@@ -123,6 +127,7 @@ def _kept_files(wanted: Wanted, details: Details) -> Files:
     """Return what is kept over a reboot."""
     files = _files_in(DIRECTORY, DROP_IN, wanted, details, KNOCKD_ADDRESSES_SCRIPT)
     files[ADDRESSES_UNIT] = (ADDRESSES_UNIT_TEXT.format(KNOCKD_ADDRESSES_SCRIPT), 0o644)
+    files[UPGRADE_UNIT] = (UPGRADE_UNIT_TEXT.format(details.program), 0o644)
     files[KNOCKD_ADDRESSES_SCRIPT] = (ADDRESSES_SCRIPT, 0o755)
     return files
 

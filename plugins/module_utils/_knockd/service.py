@@ -14,6 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     KNOCKD_ADDRESSES_UNIT,
     KNOCKD_CONFIG,
     KNOCKD_PREFIX_HELPER,
+    KNOCKD_UPGRADE_UNIT,
     RUN,
     RUN_UNITS,
     UNITS,
@@ -26,7 +27,8 @@ DROP_IN_DIRECTORY = f"{UNITS}/{SERVICE}.d"
 DROP_IN = f"{DROP_IN_DIRECTORY}/portknock.conf"
 
 ADDRESSES_UNIT = f"{UNITS}/{KNOCKD_ADDRESSES_UNIT}"
-KEPT = (CONFIG, PREFIX, DROP_IN, ADDRESSES_UNIT, KNOCKD_ADDRESSES_SCRIPT)
+UPGRADE_UNIT = f"{UNITS}/{KNOCKD_UPGRADE_UNIT}"
+KEPT = (CONFIG, PREFIX, DROP_IN, ADDRESSES_UNIT, UPGRADE_UNIT, KNOCKD_ADDRESSES_SCRIPT)
 """Its files that outlive a boot."""
 
 RUN_CONFIG = f"{RUN}/{KNOCKD_CONFIG}"
@@ -105,6 +107,7 @@ __all__ = (
     "RUN_CONFIG",
     "RUN_DROP_IN",
     "RUN_PREFIX",
+    "UPGRADE_UNIT",
     "is_listening",
     "is_needed",
     "replace_in_run",

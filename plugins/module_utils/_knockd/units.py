@@ -7,7 +7,7 @@
 knockd listens only to the addresses that its interface had when it began; ADDRESSES_SCRIPT watches them.
 """
 
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_ADDRESSES_UNIT
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_ADDRESSES_UNIT, KNOCKD_UPGRADE_UNIT
 
 _WRITTEN = "# Written by sesame.portknock; changes to this file are lost.\n"
 
@@ -23,7 +23,8 @@ def drop_in_text(program: str, config: str, noted: str) -> str:
     :param config: the path of the configuration.
     :param noted: the path of ADDRESSES_SCRIPT, or '' where addresses are not watched.
     """
-    lines = ["[Unit]", "StartLimitIntervalSec=0"] + (["Wants=" + KNOCKD_ADDRESSES_UNIT] if noted else [])
+    lines = ["[Unit]", "StartLimitIntervalSec=0"]
+    lines += [f"Wants={KNOCKD_ADDRESSES_UNIT} {KNOCKD_UPGRADE_UNIT}"] if noted else []
     lines += ["", "[Service]", "Type=simple", "PIDFile=", "RuntimeDirectory=portknock-knockd", "ExecStartPre="]
     if noted:
         lines += [f"ExecStartPre=/bin/sh {noted} note", "EnvironmentFile=-/run/portknock-knockd/interface"]
@@ -59,6 +60,18 @@ RestartSec=2
 NoNewPrivileges=yes
 """
 )
+
+UPGRADE_UNIT = (
+    _WRITTEN
+    + """[Unit]
+Description=Port knocking: starts knockd again when its package was upgraded, which stops it
+
+[Path]
+PathChanged={0}
+Unit=knockd.service
+"""
+)
+"""Debian's package stops the daemon before an upgrade, and starts it only where it was enabled in its own way."""
 
 ADDRESSES_SCRIPT = """#!/bin/sh
 # Written by sesame.portknock; changes to this file are lost.
@@ -138,4 +151,4 @@ done
 printf '%s\\n' "$groups"
 """
 
-__all__ = ("ADDRESSES_SCRIPT", "ADDRESSES_UNIT", "PREFIX_SCRIPT", "drop_in_text")
+__all__ = ("ADDRESSES_SCRIPT", "ADDRESSES_UNIT", "PREFIX_SCRIPT", "UPGRADE_UNIT", "drop_in_text")

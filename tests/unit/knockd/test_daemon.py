@@ -37,7 +37,7 @@ def test_a_bare_host(host):
     result = settled(host, **by_knockd())
     assert (result["changed"], result["engine"]) == (True, "knockd")
     modes = {path: host.mode(path) for path in KEPT if path in host.files}
-    assert modes == {CONFIG: 0o600, DROP_IN: 0o644, KEPT[3]: 0o644, KEPT[4]: 0o755}
+    assert modes == {CONFIG: 0o600, DROP_IN: 0o644, KEPT[3]: 0o644, KEPT[4]: 0o644, KEPT[5]: 0o755}
     assert not [path for path in (RUN_CONFIG, RUN_DROP_IN, RUN_PREFIX) if path in host.files]
     assert host.knockd() == (True, host.read(CONFIG))
     assert host.daemon["path"] == CONFIG
@@ -65,7 +65,8 @@ WRONG = [
     ("it is readable for all", lambda host: host.files.update({CONFIG: (host.read(CONFIG), 0o644)})),
     ("its part of the unit is gone", lambda host: host.files.pop(DROP_IN)),
     ("the watcher is gone", lambda host: host.files.pop(KEPT[3])),
-    ("the script was edited", lambda host: write(host, KEPT[4], "#!/bin/sh\n")),
+    ("what starts it after an upgrade is gone", lambda host: host.files.pop(KEPT[4])),
+    ("the script was edited", lambda host: write(host, KEPT[5], "#!/bin/sh\n")),
     ("it is dead", lambda host: host._stop()),
     ("it runs and does not listen", lambda host: setattr(host, "slow_start", 1.0) or host._start()),
     ("it is not enabled", lambda host: host.wants.clear()),

@@ -14,6 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units imp
     ADDRESSES_SCRIPT,
     ADDRESSES_UNIT,
     PREFIX_SCRIPT,
+    UPGRADE_UNIT,
     drop_in_text,
 )
 from hypothesis import given
@@ -35,6 +36,13 @@ def test_nothing_of_the_package_counts():
     assert lines.index("CapabilityBoundingSet=") < lines.index("CapabilityBoundingSet=CAP_NET_RAW")
 
 
+def test_an_upgrade_starts_it_again():
+    """The package's preinst stops it, and nothing of the package starts it."""
+    wants = [line for line in drop_in_text("/usr/sbin/knockd", "/x", "/y").splitlines() if line.startswith("Wants=")]
+    assert wants == ["Wants=portknock-addresses.service portknock-knockd.path"]
+    assert {"PathChanged=/opt/knockd", "Unit=knockd.service"} <= set(UPGRADE_UNIT.format("/opt/knockd").splitlines())
+
+
 def test_unconfirmed_nothing_watches_the_addresses():
     text = drop_in_text("/usr/sbin/knockd", "/run/portknock/knockd.conf", "")
     assert "portknock-addresses" not in text
@@ -43,6 +51,7 @@ def test_unconfirmed_nothing_watches_the_addresses():
 
 def test_every_line_of_a_unit_is_one():
     texts = [drop_in_text("/usr/sbin/knockd", "/x", noted) for noted in ("", "/y")] + [ADDRESSES_UNIT.format("/y")]
+    texts.append(UPGRADE_UNIT.format("/usr/sbin/knockd"))
     for text in texts:
         assert all(re.match(r"#|\[[A-Z][a-z]+\]$|[A-Z][A-Za-z]+=|$", line) for line in text.splitlines()), text
         assert text.endswith("\n")

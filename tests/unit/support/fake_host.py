@@ -326,6 +326,8 @@ class FakeHost:
                 raise HostError("systemctl {0} {1} failed: no".format(verb, " ".join(units)))
             return
         name = units[0].replace(".service", "") if units else ""
+        if name.endswith(".path"):
+            return
         if verb in ("enable", "disable") or (verb in ("start", "stop") and name in self.units):
             self._switch_service(verb, name)
             return
