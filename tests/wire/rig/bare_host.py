@@ -42,13 +42,14 @@ def user_of(host: "BareHost", core: str, **variables: Any) -> Iterator[Controlle
     :param variables: further variables of the host.
     """
     made = Controller(host.controller_side, host.key, host.folder / "controller", core)
-    made.variables.update(
-        ansible_host=host.address,
-        ansible_python_interpreter=INTERPRETER,
-        ansible_pipelining=True,
-        ansible_connection="sesame.portknock.knock_ssh",
+    made.variables = {
+        **made.variables,
+        "ansible_host": host.address,
+        "ansible_python_interpreter": INTERPRETER,
+        "ansible_pipelining": True,
+        "ansible_connection": "sesame.portknock.knock_ssh",
         **variables,
-    )
+    }
     try:
         yield made
     finally:

@@ -162,7 +162,7 @@ class Controller:
         self.configure()
         self._count = 0
         self._runs: list[Run] = []
-        self.variables = {
+        self.variables: dict[str, Any] = {
             "ansible_host": TARGET[IPV4],
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(key),
