@@ -99,7 +99,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible.module_utils.common.text.converters import to_text
+from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.plugins.connection import ssh
 from ansible.utils.display import Display
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.control_master import ControlMaster
@@ -164,7 +164,7 @@ class Connection(ssh.Connection):
             # Another process may have made a connection to share since the last try.
             knocked = left == tries - 1 or not control_master.serves(cmd)
             again = knocked and left > 0
-            words = [cmd[0], *self._prepare(control_master, tries - 1 - left, again), *cmd[1:]] if knocked else cmd
+            words = self._with_options(cmd, self._prepare(control_master, tries - 1 - left, again)) if knocked else cmd
             try:
                 done = super()._bare_run(words, in_data, sudoable=sudoable, checkrc=checkrc)
             except AnsibleConnectionFailure as error:
@@ -174,6 +174,12 @@ class Connection(ssh.Connection):
             if not (again and done[0] == _CONNECTION_LOST and _never_connected(to_text(done[2]))):
                 break
         return done
+
+    def _with_options(self, cmd: list[bytes], options: list[bytes]) -> list[bytes]:
+        """Return a command with more options behind the name of its program, which may stand behind sshpass."""
+        programs = {to_bytes(self.get_option(f"{kind}_executable")) for kind in ("ssh", "sftp", "scp")}
+        at = next((number for number, word in enumerate(cmd) if word in programs), 0) + 1
+        return [*cmd[:at], *options, *cmd[at:]]
 
     def _prepare(self, control_master: ControlMaster, turn: int, again: bool) -> list[bytes]:
         """Knock, and return the options for the new connection: no address may take the time that the door is open for all.

@@ -159,7 +159,10 @@ class HostConnection:
     @property
     def _found(self) -> Lookup:
         if self._lookup is None:
-            self._lookup = look_up(self.path) if self.is_ssh else Lookup()
+            self._lookup = Lookup()
+            # Where ssh does not say in time which path it takes, the tries will show.
+            with contextlib.suppress(TryError):
+                self._lookup = look_up(self.path) if self.is_ssh else Lookup()
         return self._lookup
 
     def use_knock(self, steps: Steps, window: float = 0.0) -> None:

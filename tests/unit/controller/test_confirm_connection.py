@@ -199,6 +199,19 @@ def test_a_login_that_is_slow_is_told_apart_from_no_answer(seconds, jump, slow, 
     assert (reasons.kind_of(str(error.value)) == reasons.SLOW) is slow
 
 
+def test_ssh_that_does_not_say_which_path_it_takes(monkeypatch):
+    """A change is pending by then: what counts is that it is tried."""
+
+    def hang(_connection):
+        raise confirm_connection.TimeUpError("no answer within 10 s")
+
+    monkeypatch.setattr(confirm_connection, "ssh_path", hang)
+    host, _action = connection_of()
+    assert host.addresses == 1
+    with pytest.raises(TryError):
+        host.run_over_new("cmd", 5)
+
+
 def test_after_a_slow_login_the_master_has_as_long(monkeypatch):
     now = [0.0]
     host, action = connection_of()

@@ -284,6 +284,19 @@ def test_the_options_of_each_try(addresses, seconds, window, options, way, monke
     assert seen == options
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([b"ssh", b"-C", b"h"], [b"ssh", b"-o", b"x", b"-C", b"h"]),
+        ([b"sshpass", b"-d7", b"ssh", b"h"], [b"sshpass", b"-d7", b"ssh", b"-o", b"x", b"h"]),
+        ([b"sshpass", b"-d7", b"sftp", b"h"], [b"sshpass", b"-d7", b"sftp", b"-o", b"x", b"h"]),
+        ([b"/opt/ssh", b"h"], [b"/opt/ssh", b"-o", b"x", b"h"]),
+    ],
+)
+def test_options_are_given_to_ssh_and_not_to_what_types_the_password(before, after, way):
+    assert way.connection()._with_options(before, [b"-o", b"x"]) == after
+
+
 def test_a_knock_writes_down_where_the_new_connection_goes(way, tmp_path):
     run(way.connection())
     (stamp,) = tmp_path.glob("knock-*.used")

@@ -21,15 +21,15 @@ OWN, OTHER = "10.77.0.2", "10.77.0.22"
 def another_address(rig):
     """Within the block the client has lost the address that it sends from, as a laptop does in another network."""
     run = rig.client.namespace.run
-    run("ip", "address", "del", f"{OWN}/24", "dev", "eth0")
-    run("ip", "address", "replace", f"{OTHER}/24", "dev", "eth0")
+    # The first one is what it sends from, and the others of its network go with it.
+    run("ip", "address", "flush", "dev", "eth0", "to", "10.77.0.0/24")
+    run("ip", "address", "add", f"{OTHER}/24", "dev", "eth0")
     try:
         yield
     finally:
-        run("ip", "address", "replace", f"{OWN}/24", "dev", "eth0")
-        # The first one is what it sends from.
-        run("ip", "address", "del", f"{OTHER}/24", "dev", "eth0")
-        run("ip", "address", "add", f"{OTHER}/24", "dev", "eth0")
+        run("ip", "address", "flush", "dev", "eth0", "to", "10.77.0.0/24")
+        for address in (OWN, OTHER):
+            run("ip", "address", "add", f"{address}/24", "dev", "eth0")
 
 
 @pytest.mark.parametrize("name", ["", "the-target"], ids=["address", "name"])

@@ -157,13 +157,20 @@ def test_every_client_knocks_once(rig, family, program, person, counter):
 
 @pytest.mark.parametrize("mode", ["push", "pull"])
 def test_synchronize(rig, controller, person, counter, mode):
-    """Its rsync calls an ssh of its own, which shares nothing with the play's: this configuration has it knock."""
+    """Its rsync calls an ssh of its own, which shares nothing with the play's: this configuration has it knock.
+
+    It is named in ssh's arguments here, as no test may have a file in ~/.ssh.
+    """
     person.run_playbook()
     near, far = person.home / "near", "/run/own/synchronized"
     near.write_text("a\n")
     rig.target.namespace.run("cp", near, far)
     ends = (far, person.home / "pulled") if mode == "pull" else (near, far)
-    task = {"ansible.posix.synchronize": dict(zip(("src", "dest"), map(str, ends), strict=True), mode=mode)}
+    task = {
+        "ansible.posix.synchronize": dict(
+            zip(("src", "dest"), map(str, ends), strict=True), mode=mode, use_ssh_args=True
+        )
+    }
     hosts = {
         "target": {
             "ansible_connection": "sesame.portknock.knock_ssh",
