@@ -45,7 +45,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import STA
 Answer = Dict[str, Any]
 """``outcome``: CONFIRMED, ROLLED_BACK, ``stale`` (this connection is older than the change, so it proves nothing), ``unheard``
 (the knock that is to prove the engine has not come) or ``unknown``; more keys tell how: ``tracked`` is ``unknown`` where the kernel
-does not say whether it tracks the connection that confirmed."""
+does not say whether it tracks the connection that confirmed, ``session`` is ``untracked`` where it does not track the play's own."""
 Session = Tuple[Optional[List[str]], Optional[float]]
 
 
@@ -257,8 +257,14 @@ class Guard:
             return self._finish(record, why="somebody on the host confirmed it")
         if unheard:
             return dict(outcome="unheard", why=unheard)
-        answer = self._finish(record, connection=" ".join(words))
-        return dict(answer, tracked=tracked) if tracked == UNKNOWN else answer
+        return dict(self._finish(record, connection=" ".join(words)), **self._untracked_ones(record, tracked))
+
+    def _untracked_ones(self, record: Record, tracked: str) -> Answer:
+        """Return what the controller must know of the connection that confirmed, and of the play's own, which is older."""
+        found = dict(tracked=tracked) if tracked == UNKNOWN else {}
+        if record.door and self._host.conntrack.state_of(record.session) == UNTRACKED:
+            found["session"] = UNTRACKED
+        return found
 
     def _problem(self, record: Record, name: str) -> str:
         """Return why a change cannot be confirmed, or ''."""

@@ -283,9 +283,10 @@ class HostConnection:
             return False
         return done.returncode == 0
 
-    def restore(self) -> bool:
+    def restore(self, works: bool = True) -> bool:
         """Replace a control master that the change cut off, so that the tasks that follow have a connection.
 
+        :param works: False where it is known that it is cut off, or will be.
         :returns: whether it was.
         """
         if not self.has_control_master():
@@ -293,6 +294,8 @@ class HostConnection:
         # A login that was slow before is no sign of a dead connection.
         seconds = max(_CHECK_SECONDS, 2 * self._slowest)
         try:
+            if not works:
+                raise TryError("the host does not track it")
             self.run_over_shared(":", seconds)
         except TryError:
             self.reset()

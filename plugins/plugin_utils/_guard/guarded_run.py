@@ -184,7 +184,7 @@ class GuardedRun:
         outcome = GuardClient(self._host).confirm(attempt)
         # Whatever came of it: core goes on over the play's connection, at once, and without a bound in time.
         if outcome.reached:
-            self._host.restore()
+            self._host.restore(works="session" not in outcome.answer)
         else:
             self._host.reset()
         nothing_known = outcome.answer.get("outcome") == answers.UNKNOWN

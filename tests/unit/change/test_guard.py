@@ -298,6 +298,15 @@ def test_a_kernel_that_does_not_say_whether_it_tracks(story):
     story.assert_new()
 
 
+def test_the_plays_own_session_is_not_tracked(story):
+    """It came before anything was tracked here, and would break when the window ends: the controller makes a new one."""
+    record = story.apply()
+    story.host.untracked = {OLD_SSH}
+    wanted = dict(outcome="confirmed", connection=NEW_SSH, why="")
+    assert story.confirm() == (dict(wanted, session="untracked") if record.door else wanted)
+    story.assert_new()
+
+
 def test_an_administrator_decides_whatever_is_tracked(story):
     story.apply()
     story.host.tracking = "untracked"

@@ -204,3 +204,12 @@ def test_a_window_that_is_too_short_for_all_addresses_is_a_warning(stage, monkey
     stage.answers["confirm"] = [CONFIRMED]
     assert stage.run()["guard"]["state"] == "confirmed"
     assert [text for text in warned if "The window of door ssh is 2 s, and ssh tries 3 addresses of h" in text]
+
+
+@pytest.mark.parametrize(
+    ("answer", "mended"), [(CONFIRMED, ("mend",)), (dict(CONFIRMED, session="untracked"), ("mend", "cut off"))]
+)
+def test_a_session_that_the_host_does_not_track_is_replaced(stage, answer, mended):
+    stage.answers["confirm"] = [answer]
+    assert stage.run()["guard"]["state"] == "confirmed"
+    assert mended in stage.calls

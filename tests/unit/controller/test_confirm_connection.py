@@ -374,6 +374,14 @@ def test_a_master_that_was_cut_off_is_replaced(knocks, monkeypatch):
     assert action.answers == []
 
 
+def test_a_master_that_will_be_cut_off_is_replaced(knocks):
+    """It still works, as long as the window is open."""
+    host, action = connection_of({"rc": 0, "stdout": "", "stderr": ""})
+    host.use_knock([Step(7005, "tcp")])
+    assert host.restore(works=False) is True
+    assert (action._connection.resets, len(knocks), action.answers) == (1, 1, [])
+
+
 def test_without_a_master_there_is_nothing_to_mend(monkeypatch):
     host, action = connection_of()
     monkeypatch.setattr(action._connection, "_build_command", lambda *_words: ["sh", "-c", "false"])

@@ -83,8 +83,8 @@ class FakeHost:
     def reset(self) -> None:
         self.stage.calls.append(("reset",))
 
-    def restore(self) -> bool:
-        self.stage.calls.append(("mend",))
+    def restore(self, works: bool = True) -> bool:
+        self.stage.calls.append(("mend",) if works else ("mend", "cut off"))
         return False
 
 

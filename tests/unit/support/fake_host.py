@@ -73,6 +73,7 @@ class FakeHost:
         self.now, self.booted = 1000.0, "one"
         self.started: Dict[Optional[int], float] = {}
         self.tracking, self.root = "tracked", True
+        self.untracked: Set[str] = set()
         self.forgotten: List[Tuple[str, str]] = []
         self.runs_systemd, self.dead, self.steps = False, False, 0
         self.failing_commands: Dict[str, int] = {}
@@ -241,8 +242,8 @@ class FakeHost:
         return self.root
 
     def state_of(self, words: Sequence[str]) -> str:
-        assert len(words) == 4
-        return self.tracking
+        assert len(words) in (0, 4)
+        return "untracked" if " ".join(words) in self.untracked else self.tracking
 
     def monotonic(self) -> float:
         return self.now
