@@ -106,3 +106,40 @@ def test_a_program_that_asks_is_no_server(here):
 def test_no_tunnel(here):
     assert here.of_tunnel("lo") == []
     assert here.of_tunnel("nosuch0") == []
+
+
+class Kernel:
+    """Files and commands of a host with WireGuard; nobody on this machine has these sockets."""
+
+    def __init__(self, wg):
+        self.wg = wg
+        self.files = {
+            "/sys/class/net/wg0/uevent": "DEVTYPE=wireguard\nINTERFACE=wg0\nIFINDEX=5\n",
+            "/sys/class/net/eth0/uevent": "INTERFACE=eth0\nIFINDEX=2\n",
+            "/proc/net/udp": table(
+                ("00000000:CA6C", NONE4, "07", 4026990001), ("00000000:0035", NONE4, "07", 4026990002)
+            ),
+            "/proc/net/udp6": table(("0" * 32 + ":CA6C", NONE6, "07", 4026990003)),
+        }
+
+    def read(self, path):
+        return self.files.get(path, "")
+
+    def find(self, name):
+        return "/usr/bin/wg" if self.wg and name == "wg" else None
+
+    def run(self, words):
+        assert words == ["/usr/bin/wg", "show", "wg0", "listen-port"]
+        return 0, self.wg, ""
+
+
+@pytest.mark.parametrize(
+    ("wg", "sockets"),
+    [("51820\n", [4026990001, 4026990003]), ("", [4026990001, 4026990002, 4026990003])],
+)
+def test_wireguard(wg, sockets):
+    """Its sockets are the kernel's own; without wg, all that no process has may be its."""
+    kernel = Kernel(wg)
+    here = Sockets(kernel, kernel)
+    assert here.of_tunnel("wg0") == sockets
+    assert here.of_tunnel("eth0") == []
