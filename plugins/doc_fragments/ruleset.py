@@ -111,12 +111,14 @@ options:
   trusted_sources:
     description:
       - Addresses and networks that never need a knock. Name one for break-glass access.
+      - Networks that together include everyone are refused.
     type: list
     elements: str
     default: []
   trusted_interfaces:
     description:
       - Interfaces whose packets never need a knock. The loopback interface is always one of them.
+      - The interface of the default route is refused, as everybody comes in by it.
     type: list
     elements: str
     default: [lo]
