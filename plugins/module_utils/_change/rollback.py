@@ -93,12 +93,17 @@ def end_other_boot(host: Any, parts: List[Part], record: Record) -> None:
         host.filesystem.settle(record.staged, record.gone)
         store.end(record, CONFIRMED, why="the host was restarted while it was kept")
         return
+    undone: List[str] = []
+
+    def undo(part: Part) -> None:
+        undone.append(part.undo_after_boot(record.parts[part.name]["before"]))
+
     with contextlib.ExitStack() as rest:
         for part in parts:
-            rest.callback(part.undo_after_boot, record.parts[part.name]["before"])
+            rest.callback(undo, part)
         rest.callback(_put_back_files, host, parts, record)
         host.filesystem.discard(record.staged)
-    store.end(record, ROLLED_BACK, EXACT, "the host was restarted before it was confirmed")
+    store.end(record, ROLLED_BACK, worst(undone), "the host was restarted before it was confirmed")
 
 
 def _switch_unit(host: Any, enabled: bool) -> None:

@@ -306,7 +306,7 @@ class Ruleset(Part):
 
         return take_back(iptables, self._native(), families)
 
-    def undo_after_boot(self, before: Dict[str, Any]) -> None:
+    def undo_after_boot(self, before: Dict[str, Any]) -> str:
         """Have our rules as they are in the rules file: that is what the boot would have loaded, with the plain commands."""
         back: Dict[str, Dict[str, Any]] = {}
         for family in before["families"]:
@@ -314,7 +314,7 @@ class Ruleset(Part):
             known = [way["families"][family] for way in before["backends"] if family in way["families"]]
             save = self._host.filesystem.read(path) if path else ""
             back[family] = dict(*known[:1] or [dict(chains=[], hooks=[])], save=save)
-        self._take_back(self._iptables, back)
+        return self._take_back(self._iptables, back)
 
     def is_loaded_in(self, before: str, now: str) -> bool:
         return own_lines(now) != own_lines(before)

@@ -286,3 +286,16 @@ def test_a_comment_that_looks_like_a_table_is_none(comment):
         Commands("nft", {"iptables-save": "x"}),
     )
     assert seams.save("ipv4") == text
+
+
+@pytest.mark.parametrize(("native", "undo"), [(False, "exact"), (True, "emptied")])
+def test_a_boot_that_loaded_what_was_not_confirmed(native, undo):
+    """Others had saved it, and the boot loads it again; what cannot be read then is not called exact either."""
+    host = TwoBackends(v4=FOREIGN)
+    guard, record = guarded(host)
+    host.booted += "+"
+    if native:
+        unread(host, "native")
+    guard.finish_earlier()
+    assert (guard.ended(record.id)["outcome"], guard.ended(record.id)["undo"]) == ("rolled_back", undo)
+    assert "PORTKNOCK" not in host.rules["iptables-nft"].save()
