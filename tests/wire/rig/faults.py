@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.network import Rig
+from rig.packets import IPV4
 from rig.target import COMMANDS, FAMILIES
 
 RUN = "/run/portknock"
@@ -41,13 +42,12 @@ rm -f "$input"
 exit $code
 """
 FAILS = "rm -f $input; echo the wrapper says no >&2; exit 4"
-UNTRACKED = """*raw
-:PREROUTING ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
--A PREROUTING -p tcp -m tcp --dport {port} -j CT --notrack
--A OUTPUT -p tcp -m tcp --sport {port} -j CT --notrack
-COMMIT
+UNTRACKED = """table {family} untracked {{
+    chain in {{ type filter hook prerouting priority -300; tcp dport {port} notrack; }}
+    chain out {{ type filter hook output priority -300; tcp sport {port} notrack; }}
+}}
 """
+"""In nftables: such a rule in iptables' own table raw is seen, and the change refused."""
 
 
 def inside(rig: Rig, path: str) -> Path:
@@ -184,13 +184,14 @@ def cut_off(rig: Rig, families: Sequence[str] = FAMILIES) -> Iterator[None]:
 @contextlib.contextmanager
 def untracked(rig: Rig, port: int = 22, families: Sequence[str] = FAMILIES) -> Iterator[None]:
     """Within the block the target tracks no connection to the port."""
-    for family in families:
-        rig.target.restore(family, UNTRACKED.format(port=port), "--noflush")
+    names = ["ip" if family == IPV4 else "ip6" for family in families]
+    for name in names:
+        rig.target.namespace.run("nft", "-f", "-", stdin=UNTRACKED.format(family=name, port=port))
     try:
         yield
     finally:
-        for family in families:
-            rig.target.namespace.run(COMMANDS[family], "-w", "-t", "raw", "-F")
+        for name in names:
+            rig.target.namespace.run("nft", "delete", "table", name, "untracked")
 
 
 @contextlib.contextmanager
