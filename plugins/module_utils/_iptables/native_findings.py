@@ -16,6 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_wa
     DROPPED,
     POLICY_DROPPED,
     SENT_ELSEWHERE,
+    UNTRACKED,
     BaseChain,
     NewPacket,
     NftWalker,
@@ -26,7 +27,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import BUILT_IN, TABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
 
-_MAY = "may drop or redirect"
+_MAY, _UNTRACKS = "may drop or redirect", "keeps out of connection tracking the"
 _VERBS = {
     frozenset((POLICY_DROPPED,)): "drops by its policy", frozenset((DROPPED,)): "drops",
     frozenset((DROPPED, POLICY_DROPPED)): "drops", frozenset((SENT_ELSEWHERE,)): "redirects",
@@ -84,8 +85,10 @@ def _findings_of(chain: BaseChain, walker: NftWalker, protected: Protected, fami
     for family in met:
         for port, protocol in sorted(ports):
             outcomes = walker.outcomes(NewPacket(NFT_FAMILIES[family], protocol, port))
-            if outcomes != {ACCEPTED}:
-                seen.setdefault(_VERBS.get(outcomes, _MAY), set()).add((port, protocol))
+            if UNTRACKED in outcomes and port in getattr(watched.opened, protocol):
+                seen.setdefault(_UNTRACKS, set()).add((port, protocol))
+            if outcomes - {UNTRACKED} != {ACCEPTED}:
+                seen.setdefault(_VERBS.get(outcomes - {UNTRACKED}, _MAY), set()).add((port, protocol))
     family = met[0] if len(met) == 1 else ""
     return [_finding(chain, verb, met_ports, family, protected) for verb, met_ports in sorted(seen.items())]
 
@@ -96,6 +99,8 @@ def _finding(chain: BaseChain, verb: str, ports: Set[Port], family: str, protect
     where = f"chain {chain.name} of table {chain.family} {chain.table}"
     if verb == _MAY:
         rest = "depending on what cannot be told from the rules. Look at it, and try a knock"
+    elif verb == _UNTRACKS:
+        rest = "so that connections through the door stop when its window is over. Take the rule with notrack out"
     else:
         rest = "and a packet must pass both. Accept them there too, or remove that chain"
     message = (
@@ -103,6 +108,8 @@ def _finding(chain: BaseChain, verb: str, ports: Set[Port], family: str, protect
         f"nft list chain {chain.family} {chain.table} {chain.name}."
     )
     rule = f"table {chain.family} {chain.table}, chain {chain.name}, policy {chain.policy}"
+    if verb == _UNTRACKS:
+        return Finding("untracked", family, rule, message)
     by_policy = verb == _VERBS[frozenset((POLICY_DROPPED,))]
     return Finding("policy_drop" if by_policy else "native_table", family, rule, message)
 

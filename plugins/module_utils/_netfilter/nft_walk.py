@@ -19,6 +19,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_js
 )
 
 ACCEPTED, DROPPED, POLICY_DROPPED, SENT_ELSEWHERE = "accepted", "dropped", "dropped by policy", "sent elsewhere"
+UNTRACKED = "not tracked"
+"""Beside another outcome: connection tracking does not see the packet."""
 _GOES_ON, _RETURNS = "goes on", "returns"
 
 _DEPTH = 16
@@ -118,6 +120,8 @@ class NftWalker:
             if holds is False:
                 return frozenset((_GOES_ON,))
             certain = certain and holds is True
+            if "notrack" in part and certain:
+                return frozenset((UNTRACKED, _GOES_ON))
             got = self._verdicts(part, packet, depth)
             if got:
                 return got if certain else got | {_GOES_ON}
@@ -256,5 +260,6 @@ def _value(field: str, packet: NewPacket) -> Any:
 
 
 __all__ = (
-    "ACCEPTED", "DROPPED", "POLICY_DROPPED", "SENT_ELSEWHERE", "BaseChain", "NewPacket", "NftWalker", "base_chains", "families_of",
+    "ACCEPTED", "DROPPED", "POLICY_DROPPED", "SENT_ELSEWHERE", "UNTRACKED", "BaseChain", "NewPacket", "NftWalker",
+    "base_chains", "families_of",
 )  # fmt: skip

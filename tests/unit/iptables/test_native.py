@@ -226,6 +226,16 @@ def test_a_table_that_may_drop():
     assert "may drop or redirect packets to door ssh, the knock of door ssh, 443/tcp, 80/tcp, depending on" in message
 
 
+def test_a_table_that_keeps_a_door_out_of_connection_tracking():
+    rules = ("input", [match("tcp dport", 22), {"notrack": None}])
+    ((kind, version, message),) = found(table(rules, policy="accept", hook="prerouting", family="ip"))
+    assert (kind, version) == ("untracked", "ipv4")
+    assert (
+        "keeps out of connection tracking the packets to door ssh, so that connections through the door stop" in message
+    )
+    assert found(table(("input", [match("tcp dport", 443), {"notrack": None}]), policy="accept")) == []
+
+
 def test_the_tables_of_iptables_are_no_finding_where_they_are_read_otherwise():
     items = table(family="ip", name="filter")
     items[0]["chain"]["name"] = "INPUT"
