@@ -65,6 +65,10 @@ class Verdict(NamedTuple):
     """What is wrong and what to do, or what else there is to say."""
 
 
+KEEPS_SHUT = ("limited", "unguarded", "may_be_unguarded", "policy_drop", "native_table", "other_backend")
+"""Kinds of findings that explain why a right knock does not open."""
+
+
 def door_info(info: Mapping[str, Any], name: str, family: str) -> dict[str, Any]:
     """Return what the host says of a door, empty where it says nothing."""
     for door in info.get("doors") or ():
@@ -149,7 +153,20 @@ def _judge_opening(seen: Seen, door: Door, context: Context) -> Verdict | None:
     maybe = any(was_let_in(seen, "right", name, reject_with) == MAYBE for name in seen.get("right", {}))
     if maybe and _counted_more("let_in", seen, context):
         return None
-    return _judge_unopened(seen, maybe, context)
+    verdict = _judge_unopened(seen, maybe, context)
+    if verdict.state != WRONG:
+        return verdict
+    return verdict._replace(note=verdict.note + _host_says(seen["family"], context))
+
+
+def _host_says(family: str, context: Context) -> str:
+    """Return what the host itself has found that may keep a right knock from opening, '' where it has found nothing."""
+    found = [
+        f"{each['message']} ({each['rule']})" if each["rule"] else each["message"]
+        for each in context.info.get("findings") or ()
+        if each["kind"] in KEEPS_SHUT and each["ip_version"] in ("", family)
+    ]
+    return f" The host has found what may be the reason: {found[0]}" if found else ""
 
 
 def _judge_unopened(seen: Seen, maybe: bool, context: Context) -> Verdict:

@@ -330,3 +330,29 @@ def test_the_host_is_asked_again_only_where_it_helps(right, expected):
 def test_seconds_open():
     left = seconds_open(told(open_for={"192.0.2.7": 3, "192.0.2.8": 12}))
     assert (left("ssh", "ipv4"), left("ssh", "ipv6"), left("web", "ipv4")) == (12, 0, 0)
+
+
+LIMIT = {
+    "kind": "limited",
+    "severity": "warning",
+    "ip_version": "ipv4",
+    "rule": "-A INPUT -j DROP",
+    "message": "refuses too many.",
+}
+
+
+@pytest.mark.parametrize("after", [None, told(), told(knocked=9)])
+def test_what_the_host_has_found_is_told_with_a_door_that_stays_shut(after):
+    seen = without("later", right=SHUT)
+    shut = row_of(seen, told=dict(TOLD, findings=[LIMIT]), after=after)
+    plain = row_of(seen, after=after)
+    assert shut["state"] == "wrong"
+    assert shut["note"] == plain["note"] + (
+        " The host has found what may be the reason: refuses too many. (-A INPUT -j DROP)"
+    )
+    for other in (dict(LIMIT, kind="lost_effect"), dict(LIMIT, ip_version="ipv6")):
+        assert row_of(seen, told=dict(TOLD, findings=[other]), after=after) == plain
+
+
+def test_a_door_that_opens_needs_no_reason():
+    assert row_of(RIGHT, told=dict(TOLD, findings=[LIMIT]))["note"] == ""
