@@ -26,6 +26,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Ho
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import GUARD_UNIT as UNIT
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     LAST,
+    LATE_UNDO_UNIT,
     LOCK_DIRECTORY,
     PROGRAM,
     RUN,
@@ -36,6 +37,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     UNDO_UNIT,
     UNDO_UNIT_NAME,
     UNDO_WANTS,
+    UNDONE_RECORD,
 )
 
 _START_SECONDS = 15
@@ -70,6 +72,9 @@ ExecStart=/bin/sh {SPARE_UNDO}
 """Behind whatever loads rules, in front of whatever opens a port."""
 
 
+_LATEST_UNITS = "multi-user.target rc-local.service cloud-final.service"
+
+
 class Agent:
     """Arms and disarms."""
 
@@ -98,6 +103,16 @@ class Agent:
             return "systemd"
         _detach(_python(PROGRAM) + ["wait", record.id])
         return "process"
+
+    def look_again(self, record: Record) -> None:
+        """Look once more when the boot is done at a change that is undone early in it: what loads rules late may bring it back."""
+        self.put_back()
+        words = ["--quiet", "--collect", "--no-block", f"--unit={LATE_UNDO_UNIT}", f"--property=After={_LATEST_UNITS}"]
+        with contextlib.suppress(HostError):
+            self._host.filesystem.replace_files({UNDONE_RECORD: (json.dumps(record._asdict()), 0o600)})
+            run = self._host.command.find("systemd-run")
+            if run:
+                self._host.command.run([run, *words, *_python(PROGRAM), "boot-again", record.id])
 
     def put_back(self) -> None:
         """Have the program in /run again if somebody removed it: the controller asks it how a change ended."""

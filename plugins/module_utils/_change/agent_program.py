@@ -24,16 +24,22 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
     MARK,
     NOT_CONFIRMED,
     ROLLED_BACK,
+    Record,
     Store,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_boot
+from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_boot, undo_loaded
 from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, this_host
 from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import LockedError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import PROGRAM, RUN, SPARE_PROGRAM
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    PROGRAM,
+    RUN,
+    SPARE_PROGRAM,
+    UNDONE_RECORD,
+)
 
 Answer = Dict[str, Any]
 """``outcome`` and more, see guard.Answer."""
@@ -57,6 +63,7 @@ def main(words: Sequence[str]) -> int:
         "tidy": _tidy,
         "wait": _wait,
         "boot": _boot,
+        "boot-again": _boot_again,
     }
     if "--deadline" in flags:
         actions["rollback"] = functools.partial(_at_deadline, before="".join(names[1:2]))
@@ -136,8 +143,18 @@ def _boot(guard: Guard, host: Host, _name: str) -> Outcome:
             stack.enter_context(host.lock.hold(_LOCK_SECONDS))
         record = guard.pending()
         if record is not None and record.boot != host.processes.boot():
+            Agent(host).look_again(record)
             end_other_boot(host, parts_on(host), record)
     return guard.ended(""), True
+
+
+def _boot_again(guard: Guard, host: Host, name: str) -> Outcome:
+    """Take out what a script has loaded late in this boot of a change that was undone early in it, unless there was one since."""
+    with host.lock.hold(_LOCK_SECONDS):
+        text = host.filesystem.read(UNDONE_RECORD)
+        if text and guard.pending() is None and guard.ended(name).get("id") == name:
+            undo_loaded(parts_on(host), Record(**json.loads(text)))
+    return guard.ended(name), True
 
 
 def _rollback(guard: Guard, host: Host, name: str) -> Outcome:

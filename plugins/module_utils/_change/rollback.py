@@ -94,6 +94,19 @@ def end_other_boot(host: Any, parts: List[Part], record: Record) -> None:
         store.end(record, CONFIRMED, why="the host was restarted while it was kept")
         return
     undone: List[str] = []
+    with contextlib.ExitStack() as rest:
+        rest.callback(lambda: undone.extend(undo_loaded(parts, record)))
+        rest.callback(_put_back_files, host, parts, record)
+        host.filesystem.discard(record.staged)
+    store.end(record, ROLLED_BACK, worst(undone), "the host was restarted before it was confirmed")
+
+
+def undo_loaded(parts: List[Part], record: Record) -> List[str]:
+    """Undo what a boot has loaded of a change that was not confirmed before it, and return for each part EXACT, SNAPSHOT or EMPTIED.
+
+    :raises HostError: if something cannot be undone; the rest is.
+    """
+    undone: List[str] = []
 
     def undo(part: Part) -> None:
         undone.append(part.undo_after_boot(record.parts[part.name]["before"]))
@@ -101,9 +114,7 @@ def end_other_boot(host: Any, parts: List[Part], record: Record) -> None:
     with contextlib.ExitStack() as rest:
         for part in parts:
             rest.callback(undo, part)
-        rest.callback(_put_back_files, host, parts, record)
-        host.filesystem.discard(record.staged)
-    store.end(record, ROLLED_BACK, worst(undone), "the host was restarted before it was confirmed")
+    return undone
 
 
 def _switch_unit(host: Any, enabled: bool) -> None:
@@ -158,4 +169,4 @@ def time_left(host: Any, record: Any) -> float:
     return max(0.0, record.deadline - host.clock.monotonic()) if record.state == APPLIED else 0.0
 
 
-__all__ = ("end_other_boot", "end_other_version", "refuse_other_version", "roll_back", "time_left")
+__all__ = ("end_other_boot", "end_other_version", "refuse_other_version", "roll_back", "time_left", "undo_loaded")

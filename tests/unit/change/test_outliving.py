@@ -5,8 +5,11 @@
 
 import json
 
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Record
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import own_lines
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE, SPARE_RECORD
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE, SPARE_RECORD, UNDONE_RECORD
 from story import IDENT, Story
 
 
@@ -62,6 +65,39 @@ def test_a_save_and_a_reboot_in_the_window(story):
         assert "dport 80 " in live or family == "ipv6", "a foreign rule went"
     assert not story.host.staged
     assert not [path for path in story.host.files if path.startswith((SPARE, "/run/portknock/"))]
+
+
+@pytest.fixture
+def restarted(story):
+    """A host that was restarted in the window and has undone the change; the value is what a script saved in the window."""
+    story.apply()
+    saved = {command: rules.save() for command, rules in story.host.rules.items()}
+    story.host.reboot()
+    agent_program._boot(story.guard, story.host, "")
+    return saved
+
+
+def load(host, saved):
+    """Do what such a script does late in the boot."""
+    for command, text in saved.items():
+        host.rules[command].restore(text, noflush=False, test=False)
+
+
+def test_what_a_script_loads_late_in_the_boot_is_taken_out(story, restarted):
+    load(story.host, restarted)
+    agent_program._boot_again(story.guard, story.host, IDENT)
+    for family, path in SAVED.items():
+        assert ours(story.host.rules[COMMANDS[family]].save()) == ours(story.host.read(path) or ""), family
+
+
+def test_what_changed_since_the_boot_is_left_alone(story, restarted):
+    """Another change has ended since, or one is pending."""
+    load(story.host, restarted)
+    loaded = {command: rules.save() for command, rules in story.host.rules.items()}
+    agent_program._boot_again(story.guard, story.host, "f" * 16)
+    story.guard._store.write(Record(**json.loads(story.host.read(UNDONE_RECORD)))._replace(id="f" * 16))
+    agent_program._boot_again(story.guard, story.host, IDENT)
+    assert {command: rules.save() for command, rules in story.host.rules.items()} == loaded
 
 
 def test_a_save_in_the_window_keeps_what_others_added(story):

@@ -53,7 +53,9 @@ def test_rules_of_its_own(bare_host, user):
     assert bare_host.run("iptables", "-S", "INPUT").stdout.count("PORTKNOCK") == 0
     assert user.gets_in(host=bare_host.address)
     seen = user.play({"name": "Look", "sesame.portknock.knock_ruleset_info": {}}).only(task="Look").result
-    assert [finding["kind"] for finding in seen["findings"] if "INPUT" in finding["text"] or finding["kind"] == "drift"], seen
+    assert [
+        finding["kind"] for finding in seen["findings"] if "INPUT" in finding["text"] or finding["kind"] == "drift"
+    ], seen
     mended = play_role(user)
     assert any(event.result.get("changed") for event in mended.events if event.kind == "ok")
     assert bare_host.run("iptables", "-S", "INPUT").stdout.count("PORTKNOCK") == 3
