@@ -171,19 +171,23 @@ def _scripts(directory: str, program: str) -> Files:
 
 
 def _commands(words: Sequence[str], programs: Sequence[str], record: Record, last_way: Sequence[str]) -> str:
-    """Return commands for sh that run the first program that can be run, and else go the last way."""
+    """Return commands for sh that run the first program that can be run, and else go the last way.
+
+    They stand in a unit, which systemd reads again at each daemon-reload: a semicolon would come back as two characters
+    (systemd 252), and what begins with a dollar or percent sign as something else. A newline is safe.
+    """
     tries = [_quoted(_python(program) + list(words)) for program in programs]
-    return " || ".join(tries + ["{ " + "; ".join([*last_way, _told(record)]) + "; }"])
+    return " || ".join(tries + ["\n".join(["{", *last_way, *_told(record), "}"])])
 
 
-def _told(record: Record) -> str:
+def _told(record: Record) -> List[str]:
     """Return commands for sh that leave word for the controller of what the last way has done."""
     last = dict(
         id=record.id, owner=record.owner, outcome=ROLLED_BACK, undo=EMPTIED, connection="", ended=record.begun,
         why="the program that undoes it could not run, so the knock rules were emptied",
     )  # fmt: skip
-    text = json.dumps(last).translate(dict.fromkeys(map(ord, "$%\\"), " "))
-    return f"umask 077; mkdir -p {LOCK_DIRECTORY}; echo {shlex.quote(text)} > {LAST}"
+    text = json.dumps(last).translate(dict.fromkeys(map(ord, "$%\\;"), " "))
+    return ["umask 077", f"mkdir -p {LOCK_DIRECTORY}", f"echo {shlex.quote(text)} > {LAST}"]
 
 
 def _boot_files(record: Record, last_way: Sequence[str]) -> Files:

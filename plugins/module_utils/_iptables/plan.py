@@ -123,8 +123,8 @@ def emptying_command(plan: Plan, command: str) -> str:
     :param command: the path of iptables-restore.
     """
     texts = emptied_text(plan.own_chains()).splitlines()
-    echoes = "; ".join(f"echo '{text}'" for text in texts)
-    return f"{{ {echoes}; }} | {command} -w {LOCK_SECONDS} --noflush"
+    echoes = "\n".join(f"echo '{text}'" for text in texts)
+    return f"{{\n{echoes}\n}} | {command} -w {LOCK_SECONDS} --noflush"
 
 
 __all__ = ("Plan", "plan_family")
