@@ -57,7 +57,7 @@ options:
         default: []
       close:
         description:
-          - An optional knock that closes the door again for its source, in the same form as O(doors[].knock).
+          - An optional knock that closes the door again for its source, in the same form as C(doors[].knock).
         type: list
         elements: str
         default: []

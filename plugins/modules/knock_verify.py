@@ -47,8 +47,8 @@ options:
     type: int
     default: 30
 notes:
-  - Of O(doors[].opens) the ends of ranges are tried, four ports at the most, UDP only where there is no TCP. A door with
-    O(doors[].sources) that leave the controller out must stay closed to it. With O(doors[].once) each look uses a knock up.
+  - Of C(doors[].opens) the ends of ranges are tried, four ports at the most, UDP only where there is no TCP. A door with
+    C(doors[].sources) that leave the controller out must stay closed to it. With C(doors[].once) each look uses a knock up.
   - Where the controller is one of O(trusted_sources), nothing can be seen from it.
   - With O(engine=knockd) the host is given a moment to open, and one knock more.
   - It cannot see past a jump host, nor for a controller that never needs a knock. Such rows say so.
