@@ -102,7 +102,8 @@ class Catalog:
             return
         waiting = [(CATALOG, sequences)] if sequences else []
         groups = 0
-        for chain, members in waiting:
+        while waiting:
+            chain, members = waiting.pop(0)
             self._groups[chain] = []
             for part in _parts(members):
                 (name,) = self._numbered(1)
