@@ -212,12 +212,13 @@ def _tunnel_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> L
 
 
 def _nothing_listens(plans: Sequence[Plan], spec: Spec, keys: Set[Key]) -> List[Finding]:
+    firsts = {(ports.first, ports.protocol) for door in spec.doors for ports in door.opens}
+    published = {key for plan in plans for key in _diverted(plan, spec, firsts)}
     found = []
     for index, door in enumerate(spec.doors):
         for number, ports in enumerate(door.opens):
-            first = (ports.first, ports.protocol)
-            published = any(_diverted(plan, spec, {first}) for plan in plans)
-            if not published and not any(_covers(ports, key) for key in keys):
+            served = (ports.first, ports.protocol) in published or any(_covers(ports, key) for key in keys)
+            if not served:
                 message = (
                     f"doors[{index}].opens[{number}]: door {door.name!r} opens "
                     f"{port_text(ports).replace(':', '-')}/{ports.protocol}, and no program here listens there but for this host "

@@ -161,6 +161,17 @@ def test_planning_leaves_no_step_in_what_is_shown(entry):
 
 # Where a rule names an interface, it is everyone's only if that of the default route is meant.
 LOCAL = LocalNetwork(routes=(Route(ipaddress.ip_network("0.0.0.0/0"), "eth0", 0),))
+BEFORE_THE_DOORS = {"unguarded", "may_be_unguarded", "untracked", "limited"}
+
+
+@each(ENTRIES)
+def test_none_of_these_hosts_keeps_packets_from_the_doors(entry):
+    """As corpus/check.py found with packets: no host of it sends ssh elsewhere, and none limits it before INPUT."""
+    own = tuple(ipaddress.ip_network(address) for address in HOST.values())
+    found = plan_family(text_of(entry), SPECS["reject"], entry["family"], local=LOCAL._replace(own=own)).findings
+    assert [item for item in found if item.kind in BEFORE_THE_DOORS] == []
+
+
 FINDINGS = {
     "docker.v4.save": (2222, "unguarded", "table nat redirects packets to door ssh before INPUT sees them"),
     "el-stock-live.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),
