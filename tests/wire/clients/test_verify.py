@@ -11,6 +11,7 @@ import pytest
 from rig import faults
 from rig.controller import PING
 from rig.packets import IPV4, IPV6
+from rig.peer import TARGET
 from rig.shown import steps_in
 from rig.target import COMMANDS, FAMILIES, door
 
@@ -334,3 +335,24 @@ def test_check_mode_sends_nothing(bench):
     assert knocks() == 0
     assert run.code == 0, run.output
     assert "not looked at in check mode" in run.output
+
+
+def test_two_names_of_one_host(bench):
+    """At the same time each would see the doors that the other one opens; by whichever address it comes."""
+    bench.apply(SSH)
+    variables = {f"portknock_{name}": value for name, value in bench.options.items()}
+    variables.update(ansible_connection="sesame.portknock.knock_ssh", ansible_knock=SSH["knock"])
+    hosts = {name: dict(variables, ansible_host=TARGET[family]) for name, family in (("web", IPV4), ("db", IPV6))}
+    found = bench.verify(hosts=hosts)
+    found.check_right()
+    Verified(found.run, "db").check_right()
+
+
+def test_nobody_accepts_what_is_looked_at(rig, bench):
+    """sshd shuts out whoever connects and does not log in (PerSourcePenalties)."""
+    bench.apply(SSH)
+    before = (rig.target.folder / "sshd.log").read_text()
+    bench.verify().check_right()
+    told = (rig.target.folder / "sshd.log").read_text()[len(before) :]
+    assert "Accepted publickey" in told
+    assert "[preauth]" not in told
