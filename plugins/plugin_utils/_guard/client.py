@@ -85,7 +85,8 @@ class Outcome(NamedTuple):
     seconds: float
     """The time that it took."""
     errors: tuple[str, ...]
-    """What went wrong, one message for each try that did not come through."""
+    """What went wrong, one message for each try that did not come through; where the host could not be reached any more either,
+    those of the old way in as well."""
     reached: bool
     """Whether the host could be reached in the end."""
     unheard: bool = False
@@ -132,13 +133,14 @@ class GuardClient:
         :param attempt: from the host's answer, or the controller's own guess where that was lost.
         """
         answer = self._confirm(attempt)
-        reached = answer is not None
+        errors = tuple(self._errors)
         if answer is None or answer["outcome"] == PENDING:
             answer = self._after_deadline(attempt)
-            reached = answer is not None
+        if answer is None:
+            errors = tuple(self._errors)
         seconds = self._clock() - self._begun
         return Outcome(
-            answer or {}, self._tries, seconds, tuple(self._errors), reached, self._unheard, round(self._late, 1)
+            answer or {}, self._tries, seconds, errors, answer is not None, self._unheard, round(self._late, 1)
         )
 
     def _confirm(self, attempt: Attempt) -> dict[str, Any] | None:

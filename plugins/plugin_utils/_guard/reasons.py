@@ -44,7 +44,6 @@ _KINDS = (
     (CLOSED, re.compile("kex_exchange_identification|reset by|closed by|connection was closed|Broken pipe")),
 )
 
-_SSHD = "A new connection to {where} reached {what} ({tries} tries within {timeout} s)"
 # None of these says that the rules keep the controller out.
 _NOT_THE_RULES = {
     SLOW: (
@@ -52,14 +51,22 @@ _NOT_THE_RULES = {
         "left of guard_timeout ({timeout} s): look for what slows logins down there (UseDNS, PAM, name servers that do not "
         "answer), or set guard_timeout to {longer} or more."
     ),
-    MUTE: _SSHD.replace("reached {what}", "was accepted, and then nothing was said")
-    + ": check whether sshd runs there and is not overloaded (MaxStartups).",
-    CLOSED: _SSHD.format(what="sshd, which closed it before the login", where="{where}", tries="{tries}", timeout="{timeout}")
-    + ": check MaxStartups, PerSourcePenalties and hosts.deny there.",
-    NO_LOGIN: _SSHD.format(what="sshd, but could not log in", where="{where}", tries="{tries}", timeout="{timeout}")
-    + ": check the keys, and whether it is the same host that answers now.",
-    NO_NAME: "the address of {where} could not be looked up any more ({tries} tries within {timeout} s): check the name servers.",
-}  # fmt: skip
+    MUTE: (
+        "a new connection to {where} was accepted, and then nothing was said ({tries} tries within {timeout} s): check whether "
+        "sshd runs there and is not overloaded (MaxStartups)."
+    ),
+    CLOSED: (
+        "a new connection to {where} reached sshd, which closed it before the login ({tries} tries within {timeout} s): check "
+        "MaxStartups, PerSourcePenalties and hosts.deny there."
+    ),
+    NO_LOGIN: (
+        "a new connection to {where} reached sshd, but could not log in ({tries} tries within {timeout} s): check the keys, and "
+        "whether it is the same host that answers now."
+    ),
+    NO_NAME: (
+        "the address of {where} could not be looked up any more ({tries} tries within {timeout} s): check the name servers."
+    ),
+}
 
 
 def kind_of(error: str) -> str:

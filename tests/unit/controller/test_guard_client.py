@@ -207,6 +207,13 @@ def test_the_old_way_may_be_cut_off_too():
     assert "knock" in after, "the way before may have led through a door as well"
 
 
+def test_what_kept_the_tries_out_is_not_what_came_after_them():
+    outcome, _host, _clock = settle(fresh=["refused"], usual=["mux: dead", LATE])
+    assert set(outcome.errors) == {"refused"}
+    outcome, _host, _clock = settle(fresh=["refused"], usual=["mux: dead"])
+    assert (outcome.reached, outcome.errors[-1]) == (False, "mux: dead")
+
+
 def test_an_error_is_no_end():
     outcome, _host, _clock = settle(fresh=[TIMED_OUT], usual=[LOCKED, LATE])
     assert outcome.answer == LATE

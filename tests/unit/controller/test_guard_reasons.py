@@ -51,7 +51,7 @@ SAID = [
     ("a slow login", outcome_of(LATE, TIMED_OUT, f"{reasons.NOT_DONE} after 26 s"), AT_DOOR,
      ["Rolled back: login and confirmation took too long", "guard_timeout (30 s)", "UseDNS", "set guard_timeout to 60 or more"]),
     ("no key", outcome_of(LATE, "root@h: Permission denied (publickey)"), AT_DOOR,
-     ["Rolled back: A new connection to h reached sshd, but could not log in (14 tries within 30 s): check the keys"]),
+     ["Rolled back: a new connection to h reached sshd, but could not log in (14 tries within 30 s): check the keys"]),
     ("penalties", outcome_of(LATE, "kex_exchange_identification: read: Connection reset by peer"), AT_DOOR,
      ["reached sshd, which closed it before the login", "PerSourcePenalties"]),
     ("no banner", outcome_of(LATE, "Connection timed out during banner exchange"), AT_DOOR,
