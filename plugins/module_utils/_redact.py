@@ -15,13 +15,16 @@ HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
 def without_steps(options: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return a copy of valid options in which every step is replaced, for the invocation in a result."""
-    shown = dict(options)
-    shown["doors"] = [
-        dict(door, **{key: HIDDEN for key in ("knock", "close") if door.get(key)})
-        for door in options.get("doors") or []
-    ]
-    return shown
+    """Return a copy of the options in which every step is replaced, for the invocation in a result."""
+    doors = options.get("doors") or []
+    shown = [_without_steps(door) for door in doors] if isinstance(doors, list) else HIDDEN
+    return dict(options, doors=shown)
+
+
+def _without_steps(door: Any) -> Any:
+    if not isinstance(door, dict):
+        return HIDDEN
+    return dict(door, **{key: HIDDEN for key in ("knock", "close") if door.get(key)})
 
 
 def hidden_options(options: Mapping[str, Any], argument_spec: Mapping[str, Any]) -> Dict[str, Any]:
