@@ -29,18 +29,27 @@ def drop_in(name: str) -> str:
     return f"{UNITS}/{name}.service.d/portknock.conf"
 
 
-def loaders_in_use(used: Sequence[str], mode: Callable[[str], Optional[int]]) -> Tuple[str, ...]:
-    """Return the names of those LOADERS that are set up on a host and in use.
+def loaders_in_use(host: Any) -> Tuple[str, ...]:
+    """Return the names of those LOADERS that are set up on a host, and that run or that a boot starts.
 
-    :param used: services that run or that a boot starts.
-    :param mode: function from a path to its permission bits, None where there is nothing.
+    :param host: a Host.
     """
-    return tuple(name for name, path in sorted(LOADERS.items()) if name in used and mode(path) is not None)
+    used = host.systemd.in_use(sorted(LOADERS))
+    return tuple(name for name in used if host.filesystem.mode(LOADERS[name]) is not None)
 
 
 def drop_ins(names: Sequence[str]) -> Files:
     """Return the drop-ins as they should be; there is none for a program that is not among the names."""
     return {drop_in(name): (DROP_IN_TEXT if name in names else None, 0o644) for name in LOADERS}
+
+
+def drop_in_folders(mode: Callable[[str], Optional[int]]) -> List[str]:
+    """Return the folders of our drop-ins for programs that are set up and have none of ours: an empty one may go."""
+    return [
+        drop_in(name).rpartition("/")[0]
+        for name, path in sorted(LOADERS.items())
+        if mode(path) is not None and mode(drop_in(name)) is None
+    ]
 
 
 def loader_findings(names: Sequence[str], persist: bool) -> List[Finding]:
@@ -86,4 +95,14 @@ def gone(family: str, remembered: Mapping[str, Any]) -> List[Finding]:
     return [Finding("doors_gone", family, "", message)]
 
 
-__all__ = ("DROP_IN_TEXT", "UNKEPT", "drop_in", "drop_ins", "gone", "loader_findings", "loaders_in_use", "unkept")
+__all__ = (
+    "DROP_IN_TEXT",
+    "UNKEPT",
+    "drop_in",
+    "drop_in_folders",
+    "drop_ins",
+    "gone",
+    "loader_findings",
+    "loaders_in_use",
+    "unkept",
+)

@@ -53,6 +53,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listene
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
     UNKEPT,
+    drop_in_folders,
     drop_ins,
     loader_findings,
     loaders_in_use,
@@ -93,7 +94,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_js
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     IPTABLES,
     IPTABLES_SERVICE_CONFIGS,
-    LOADERS,
     MODPROBE,
     OS_RELEASE,
     RULES_FILES,
@@ -192,11 +192,8 @@ class Ruleset(Part):
         files = wanted_files(spec, owns if spec else {}, layout, read)
         if spec is None or self._host.kernel.is_module("xt_recent"):
             files[MODPROBE] = (modprobe_text(spec) if spec else None, 0o644)
-        files.update(drop_ins(self._loaders() if spec else ()))
+        files.update(drop_ins(loaders_in_use(self._host) if spec else ()))
         return files, dict(layout.rules)
-
-    def _loaders(self) -> Tuple[str, ...]:
-        return loaders_in_use(self._host.systemd.in_use(sorted(LOADERS)), self._host.filesystem.mode)
 
     def _check_boot(
         self, wanted: Wanted, owns: Dict[str, Any], rules_files: Dict[str, str], files: Files, loads: bool
@@ -233,7 +230,7 @@ class Ruleset(Part):
         found += list_size_finding(
             wanted.spec.list_size, kernel.parameter("xt_recent", "ip_list_tot"), kernel.is_module("xt_recent")
         )
-        return tuple(found + loader_findings(self._loaders(), wanted.persist))
+        return tuple(found + loader_findings(loaders_in_use(self._host), wanted.persist))
 
     def diff(self, plan: PartPlan) -> List[Dict[str, str]]:
         parts = []
@@ -289,6 +286,10 @@ class Ruleset(Part):
                 if now != lines:
                     return f"something else changed the knock rules of {family} before it was confirmed"
         return ""
+
+    def keep(self, before: Dict[str, Any]) -> None:  # noqa: ARG002
+        for folder in drop_in_folders(self._host.filesystem.mode):
+            self._host.filesystem.remove_if_empty(folder)
 
     def undo(self, before: Dict[str, Any]) -> str:
         undone, failed = [], []

@@ -5,7 +5,11 @@
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import DROP_IN_TEXT, drop_in
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
+    DROP_IN_TEXT,
+    drop_in,
+    drop_in_folders,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LOADERS
 from fake_host import FakeHost
 from fake_iptables import FakeIptables
@@ -35,8 +39,10 @@ def test_one_that_is_in_use(name):
     assert told(settled(made)) == [("other_firewall", message)]
     assert made.files[drop_in(name)] == (DROP_IN_TEXT, 0o644)
     assert [path for path in made.files if path.endswith(".d/portknock.conf")] == [drop_in(name)]
+    assert drop_in_folders(made.mode) == [], "ours is in there"
     settled(made, state="absent")
     assert made.mode(drop_in(name)) is None
+    assert drop_in_folders(made.mode) == ["/etc/systemd/system/{0}.service.d".format(name)]
 
 
 def test_one_that_is_no_more_in_use():
