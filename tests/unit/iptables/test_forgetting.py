@@ -154,3 +154,16 @@ def test_all_chains_are_named_by_a_rule_or_hold_names_only():
             "PORTKNOCK_TAIL",
             "PORTKNOCK_CATALOG_UNUSED",
         }
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("counts", [[3] * 12, [2, 5] * 10], ids=str)
+def test_two_scans_in_a_row_open_no_door(counts, down):
+    """Ports that are in no rule all behave alike, so those beside the steps are tried in place of all."""
+    chosen = options(counts, closes=(1, 2))
+    host = Host(chosen)
+    steps = {int(step) for door in chosen["doors"] for step in door["knock"] + door.get("close", [])}
+    scanned = sorted({port for step in steps for port in (step - 1, step, step + 1)}, reverse=down)
+    for port in scanned * 2:
+        host.send(str(port))
+    assert host.flow(" ".join("shut:" + door["opens"][0] for door in chosen["doors"])) == []
