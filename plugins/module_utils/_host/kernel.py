@@ -9,6 +9,10 @@ from typing import List, Optional, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import (
+    LocalNetwork,
+    read_local_network,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
 
 
@@ -33,6 +37,10 @@ class Kernel:
         """Return the value of a module's parameter, or None where the kernel does not say."""
         text = self._filesystem.read(f"/sys/module/{module}/parameters/{name}").strip()
         return int(text) if text.isdigit() else None
+
+    def local_network(self) -> LocalNetwork:
+        """Return the addresses and routes of this host; counters of the kernel's that change all the time are not in there."""
+        return read_local_network(self._filesystem.read)
 
     def interfaces(self) -> List[str]:
         """Return the names of the network interfaces."""

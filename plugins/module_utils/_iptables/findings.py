@@ -221,12 +221,13 @@ def _unguarded(
             protected.trusted_sources,
             arrival=arrival._replace(unmarked=unmarked),
         )
+        limits = walker.lists_fed_by(foreign.watched.doors) | {RATE}
         for packets in (foreign.watched.doors, foreign.watched.allowed):
             for decision in walker.chain_effect(chain, packets).decisions:
-                limits = decision.verdict == REFUSE and decision.counts == RATE
-                found.append(
-                    _limited(decision, names, family) if limits else _before(decision, table_name, names, family)
-                )
+                if decision.verdict == REFUSE and decision.counts in limits:
+                    found.append(_limited(decision, names, family))
+                else:
+                    found.append(_before(decision, table_name, names, family))
     return found
 
 

@@ -36,7 +36,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
     read_list,
     seconds_left,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import read_local_network
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, STATE_FILE
@@ -125,7 +124,7 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     # Rules that let in who has knocked, and none that counts a knock: something else does.
     recognises = not (alive.doors and not any(door.knock for door in alive.doors))
     hooked = Hooked(position_of(live, DOORS) or 0, position_of(live, TAIL))
-    local = read_local_network(host.filesystem.read)
+    local = host.kernel.local_network()
     foreign = ruleset_findings(document, spec, family, ForeignRules(document, spec), hooked, local)
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     return report._replace(

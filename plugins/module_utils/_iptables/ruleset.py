@@ -88,7 +88,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.spellin
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import (
     UNKNOWN,
     LocalNetwork,
-    read_local_network,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
@@ -145,7 +144,7 @@ class Ruleset(Part):
         saves = read_saves(iptables, listed, present, absent) if installed else {}
         others = read_other_backend(iptables, native, wanted, tuple(saves)) if installed else {}
         texts = saves or dict.fromkeys(present, "")
-        local = read_local_network(self._host.filesystem.read)
+        local = self._host.kernel.local_network()
         if wanted.spec is not None:
             check_trusted_interfaces(wanted.spec, local)
         plans = tuple(known_spelling(_plan(wanted, owns, *item, local), wanted.state) for item in texts.items())

@@ -91,3 +91,21 @@ def test_what_is_said():
                     "addresses in trusted_sources."),
     ] * 2  # fmt: skip
     assert planned([HASH])[1] == [lost(HASH)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "wanted"),
+    [
+        ([SET, UPDATE], [UPDATE]),
+        ([TRAP, SCANNERS], []),
+        ([CONN.replace("REJECT", "DROP")], [CONN.replace("REJECT", "DROP")]),
+    ],
+)
+def test_in_a_table_before_input(rules, wanted):
+    text = (
+        "*mangle\n:PREROUTING ACCEPT [0:0]\n"
+        + "".join("-A PREROUTING {0}\n".format(rule) for rule in rules)
+        + "COMMIT\n"
+    )
+    found = plan_family(text, spec_from_options({"doors": [DOOR]}), "ipv4").findings
+    assert [(item.kind, item.rule) for item in found] == [("limited", "-A PREROUTING " + rule) for rule in wanted]

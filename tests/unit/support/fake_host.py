@@ -8,6 +8,7 @@ import copy
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Type
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import local_network
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
 from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLists, FakeLock, FakeSockets, FakeSystemd
@@ -102,11 +103,8 @@ class FakeHost:
     processes = property(lambda self: self)
     clock = property(lambda self: self)
     kernel = property(lambda self: self)
+    sockets = property(FakeSockets)
     conntrack = property(lambda self: self)
-
-    @property
-    def sockets(self) -> FakeSockets:
-        return FakeSockets(self)
 
     @property
     def lock(self) -> FakeLock:
@@ -300,6 +298,9 @@ class FakeHost:
     def parameter(self, module: str, name: str) -> int:
         assert (module, name) == ("xt_recent", "ip_list_tot")
         return self.size
+
+    def local_network(self) -> local_network.LocalNetwork:
+        return local_network.read_local_network(self.read)
 
     def is_module(self, name: str) -> bool:
         assert name == "xt_recent"
