@@ -142,6 +142,11 @@ def kill_agent(case):
     faults.send(case.rig, "KILL", killed)
 
 
+def empty_run(case):
+    """Somebody clears what lies in /run."""
+    case.rig.target.namespace.run("rm", "-rf", faults.RUN)
+
+
 def slow(seconds, families=FAMILIES):
     """Loading a ruleset takes long: a busy lock, a big ruleset, a slow disk."""
     return lambda case: faults.restore_that(case.rig, f"sleep {seconds}", families)
@@ -261,6 +266,8 @@ CELLS = {
     "/etc becomes read-only": Cell(OLD, window=fixed("/etc"), waits=True, tidy=False),
     "/etc becomes read-only, rolled back": Cell(OLD, in_the_way(7000), window=fixed("/etc"), tidy=False),
     # What others do meanwhile.
+    "/run/portknock is removed, confirmed": Cell(NEW, window=once(empty_run), waits=True),
+    "/run/portknock is removed, rolled back": Cell(OLD, in_the_way(7000), window=once(empty_run)),
     "others add rules, confirmed": Cell(NEW, window=once(ban), waits=True),
     "others add rules, rolled back": Cell(OLD, in_the_way(7000), window=once(ban)),
     "others take rules away, confirmed": Cell(NEW, window=once(unban), waits=True),
