@@ -167,6 +167,9 @@ def _wait(guard: Guard, host: Host, name: str) -> Outcome:
     """Wait for the deadline of a change, then roll it back; end at once when it is no longer pending."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     record = guard.pending()
+    for part in parts_on(host):
+        # As long as the program's file is there.
+        part.import_late()
     sys.stdout.write("armed\n")
     sys.stdout.flush()
     null = os.open(os.devnull, os.O_RDWR)
@@ -177,9 +180,6 @@ def _wait(guard: Guard, host: Host, name: str) -> Outcome:
     deadline = record.deadline if record else 0
     store = Store(host.filesystem)
     before = store.last().get("id", "")
-    for part in parts_on(host):
-        # As long as the program's file is there.
-        part.import_late()
     while record and record.id == name:
         left = deadline - host.clock.monotonic()
         if left <= 0:

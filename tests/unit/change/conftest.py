@@ -11,6 +11,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change import ag
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program as _agent_program
 from ansible_collections.sesame.portknock.plugins.module_utils._change import archive as _archive
 from ansible_collections.sesame.portknock.plugins.module_utils._change.archive import archive
+from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
 from story import MINE, NAMES, Story
 
 
@@ -23,6 +24,9 @@ def story(request: pytest.FixtureRequest) -> Story:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """The program, its constants turned to a directory of this test."""
     made = Place(tmp_path / "run")
+    # As apply_change() does it before anything is armed.
+    for part in parts_on(made.host):
+        part.import_late()
     source = _archive._source
     monkeypatch.setattr(_archive, "_source", lambda name: made.own(source(name)))
     monkeypatch.setattr(_archive, "compiled", lambda _name: None)

@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that waits where systemd does not."""
 
+import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -12,6 +14,7 @@ import pytest
 from agent_place import record
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent as _agent
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE, SPARE_RECORD
 
 
 def waiting(place):
@@ -82,6 +85,27 @@ def test_it_undoes_at_the_deadline(place, tmp_path):
     assert place.read("last.json")["why"] == "nobody confirmed it in time"
     until(lambda: not waiting(place))
     assert place.read("pending.json") is None
+
+
+@pytest.mark.usefixtures("ended")
+@pytest.mark.parametrize("all_of_it", [False, True])
+def test_it_undoes_though_what_it_needs_was_removed(place, tmp_path, all_of_it):
+    """Its program, the record, and even the copies of both: it remembers what it waits for."""
+    target = tmp_path / "options"
+    target.write_text("new")
+    before = {str(target): ["old", 0o600]}
+    wanted = record(place.host, 2.0, state="armed", before=before, early=[str(target)])
+    for path in (place.path("pending.json"), place.own(SPARE_RECORD)):
+        place.host.filesystem.replace_files({path: (json.dumps(wanted._asdict()), 0o600)})
+    place.agent.arm(wanted, 2)
+    shutil.rmtree(place.run)
+    if all_of_it:
+        shutil.rmtree(place.own(SPARE))
+    until(lambda: place.read("last.json"))
+    assert place.read("last.json")["outcome"] == "rolled_back"
+    assert target.read_text() == "old"
+    until(lambda: not waiting(place))
+    assert not os.path.exists(place.own(SPARE))
 
 
 @pytest.mark.usefixtures("ended")

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+from typing import NamedTuple
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program as _console
@@ -15,7 +16,15 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Ho
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import LockedError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING
+from fake_host import is_of_a_change
 from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, Story
+
+
+class Ended(NamedTuple):
+    """What Store.end() reads of a record."""
+
+    id: str
+    owner: str = ""
 
 
 @pytest.fixture
@@ -189,6 +198,46 @@ def test_the_deadline_of_a_change_that_ended_is_no_failure(story, log):
     assert _console.main(["rollback", "--deadline", IDENT]) == 0
     assert _console.main(["rollback", "--deadline", "an earlier one"]) == 0
     assert log == []
+
+
+def test_a_record_that_was_removed_everywhere_is_a_failure(story, log):
+    """Then there is the last way: the unit takes it where this fails."""
+    story.host.files = {path: value for path, value in story.host.files.items() if not is_of_a_change(path)}
+    assert _console.main(["rollback", "--deadline", IDENT, ""]) == 1
+    story.guard._store.end(story.guard._store.read() or Ended("before"), "confirmed")
+    assert _console.main(["rollback", "--deadline", IDENT, "before"]) == 1
+    story.guard._store.end(Ended(IDENT), "confirmed")
+    assert _console.main(["rollback", "--deadline", IDENT, "before"]) == 0
+    assert log == []
+
+
+def test_the_deadline_goes_on_without_a_lock_that_another_process_keeps(story, log):
+    """Whatever it is that holds it: nobody else would undo the change."""
+
+    @contextlib.contextmanager
+    def held(seconds):
+        raise LockedError("process 4711 (flock) has held it for {0} s".format(seconds))
+        yield
+
+    story.host.hold_lock = held
+    story.host.lock_holder = lambda: 4711
+    assert _console.main(["rollback", "--deadline", IDENT]) == 0
+    assert log == ["process 4711 (flock) has held it for 30 s"]
+    story.assert_old()
+
+
+def test_the_boot_undoes_what_is_of_another_boot_alone(story, capsys):
+    assert _console.main(["boot"]) == 0
+    assert story.state() == "applied", "systemd may start it in the same boot, with its target"
+    assert story.agent.looks == []
+    story.host.reboot()
+    assert _console.main(["boot"]) == 0
+    assert story.guard.pending() is None
+    assert story.agent.looks == [IDENT]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "The change was rolled back: the host was restarted before it was confirmed."
+    )
+    assert _console.main(["boot"]) == 0
 
 
 def failing(error, times, action):

@@ -58,6 +58,7 @@ class FakeAgent:
         self.error: Optional[Exception] = None
         self.last_way: List[str] = []
         self.put_backs = 0
+        self.looks: List[str] = []
 
     def arm(self, record: Record, timeout: int, last_way: Sequence[str] = ()) -> str:
         if self.error is not None:
@@ -68,6 +69,9 @@ class FakeAgent:
 
     def put_back(self) -> None:
         self.put_backs += 1
+
+    def look_again(self, record: Record) -> None:
+        self.looks.append(record.id)
 
     def disarm(self, record: Record) -> None:
         self.disarmed.append(record.id)
