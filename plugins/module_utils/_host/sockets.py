@@ -69,22 +69,27 @@ class Sockets:
         if not self._read(f"/sys/class/net/{interface}/tun_flags"):
             return []
         mine = {inode for pid in _numbers("/proc") for inode in self._of_tun(pid, interface)}
-        return sorted(
-            each.inode
-            for _protocol, path in _TABLES
-            for each in parse(_protocol, self._read(path))
-            if each.inode in mine
-        )
+        found = [each for protocol, path in _TABLES for each in parse(protocol, self._read(path))]
+        return sorted(each.inode for each in found if each.inode in mine)
 
     def _of_wireguard(self, interface: str) -> List[int]:
-        """Ask wg for the port; where it is not there, WireGuard's sockets are those of UDP that no process has."""
+        """Ask wg for the port; where it is not there, WireGuard's sockets are those of UDP that no process has.
+
+        A tunnel whose every peer is sent something again and again is kept up from here: nobody needs to come in by its port.
+        """
         udp = [each for path in ("/proc/net/udp", "/proc/net/udp6") for each in parse("udp", self._read(path))]
-        wg = self._command.find("wg")
-        text = self._command.run([wg, "show", interface, "listen-port"])[1].strip() if wg else ""
-        if text.isdigit():
-            return sorted(each.inode for each in udp if each.port == int(text))
+        port = self._wg(interface, "listen-port")
+        peers = [line.split()[-1] for line in self._wg(interface, "persistent-keepalive").splitlines()]
+        if peers and "off" not in peers:
+            return []
+        if port.isdigit():
+            return sorted(each.inode for each in udp if each.port == int(port))
         owned = self.processes(each.inode for each in udp)
         return sorted(each.inode for each in udp if each.inode not in owned)
+
+    def _wg(self, interface: str, what: str) -> str:
+        wg = self._command.find("wg")
+        return self._command.run([wg, "show", interface, what])[1].strip() if wg else ""
 
     def _of_tun(self, pid: int, interface: str) -> List[int]:
         """Return the sockets of a process if it holds a tun or tap interface."""

@@ -111,8 +111,8 @@ def test_no_tunnel(here):
 class Kernel:
     """Files and commands of a host with WireGuard; nobody on this machine has these sockets."""
 
-    def __init__(self, wg):
-        self.wg = wg
+    def __init__(self, wg, keepalive="A=\t25\nB=\toff\n"):
+        self.wg, self.keepalive = wg, keepalive
         self.files = {
             "/sys/class/net/wg0/uevent": "DEVTYPE=wireguard\nINTERFACE=wg0\nIFINDEX=5\n",
             "/sys/class/net/eth0/uevent": "INTERFACE=eth0\nIFINDEX=2\n",
@@ -129,8 +129,8 @@ class Kernel:
         return "/usr/bin/wg" if self.wg and name == "wg" else None
 
     def run(self, words):
-        assert words == ["/usr/bin/wg", "show", "wg0", "listen-port"]
-        return 0, self.wg, ""
+        assert words[:3] == ["/usr/bin/wg", "show", "wg0"]
+        return 0, {"listen-port": self.wg, "persistent-keepalive": self.keepalive}[words[3]], ""
 
 
 @pytest.mark.parametrize(
@@ -143,3 +143,11 @@ def test_wireguard(wg, sockets):
     here = Sockets(kernel, kernel)
     assert here.of_tunnel("wg0") == sockets
     assert here.of_tunnel("eth0") == []
+
+
+@pytest.mark.parametrize(
+    ("keepalive", "ends_here"), [("A=\t25\n", False), ("A=\t25\nB=\t15\n", False), ("A=\toff\n", True), ("", True)]
+)
+def test_a_tunnel_that_is_kept_up_from_here(keepalive, ends_here):
+    kernel = Kernel("51820\n", keepalive)
+    assert bool(Sockets(kernel, kernel).of_tunnel("wg0")) is ends_here
