@@ -47,7 +47,7 @@ def _take_back_family(iptables: Iptables, native: Native, family: str, back: Dic
         if is_undone(back["save"], iptables.save(family)):
             return EXACT
     except UnreadableError:
-        # The snapshot would take with it what nobody could read.
+        # The snapshot would take with it what could not be read.
         return _empty(iptables, native, family, back)
     except Exception:
         # Whatever it was: access comes first, and the snapshot needs no understanding of the rules.
