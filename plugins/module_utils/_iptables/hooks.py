@@ -121,7 +121,7 @@ class ForeignRules:
         walker = Walker(table, *trusted, arrival=arrival)
         self.limits = walker.lists_fed_by(self.watched.doors) | {RATE}
         established = Walker(table, *trusted, states=ANY_STATE, arrival=arrival)
-        related = Walker(table, *trusted, states=RELATED, arrival=arrival)
+        related = Walker(table, *trusted, states=RELATED, arrival=arrival, like=established)
         all_packets = packets_of((port, protocol) for port in borders | set(EVERYTHING.tcp) for protocol in PROTOCOLS)
         all_packets = all_packets._replace(other=True)
         self._effects = [

@@ -160,12 +160,18 @@ class Walker:
         states: FrozenSet[str] = NEW,
         source: Optional[AnyAddress] = None,
         arrival: Arrival = NOWHERE,
+        like: Optional["Walker"] = None,
     ) -> None:
-        """Take a Table, the conntrack states that the packets may have, their source if it is one, and how they arrive."""
+        """Take a Table, the conntrack states that the packets may have, their source if it is one, and how they arrive.
+
+        :param like: a Walker that may have read the same rules already, for packets of which the same is known.
+        """
         self._table = table
         self._trusted = (tuple(trusted_interfaces), tuple(trusted_sources), source, states == NEW, arrival)
         self._states = states
         self._conditions: Dict[str, Condition] = {}
+        if like is not None and like._trusted == self._trusted:
+            self._conditions = like._conditions
         self._effects: Dict[Tuple[str, Packets, Way], Effect] = {}
 
     def condition(self, text: str) -> Condition:
