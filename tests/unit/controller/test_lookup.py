@@ -59,7 +59,11 @@ def test_a_lookup_is_timed(monkeypatch):
     assert look_up(NAMED) == Lookup(("192.0.2.7", "2001:db8::7"), 4.0)
     assert look_up(NAMED._replace(host="192.0.2.9")) == Lookup(("192.0.2.9",))
     assert look_up(NAMED._replace(jump="j")) == Lookup()
-    monkeypatch.setattr(way, "addresses_of", lambda _path: (_ for _ in ()).throw(KnockError("none")))
+
+    def finds_none(_path):
+        raise KnockError("none")
+
+    monkeypatch.setattr(way, "addresses_of", finds_none)
     assert look_up(NAMED) == Lookup()
 
 
