@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from rig import faults
-from rig.guard import DOOR, EITHER, LONG, NEW, OLD, REFUSED, TIMEOUT, Case
+from rig.guard import DOOR, EITHER, KNOCK, LONG, NEW, OLD, REFUSED, TIMEOUT, Case
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.target import COMMANDS, FAMILIES, door
@@ -173,6 +173,16 @@ def lock(path, seconds):
     return lambda case: faults.held(case.rig, path, seconds)
 
 
+def another_user_at(path):
+    """A user of the host who is not root takes a lock whenever he can."""
+    return lambda case: faults.grabbed(case.rig, path)
+
+
+def ipv6_alone(case):
+    """The host has no address of IPv4."""
+    return faults.without_ipv4(case.rig)
+
+
 def full(folder):
     """A disk is full."""
     return in_turn(small(folder), fills_up(folder))
@@ -220,6 +230,8 @@ CELLS = {
     "the door opens another port": Cell(REFUSED, options={"doors": [ELSEWHERE]}),
     "the door opens another port, and the host cannot know": Cell(OLD, blind_sshd, options={"doors": [ELSEWHERE]}),
     "the host cannot know, and all is well": Cell(NEW, blind_sshd),
+    "a host without IPv4, confirmed": Cell(NEW, ipv6_alone, variables=OVER_IPV6),
+    "a host without IPv4, rolled back": Cell(OLD, in_turn(ipv6_alone, in_the_way(7000)), variables=OVER_IPV6),
     "new connections come from elsewhere": Cell(
         OLD,
         window=once(leaves_from_elsewhere),
@@ -245,6 +257,10 @@ CELLS = {
         OLD, in_the_way(7000), window=lock("/run/xtables.lock", TIMEOUT + 4), marks=LEGACY
     ),
     "our lock is held at the deadline": Cell(OLD, in_the_way(7000), window=lock(faults.LOCK, TIMEOUT + 4)),
+    "another user reaches for our lock, confirmed": Cell(NEW, another_user_at(faults.LOCK)),
+    "another user reaches for our lock, rolled back": Cell(
+        OLD, in_turn(in_the_way(7000), another_user_at(faults.LOCK))
+    ),
     "the exact undo cannot be loaded": Cell(
         OLD, in_turn(in_the_way(7000), fails_later(*FAMILIES, only=" --noflush ")), undo="snapshot"
     ),
@@ -292,6 +308,9 @@ def test_cell(rig, controller, cell):
         case.check(cell.end, run, cell.undo, IPV6 if cell.variables else IPV4, cell.tidy)
     controller.configure()
     controller.end_masters()
+    if cell.variables and cell.end == NEW:
+        # The next run comes over IPv4, from where nothing has knocked yet.
+        rig.client.knock(*KNOCK)
     case.check_next()
 
 

@@ -6,6 +6,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -258,6 +259,37 @@ def held(rig: Rig, path: str, seconds: float | None = None) -> Iterator[None]:
             send(rig, "KILL", processes(rig, "sleep 600") + processes(rig, f"flock {path}"))
             process.wait()
         process.stdout.close()
+
+
+@contextlib.contextmanager
+def grabbed(rig: Rig, path: str) -> Iterator[None]:
+    """Within the block another user of the target takes a lock file whenever he can."""
+    line = f"while :; do flock --nonblock {path} sleep 600; sleep 0.02; done"
+    user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    process = rig.target.namespace.start(*user, "sh", "-c", line, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        send(rig, "KILL", processes(rig, line) + processes(rig, "sleep 600"))
+        process.wait()
+
+
+@contextlib.contextmanager
+def without_ipv4(rig: Rig) -> Iterator[None]:
+    """Within the block the target has no IPv4 address but those of its loopback."""
+    run = rig.target.namespace.run
+    addresses = re.findall(r" inet (\S+)", run("ip", "-4", "-oneline", "address", "show", "dev", "eth0").stdout)
+    routes = [
+        line for line in run("ip", "-4", "route", "show", "dev", "eth0").stdout.splitlines() if "kernel" not in line
+    ]
+    run("ip", "-4", "address", "flush", "dev", "eth0")
+    try:
+        yield
+    finally:
+        for address in addresses:
+            run("ip", "address", "add", address, "dev", "eth0")
+        for route in routes:
+            run("ip", "route", "add", *route.split(), "dev", "eth0")
 
 
 @contextlib.contextmanager
