@@ -124,7 +124,7 @@ class Target:
         return self.out(
             "systemctl list-units --all --plain --no-legend 'portknock-guard*' 2>/dev/null;"
             "systemctl list-timers --all --no-legend 2>/dev/null | grep portknock;"
-            "pgrep -af [g]uard.zip || true"
+            "pgrep -af '[g]uard.zip (wait|rollback)' || true"
         )
 
     def leftovers(self) -> str:

@@ -119,7 +119,7 @@ class Case:
         """Check rules, files, and who gets in by a new connection; unless tidy, staged files may be left."""
         faults.settled(self.rig)
         rules, files = faults.ruleset(self.rig), faults.files(self.rig)
-        staged = {path for path in files if "/.portknock-" in path}
+        staged = {path for path in files if "/.portknock-" in path or "/portknock/pending/" in path}
         assert not (tidy and staged), staged
         if end == OLD:
             assert rules == self.before
