@@ -187,7 +187,12 @@ def _told(record: Record) -> List[str]:
         why="the program that undoes it could not run, so the knock rules were emptied",
     )  # fmt: skip
     text = json.dumps(last).translate(dict.fromkeys(map(ord, "$%\\;"), " "))
-    return ["umask 077", f"mkdir -p {LOCK_DIRECTORY}", f"echo {shlex.quote(text)} > {LAST}"]
+    return [
+        "umask 077",
+        f"mkdir -p {LOCK_DIRECTORY}",
+        f"echo {shlex.quote(text)} > {LAST}.new",
+        f"mv -f {LAST}.new {LAST}",
+    ]
 
 
 def _boot_files(record: Record, last_way: Sequence[str]) -> Files:
