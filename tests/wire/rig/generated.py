@@ -45,6 +45,10 @@ UNREADABLE = (
 MISPRINTED = ("ip saddr { 192.0.2.7, 192.0.2.9 } drop", "tcp dport { 9998, 9999 } accept")
 
 
+# The name of a chain of the collection's, in it or as a target; a recorded ruleset has names that are much like them.
+OURS = re.compile(r"\bPORTKNOCK(?:_[A-Z0-9_]+)?(?![\w-])")
+
+
 class Host(NamedTuple):
     """One host, and what happens on it."""
 
@@ -103,6 +107,7 @@ def load(rig: Rig, made: Host) -> None:
         if path.exists() and path.read_text().strip():
             rig.target.restore(family, path.read_text())
         command = COMMANDS[family]
+        rig.target.namespace.run(command, "-w", "-A", "INPUT", "-p", "udp", "--dport", "9997", "-j", "ACCEPT")
         for place, rule in zip(made.places, made.rules, strict=True):
             rig.target.namespace.run(command, "-w", "-I", "INPUT", place, *rule.split())
         rig.target.namespace.run(command, "-w", *WAY_IN.split())
@@ -153,7 +158,7 @@ def _nft_rules(text: str) -> list[str]:
 
 def foreign(rules: list[str]) -> list[str]:
     """Return the rules that are not the collection's."""
-    return [rule for rule in rules if "PORTKNOCK" not in rule and "portknock:" not in rule]
+    return [rule for rule in rules if not OURS.search(rule)]
 
 
 def hooks(rig: Rig) -> dict[str, int]:
@@ -162,5 +167,5 @@ def hooks(rig: Rig) -> dict[str, int]:
     for family, name in ((IPV4, "ip"), (IPV6, "ip6")):
         native = rig.target.namespace.run("nft", "list", "chain", name, "filter", "INPUT", check=False).stdout
         legacy = rig.target.namespace.run(f"{COMMANDS[family]}-legacy", "-w", "-S", "INPUT", check=False).stdout
-        found[family] = len(re.findall(r"jump PORTKNOCK|-j PORTKNOCK", native + legacy))
+        found[family] = len(re.findall(rf"(?:jump|-j) {OURS.pattern}", native + legacy))
     return found
