@@ -37,12 +37,12 @@ TUNNELS = (
 )
 # Native rules, none of which decides about a packet of these tests: iptables-save cannot print a table with one of these,
 UNREADABLE = (
-    "tcp dport 9999 ct state vmap { established : accept, new : continue }",
-    "tcp dport 9999 ct count over 20 drop",
-    "tcp dport 9999 meter seen { ip saddr limit rate over 10/second } drop",
+    "tcp dport 64999 ct state vmap { established : accept, new : continue }",
+    "tcp dport 64999 ct count over 20 drop",
+    "tcp dport 64999 meter seen { ip saddr limit rate over 10/second } drop",
 )
 # and prints these as what they are not, `-j DROP` for one.
-MISPRINTED = ("ip saddr { 192.0.2.7, 192.0.2.9 } drop", "tcp dport { 9998, 9999 } accept")
+MISPRINTED = ("ip saddr { 192.0.2.7, 192.0.2.9 } drop", "tcp dport { 64998, 64999 } accept")
 
 
 # The name of a chain of the collection's, in it or as a target; a recorded ruleset has names that are much like them.
@@ -107,7 +107,7 @@ def load(rig: Rig, made: Host) -> None:
         if path.exists() and path.read_text().strip():
             rig.target.restore(family, path.read_text())
         command = COMMANDS[family]
-        rig.target.namespace.run(command, "-w", "-A", "INPUT", "-p", "udp", "--dport", "9997", "-j", "ACCEPT")
+        rig.target.namespace.run(command, "-w", "-A", "INPUT", "-p", "udp", "--dport", "64997", "-j", "ACCEPT")
         for place, rule in zip(made.places, made.rules, strict=True):
             rig.target.namespace.run(command, "-w", "-I", "INPUT", place, *rule.split())
         rig.target.namespace.run(command, "-w", *WAY_IN.split())
@@ -127,7 +127,7 @@ def drop_native(rig: Rig) -> None:
     """Take the native rule away again, by its handle, as an administrator would."""
     listed = rig.target.namespace.run("nft", "-a", "list", "chain", "ip", "filter", "INPUT").stdout
     for line in listed.splitlines():
-        if " 9999" in line or "{ 192.0.2.7" in line:
+        if " 64999" in line or "{ 192.0.2.7" in line:
             rig.target.namespace.run("nft", "delete", "rule", "ip", "filter", "INPUT", "handle", line.split()[-1])
 
 
