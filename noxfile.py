@@ -68,8 +68,8 @@ def unit_environment(session: nox.Session, version: str) -> Path:
 @nox.session
 @nox.parametrize("version", UNIT_PYTHONS)
 def unit(session: nox.Session, version: str) -> None:
-    """Unit tests. The slow ones, which no version of Python decides, are run on the controller's alone."""
-    chosen = [] if version == MAIN_PYTHON else ["-m", "not slow"]
+    """Unit tests. What no version of Python decides, slow ones and most examples, is run on the controller's alone."""
+    chosen = [] if version == MAIN_PYTHON else ["-m", "not slow", "--few"]
     words = ["-m", "pytest", "-q", "-n", "2", *chosen, *session.posargs, "tests/unit"]
     run(session, unit_environment(session, version), "python", *words)
 

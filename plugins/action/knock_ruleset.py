@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
@@ -27,6 +28,7 @@ class ActionModule(ActionBase):
     """Runs knock_ruleset under guard."""
 
     TRANSFERS_FILES = False
+    _guarded: GuardedRun | None = None
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the result of the task; a change that a new connection could not confirm does not stay."""
@@ -40,11 +42,30 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "changed": False, "msg": str(error)}
         guarded = options["guard"]
         if guarded and not self._task.check_mode:
-            return {**result, **GuardedRun(self, options, spec, task_vars, display.warning).run()}
+            self._guarded = GuardedRun(self, options, spec, task_vars, display.warning)
+            return {**result, **self._guarded.run()}
         # A copy: until, retries and loops come back to the task's own.
         args = dict(self._task.args)
         result.update(self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars))
         return result if guarded else _with_warning(result)
+
+    def cleanup(self, force: bool = False) -> None:
+        """Remove the module's temporary files, through the door where it has closed since the change was confirmed.
+
+        That they cannot be removed does not make a confirmed change a failed one.
+        """
+        try:
+            super().cleanup(force)
+        except AnsibleConnectionFailure as error:
+            if self._guarded is None or not self._guarded.knock_again():
+                raise
+            try:
+                super().cleanup(force)
+            except AnsibleConnectionFailure:
+                display.warning(
+                    f"The module's temporary files, which hold the options of the task, are still on the host, in "
+                    f"{self._connection._shell.tmpdir}: {error}. Remove this directory."
+                )
 
 
 def _with_warning(result: dict[str, Any]) -> dict[str, Any]:

@@ -37,16 +37,20 @@ _COMMON = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, Healt
 # The same examples every time, so that a build is red for what was changed; --slow goes hunting.
 settings.register_profile("default", max_examples=100, derandomize=True, **_COMMON)
 settings.register_profile("slow", max_examples=5000, **_COMMON)
+settings.register_profile("few", max_examples=20, derandomize=True, **_COMMON)
 settings.load_profile("default")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="look at thousands of examples of each property")
+    parser.addoption("--few", action="store_true", help="look at a few, where another version of Python looks at all")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--slow"):
         settings.load_profile("slow")
+    elif config.getoption("--few"):
+        settings.load_profile("few")
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:

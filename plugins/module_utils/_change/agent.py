@@ -108,6 +108,8 @@ class Agent:
         """Look once more when the boot is done at a change that is undone early in it: what loads rules late may bring it back."""
         self.put_back()
         words = ["--quiet", "--collect", "--no-block", f"--unit={LATE_UNDO_UNIT}", f"--property=After={_LATEST_UNITS}"]
+        # The boot is not done, for whoever waits for that, before this has ended.
+        words.append("--service-type=oneshot")
         with contextlib.suppress(HostError):
             self._host.filesystem.replace_files({UNDONE_RECORD: (json.dumps(record._asdict()), 0o600)})
             run = self._host.command.find("systemd-run")

@@ -96,6 +96,14 @@ class GuardedRun:
             return result
         return self._confirm(result, lost, self._attempt(ident, {} if lost else result["guard"]), begun)
 
+    def knock_again(self) -> bool:
+        """Knock as for the last confirmation; return whether there was a knock to send and it has left."""
+        if self._host.knocks:
+            with contextlib.suppress(TryError):
+                self._host.knock()
+                return True
+        return False
+
     def _refusal(self) -> str:
         """Return why the guard could never confirm, or ''. What of it only the host knows, the module says."""
         slowest = max([len(door.knock) for door in self._spec.doors] or [0])

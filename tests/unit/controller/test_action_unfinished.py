@@ -8,13 +8,15 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
-from action_stage import DOOR, LOST, STEPS, FakeHost, Stage, pending
+from action_stage import DOOR, LOST, NOTHING, STEPS, FakeHost, Stage, pending
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
 from ansible_collections.sesame.portknock.plugins.action import knock_ruleset as plugin
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import owner
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError, age_of_host
@@ -213,3 +215,40 @@ def test_a_session_that_the_host_does_not_track_is_replaced(stage, answer, mende
     stage.answers["confirm"] = [answer]
     assert stage.run()["guard"]["state"] == "confirmed"
     assert mended in stage.calls
+
+
+REFUSED = "Failed to connect to the host via ssh: ssh: connect to host h port 22: Connection refused"
+
+
+def cleanups(stage, monkeypatch, failures):
+    """Have removing the module's temporary files fail some times; return what was tried, and what was warned of."""
+    tried, warnings = [], []
+
+    def remove(_action, path, _force=False):
+        tried.append(path)
+        if len(tried) <= failures:
+            raise AnsibleConnectionFailure(REFUSED)
+
+    monkeypatch.setattr(ActionBase, "_remove_tmp_path", remove)
+    monkeypatch.setattr(plugin, "display", SimpleNamespace(warning=warnings.append))
+    stage.action.cleanup()
+    return tried, warnings
+
+
+@pytest.mark.parametrize(("failures", "knocks", "warned"), [(0, 1, False), (1, 2, False), (2, 2, True)])
+def test_temporary_files_when_the_door_has_closed(failures, knocks, warned, stage, monkeypatch):
+    """A play's plain ssh without a control master gets in no more when the window is over: that is no failed change."""
+    stage.answers["confirm"] = [CONFIRMED]
+    assert stage.run()["guard"]["state"] == "confirmed"
+    tried, warnings = cleanups(stage, monkeypatch, failures)
+    assert len(tried) == min(failures + 1, 2)
+    assert [call[0] for call in stage.calls].count("knock") == knocks
+    assert bool(warnings) == warned
+    assert all("/none" in text and "Connection refused" in text for text in warnings)
+
+
+def test_temporary_files_of_a_host_that_was_never_reached(stage, monkeypatch):
+    stage.results, stage.host.knocks = [NOTHING], False
+    stage.run()
+    with pytest.raises(AnsibleConnectionFailure, match="refused"):
+        cleanups(stage, monkeypatch, 1)

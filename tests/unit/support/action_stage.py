@@ -47,7 +47,7 @@ def _verb(command: str) -> str:
 class FakeHost:
     """Stands in for a HostConnection; one is made by each run of the action."""
 
-    is_ssh, has_network, name, where, pause, settle = True, True, "ssh", "h", 0.1, 0.0
+    knocks, is_ssh, has_network, name, where, pause, settle = True, True, True, "ssh", "h", 0.1, 0.0
     port, mended, addresses = 22, 0, 1
     age = "5000.25 9000.00\n1 (systemd) S 0 1 1 0 -1 4194560 8 9 10 11 12 13 14 15 20 0 1 0 12 17 18\n"
 
@@ -113,7 +113,7 @@ class Stage:
     def run(self, **task_vars: Any) -> Dict[str, Any]:
         connection = SimpleNamespace(transport="ssh", tmpdir="/nonexistent", _shell=SimpleNamespace(tmpdir="/none"))
         templar = SimpleNamespace(template=lambda value: value)
-        action = plugin.ActionModule(self.task, connection, SimpleNamespace(), None, templar, None)
+        action = self.action = plugin.ActionModule(self.task, connection, SimpleNamespace(), None, templar, None)
         action._execute_module = self._execute_module
         action._load_name = "knock_ruleset"
         return action.run(task_vars=dict(TASK_VARS, **task_vars))
