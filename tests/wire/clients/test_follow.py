@@ -6,6 +6,7 @@
 
 import re
 
+import pytest
 from rig.controller import MODULE, PING, knock_task
 from rig.guard import DOOR, NEW, Case
 from rig.masters import BEHIND, end_masters
@@ -17,13 +18,21 @@ ROLE = {"name": "role", "ansible.builtin.include_role": {"name": "sesame.portkno
 LATER = {"name": "later", "ansible.builtin.pause": {"seconds": 7}}
 
 
-def test_a_play_of_plain_ssh_goes_on_through_the_closed_door(rig, controller):
-    """Its master is gone and the window over when it needs the next connection: the role has changed to knock_ssh."""
+@pytest.mark.parametrize(
+    ("options", "window"),
+    [("-o ControlMaster=auto -o ControlPersist=2s", 4), ("-o ControlMaster=no", 1)],
+    ids=["short-lived master", "no master"],
+)
+def test_a_play_of_plain_ssh_goes_on_through_the_closed_door(rig, controller, options, window):
+    """It has no master and the window is over when it needs the next connection: the role has changed to knock_ssh.
+
+    Without any master that is already so when core removes the module's temporary files.
+    """
     case = Case(rig, controller)
-    short = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config} -o ControlMaster=auto -o ControlPersist=2s"}
+    short = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config} {options}"}
     run = controller.play(
         *[dict(task, tags=["always"]) for task in (PING, ROLE, LATER, dict(PING, name="after"))],
-        hosts={"target": {"portknock_doors": [SHORT]}}, environment=short, words=["--tags", "portknock_ruleset"],
+        hosts={"target": {"portknock_doors": [dict(DOOR, window=window)]}}, environment=short, words=["--tags", "portknock_ruleset"],
     )  # fmt: skip
     assert run.code == 0, run.output
     assert run.only(task="after").kind == "ok"
