@@ -18,6 +18,8 @@ description:
     seconds and ended, and a knock is sent.
   - A knock can get lost. A connection that could not be made is tried again with a new knock, twice, or four times where
     O(knock_engine) is V(knockd); nothing that was begun on the host is ever run twice by that.
+  - Where a connection cannot be made for all that, the error says which knocks were sent, from where, and what the answer at the
+    port means; or that no knock is known for the port, and where to set one.
   - Steps show in no output.
 author:
   - sesame.portknock contributors (@sesame)
@@ -96,9 +98,9 @@ seealso:
 """
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.plugins.connection import ssh
 from ansible.utils.display import Display
@@ -112,7 +114,7 @@ if TYPE_CHECKING:
 display = Display()
 _CONNECTION_LOST = 255
 # ssh did not even begin to speak, so nothing can have been run.
-_NEVER_CONNECTED = ("ssh: connect to host", "Connection timed out during banner exchange")
+_NEVER_CONNECTED = ("ssh: connect to host", "Connection timed out during banner exchange", "stdio forwarding failed")
 
 Done = tuple[int, bytes, bytes]
 """How ssh ended: its exit code, output and errors."""
@@ -128,8 +130,41 @@ class Connection(ssh.Connection):
     _missed = 0
     """How many knocks were sent since one was let in; core's own retries count too."""
 
+    _knocked_along: SshPath | None = None
+    """The path of the last knock."""
+
+    def set_options(self, task_keys: Any = None, var_options: Any = None, direct: Any = None) -> None:
+        """Take the options; what is wrong with one of ours is said by the variable's name."""
+        try:
+            super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
+        except AnsibleError:
+            from ansible_collections.sesame.portknock.plugins.plugin_utils.send_knock import check_choices
+
+            check_choices(var_options or {})
+            raise
+
     def _bare_run(self, cmd: list[bytes], in_data: bytes | None, sudoable: bool = True, checkrc: bool = True) -> Done:
         """Run one ssh, sftp or scp: all that core's plugin does goes through here, each retry as well."""
+        try:
+            code, output, errors = self._run_through_door(cmd, in_data, sudoable, checkrc)
+        except AnsibleConnectionFailure as error:
+            words = self._explain(str(error))
+            if not words:
+                raise
+            raise AnsibleConnectionFailure(f"{str(error).rstrip().rstrip('.')}. {words}") from error
+        words = self._explain(to_text(errors)) if code == _CONNECTION_LOST else ""
+        return code, output, errors.rstrip() + to_bytes(f". {words}") if words else errors
+
+    def _explain(self, text: str) -> str:
+        """Return what to add to an error, '' unless a connection could not be made."""
+        # Without a knock, the host is served by a control master: then it is a command there that has printed this.
+        if not _never_connected(text) or (self.knocks_itself() and not self._missed):
+            return ""
+        from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.explain import explain
+
+        return explain(self, text, self._knocked_along, self._missed)
+
+    def _run_through_door(self, cmd: list[bytes], in_data: bytes | None, sudoable: bool, checkrc: bool) -> Done:
         if not self.knocks_itself():
             return super()._bare_run(cmd, in_data, sudoable=sudoable, checkrc=checkrc)
         host = self.get_option("host") or self.host
@@ -231,5 +266,6 @@ class Connection(ssh.Connection):
             with send_knock.one_at_a_time(directory, knock.host or path.host):
                 send_knock.send(self, knock.of_turn(self._missed), path, display.warning)
             self._missed += 1
+            self._knocked_along = path
         except KnockError as error:
             raise AnsibleConnectionFailure(f"Failed to knock at {host}: {error}") from error

@@ -16,9 +16,10 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleOptionsError
 from ansible.module_utils.common.validation import check_type_list
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import (
+    ENGINES,
     PAUSE,
     KnockError,
     Steps,
@@ -89,6 +90,17 @@ def knock_from_variables(variables: Mapping[str, Any], template: Callable[[Any],
     return Knock(pause=pause, host=str(given.get("host") or ""), via=via, engine=engine)
 
 
+def check_choices(variables: Mapping[str, Any]) -> None:
+    """Check the variables of the connection plugin that have a choice of values.
+
+    :raises AnsibleOptionsError: for the first one that has another value, with the choices.
+    """
+    engines = tuple(ENGINES)
+    for name, choices in (("ansible_knock_engine", engines), ("portknock_engine", engines), ("ansible_knock_via", VIA)):
+        if name in variables and variables[name] not in choices:
+            raise AnsibleOptionsError(f"{name}: {variables[name]} is not valid. Use one of {', '.join(choices)}.")
+
+
 def split_words(value: Any) -> list[Any]:
     """Return a list as Ansible reads an option of type list: a text is split at its commas. What cannot be one is empty."""
     try:
@@ -121,7 +133,7 @@ def steps_for_port(words: Any, doors: Any, port: int) -> Steps:
     """
     if words is not None:
         return steps_of(words, "ansible_knock") if words else ()
-    index, door = _door_for_port(doors, port)
+    index, door = door_for_port(doors, port)
     return steps_of(door["knock"], f"portknock_doors[{index}].knock") if door else ()
 
 
@@ -130,14 +142,14 @@ def window_for_port(doors: Any, port: int) -> float:
 
     :param doors: ``portknock_doors``, in which a value may be no number.
     """
-    _index, door = _door_for_port(doors, port)
+    _index, door = door_for_port(doors, port)
     try:
         return float(door.get("window") or DEFAULT_WINDOW)
     except (TypeError, ValueError):
         return float(DEFAULT_WINDOW)
 
 
-def _door_for_port(doors: Any, port: int) -> tuple[int, Mapping[str, Any]]:
+def door_for_port(doors: Any, port: int) -> tuple[int, Mapping[str, Any]]:
     """Return the number of the first door that opens a TCP port, and the door; an empty one where there is none.
 
     A port that no door opens may be forwarded to the host, which knows it as another one: ssh's own, most likely.
@@ -147,11 +159,12 @@ def _door_for_port(doors: Any, port: int) -> tuple[int, Mapping[str, Any]]:
         for index, door in enumerate(doors if isinstance(doors, (list, tuple)) else ())
         if isinstance(door, Mapping) and door.get("knock")
     ]
-    found = [pair for wanted in (port, SSH_PORT) for pair in usable if _opens(pair[1], wanted)]
+    found = [pair for wanted in (port, SSH_PORT) for pair in usable if door_opens(pair[1], wanted)]
     return found[0] if found else (0, {})
 
 
-def _opens(door: Mapping[str, Any], port: int) -> bool:
+def door_opens(door: Mapping[str, Any], port: int) -> bool:
+    """Return whether a door opens a TCP port; what is no port in it opens nothing."""
     for word in split_words(door.get("opens")):
         with contextlib.suppress(SpecError):
             if opens_port(read_ports(word, "opens"), port):
@@ -164,6 +177,15 @@ def opens_port(ports: Ports, port: int) -> bool:
     return ports.protocol == "tcp" and ports.first <= port <= ports.last
 
 
+def goes_by_jump(via: str, host: str, path: SshPath) -> bool:
+    """Return whether the jump host sends a knock, and not this machine.
+
+    :param via: one of VIA.
+    :param host: ``ansible_knock_host``, empty where it is not set.
+    """
+    return via == JUMP or (via == AUTO and path.jumps and not host)
+
+
 def send(connection: Any, knock: Knock, path: SshPath, warn: Callable[[str], object] | None = None) -> None:
     """Send a knock along the path that ssh takes.
 
@@ -173,7 +195,7 @@ def send(connection: Any, knock: Knock, path: SshPath, warn: Callable[[str], obj
     """
     if not knock.steps or knock.via == NONE:
         return
-    if knock.via == JUMP or (knock.via == AUTO and path.jumps and not knock.host):
+    if goes_by_jump(knock.via, knock.host, path):
         target = path._replace(host=knock.host or path.host)
         knock_via_jump(connection, target, knock.steps, knock.pause, settle=knock.settle)
         return

@@ -81,6 +81,21 @@ def probe(
     return found
 
 
+def compare(
+    address: str, port: int, steps: Sequence[Tuple[int, str]], patience: float = ANSWER_SECONDS, source: str = ""
+) -> Tuple[str, str]:
+    """Return what becomes of a TCP port, and of one that is closed for certain, '' where the knock has none.
+
+    The closed one is the knock's last step over TCP: nothing listens at a step, and no rule lets it in.
+
+    :param steps: (port, protocol) pairs.
+    """
+    target = (address, port, "tcp")
+    closed = next(((address, step, kind) for step, kind in reversed(list(steps)) if kind == "tcp"), target)
+    found = probe((target, closed), patience, source)
+    return found[target], "" if closed == target else found[closed]
+
+
 def _probe_some(targets: Sequence[Target], patience: float, source: str, half_open: Any) -> Dict[Target, str]:
     tries: Dict[int, _Try] = {}
     found: Dict[Target, str] = {}
@@ -242,6 +257,7 @@ __all__ = (
     "RESET",
     "SILENT",
     "UNREACHABLE",
+    "compare",
     "local_address",
     "probe",
     "queues_errors",

@@ -4,12 +4,14 @@
 """What the tests of the controller share."""
 
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
 
 import pytest
 
 if TYPE_CHECKING:
     from action_stage import Stage
+    from knock_way import Way
 
 
 @pytest.fixture
@@ -29,3 +31,10 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> "Stage":
     from action_stage import Stage
 
     return Stage(monkeypatch)
+
+
+@pytest.fixture
+def way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Way":
+    from knock_way import Way
+
+    return Way(monkeypatch, tmp_path)

@@ -12,79 +12,24 @@ import pytest
 
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
-import yaml
-from ansible import constants
 from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.common.yaml import yaml_load
-from ansible.playbook.play_context import PlayContext
 from ansible.plugins.connection import ssh
-from ansible_collections.sesame.portknock.plugins.connection import knock_ssh
 from ansible_collections.sesame.portknock.plugins.doc_fragments import ssh_core
-from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh import control_master
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh import control_master, explain
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh import path as path_module
+from knock_way import DONE, KNOCK, fail, run
 
-PLUGIN = "knock_ssh_under_test"
-KNOCK = ["17005", "19100/udp"]
 FIRST = [(17005, "tcp"), (19100, "udp")]
 AGAIN = [(19100, "udp"), *FIRST]
 REFUSED = (255, b"", b"ssh: connect to host h port 22: Connection refused\r\n")
-DONE = (0, b"out", b"")
 LOST = (255, b"", b"Connection reset by peer\r\n")
 
 
-def options_of(plugin):
-    return yaml.safe_load(plugin.DOCUMENTATION)["options"]
-
-
-def fail(error):
-    """Raise it."""
-    raise error
-
-
-class Way:
-    """What ssh does one call after the other, the last thing for ever; and what was knocked."""
-
-    def __init__(self, monkeypatch, tmp_path):
-        self.ends, self.knocks, self.calls, self.commands = [DONE], [], 0, []
-        self._directory = str(tmp_path)
-        monkeypatch.setattr(ssh.Connection, "_bare_run", self._run)
-        monkeypatch.setattr(send_knock, "send", self._send)
-        # As the loader does for a collection that is installed.
-        options = {**options_of(ssh), **options_of(knock_ssh)}
-        constants.config.initialize_plugin_configuration_definitions("connection", PLUGIN, options)
-        monkeypatch.setattr(knock_ssh.Connection, "_load_name", PLUGIN, raising=False)
-        monkeypatch.setattr(knock_ssh.Connection, "ansible_name", PLUGIN, raising=False)
-
-    def connection(self, password=None, **variables):
-        """Return a connection as a play with these variables has it."""
-        made = knock_ssh.Connection(PlayContext(), os.devnull)
-        known = dict(ansible_host="192.0.2.7", ansible_knock=KNOCK, **variables)
-        direct = {"control_path_dir": self._directory, **({"password": password} if password else {})}
-        made.set_options(var_options=known, direct=direct)
-        return made
-
-    def _run(self, command, *_words, **_more):
-        self.calls += 1
-        self.commands.append(command)
-        end = self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]
-        return end if isinstance(end, tuple) else fail(end)
-
-    def _send(self, _connection, knock, _path, _warn):
-        self.knocks.append(knock)
-
-    def steps(self):
-        """Return the steps of each knock."""
-        return [[tuple(step) for step in knock.steps] for knock in self.knocks]
-
-
-@pytest.fixture
-def way(monkeypatch, tmp_path):
-    return Way(monkeypatch, tmp_path)
-
-
-def run(connection):
-    return connection._bare_run([b"ssh", b"h", b"true"], b"")
+@pytest.fixture(autouse=True)
+def without_words(monkeypatch):
+    """What is said of a connection that could not be made is test_explain's."""
+    monkeypatch.setattr(explain, "explain", lambda *_words: "")
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,25 @@ def test_no_knock_wanted(rig, controller, counter):
     assert counter.take() == (0, 2)
 
 
+@pytest.mark.usefixtures("counter")
+def test_it_says_what_happened(controller):
+    """To what ssh says of a connection that could not be made it adds which knocks there were, and what the answer means."""
+    others = {key: BEHIND[key] for key in ("ansible_connection",)}
+    wrong = dict(others, portknock_doors=[{"name": "shop", "knock": ["17005", "19100"], "opens": [22]}])
+    hosts = {"wrong": wrong, "unknown": others, "engine": dict(wrong, portknock_engine="kernel")}
+    run = controller.play(PING, hosts={name: dict(each, ansible_host=TARGET[IPV4]) for name, each in hosts.items()})
+    refused = f"ssh: connect to host {TARGET[IPV4]} port 22: Connection refused. knock_ssh "
+    said = {name: run.only(host=name, task="ping") for name in hosts}
+    assert [said[name].kind for name in hosts] == ["unreachable", "unreachable", "failed"], run.output
+    assert (
+        f"{refused}knocked 3 times at the door shop of {TARGET[IPV4]}, directly, from 10.77.0.2. Port 22 of {TARGET[IPV4]}: the "
+        "host refuses it by ICMP, as a closed door does: it did not accept the knock. Check that portknock_doors[0].knock has "
+    ) in said["wrong"].result["msg"]
+    assert f"{refused}sent no knock: neither ansible_knock nor portknock_doors is set" in said["unknown"].result["msg"]
+    assert "portknock_engine: kernel is not valid. Use one of iptables, knockd." in said["engine"].result["msg"]
+    assert steps_in(["17005", "19100"], run.output) == []
+
+
 def test_a_knock_elsewhere(controller, counter):
     """ansible_knock_host: for a router that forwards only the ssh port, say. Here the host's own second address."""
     play(controller, PING, variables={"ansible_host": TARGET[IPV4], "ansible_knock_host": TARGET[IPV4]})
