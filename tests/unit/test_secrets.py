@@ -326,6 +326,7 @@ def test_the_configuration_of_knockd(options):
 # Whole results
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(OPTIONS, OPTIONS)
 def test_results_of_the_modules(options, later):

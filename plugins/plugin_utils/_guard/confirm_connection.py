@@ -186,18 +186,13 @@ class HostConnection:
             return hurried_patience(1 if pinned else self.addresses, self._window, own, turn), pinned
         return (longest_patience(1, 0, own) if self.addresses > 1 else hurried_patience(1, 0, own, turn)), ()
 
-    @property
-    def knocks(self) -> bool:
-        """Whether there is a knock to send."""
-        return bool(self._knock.steps)
-
     def knock(self, turn: int = 0) -> None:
         """Send the knock, if there is one, the way that ssh will take.
 
         :param turn: how many knocks before this one were not let in.
         :raises TryError: if it cannot have left.
         """
-        if not self.knocks:
+        if not self._knock.steps:
             return
         try:
             send_knock.send(self._connection, self._knock.of_turn(turn), self.path, self._warn)

@@ -77,6 +77,7 @@ class GuardedRun:
         # As the connection plugin has it, but for the new engine.
         knock = send_knock.knock_from_variables(task_vars, action._templar.template, spec.engine)
         self._host = HostConnection(action, knock, warn)
+        self._knocks = False
 
     def run(self) -> dict[str, Any]:
         """Return the result of the task."""
@@ -98,7 +99,7 @@ class GuardedRun:
 
     def knock_again(self) -> bool:
         """Knock as for the last confirmation; return whether there was a knock to send and it has left."""
-        if self._host.knocks:
+        if self._knocks:
             with contextlib.suppress(TryError):
                 self._host.knock()
                 return True
@@ -187,7 +188,9 @@ class GuardedRun:
     def _confirm(
         self, result: dict[str, Any], lost: Exception | None, attempt: Attempt, begun: float
     ) -> dict[str, Any]:
-        self._host.use_knock(steps_of_door(self._spec.doors, attempt.knock_at), attempt.window)
+        steps = steps_of_door(self._spec.doors, attempt.knock_at)
+        self._knocks = bool(steps)
+        self._host.use_knock(steps, attempt.window)
         self._warn_of_short_window(attempt)
         outcome = GuardClient(self._host).confirm(attempt)
         # Whatever came of it: core goes on over the play's connection, at once, and without a bound in time.

@@ -248,7 +248,7 @@ def test_temporary_files_when_the_door_has_closed(failures, knocks, warned, stag
 
 
 def test_temporary_files_of_a_host_that_was_never_reached(stage, monkeypatch):
-    stage.results, stage.host.knocks = [NOTHING], False
+    stage.results = [NOTHING]
     stage.run()
     with pytest.raises(AnsibleConnectionFailure, match="refused"):
         cleanups(stage, monkeypatch, 1)

@@ -47,7 +47,7 @@ def _verb(command: str) -> str:
 class FakeHost:
     """Stands in for a HostConnection; one is made by each run of the action."""
 
-    knocks, is_ssh, has_network, name, where, pause, settle = True, True, True, "ssh", "h", 0.1, 0.0
+    is_ssh, has_network, name, where, pause, settle = True, True, "ssh", "h", 0.1, 0.0
     port, mended, addresses = 22, 0, 1
     age = "5000.25 9000.00\n1 (systemd) S 0 1 1 0 -1 4194560 8 9 10 11 12 13 14 15 20 0 1 0 12 17 18\n"
 
