@@ -176,11 +176,7 @@ closes:
     address:
       description: The address that it listens on, V(0.0.0.0) or V(::) for all.
       type: str
-  sample:
-    - port: 5432
-      protocol: tcp
-      process: postgres
-      address: 0.0.0.0
+  sample: [{port: 5432, protocol: tcp, process: postgres, address: 0.0.0.0}]
 engine:
   description: What recognises the knocks, empty with O(state=absent).
   returned: success
@@ -287,10 +283,13 @@ services:
   description: The services that the change stops, disables and enables, without the suffix; empty lists if there are none.
   returned: success
   type: dict
-  sample:
-    stop: [firewalld]
-    disable: [firewalld]
-    enable: [netfilter-persistent]
+  sample: {stop: [firewalld], disable: [firewalld], enable: [netfilter-persistent]}
+summary:
+  description: What the ruleset does, in words, a line for each thing. Empty with O(state=absent).
+  returned: success
+  type: list
+  elements: str
+  sample: ["door ssh: 22/tcp closed; opens for 15 s to the address that knocked", "everything else: refused (policy reject)"]
 rolled_back:
   description:
     - Whether the change was made and was seen to be rolled back, in what the host says or because it was restarted meanwhile.

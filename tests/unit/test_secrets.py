@@ -30,6 +30,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config, without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import spec_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import summary
 from fake_host import FakeHost, knockd_host
 from fake_iptables import FakeIptables
 from hypothesis import assume, given, settings
@@ -127,6 +128,11 @@ def foreign(options):
 def test_the_invocation(options):
     assert shown(json.dumps(without_steps(options)), options) == []
     assert [door["name"] for door in without_steps(options)["doors"]] == [door["name"] for door in options["doors"]]
+
+
+@given(OPTIONS)
+def test_the_summary(options):
+    assert shown("\n".join(summary(valid(options))), options) == []
 
 
 SPOILED = (

@@ -28,6 +28,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import STA
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import spec_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES, IPV4
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import summary
 
 State = Dict[str, Dict[str, Any]]
 """What is remembered from one change to the next."""
@@ -136,6 +137,7 @@ def result_of(change: Change) -> Dict[str, Any]:
         findings=findings_result(change.findings),
         ip_versions=list(change.families),
         engine="" if change.absent else change.spec.engine,
+        summary=[] if change.absent else summary(change.spec),
         diff=list(change.diff),
         **facts,
     )

@@ -40,7 +40,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_js
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 
 PART = "ruleset"
 
@@ -143,7 +143,7 @@ def _doors(spec: Any, family: str, table: Any, now: _Now) -> List[Dict[str, Any]
         dict(
             name=door.name,
             ip_version=family,
-            opens=["{}/{}".format(port_text(ports).replace(":", "-"), ports.protocol) for ports in door.opens],
+            opens=[ports_name(ports) for ports in door.opens],
             steps=len(door.knock),
             window=door.window,
             open_for=now.open_for(door, family),

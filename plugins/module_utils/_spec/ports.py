@@ -97,6 +97,11 @@ def port_text(ports: Ports) -> str:
     return str(ports.first) if ports.first == ports.last else f"{ports.first}:{ports.last}"
 
 
+def ports_name(ports: Ports) -> str:
+    """Return ``22/tcp`` or ``9000-9010/udp``, as people write it."""
+    return f"{port_text(ports).replace(':', '-')}/{ports.protocol}"
+
+
 WIDE = 1000
 """A range of more ports than this is looked at through samples."""
 
@@ -123,4 +128,5 @@ __all__ = (
     "multiport_text",
     "port_samples",
     "port_text",
+    "ports_name",
 )

@@ -15,7 +15,7 @@ from typing import Any
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
 from ansible_collections.sesame.portknock.plugins.module_utils._client.probe import SILENT, UNREACHABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.addresses import FAMILY_NAMES, may_use
 from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.answers import is_open, look_of
 from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.judge import (
@@ -118,7 +118,7 @@ def _cell(seen: Seen, moment: str, reject_with: str) -> str:
 def _allow_row(seen: Seen, context: Context, silent: set[str]) -> Row:
     allow = context.spec.allow[seen["index"]]
     family = seen["family"]
-    what = f"allow {port_text(allow.ports).replace(':', '-')}/{allow.ports.protocol}"
+    what = f"allow {ports_name(allow.ports)}"
     if family in silent:
         return _silent_row(what, family, context)
     wanted = may_use(allow.sources, context.addresses[family])

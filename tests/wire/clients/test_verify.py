@@ -319,11 +319,11 @@ def test_hosts_side_by_side(bench):
     assert seen.run.code == 2, seen.run.output
     assert seen.rows["door ssh", IPV4]["state"] == "ok"
     table = seen.run.output.split("Show what was seen", 1)[1]
-    lines = re.findall(r'^ +"(nothing|off|target) ', table, re.M)
+    lines = re.findall(r"^(nothing|off|target) ", table, re.M)
     assert lines == sorted(lines)
     assert set(lines) == {"nothing", "off", "target"}
-    assert re.search(r'"nothing .*doors that the inventory does not have \(ssh, web\)', table)
-    assert re.search(r'"off .*door web .*WRONG', table)
+    assert re.search(r"nothing .*doors that the inventory does not have \(ssh, web\)", table)
+    assert re.search(r"off .*door web .*WRONG", table)
 
 
 def test_check_mode_sends_nothing(bench):

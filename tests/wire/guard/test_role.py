@@ -11,12 +11,15 @@ from rig.bare_host import ROLE, changed, play_role, user_of
 
 STEPS = [58391, "61427/udp", 53819]
 DOOR = {"name": "shell", "knock": STEPS, "opens": ["22"], "window": 2}
+CLOSED = "door shell: 22/tcp closed; opens for 2 s to the address that knocked"
 FIREWALLD = """[Service]
 ExecStart=/bin/sleep infinity
 [Install]
 WantedBy=multi-user.target
 """
 WRITE = "Write the knock ruleset"
+MOST_LINES = 40
+"""What a run prints for a host on which nothing is to be done, with core's own callback."""
 ROUND_TRIPS = 2
 """Calls of modules on a host where nothing is to be done: one reads it, the other compares the rules."""
 
@@ -62,6 +65,8 @@ def test_bare_host(bare_host, user):
     assert changed(first)
     assert bare_host.has_command("iptables-restore")
     assert "PORTKNOCK" in bare_host.rules()
+    assert f"target: changed. From now on:\n    {CLOSED}\n" in first.output
+    assert "\n    Plain ssh is refused without a knock.\n    People: " in first.output
     assert bare_host.enabled("netfilter-persistent", "portknock") == ["enabled", "enabled"]
     assert bare_host.state("netfilter-persistent") == ("inactive", "enabled"), "a start flushes the live rules"
     wait_until_closed(user, bare_host)
@@ -70,6 +75,8 @@ def test_bare_host(bare_host, user):
     second = include_role(user)
     assert changed(second) == []
     assert bare_host.module_calls() == ROUND_TRIPS
+    assert len(second.output.splitlines()) <= MOST_LINES, second.output
+    assert "dnf" not in second.output
 
     gone = play_role(user, portknock_state="absent")
     assert changed(gone)

@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run prints at its end, and the table of verify; as a whole, as a person reads it."""
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
+
+from ansible_collections.sesame.portknock.plugins.action import portknock_report as plugin
+from ansible_collections.sesame.portknock.plugins.plugin_utils._report.changed import Moment, report
+from ansible_collections.sesame.portknock.plugins.plugin_utils._report.show import show
+from ansible_collections.sesame.portknock.plugins.plugin_utils._report.verified import table
+
+DOOR = "door ssh: 22/tcp closed; opens for 15 s to the address that knocked"
+REST = "everything else: refused (policy reject)"
+LOST = dict(kind="lost_effect", severity="info", ip_version="ipv4", rule="", message="accepts everyone.")
+SMALL = dict(kind="list_size", severity="warning", ip_version="", rule="", message="list_size: remembers 100 sources.")
+POSTGRES = dict(port=5432, protocol="tcp", process="postgres", address="0.0.0.0")
+TUNNEL = dict(port=51820, protocol="udp", process="", address="0.0.0.0")
+CHANGED = {
+    "changed": True, "engine": "iptables", "summary": [DOOR, REST], "findings": [], "closes": [],
+    "guard": {"state": "confirmed", "knocked": "ssh"}, "services": {"stop": [], "disable": [], "enable": ["netfilter-persistent"]},
+}  # fmt: skip
+SAME = dict(CHANGED, changed=False, guard={"state": "not_needed"})
+PACKAGES = {"installations": [{"packages": ["iptables", "iptables-persistent"]}], "later": []}
+REAL, CHECK = Moment(check=False, diff=False, plain_ssh=True), Moment(check=True, diff=False, plain_ssh=True)
+PEOPLE = "People: run the playbook sesame.portknock.client_config on the machine that they ssh from."
+ANSIBLE = "Ansible: set ansible_connection: sesame.portknock.knock_ssh in the inventory."
+LOOK = "Look: sesame.portknock.knock_ruleset_info. Try the doors: the playbook sesame.portknock.verify."
+NOW = "changed. From now on:"
+WOULD = "would be changed (nothing was: check mode)"
+
+
+REPORTS = {
+    "nothing to say": (SAME, {}, REAL, []),
+    "nothing changed": (dict(SAME, findings=[SMALL, LOST]), {}, REAL, [
+        "to know:", "warning: list_size: remembers 100 sources. [list_size]", "info: accepts everyone. [lost_effect]",
+    ]),
+    "closed": (CHANGED, PACKAGES, REAL, [NOW, DOOR, REST, "Plain ssh is refused without a knock.", ANSIBLE, PEOPLE, LOOK]),
+    "over knock_ssh": (
+        CHANGED, {}, REAL._replace(plain_ssh=False),
+        [NOW, DOOR, REST, "Plain ssh is refused without a knock.", PEOPLE, LOOK],
+    ),
+    "trusted": (
+        dict(CHANGED, guard={"state": "confirmed", "knocked": ""}), {}, REAL,
+        [NOW, DOOR, REST, "Who connects to a door's ports is refused without a knock.", ANSIBLE, PEOPLE, LOOK],
+    ),
+    "no doors": (dict(CHANGED, summary=[REST]), {}, REAL, [NOW, REST, LOOK]),
+    "it closes": (
+        dict(CHANGED, closes=[TUNNEL, POSTGRES, dict(POSTGRES, address="::")], summary=[REST]), {}, REAL,
+        [NOW, REST, "nobody outside reaches any more: 51820/udp, 5432/tcp (postgres)", LOOK],
+    ),
+    "files alone": (
+        dict(CHANGED, guard={"state": "not_needed"}), {}, REAL,
+        ["only files and services changed, the rules are as they were"],
+    ),
+    "removed": (
+        dict(CHANGED, engine="", summary=[]), {}, REAL,
+        ["all that the collection wrote is removed; other rules and the installed packages stay"],
+    ),
+    "check mode": (
+        CHANGED, PACKAGES, CHECK,
+        [WOULD, DOOR, REST, "Would install iptables, iptables-persistent", "Would enable netfilter-persistent"],
+    ),
+    "check mode with the diff": (CHANGED, {}, CHECK._replace(diff=True), [WOULD, "Would enable netfilter-persistent"]),
+    "in the place of ufw": (
+        dict(CHANGED, services=dict(stop=["ufw"], disable=["ufw"], enable=[])),
+        {"installations": [], "later": [{"packages": ["iptables-persistent"]}]}, CHECK._replace(diff=True),
+        [WOULD, "Would install iptables-persistent, which removes ufw", "Would stop ufw", "Would disable ufw"],
+    ),
+    "a failed task": ({}, {}, REAL, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_report(name):
+    change, host, moment, lines = REPORTS[name]
+    assert report(change, host, moment) == lines
+
+
+ROW = {"what": "door ssh", "ip_version": "ipv4", "without": "refused (icmp 3/3)", "wrong": "refused (icmp 3/3)",
+       "right": "open", "later": "refused (icmp 3/3)", "state": "ok", "note": ""}  # fmt: skip
+OPEN = dict(
+    ROW, ip_version="ipv6", without="open", wrong="-", right="-", later="-", state="wrong", note="open without a knock."
+)
+BLIND = dict(
+    ROW, what="all", ip_version="", without="-", wrong="-", right="-", later="-", state="unseen", note="a jump host."
+)
+
+
+def test_table():
+    seen = {"alpha": {"rows": [ROW, OPEN]}, "b": {"rows": []}, "beta": {"rows": [BLIND]}, "off": {}}
+    assert "\n".join(table(seen, check_mode=False)) == (
+        """\
+host   what      IP    no knock            wrong knock         right knock  afterwards
+alpha  door ssh  ipv4  refused (icmp 3/3)  refused (icmp 3/3)  open         refused (icmp 3/3)  ok
+alpha  door ssh  ipv6  open                -                   -            -                   WRONG: open without a knock.
+b      -         -     -                   -                   -            -                   nothing to look at: no doors
+beta   all             -                   -                   -            -                   not seen: a jump host.
+off    -         -     -                   -                   -            -                   not looked at, see above
+1 wrong, 2 not seen"""
+    )
+
+
+def test_table_in_check_mode():
+    lines = table({"alpha": {}}, check_mode=True)
+    assert [line.split("  ")[-1].strip() for line in lines] == [
+        "afterwards", "not looked at in check mode", "0 wrong, 1 not seen",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "callback", ["default", "ansible.builtin.default", "community.general.yaml", "json", "ansible.posix.jsonl"]
+)
+def test_what_programs_read_stays_theirs(callback):
+    shown = []
+    show(["one", "  two"], shown.append, callback)
+    assert shown == ([] if "json" in callback else ["one\n  two"])
+    show([], shown.append, "default")
+    assert len(shown) < 2, "nothing to say, and something was printed"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run the action plugin with some arguments; returns its result and what it printed."""
+
+    def made(args, check_mode=False, connection="ssh", **task_vars):
+        shown = []
+        monkeypatch.setattr(plugin, "display", SimpleNamespace(display=shown.append))
+        task = SimpleNamespace(
+            args=args, check_mode=check_mode, async_val=0, diff=False, action="sesame.portknock.portknock_report"
+        )
+        link = SimpleNamespace(ansible_name=connection, _shell=SimpleNamespace(tmpdir=None))
+        templar = SimpleNamespace(template=lambda value: value)
+        action = plugin.ActionModule(task, link, SimpleNamespace(), None, templar, None)
+        return action.run(None, task_vars), shown
+
+    return made
+
+
+def test_the_first_line_has_the_name_of_the_host(run):
+    result, shown = run({"change": CHANGED}, inventory_hostname="alpha")
+    assert shown == [
+        "\n    ".join([f"alpha: {NOW}", DOOR, REST, "Plain ssh is refused without a knock.", ANSIBLE, PEOPLE, LOOK])
+    ]
+    assert "\n".join(result["msg"]) == shown[0]
+    assert result["changed"] is False
+
+
+def test_knock_ssh_needs_no_advice(run):
+    _result, shown = run({"change": CHANGED}, connection="sesame.portknock.knock_ssh")
+    assert ANSIBLE not in shown[0]
+    assert PEOPLE in shown[0]
+
+
+def test_nothing_to_say(run):
+    result, shown = run({"change": SAME, "host": PACKAGES})
+    assert (result["msg"], result["changed"], shown) == ([], False, [])
+
+
+def test_packages_of_check_mode_are_a_change(run):
+    result, shown = run({"change": SAME, "host": PACKAGES}, check_mode=True, inventory_hostname="alpha")
+    assert result["changed"] is True
+    assert shown == [
+        f"alpha: {WOULD}\n    Would install iptables, iptables-persistent\n    Would enable netfilter-persistent"
+    ]
+
+
+def test_the_table_of_some_hosts(run):
+    hostvars = {"alpha": {"__portknock_seen": {"rows": [ROW]}}, "beta": {}}
+    _result, shown = run({"verified": ["alpha", "beta"]}, hostvars=hostvars)
+    assert shown == ["\n".join(table({"alpha": {"rows": [ROW]}, "beta": {}}, check_mode=False))]
+
+
+def test_an_unknown_option(run):
+    result, shown = run({"changes": {}})
+    assert (result["failed"], shown) == (True, [])
+    assert result["msg"] == "changes: there is no such option. The options are change, host, verified."
