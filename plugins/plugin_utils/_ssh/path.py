@@ -35,6 +35,7 @@ SLOW_LOOKUP = 1.0
 _SSH_PORT = 22
 _NO = ("", "none")
 _CONNECT_PROGRAM = "portknock-connect."
+_JUMP_PROGRAM = "portknock-jump."
 # ssh's own short options; those with a colon take a value.
 _OPTIONS = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"
 # A control master of the jump host is used where there is one, but none is left behind; what its Host block adds to a login
@@ -172,6 +173,10 @@ def path_of_dump(text: str) -> SshPath | None:
     if _CONNECT_PROGRAM in command:
         # The playbook client_config wrote it: it connects directly.
         command = ""
+    if _JUMP_PROGRAM in command:
+        # So it wrote this one, which knocks by a jump host itself: NAME %h %p, and the arguments that lead there.
+        arguments = command.partition(_JUMP_PROGRAM)[2].partition(" %p ")[2]
+        command = f"ssh -W %h:%p {arguments}"
     return SshPath(
         host=facts["hostname"],
         port=int(facts["port"]),
@@ -289,6 +294,19 @@ def _through_proxy_jump(jump: str, words: Sequence[str]) -> list[str]:
     return [words[0], *_QUIET, *given, "--", host, _REMOTE]
 
 
+def jump_arguments(path: SshPath, config: str = "") -> str:
+    """Return the arguments of ssh that lead to the jump host of a path, for a shell, with the tokens of a ProxyCommand. Pure.
+
+    :param config: the file that ssh is given as its configuration, '' for the usual ones.
+    :raises KnockError: if there is no host on the path that could knock.
+    """
+    if path.jump:
+        words = _through_proxy_jump(path.jump, ["ssh", *(["-F", config] if config else [])])
+        return shlex.join(words[len(_QUIET) + 1 : -1]).replace("%", "%%")
+    found = _proxy_command_of(path)
+    return str(found["before"] + found["after"]).strip()
+
+
 def _destination(text: str) -> tuple[str, str, str]:
     """Split what ssh takes for a jump host: [user@]host[:port], with or without ssh:// before it."""
     user, _at, target = text.removeprefix("ssh://").rstrip("/").rpartition("@")
@@ -309,6 +327,12 @@ def _config_of(words: Sequence[str]) -> str:
 
 def _through_proxy_command(path: SshPath) -> list[str]:
     """Run the user's own ``ssh -W %h:%p bastion`` by a shell, as ssh does, with our command in place of ``-W``."""
+    found = _proxy_command_of(path)
+    command = " ".join([found["program"], *_QUIET, _expand(found["before"] + found["after"], path)])
+    return ["/bin/sh", "-c", f"exec {command} {shlex.quote(_REMOTE)}"]
+
+
+def _proxy_command_of(path: SshPath) -> re.Match[str]:
     text = path.proxy_command.strip().removeprefix("exec ").lstrip()
     found = None if _SHELL_ONLY.search(text) else _JUMP.fullmatch(text)
     if not found:
@@ -316,8 +340,7 @@ def _through_proxy_command(path: SshPath) -> list[str]:
             f"ssh reaches {path.host} by a ProxyCommand that is not of the form `ssh -W %h:%p JUMP_HOST`, so there is no host "
             "that could knock. Use ProxyJump, or knock from elsewhere."
         )
-    command = " ".join([found["program"], *_QUIET, _expand(found["before"] + found["after"], path)])
-    return ["/bin/sh", "-c", f"exec {command} {shlex.quote(_REMOTE)}"]
+    return found
 
 
 def _expand(text: str, path: SshPath) -> str:

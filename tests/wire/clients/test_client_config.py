@@ -16,6 +16,7 @@ import pytest
 from rig import faults
 from rig.controller import PING, SSH_CONFIG
 from rig.counter import Counter, close_doors
+from rig.jump import OTHER, jump_host
 from rig.packets import IPV4
 from rig.peer import OPEN, TARGET
 from rig.shown import steps_in
@@ -265,28 +266,54 @@ def test_hosts_that_went_go(person):
     assert re.findall(r"^Host (.*)$", text, re.M) == ["one", "two"]
     person.run_playbook("--check", hosts={"two": knock})
     assert (person.directory / "config").read_text() == text
-    person.run_playbook(hosts={"two": knock})
+    done = person.run_playbook("--limit", "two", hosts={"one": knock, "two": knock})
+    assert "No longer in it: one" in done.stdout
     assert re.findall(r"^Host (.*)$", (person.directory / "config").read_text(), re.M) == ["two"]
     assert [line.split()[0] for line in (person.directory / "knocks").read_text().splitlines()] == ["two"]
-
-
-def test_hosts_behind_a_jump_host_are_left_out(person):
-    knock = {"ansible_knock": list(STEPS)}
-    hosts = {"by_config": knock, "by_variable": dict(knock, ansible_ssh_common_args="-J bastion"), "direct": knock}
-    for _turn in range(2):
-        # The second time what the playbook wrote is in the configuration too.
-        person.write_config("Host by_config", "    ProxyJump bastion")
-        person.run_playbook(hosts=hosts)
-        text = (person.directory / "config").read_text()
-        assert re.findall(r"^Host (.*)$", text, re.M) == ["direct"]
-        assert re.findall(r"^# (\S+) is left out: ssh reaches it through a jump host", text, re.M) == [
-            "by_config",
-            "by_variable",
-        ]
-    # One that gets a jump host after it was written is seen as well.
-    person.write_config("Host direct by_config", "    ProxyJump bastion")
-    person.run_playbook(hosts=hosts)
+    person.run_playbook(hosts={})
     assert "\nHost " not in (person.directory / "config").read_text()
+    assert (person.directory / "knocks").read_text() == ""
+
+
+@pytest.mark.parametrize("how", ["inventory", "own configuration"])
+def test_the_jump_host_knocks(rig, person, counter, how):
+    with jump_host(rig) as jump:
+        hosts = {"target": {"ansible_host": person.host, "ansible_user": "root", "portknock_doors": [DOOR]}}
+        if how == "inventory":
+            hosts["target"]["ansible_ssh_common_args"] = f"-o ProxyJump={jump}"
+        else:
+            # Ansible calls ssh with the address, a person with the name.
+            person.write_config(f"Host {person.host}", f"    ProxyJump {jump}")
+        person.run_playbook(hosts=hosts)
+        counter.take()
+        data = os.urandom(300_000)
+        local = person.home / "data"
+        local.write_bytes(data)
+        person.run("scp", "-F", person.config, local, "target:/run/own/by-jump")
+        assert copied(rig, "/run/own/by-jump", data)
+        assert counter.take() == (1, 1)
+        close_doors(rig)
+        assert person.ssh("echo $SSH_CLIENT").stdout.split()[0] == OTHER[IPV4]
+        assert counter.take() == (1, 1)
+        # Our connection plugin knocks by the jump host too, and then the program does.
+        run = person.controller.play(
+            PING,
+            hosts={
+                "target": {
+                    "ansible_host": person.host,
+                    "ansible_connection": "sesame.portknock.knock_ssh",
+                    "ansible_knock": list(STEPS),
+                    "ansible_ssh_common_args": f"-F {person.config}",
+                }
+            },
+        )
+        assert run.code == 0, run.output
+        person.controller.close()
+        rig.target.reset()
+        rig.target.apply(dict(DOOR, knock=["18000", "14000"]))
+        done = person.ssh(check=False)
+        assert done.returncode == 255
+        assert "portknock: port 22 of 10.77.0.1 did not open with 3 knocks by the jump host." in done.stderr
 
 
 @pytest.mark.parametrize("tool", ["/dev/$p", "knock ", "nc ", "nmap "])
