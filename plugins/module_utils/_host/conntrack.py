@@ -9,34 +9,38 @@ read; some kernels have neither, and then nothing is known.
 """
 
 import ipaddress
-import os
 import socket
 import struct
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
+from ansible_collections.sesame.portknock.plugins.module_utils._host.netlink import (
+    Exchange,
+    InterruptedDumpError,
+    answers,
+    talk,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import (
+    DUMP,
+    NESTED,
+    REQUEST,
+    attribute,
+    attributes,
+    request,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Address
 
 TRACKED, UNTRACKED, UNKNOWN = "tracked", "untracked", "unknown"
 """What becomes of a connection's packets: they are ESTABLISHED; they are not; this kernel does not say."""
 
-Exchange = Callable[[bytes], Iterable[bytes]]
-"""Sends a request to the kernel and returns its answers, datagram by datagram, as many as are read."""
-
 _LIST = "/proc/net/nf_conntrack"
-_NETLINK_NETFILTER = 12
 # nfnetlink_conntrack: the subsystem's number in the upper byte of the type, IPCTNL_MSG_CT_GET in the lower one.
 _GET = 1 << 8 | 1
-_REQUEST, _DUMP = 0x1, 0x300
-_ERROR, _DONE = 2, 3
-_NESTED, _KIND = 0x8000, 0x3FFF
 _TUPLE_ORIG, _STATUS = 1, 3
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _SEEN_REPLY = 1 << 1
 """Of a connection's status: packets of both directions were seen, and from then on all are ESTABLISHED."""
-_ENOENT = 2
-_SECONDS = 5.0
 
 
 class Flow(NamedTuple):
@@ -57,7 +61,7 @@ class Conntrack:
 
     def __init__(self, filesystem: Filesystem, exchange: Optional[Exchange] = None) -> None:
         """Take the host's files, and what talks to the kernel, for tests."""
-        self._filesystem, self._exchange = filesystem, exchange or _talk
+        self._filesystem, self._exchange = filesystem, exchange or talk
 
     def state_of(self, words: Sequence[str]) -> str:
         """Return TRACKED, UNTRACKED or UNKNOWN for a connection to this host.
@@ -77,9 +81,9 @@ class Conntrack:
 
         :raises OSError: if the kernel cannot be asked.
         """
-        found = _status_in(self._exchange(_request(flow, _REQUEST)), flow)
+        found = _status_in(answers(self._exchange, _request(flow, REQUEST)), flow)
         if found is None:
-            found = _status_in(self._exchange(_request(flow, _REQUEST | _DUMP)), flow)
+            found = _status_in(answers(self._exchange, _request(flow, REQUEST | DUMP)), flow)
         return _state(found)
 
     def _read(self, flow: Flow) -> str:
@@ -133,87 +137,44 @@ def _same(ends: List[str], flow: Flow) -> bool:
     return found == flow
 
 
-# Netlink: see linux/netlink.h, linux/netfilter/nfnetlink.h and linux/netfilter/nfnetlink_conntrack.h
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+# See linux/netfilter/nfnetlink_conntrack.h
 
 
 def _tuple(flow: Flow) -> bytes:
     """Return a direction as the kernel writes it, byte for byte."""
     first = 1 if flow.source.version == 4 else 3
-    ends = _attribute(first, flow.source.packed) + _attribute(first + 1, flow.destination.packed)
-    ports = _attribute(2, struct.pack(">H", flow.source_port)) + _attribute(3, struct.pack(">H", flow.destination_port))
-    protocol = _attribute(1, struct.pack("B", socket.IPPROTO_TCP)) + ports
-    return _attribute(_TUPLE_IP | _NESTED, ends) + _attribute(_TUPLE_PROTO | _NESTED, protocol)
+    ends = attribute(first, flow.source.packed) + attribute(first + 1, flow.destination.packed)
+    ports = attribute(2, struct.pack(">H", flow.source_port)) + attribute(3, struct.pack(">H", flow.destination_port))
+    protocol = attribute(1, struct.pack("B", socket.IPPROTO_TCP)) + ports
+    return attribute(_TUPLE_IP | NESTED, ends) + attribute(_TUPLE_PROTO | NESTED, protocol)
 
 
 def _request(flow: Flow, flags: int) -> bytes:
     family = socket.AF_INET if flow.source.version == 4 else socket.AF_INET6
-    wanted = b"" if flags & _DUMP == _DUMP else _attribute(_TUPLE_ORIG | _NESTED, _tuple(flow))
-    body = struct.pack("=BBH", family, 0, 0) + wanted
-    return struct.pack("=IHHII", 16 + len(body), _GET, flags, 1, 0) + body
+    wanted = b"" if flags & DUMP == DUMP else attribute(_TUPLE_ORIG | NESTED, _tuple(flow))
+    return request(_GET, flags, family, wanted)
 
 
-def _talk(request: bytes) -> Iterator[bytes]:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as opened:
-        opened.settimeout(_SECONDS)
-        opened.sendto(request, (0, 0))
-        while True:
-            yield opened.recv(1 << 20)
-
-
-def _status_in(answers: Iterable[bytes], flow: Flow) -> Optional[int]:
+def _status_in(messages: Iterable[Tuple[int, bytes]], flow: Flow) -> Optional[int]:
     """Return the status of the connection, None where the kernel has no entry for it.
 
     :raises OSError: if the kernel refuses to say.
     """
     wanted = _tuple(flow)
-    for data in answers:
-        ends = False
-        for kind, body in _messages(data):
-            if kind == _ERROR:
-                _raise_refusal(body)
-                return None
-            ends = ends or kind == _DONE
+    try:
+        for kind, body in messages:
             # A table may have a million entries: the bytes are compared, and only what fits is taken apart.
             if kind == _GET & ~0xFF and wanted in body:
                 return _status_of(body)
-        if ends:
-            return None
+    except (FileNotFoundError, InterruptedDumpError):
+        # In a dump that was disturbed an entry may be missing, as in one that is read a moment later.
+        pass
     return None
 
 
-def _raise_refusal(body: bytes) -> None:
-    number = -struct.unpack_from("=i", body)[0]
-    if number not in (0, _ENOENT):
-        raise OSError(number, os.strerror(number))
-
-
-def _messages(data: bytes) -> Iterator[Tuple[int, bytes]]:
-    while len(data) >= 16:
-        size, kind = struct.unpack_from("=IH", data)
-        if size < 16:
-            return
-        yield kind, data[16:size]
-        data = data[(size + 3) & ~3 :]
-
-
 def _status_of(body: bytes) -> Optional[int]:
-    found = _attributes(body[4:]).get(_STATUS, b"")
+    found = attributes(body[4:]).get(_STATUS, b"")
     return struct.unpack(">I", found)[0] if len(found) == 4 else None
-
-
-def _attributes(data: bytes) -> Dict[int, bytes]:
-    found = {}
-    while len(data) >= 4:
-        size, kind = struct.unpack_from("=HH", data)
-        if size < 4:
-            break
-        found[kind & _KIND] = data[4:size]
-        data = data[(size + 3) & ~3 :]
-    return found
 
 
 __all__ = ("TRACKED", "UNKNOWN", "UNTRACKED", "Conntrack", "answers_of")

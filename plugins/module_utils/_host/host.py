@@ -13,6 +13,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack i
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
 from ansible_collections.sesame.portknock.plugins.module_utils._host.kernel import Kernel
 from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import Lock
+from ansible_collections.sesame.portknock.plugins.module_utils._host.nftables import Nftables
 from ansible_collections.sesame.portknock.plugins.module_utils._host.processes import Processes
 from ansible_collections.sesame.portknock.plugins.module_utils._host.recent_lists import RecentLists
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Sockets
@@ -42,6 +43,8 @@ class Host(NamedTuple):
     """The connections that the kernel tracks."""
     sockets: Sockets
     """Who listens."""
+    nftables: Nftables
+    """What the kernel holds in nftables."""
 
 
 def this_host(module: Any) -> Host:
@@ -61,6 +64,7 @@ def this_host(module: Any) -> Host:
         recent_lists=RecentLists(filesystem),
         conntrack=Conntrack(filesystem),
         sockets=Sockets(command, filesystem),
+        nftables=Nftables(),
     )
 
 

@@ -54,8 +54,8 @@ class UnreadableError(HostError):
         super().__init__(
             f"the {family} table {table} cannot be read with {IPTABLES[family]}: it holds rules that were written with nft, and iptables "
             f"cannot print them as they are{found}. What cannot be read cannot be changed safely. Look at it with 'nft -a list table "
-            f"{nft} {table}', and move those rules into a table of their own ('nft add table {nft} NAME') or write them with "
-            f"{IPTABLES[family]}; then run this again."
+            f"{nft} {table}' (package nftables), and move those rules into a table of their own ('nft add table {nft} NAME') or write "
+            f"them with {IPTABLES[family]}; then run this again."
         )
         self.family, self.table = family, table
 

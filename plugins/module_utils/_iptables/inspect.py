@@ -19,7 +19,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import UNKEPT, gone
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import NOTHING, Listing, Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
@@ -36,7 +36,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
     read_list,
     seconds_left,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
@@ -53,9 +52,9 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
     """
     families = [family for family in host.kernel.families() if iptables.installed(family)]
     report = report._replace(facts=dict(report.facts, backend=iptables.backend if families else "", ip_versions=[]))
-    now, native = _Now(host), Native(host.command.run, host.command.find)
-    listed = read_native(iptables, native) if families else []
-    saves = read_saves(iptables, listed, tuple(families), counters=True)
+    now, native = _Now(host), Native(host.command.run, host.command.find, host.nftables.chains)
+    listing = read_native(iptables, native) if families else NOTHING
+    saves = read_saves(iptables, host.nftables.rules, tuple(families), counters=True)
     for family in families:
         other, save = iptables.other(), saves[family]
         elsewhere = other_save(other, native, family, counters=True)
@@ -65,16 +64,16 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
             # Where ours are only in the other one, the alternative was switched since: they are in force all the same.
             save = elsewhere if own_lines(elsewhere) and not own_lines(save) else save
         report = _inspect_family(family, save, host, now, report)
-    return report._replace(findings=report.findings + _beside(iptables, listed, saves))
+    return report._replace(findings=report.findings + _beside(iptables, listing, saves))
 
 
-def _beside(iptables: Iptables, listed: Optional[List[Item]], saves: Dict[str, str]) -> List[Finding]:
+def _beside(iptables: Iptables, listing: Listing, saves: Dict[str, str]) -> List[Finding]:
     """Return findings about what decides on packets beside these tables; nothing where they hold no door."""
     found: List[Finding] = []
     for family, save in saves.items():
         live = read_state(parse(save).table("filter")) if "PORTKNOCK" in save else ABSENT
         if live != ABSENT:
-            found += findings_beside(iptables, listed, read_installed(live.chains), (family,))
+            found += findings_beside(iptables, listing, read_installed(live.chains), (family,))
     return found
 
 

@@ -2,38 +2,50 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What nft shows of this host, where it is installed: also what iptables cannot print."""
+"""What is in nftables of this host: as the command nft lists it where there is one, else as far as the kernel says it."""
 
-from typing import Callable, List, Optional
+from typing import Callable, List, NamedTuple, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT_FAMILIES, Run
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, jumps_in, read_listing
 
 
+class Listing(NamedTuple):
+    """What is in nftables, in the form of ``nft -j``."""
+
+    items: Optional[List[Item]]
+    """Tables, chains, rules, sets; None where they could not be listed."""
+    has_rules: bool = True
+    """Whether rules and sets are in it; without the command nft it is the chains alone."""
+
+
+NOTHING = Listing([])
+
+
 class Native:
-    """Reads with nft, and deletes jumps to chains of the collection."""
+    """Reads what is in nftables, and deletes jumps to chains of the collection."""
 
-    def __init__(self, run: Run, find: Callable[[str], Optional[str]]) -> None:
-        """Take the seams, as Iptables does."""
-        self._run, self._nft = run, find("nft")
+    def __init__(
+        self, run: Run, find: Callable[[str], Optional[str]], chains: Callable[[], Optional[List[Item]]]
+    ) -> None:
+        """Take the seams: run and find as Iptables does, and what returns the chains that the kernel holds."""
+        self._run, self._nft, self._chains = run, find("nft"), chains
 
-    def ruleset(self) -> Optional[List[Item]]:
-        """Return all that nft lists, None where it cannot; nothing where it is not installed."""
+    def listing(self) -> Listing:
+        """Return what is there."""
         if self._nft is None:
-            return []
+            return Listing(self._chains(), has_rules=False)
         code, out, _err = self._run([self._nft, "-j", "-s", "list", "ruleset"], "")
-        return read_listing(out) if code == 0 else None
+        return Listing(read_listing(out) if code == 0 else None)
 
     def holds_ours(self, family: str) -> Optional[bool]:
-        """Return whether a chain of the collection is in nftables for an IP version, None where that cannot be told."""
-        items = self.ruleset() if self._nft else None
+        """Return whether a chain of the collection is there for an IP version, None where that is not known."""
+        items = self._chains()
         if items is None:
             return None
-        chains = [item["chain"] for item in items if isinstance(item.get("chain"), dict)]
-        return any(
-            chain.get("family") == NFT_FAMILIES[family] and CHAIN.match(chain.get("name", "")) for chain in chains
-        )
+        nft = NFT_FAMILIES[family]
+        return any(item["chain"]["family"] == nft and CHAIN.match(item["chain"]["name"]) for item in items)
 
     def delete_jumps(self, family: str) -> None:
         """Delete the rules of INPUT that jump to chains of the collection, each by its handle, which no other rule has."""
@@ -45,4 +57,4 @@ class Native:
             self._run([self._nft, "delete", "rule"] + chain + ["handle", str(handle)], "")
 
 
-__all__ = ("Native",)
+__all__ = ("NOTHING", "Listing", "Native")

@@ -10,6 +10,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import Fi
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT_FAMILIES, Iptables
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Names
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected, watched_packets
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Listing
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_walk import (
     ACCEPTED,
@@ -37,16 +38,41 @@ Port = Tuple[int, str]
 
 
 def findings_beside(
-    iptables: Iptables, listed: Optional[Sequence[Item]], protected: Protected, families: Sequence[str]
+    iptables: Iptables, listing: Listing, protected: Protected, families: Sequence[str]
 ) -> List[Finding]:
     """Return findings about what decides on packets beside the tables of one backend.
 
-    :param listed: what nft lists; None where it could not.
+    :param listing: what is in nftables.
     :param protected: what names the ports.
     :param families: the IP versions that are managed.
     """
-    found = native_findings(listed, protected, families, iptables.is_nft)
+    if listing.items is not None and not listing.has_rules:
+        found = _unread_tables(listing.items, families, iptables.is_nft)
+    else:
+        found = native_findings(listing.items, protected, families, iptables.is_nft)
     return found + other_policies(iptables.other(), families)
+
+
+def _unread_tables(items: Sequence[Item], families: Sequence[str], own: bool) -> List[Finding]:
+    """Return a Finding where packets must pass chains beside iptables that cannot be looked at without nft."""
+    chains = [
+        chain
+        for chain in base_chains(items)
+        if not (own and _is_of_iptables(chain)) and {NFT_FAMILIES[each] for each in families} & set(families_of(chain))
+    ]
+    tables = sorted({f"{chain.family} {chain.table}" for chain in chains})
+    if not tables:
+        return []
+    message = (
+        f"packets to this host pass chains of nftables beside iptables ({_tables(tables)}), and whether these drop packets to the doors "
+        "is not known, because the command nft is not installed. Install the package nftables, without enabling its service, then run "
+        "this again."
+    )
+    return [Finding("native_unknown", "", "", message)]
+
+
+def _tables(names: Sequence[str]) -> str:
+    return ("table " if len(names) == 1 else "tables ") + ", ".join(names)
 
 
 def native_findings(

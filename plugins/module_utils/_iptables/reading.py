@@ -4,7 +4,7 @@
 
 """What a plan of the ruleset reads: all of it, or an error that says what to do. Nothing in here writes."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
@@ -15,14 +15,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.command
     own_lines,
     unreadable_tables,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import (
-    Item,
-    NativeRule,
-    first_native,
-    first_unprinted,
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import NOTHING, Listing, Native
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import (
+    KernelRule,
+    first_misprinted,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import TABLES, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import TABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
 
@@ -53,58 +51,53 @@ def _missing_commands(family: str) -> str:
     )
 
 
-def read_native(iptables: Iptables, native: Native) -> Optional[List[Item]]:
-    """Return what nft lists: nothing where it is not installed, or the kernel has no nftables; None where it cannot."""
-    return native.ruleset() if iptables.is_nft or iptables.kernel_has_nft() else []
+Rules = Callable[[str], List[KernelRule]]
+"""From a family, as nft names it, to its rules as the kernel holds them."""
+
+
+def read_native(iptables: Iptables, native: Native) -> Listing:
+    """Return what is in nftables; nothing where the kernel has none."""
+    return native.listing() if iptables.is_nft or iptables.kernel_has_nft() else NOTHING
 
 
 def read_saves(
-    iptables: Iptables,
-    listed: Optional[List[Item]],
-    present: Tuple[str, ...],
-    absent: bool = False,
-    counters: bool = False,
+    iptables: Iptables, rules: Rules, present: Tuple[str, ...], absent: bool = False, counters: bool = False
 ) -> Dict[str, str]:
     """Return what iptables-save prints of each IP version.
 
-    :param listed: what nft lists.
+    :param rules: reads the rules of the kernel, with which they are compared.
     :param present: the IP versions that the host speaks.
     :param absent: whether all of ours is to go; then only the table filter must be readable.
     :param counters: whether it prints packet counters.
     :raises UnreadableError: if a table cannot be read, or holds rules that iptables does not print as they are.
     :raises HostError: if a command fails.
     """
-    items = (listed or []) if iptables.is_nft else []
-    saves = {}
-    for family in present:
-        if iptables.installed(family):
-            saves[family] = _read_save(iptables, family, items, ("filter",) if absent else TABLES, counters)
-    return saves
+    tables = ("filter",) if absent else TABLES
+    return {
+        family: _read_save(iptables, family, rules, tables, counters)
+        for family in present
+        if iptables.installed(family)
+    }
 
 
-def _read_save(iptables: Iptables, family: str, items: List[Item], tables: Tuple[str, ...], counters: bool) -> str:
-    nft = NFT_FAMILIES[family]
+def _read_save(iptables: Iptables, family: str, rules: Rules, tables: Tuple[str, ...], counters: bool) -> str:
+    held = rules(NFT_FAMILIES[family]) if iptables.is_nft else []
     try:
         save = iptables.save(family, counters)
         for table in unreadable_tables(save):
             if table in tables:
                 raise UnreadableError(family, table)
     except UnreadableError as error:
-        raise UnreadableError(family, error.table, _where(first_native(items, nft, error.table))) from error
+        raise UnreadableError(family, error.table, _where(first_misprinted(held, error.table, ""))) from error
     for table in tables:
-        found = first_unprinted(items, nft, table, lambda table=table: _printed(save, table))  # type: ignore[misc]
+        found = first_misprinted(held, table, save)
         if found:
             raise UnreadableError(family, table, _where(found))
     return save
 
 
-def _where(found: Optional[NativeRule]) -> str:
+def _where(found: Optional[KernelRule]) -> str:
     return f"chain {found.chain}, handle {found.handle}" if found else ""
-
-
-def _printed(save: str, name: str) -> Dict[str, List[str]]:
-    table = parse(save).table(name)
-    return {chain: [rule.text for rule in rules] for chain, rules in table.chains.items()} if table else {}
 
 
 def read_other_backend(iptables: Iptables, native: Native, wanted: Wanted, families: Tuple[str, ...]) -> Dict[str, str]:
@@ -124,7 +117,7 @@ def read_other_backend(iptables: Iptables, native: Native, wanted: Wanted, famil
 def other_save(other: Iptables, native: Native, family: str, counters: bool = False) -> str:
     """Return what the other backend prints; '' where it holds nothing, or cannot be read and nft shows that nothing of ours is in it.
 
-    :raises UnreadableError: if it cannot be read, and nft does not show that.
+    :raises UnreadableError: if it cannot be read, and the kernel does not show that.
     """
     try:
         return other.save(family, counters) if other.may_hold(family) else ""

@@ -89,7 +89,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_
     UNKNOWN,
     LocalNetwork,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     IPTABLES,
     IPTABLES_SERVICE_CONFIGS,
@@ -124,7 +123,7 @@ class Ruleset(Part):
         return Iptables(self._host.command.run, self._host.command.find, self._host.filesystem.read, commands)
 
     def _native(self) -> Native:
-        return Native(self._host.command.run, self._host.command.find)
+        return Native(self._host.command.run, self._host.command.find, self._host.nftables.chains)
 
     def import_late(self) -> None:
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables import (  # noqa: F401
@@ -140,8 +139,7 @@ class Ruleset(Part):
         check_commands(iptables, wanted, installed)
         owns = {} if wanted.spec is None else {family: build_rules(wanted.spec, family) for family in wanted.families}
         present, absent, native = self._host.kernel.families(), wanted.spec is None, self._native()
-        listed = read_native(iptables, native) if installed else []
-        saves = read_saves(iptables, listed, present, absent) if installed else {}
+        saves = read_saves(iptables, self._host.nftables.rules, present, absent) if installed else {}
         others = read_other_backend(iptables, native, wanted, tuple(saves)) if installed else {}
         texts = saves or dict.fromkeys(present, "")
         local = self._host.kernel.local_network()
@@ -166,7 +164,7 @@ class Ruleset(Part):
             saved_to=tuple(rules_files.values()),
             last_way=_last_way(iptables, plans) if installed else (),
             door=door,
-            findings=self._findings(wanted, plans, listed) + listeners.findings,
+            findings=self._findings(wanted, plans) + listeners.findings,
             facts={"backend": iptables.backend if installed else NFT, "closes": listeners.closes},
             before={
                 "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
@@ -218,12 +216,13 @@ class Ruleset(Part):
 
         check_boot(checked, wanted.connection, test, {family: fallback_text(built) for family, built in owns.items()})
 
-    def _findings(self, wanted: Wanted, plans: Tuple[Plan, ...], listed: Optional[List[Item]]) -> Tuple[Finding, ...]:
+    def _findings(self, wanted: Wanted, plans: Tuple[Plan, ...]) -> Tuple[Finding, ...]:
         if wanted.spec is None:
             return ()
         found = [finding for plan in plans for finding in plan.findings]
         if self._iptables.installed(IPV4):
-            found += findings_beside(self._iptables, listed, wanted.spec, wanted.families)
+            listing = read_native(self._iptables, self._native())
+            found += findings_beside(self._iptables, listing, wanted.spec, wanted.families)
         found += saving_services({path: self._host.filesystem.read(path) for path in IPTABLES_SERVICE_CONFIGS})
         kernel = self._host.kernel
         found += list_size_finding(

@@ -7,7 +7,7 @@ import errno
 import struct
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._host import conntrack as module
+from ansible_collections.sesame.portknock.plugins.module_utils._host import netlink
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import (
     TRACKED,
     UNKNOWN,
@@ -15,6 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack i
     Conntrack,
     answers_of,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import attribute
 
 V4 = "192.0.2.7 50001 192.0.2.1 22".split()
 V6 = "2001:db8::7 50001 2001:db8::1 22".split()
@@ -32,7 +33,7 @@ def message(kind, body):
 def entry(ends, status, other=b""):
     """An entry as the kernel sends it: both directions, then its status."""
     parts = [(1, other or TUPLE[:4]), (2, ends), (3, struct.pack(">I", status))]
-    return message(0x100, bytes(4) + b"".join(module._attribute(kind, data) for kind, data in parts))
+    return message(0x100, bytes(4) + b"".join(attribute(kind, data) for kind, data in parts))
 
 
 def refusal(number):
@@ -78,7 +79,7 @@ def test_what_the_kernel_is_asked():
     size, kind, flags = struct.unpack_from("=IHH", asked[0])
     assert (size, kind, flags) == (len(asked[0]), 0x101, 1)
     assert asked[0][16:20] == bytes([2, 0, 0, 0])
-    assert asked[0][20:] == module._attribute(0x8001, TUPLE)
+    assert asked[0][20:] == attribute(0x8001, TUPLE)
 
 
 @pytest.mark.parametrize(
@@ -165,5 +166,5 @@ def test_what_is_no_connection(words):
 
 def test_this_kernel_answers(monkeypatch):
     """The real netlink socket, whatever is allowed here: an answer within its time, and no error."""
-    monkeypatch.setattr(module, "_SECONDS", 2.0)
+    monkeypatch.setattr(netlink, "_SECONDS", 2.0)
     assert Conntrack(Files(None)).state_of("192.0.2.254 1 192.0.2.253 2".split()) in (UNTRACKED, UNKNOWN)

@@ -1,13 +1,9 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nft lists and iptables does not: rules that are misprinted, and chains that decide beside iptables' own.
-
-The expressions are those of nft 1.0.6, the printed rules those of iptables-nft-save 1.8.9, of the same rules.
-"""
+"""What nft lists and iptables does not: chains that decide beside iptables' own. The expressions are those of nft 1.0.6."""
 
 import json
-from pathlib import Path
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import native_findings
@@ -17,7 +13,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_wa
     NftWalker,
     base_chains,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 DROP, ACCEPT = {"drop": None}, {"accept": None}
@@ -37,89 +32,10 @@ def masked(field, mask, right, op="=="):
 
 SYN = ["fin", "syn", "rst", "ack"]
 DPORT = {"payload": {"protocol": "tcp", "field": "dport"}}
-XT = {"xt": {"type": "match", "name": "comment"}}
-PRINTED = [
-    ("a port", [match("tcp dport", 443), {"counter": None}, ACCEPT], "-p tcp -m tcp --dport 443 -j ACCEPT"),
-    ("a range of ports", [match("udp dport", {"range": [5, 7]}), ACCEPT], "-p udp -m udp --dport 5:7 -j ACCEPT"),
-    ("above a port", [match("tcp dport", 1024, ">"), DROP], "-p tcp -m tcp --dport 1025:65535 -j DROP"),
-    ("flags", [masked("tcp flags", SYN, "syn"), XT, DROP], "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP"),
-    ("networks", [match("ip saddr", {"prefix": {"addr": "1.2.3.0", "len": 24}}), match("ip daddr", "1.2.3.4", "!="), XT, DROP],
-     "-s 1.2.3.0/24 ! -d 1.2.3.4/32 -j DROP"),
-    ("interfaces", [match("meta iifname", "eth*"), match("meta oifname", "lo", "!="), ACCEPT], "-i eth+ ! -o lo -j ACCEPT"),
-    ("a protocol", [match("meta l4proto", "gre"), DROP], "-p gre -j DROP"),
-    ("fragments", [masked("ip frag-off", 8191, 0, "!="), XT, DROP], "-f -j DROP"),
-    ("a mark", [match("meta mark", 5), {"limit": {"rate": 5, "burst": 5, "per": "second"}}, DROP],
-     "-m mark --mark 0x5 -m limit --limit 5/sec -j DROP"),
-    ("a kind of packet", [match("meta pkttype", "broadcast"), DROP], "-m pkttype --pkt-type broadcast -j DROP"),
-    ("a lifetime", [match("ip ttl", 5), DROP], "-m ttl --ttl-eq 5 -j DROP"),
-    ("a kind of icmp", [match("icmp type", "echo-request"), DROP], "-p icmp -m icmp --icmp-type 8 -j DROP"),
-    ("extensions alone", [XT, {"counter": None}, {"xt": {"type": "target", "name": "REJECT"}}], "-m comment --comment x -j REJECT"),
-]  # fmt: skip
-MISPRINTED = [
-    ("a set of addresses", [match("ip saddr", {"set": ["192.0.2.1", "192.0.2.2"]}), DROP], "-j DROP"),
-    ("a set of interfaces", [match("meta iifname", {"set": ["lo", "eth0"]}), DROP], "-j DROP"),
-    ("a named set", [match("ip saddr", "@bad"), DROP], "-j DROP"),
-    ("no member of a set", [match("ip saddr", "@bad", "!="), DROP], "-j DROP"),
-    ("a set of ports", [match("tcp dport", {"set": [80, 443]}), {"counter": None}], "-p tcp"),
-    ("a range of addresses", [match("ip saddr", {"range": ["1.2.3.4", "1.2.3.9"]}), DROP], "-s 1.2.3.9/32 -j DROP"),
-    ("a sequence", [match("tcp sequence", 5), DROP], "-p tcp -j DROP"),
-    ("a code of icmp", [match("icmp code", 5), DROP], "-p icmp -m icmp --icmp-type any -j DROP"),
-    ("a field by its place", [{"match": {"op": "==", "left": {"payload": {"base": "nh", "offset": 64}}, "right": 5}}, DROP], "-j DROP"),
-]  # fmt: skip
 
 
 def rule(expr, handle=7, chain="INPUT", **more):
     return {"rule": dict(dict(family="ip", table="filter", chain=chain, handle=handle, expr=expr), **more)}
-
-
-@pytest.mark.parametrize(("wanted", "expr", "text"), [(None, *each[1:]) for each in PRINTED] + [(7, *each[1:]) for each in MISPRINTED],
-                         ids=[each[0] for each in PRINTED + MISPRINTED])  # fmt: skip
-def test_what_iptables_save_prints_of_a_rule(wanted, expr, text):
-    items = [rule([ACCEPT], 1), rule(expr), rule([DROP], 9)]
-    found = nft_json.first_unprinted(items, "ip", "filter", lambda: {"INPUT": ["-j ACCEPT", text, "-j DROP"]})
-    assert (found and (found.chain, found.handle)) == (wanted and ("INPUT", wanted))
-    assert nft_json.first_unprinted(items, "ip6", "filter", dict) is None
-    assert nft_json.first_unprinted(items, "ip", "nat", dict) is None
-
-
-def test_a_chain_that_changed_between_the_looks():
-    """Only what no iptables can print is told then."""
-    lifetime, of_set = [match("ip ttl", 5), DROP], [match("ip saddr", {"set": ["1.2.3.4"]}), DROP]
-    assert nft_json.first_unprinted([rule(lifetime)], "ip", "filter", lambda: {"INPUT": []}) is None
-    assert nft_json.first_unprinted([rule(of_set)], "ip", "filter", lambda: {"INPUT": []}).handle == 7
-
-
-RECORDED = Path(__file__).resolve().parents[1] / "corpus" / "native"
-
-
-@pytest.mark.parametrize("path", sorted(RECORDED.glob("*.json")), ids=lambda path: path.stem)
-def test_no_rule_of_iptables_is_taken_for_one_of_nft(path):
-    """Recorded with record.sh there: what iptables writes, as nft lists it and as iptables-save prints it."""
-    recorded = json.loads(path.read_text())
-    assert len(nft_json.rules_in(recorded["listing"])) > 30
-    for family, nft in (("ipv4", "ip"), ("ipv6", "ip6")):
-        chains = parse("\n".join(recorded[family]) + "\n").table("filter").chains
-        texts = {name: [rule.text for rule in rules] for name, rules in chains.items()}
-        assert nft_json.first_unprinted(recorded["listing"], nft, "filter", lambda texts=texts: texts) is None
-        listed = nft_json.rules_in(recorded["listing"], nft, "filter")
-        assert len(listed) == len(texts["INPUT"])
-        assert all(nft_json.is_printed(*pair) for pair in zip(listed, texts["INPUT"]))
-
-
-@pytest.mark.parametrize(
-    "expr",
-    [
-        [{"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["established", ACCEPT]]}}}],
-        [match("tcp dport", 22), {"ct count": {"val": 3, "inv": True}}, DROP],
-        [match("ct mark", 3), ACCEPT],
-        [{"log": {"prefix": "x"}}],
-        [{"mangle": {"key": {"meta": {"key": "mark"}}, "value": 1}}],
-    ],
-)
-def test_which_rule_iptables_does_not_write(expr):
-    items = [rule([match("tcp dport", 443), XT, {"log": {"group": 0}}, ACCEPT], 1), rule(expr, 12, "EXTRA")]
-    assert nft_json.first_native(items, "ip", "filter") == ("EXTRA", 12)
-    assert nft_json.first_native(items[:1], "ip", "filter") is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"nftables": 3}', "Error: syntax error"])

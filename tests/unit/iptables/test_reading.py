@@ -9,6 +9,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.info impo
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Commands, Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 from fake_host import FakeHost
 from module_run import options, run
 from story import FakeAgent
@@ -182,19 +183,14 @@ def test_the_commands_are_those_of_the_backend():
     }
 
 
-SET = {
-    "match": {"left": {"payload": {"protocol": "ip", "field": "saddr"}}, "op": "==", "right": {"set": ["192.0.2.1"]}}
-}
-
-
 def native_rule(table="filter"):
-    return {"rule": dict(family="ip", table=table, chain="INPUT", handle=12, expr=[SET, {"drop": None}])}
+    return KernelRule(table, "INPUT", 12, None)
 
 
 @pytest.mark.parametrize("state", ["present", "absent"])
 def test_a_native_rule_that_is_misprinted(state):
     host = TwoBackends(v4=FOREIGN.replace("COMMIT", "-A INPUT -j DROP\nCOMMIT"))
-    host.listing = [dict(native_rule()), native_rule()]
+    host.held["ip"] = [KernelRule("filter", "INPUT", 11, ("--dport",)), native_rule()]
     host.frozen = True
     with pytest.raises(HostError, match=ADVICE.replace("nft.*nft", r"nft.*\(chain INPUT, handle 12\).*nft")):
         run(host, state=state)
@@ -205,7 +201,7 @@ def test_a_native_rule_that_is_misprinted(state):
 def test_a_native_rule_in_another_table():
     host = TwoBackends(v4=FOREIGN)
     run(host)
-    host.listing = [native_rule("nat")]
+    host.held["ip"] = [native_rule("nat")]
     host.rules["iptables-nft"].restore("*nat\n-A INPUT -j DROP\nCOMMIT\n")
     with pytest.raises(HostError, match="ipv4 table nat cannot be read"):
         run(host)
@@ -215,7 +211,7 @@ def test_a_native_rule_in_another_table():
 def test_the_native_rule_is_named_where_the_table_cannot_be_read():
     host = TwoBackends(v4=FOREIGN)
     unread(host, "native")
-    host.listing = [native_rule()]
+    host.held["ip"] = [native_rule()]
     with pytest.raises(HostError, match=r"as they are \(chain INPUT, handle 12\)"):
         run(host)
 
@@ -254,9 +250,9 @@ def test_absent_where_the_other_backend_cannot_be_read():
     host = TwoBackends()
     host.switch("legacy")
     unread(host, "native")
-    host.listing = [drops("INPUT", "filter", "ip"), native_rule()]
+    host.chains = [drops("INPUT", "filter", "ip")]
     assert run(host, state="absent")["changed"] is False
-    host.listing.append({"chain": dict(family="ip", table="filter", name="PORTKNOCK")})
+    host.chains.append({"chain": dict(family="ip", table="filter", name="PORTKNOCK")})
     with pytest.raises(HostError, match=ADVICE):
         run(host, state="absent")
 
@@ -266,7 +262,7 @@ def test_ours_in_the_other_backend_which_cannot_be_read():
     run(host)
     host.switch("legacy")
     unread(host, "native")
-    host.listing = [{"chain": dict(family="ip", table="filter", name="PORTKNOCK")}]
+    host.chains = [{"chain": dict(family="ip", table="filter", name="PORTKNOCK")}]
     for state in ("present", "absent"):
         with pytest.raises(HostError, match=ADVICE):
             run(host, state=state)

@@ -16,7 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.interface
     choose_interface,
     default_interfaces,
 )
-from fake_host import ROUTE, ROUTE6
+from fake_kernel import ROUTE, ROUTE6
 from hypothesis import example, given
 from hypothesis import strategies as st
 from knockd_model import Knockd

@@ -9,19 +9,14 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import local_network
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
-from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLists, FakeLock, FakeSockets, FakeSystemd
+from fake_kernel import ROUTE, ROUTE6, FakeLists, FakeNftables, FakeSockets
+from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLock, FakeSystemd
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 EL = 'NAME="Rocky Linux"\nVERSION="9.4 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n'
-ROUTE = (
-    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
-    "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
-    "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
-)
-ZERO = "0" * 32
-ROUTE6 = "{0} 00 {0} 00 fe80000000000000000000000000fffe 00000400 00000001 00000000 00000003 eth0\n".format(ZERO)
 TOOLS = tuple(family + tail for family in ("iptables", "ip6tables") for tail in ("", "-save", "-restore"))
 
 
@@ -91,6 +86,9 @@ class FakeHost:
         self.listens: Dict[Tuple[str, str, int, int], str] = {}
         self.services: Set[str] = set()
         self.tunnels: Dict[str, List[int]] = {}
+        # Family, as nft names it, to the rules that the kernel holds, and all chains as nft lists them
+        self.held: Dict[str, List[KernelRule]] = {}
+        self.chains: Optional[List[Dict[str, Any]]] = []
         self.kernel_files = {
             "/proc/net/route": ROUTE,
             "/proc/net/ipv6_route": ROUTE6,
@@ -104,6 +102,7 @@ class FakeHost:
     clock = property(lambda self: self)
     kernel = property(lambda self: self)
     sockets = property(FakeSockets)
+    nftables = property(FakeNftables)
     conntrack = property(lambda self: self)
 
     @property

@@ -1,13 +1,11 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""systemd, the lock, the sockets and the kernel's lists of a host in memory."""
+"""systemd and the lock of a host in memory."""
 
-from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, ContextManager, Dict, Iterable, List, Optional, Union
+from typing import TYPE_CHECKING, ContextManager, Dict, Iterable, List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
 from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd import UnitState
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT_NAME
 
@@ -99,39 +97,3 @@ class FakeSystemd:
         if not self._host.runs_systemd or self._host.daemon is None:
             return None
         return 0 if self._host.daemon_dies else 4711
-
-
-class FakeSockets:
-    """Who listens on a FakeHost."""
-
-    def __init__(self, host: "FakeHost") -> None:
-        self._host = host
-
-    def listening(self) -> List[Listener]:
-        return sorted(Listener(*each) for each in self._host.listens)
-
-    def processes(self, inodes: List[int]) -> Dict[int, str]:
-        return {each[3]: name for each, name in self._host.listens.items() if each[3] in inodes and name}
-
-    def of_tunnel(self, interface: str) -> List[int]:
-        return self._host.tunnels.get(interface, [])
-
-
-class FakeLists:
-    """The kernel's lists of a FakeHost."""
-
-    def __init__(self, host: "FakeHost") -> None:
-        self._host = host
-
-    def read(self) -> Dict[str, str]:
-        return self._host.recent
-
-    def hide(self) -> None:
-        self._host.hide_lists()
-
-    def forget(self, name: str, address: Union[IPv4Address, IPv6Address]) -> None:
-        host = self._host
-        host._alive()
-        host.forgotten.append((name, str(address)))
-        text = host.recent.get(name, "").splitlines(True)
-        host.recent[name] = "".join(line for line in text if not line.startswith("src={0} ".format(address.exploded)))

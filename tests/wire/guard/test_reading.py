@@ -14,7 +14,7 @@ from rig.target import COMMANDS, FAMILIES
 NFT = pytest.mark.only("nft")
 NATIVE = {**native.UNPRINTED, **native.MISPRINTED}
 WISH = {"doors": [DOOR]}
-SOAKED = {"ct count", "meter", "named set", "sequence"}
+SOAKED = {"anonymous set", "ct count", "meter", "named set", "sequence"}
 KINDS = [
     pytest.param(rules, id=name, marks=[NFT] + [pytest.mark.soak] * (name in SOAKED)) for name, rules in NATIVE.items()
 ]

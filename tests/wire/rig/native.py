@@ -22,8 +22,9 @@ MISPRINTED = {
     "named set": ("ip saddr @named drop",),
     "range of addresses": ("ip saddr 192.0.2.3-192.0.2.9 drop",),
     "sequence": ("tcp sequence 77 drop",),
+    "vmap of ports": ("tcp dport vmap { 8443 : drop }",),
 }
-"""What it prints as another rule: a set as -j DROP for everybody, a range as its last address."""
+"""What it prints as another rule: a set as -j DROP for everybody, a range as its last address, a map as nothing."""
 
 
 def nft(rig: Rig, *words: str) -> str:

@@ -1,0 +1,74 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel is asked of nftables, and how its answers are put together."""
+
+import struct
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.nftables import Nftables
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import attribute
+
+CHANGED = 0x10
+
+
+def message(kind, body, flags=0):
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
+
+
+def rule(handle, flags=0):
+    parts = [(1, b"filter\0"), (2, b"INPUT\0"), (3, struct.pack(">Q", handle))]
+    return message(0xA06, bytes([2, 0, 0, 0]) + b"".join(attribute(*part) for part in parts), flags)
+
+
+def refusal(number):
+    return message(2, struct.pack("=i", -number) + bytes(16))
+
+
+DONE = message(3, bytes(4))
+
+
+def nftables(*answers):
+    """An Nftables whose kernel answers each request with the next list of datagrams."""
+    left, asked = list(answers), []
+
+    def exchange(request):
+        asked.append(request)
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, OSError):
+            raise answer
+        return iter(answer)
+
+    return Nftables(exchange), asked
+
+
+@pytest.mark.parametrize(("family", "number"), [("ip", 2), ("ip6", 10)])
+def test_rules(family, number):
+    made, asked = nftables([rule(3) + rule(4), rule(5), DONE])
+    assert [each.handle for each in made.rules(family)] == [3, 4, 5]
+    assert struct.unpack_from("=IHH", asked[0]) == (len(asked[0]), 0xA07, 0x301)
+    assert asked[0][16:20] == bytes([number, 0, 0, 0])
+
+
+def test_chains():
+    body = bytes([2, 0, 0, 0]) + attribute(1, b"filter\0") + attribute(3, b"PORTKNOCK\0")
+    made, asked = nftables([message(0xA03, body), DONE])
+    assert made.chains() == [{"chain": dict(family="ip", table="filter", name="PORTKNOCK")}]
+    assert struct.unpack_from("=IHH", asked[0]) == (len(asked[0]), 0xA04, 0x301)
+    assert asked[0][16] == 0
+
+
+def test_what_changed_meanwhile_is_asked_for_again():
+    made, asked = nftables([rule(3, CHANGED), DONE], [rule(3) + rule(4), DONE])
+    assert [each.handle for each in made.rules("ip")] == [3, 4]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("answer", [[refusal(1)], OSError(93, "Protocol not supported"), [rule(3, CHANGED), DONE]])
+def test_a_kernel_that_does_not_say(answer):
+    made, asked = nftables(answer)
+    with pytest.raises(HostError, match=r"the kernel does not list the rules of nftables \(.*it is not known whether"):
+        made.rules("ip")
+    assert made.chains() is None
+    assert len(asked) <= 40

@@ -1,0 +1,70 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel of a host in memory says: routes, sockets, lists, nftables."""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
+
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
+
+if TYPE_CHECKING:
+    from fake_host import FakeHost
+
+ROUTE = (
+    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+    "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+    "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+)
+ZERO = "0" * 32
+ROUTE6 = "{0} 00 {0} 00 fe80000000000000000000000000fffe 00000400 00000001 00000000 00000003 eth0\n".format(ZERO)
+
+
+class FakeSockets:
+    """Who listens on a FakeHost."""
+
+    def __init__(self, host: "FakeHost") -> None:
+        self._host = host
+
+    def listening(self) -> List[Listener]:
+        return sorted(Listener(*each) for each in self._host.listens)
+
+    def processes(self, inodes: List[int]) -> Dict[int, str]:
+        return {each[3]: name for each, name in self._host.listens.items() if each[3] in inodes and name}
+
+    def of_tunnel(self, interface: str) -> List[int]:
+        return self._host.tunnels.get(interface, [])
+
+
+class FakeLists:
+    """The kernel's lists of a FakeHost."""
+
+    def __init__(self, host: "FakeHost") -> None:
+        self._host = host
+
+    def read(self) -> Dict[str, str]:
+        return self._host.recent
+
+    def hide(self) -> None:
+        self._host.hide_lists()
+
+    def forget(self, name: str, address: Union[IPv4Address, IPv6Address]) -> None:
+        host = self._host
+        host._alive()
+        host.forgotten.append((name, str(address)))
+        text = host.recent.get(name, "").splitlines(True)
+        host.recent[name] = "".join(line for line in text if not line.startswith("src={0} ".format(address.exploded)))
+
+
+class FakeNftables:
+    """What the kernel of a FakeHost holds in nftables."""
+
+    def __init__(self, host: "FakeHost") -> None:
+        self._host = host
+
+    def rules(self, family: str) -> List[KernelRule]:
+        return self._host.held.get(family, [])
+
+    def chains(self) -> Optional[List[Dict[str, Any]]]:
+        return self._host.chains
