@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
+from ansible_collections.sesame.portknock.plugins.plugin_utils._people.bundle import write_bundle
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people.run import USUAL_CONFIG, write_for_user
 from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import read_options
 
@@ -19,14 +20,15 @@ def argument_spec() -> dict[str, Any]:
     """Return the options."""
     return {
         "hosts": {"type": "list", "elements": "str", "required": True},
-        "directory": {"type": "str", "default": "~/.ssh/portknock"},
+        "directory": {"type": "str", "default": ""},
+        "person": {"type": "str", "default": ""},
         "program": {"type": "str", "choices": ["auto", "python", "bash"], "default": "auto"},
         "ssh_config": {"type": "str", "default": USUAL_CONFIG},
     }
 
 
 class ActionModule(ActionBase):
-    """Writes the configuration of whoever runs the playbook."""
+    """Writes the configuration of whoever runs the playbook, or a directory for another person."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -39,7 +41,8 @@ class ActionModule(ActionBase):
         try:
             options = read_options(self, argument_spec())
             _check_directory(options["directory"])
-            result.update(write_for_user(options, (task_vars or {})["hostvars"], self._task.check_mode))
+            write = write_bundle if options["person"] else write_for_user
+            result.update(write(options, (task_vars or {})["hostvars"], self._task.check_mode))
         except (SpecError, AnsibleError) as error:
             result.update(failed=True, msg=str(error))
         except OSError as error:

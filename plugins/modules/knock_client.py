@@ -42,13 +42,24 @@ options:
     elements: str
     required: true
   directory:
-    description: Where it is written. It and its files are made readable by their owner alone.
+    description:
+      - Where it is written. It and its files are made readable by their owner alone.
+      - If empty, C(~/.ssh/portknock), or with O(person) C(portknock-NAME) in the current directory.
     type: str
-    default: ~/.ssh/portknock
+    default: ""
+  person:
+    description:
+      - The name of a person or machine. A directory is written that another person can copy to their C(~/.ssh/portknock) - the
+        configuration, the programs, and a page as HTML and as plain text that says how to use it, with the knocks as a list and as
+        a QR code. C(windows.config) and a PowerShell program are for OpenSSH on Windows.
+      - Keys and other files of the controller are not carried over. The QR code needs the Python library C(segno) on the controller;
+        without it there is a warning and the page has no code.
+    type: str
+    default: ""
   program:
     description:
       - V(python) hands ssh the open connection. V(bash) copies between them, for a directory that is taken to a machine without
-        Python. V(auto) is V(python).
+        Python. V(auto) is V(python), or with O(person) V(bash).
     type: str
     choices: [auto, python, bash]
     default: auto
@@ -68,6 +79,12 @@ EXAMPLES = r"""
 - name: Let ssh knock at the hosts of this play
   sesame.portknock.knock_client:
     hosts: "{{ ansible_play_hosts_all }}"
+  run_once: true
+
+- name: Write a directory for a colleague
+  sesame.portknock.knock_client:
+    hosts: "{{ ansible_play_hosts_all }}"
+    person: anna
   run_once: true
 """
 

@@ -9,7 +9,6 @@ PRIVATE to the collection: it may change at any time.
 
 from __future__ import annotations
 
-import getopt
 import os
 import re
 import shlex
@@ -22,11 +21,14 @@ from typing import Any, NamedTuple
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import connection_loader
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import DUMP_SECONDS, SshPath, path_of_dump
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
+    DUMP_SECONDS,
+    SshPath,
+    config_of,
+    path_of_dump,
+)
 
 SYSTEM_CONFIG = "/etc/ssh/ssh_config"
-# ssh's own short options; those with a colon take a value.
-_OPTIONS = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"
 _WORD = re.compile(r'"[^"]*"|[^ \t"]+')
 
 Dump = Mapping[str, Sequence[str]]
@@ -36,7 +38,13 @@ PATHS = frozenset(
     "identityfile certificatefile identityagent pkcs11provider revokedhostkeys xauthlocation controlpath".split()
 )
 """Settings with one path for a value."""
-LOCAL = PATHS | {"userknownhostsfile", "globalknownhostsfile", "knownhostscommand", "securitykeyprovider"}
+LOCAL = PATHS | {
+    "userknownhostsfile",
+    "globalknownhostsfile",
+    "knownhostscommand",
+    "securitykeyprovider",
+    "updatehostkeys",
+}
 """Settings that name what other machines do not have."""
 _HERE_ALONE = frozenset(
     # Written in another way, or what makes sense for Ansible's way of calling ssh alone.
@@ -122,7 +130,7 @@ class Ssh:
         :param defaults: the configuration where the inventory names none, '' for the user's own, ``none`` for ssh's defaults.
         :raises AnsibleError: if ssh does not take its arguments, or a configuration.
         """
-        config = self._plain(config_of(login.words) or defaults)
+        config = self._plain(own_config(login.words) or defaults)
         # Ours is the last -F, which counts.
         text = self._dump([*login.words, "-F", str(config)], login.address, name)
         path = path_of_dump(text)
@@ -196,14 +204,9 @@ def _read(path: Path) -> str:
         return ""
 
 
-def config_of(words: Sequence[str]) -> str:
-    """Return the configuration that ssh's options name, ''  for none. Pure."""
-    try:
-        options, _rest = getopt.getopt(list(words), _OPTIONS)
-    except getopt.GetoptError:
-        return ""
-    # The last one counts, as it does for ssh.
-    found = dict(options).get("-F", "")
+def own_config(words: Sequence[str]) -> str:
+    """Return the path of the configuration that ssh's options name, '' for none. Pure, but for the current directory."""
+    found = config_of(["ssh", *words])
     return os.path.abspath(os.path.expanduser(found)) if found and found.lower() != "none" else found
 
 
@@ -261,9 +264,9 @@ __all__ = (
     "Dump",
     "Login",
     "Ssh",
-    "config_of",
     "login_of",
     "missing_options",
+    "own_config",
     "read_dump",
     "without_include",
 )

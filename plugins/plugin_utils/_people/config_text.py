@@ -29,6 +29,8 @@ class Commands(NamedTuple):
     """The one that goes through a jump host."""
     hands_over: bool
     """Whether the first one hands ssh the open connection."""
+    target: str = "%h %p"
+    """What stands behind the name of the host: ssh's tokens for the address and the port."""
 
 
 def commands_in(directory: str, python: str = "") -> Commands:
@@ -76,7 +78,7 @@ def block(client: Client, commands: Commands) -> list[str]:
     lines += [f"    {option}" for option in client.options]
     command, more = (commands.jump, f" {client.jump}") if client.jump else (commands.connect, "")
     name = shlex.quote(client.name)
-    lines.append(f"    ProxyCommand {command.replace('%', '%%')} {name.replace('%', '%%')} %h %p{more}")
+    lines.append(f"    ProxyCommand {command.replace('%', '%%')} {name.replace('%', '%%')} {commands.target}{more}")
     lines.append(f"    ProxyUseFdpass {'yes' if commands.hands_over and not client.jump else 'no'}")
     return lines
 

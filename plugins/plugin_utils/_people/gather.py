@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ansible.errors import AnsibleError
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people.ask_ssh import (
     LOCAL,
     LOGIN_VARIABLES,
     Dump,
     Login,
     Ssh,
-    config_of,
     login_of,
     missing_options,
+    own_config,
 )
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people.clients import (
     Client,
@@ -38,7 +39,12 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._people.clients i
     with_aliases,
 )
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people.config_text import Commands, config_text
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, is_address
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
+    SshPath,
+    destination,
+    is_address,
+    jump_arguments,
+)
 
 LOOKUP_SECONDS = 2.0
 """Seconds for all names together to be looked up: their addresses are only aliases."""
@@ -61,6 +67,7 @@ class Found:
     def __init__(self, wish: Wish, login: Login) -> None:
         """Take what the inventory says of it."""
         self.wish, self.login = wish, login
+        self.path = SshPath(wish.address, login.port, "any", login.user)
         self.dump: Dump = {}
         self.client: Client | None = None
 
@@ -96,11 +103,10 @@ def find_clients(found: Sequence[Found], ssh: Ssh, config: str) -> list[Client]:
     def ask(each: Found) -> None:
         wish, login = each.wish, each.login
         # What is no name to ssh is not asked about.
-        path = SshPath(wish.address, login.port, "any", login.user)
         if not unwritable(wish, login.user):
             path, each.dump = ssh.as_ansible(wish.name, login)
-            path = path._replace(user=path.user if login.user or path.user != getpass.getuser() else "")
-        each.client = client_of(wish, path, config_of(login.words) or config)
+            each.path = path._replace(user=path.user if login.user else _not_mine(path.user))
+        each.client = client_of(wish, each.path, own_config(login.words) or config)
 
     in_parallel(ask, found)
     clients = [each.client for each in found if each.client]
@@ -155,25 +161,61 @@ def with_options(
     return in_parallel(complete, clients)
 
 
+def _not_mine(user: str) -> str:
+    """Return a name to log in with, '' where it is that of whoever runs this, which ssh takes by itself."""
+    return user if user != getpass.getuser() else ""
+
+
 def for_others(found: Sequence[Found], clients: Sequence[Client], ssh: Ssh) -> list[Client]:
     """Return the hosts with the settings that make sense on another machine: the inventory's, without files of this one."""
-    logins = {each.wish.name: each.login for each in found}
+    known = {each.wish.name: each for each in found}
 
     def complete(client: Client) -> Client:
         if client.left_out:
             return client
-        _path, dump = ssh.as_ansible(client.name, logins[client.name], "none")
-        return client._replace(options=missing_options(dump, ssh.with_config(None, client.name), LOCAL))
+        each = known[client.name]
+        _path, dump = ssh.as_ansible(client.name, each.login, "none")
+        client = client._replace(options=missing_options(dump, ssh.with_config(None, client.name), LOCAL))
+        try:
+            return client._replace(jump=_jump_for_others(each, ssh, known)) if client.jump else client
+        except KnockError as error:
+            return client._replace(left_out=str(error))
 
     return in_parallel(complete, clients)
 
 
-def check(clients: Sequence[Client], ssh: Ssh, text: str, folder: Path) -> None:
-    """See that ssh takes a configuration, and goes the way it describes for each name of each host.
+def _jump_for_others(each: Found, ssh: Ssh, known: Mapping[str, object]) -> str:
+    """Return the arguments that lead to the jump host without the configuration of this machine.
 
+    :raises KnockError: if there are none.
+    """
+    if not each.path.jump:
+        raise KnockError("ssh reaches it by a ProxyCommand of this machine. Use ProxyJump.")
+    config = own_config(each.login.words)
+    hops = []
+    for hop in each.path.jump.split(","):
+        user, host, port = destination(hop)
+        if host in known:
+            # It is in the same configuration.
+            hops.append(hop)
+            continue
+        words = [word for pair in (("-F", config), ("-p", port), ("-l", user)) if pair[1] for word in pair]
+        path, _dump = ssh.as_ansible(each.wish.name, Login(host, tuple(words), user, 0))
+        if path.jumps:
+            raise KnockError(
+                f"its jump host {host} is behind another one, which only this machine's configuration names."
+            )
+        user = user or _not_mine(path.user)
+        hops.append(f"{user}@[{path.host}]:{path.port}" if user else f"[{path.host}]:{path.port}")
+    return jump_arguments(each.path._replace(jump=",".join(hops)))
+
+
+def check(clients: Sequence[Client], ssh: Ssh, text: str, new: Path) -> None:
+    """See that ssh takes a configuration, and goes the way it describes to each host.
+
+    :param new: a file for it.
     :raises AnsibleError: where it does not.
     """
-    new = folder / "new"
     new.write_text(text, encoding="utf-8")
 
     def look(client: Client) -> None:

@@ -44,22 +44,30 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._people.gather im
 )
 
 USUAL_CONFIG = "~/.ssh/config"
+PLACE = "~/.ssh/portknock"
+"""Where the configuration is, its programs and knocks."""
 _COLLECTION = Path(__file__).resolve().parents[3]
 _PROGRAMS = {
     f"{CONNECT}.py": "playbooks/files/portknock-connect.py",
     f"{CONNECT}.sh": "playbooks/files/portknock-connect.sh",
     JUMP: "playbooks/files/portknock-jump.sh",
+    f"{CONNECT}.ps1": "playbooks/files/portknock-connect.ps1",
     "_connect.py": "plugins/module_utils/_client/connect.py",
     "_knock.py": "plugins/module_utils/_client/knock.py",
 }
-_OURS = (f"{JUMPS}/*",)
+OURS = (f"{JUMPS}/*",)
+"""Files that go where they are not wanted any more."""
 # The one that runs this may be in a virtual environment, which goes.
 _PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3", "/opt/homebrew/bin/python3", sys.executable)
 
 
-def programs() -> dict[str, str]:
-    """Return the programs that ssh calls, and what they import: the name of a file to its text."""
-    return {name: (_COLLECTION / path).read_text(encoding="utf-8") for name, path in _PROGRAMS.items()}
+def programs(windows: bool = False) -> dict[str, str]:
+    """Return the programs that ssh calls, and what they import: the name of a file to its text.
+
+    :param windows: whether the one for Windows is among them.
+    """
+    wanted = {name: path for name, path in _PROGRAMS.items() if windows or not name.endswith(".ps1")}
+    return {name: (_COLLECTION / path).read_text(encoding="utf-8") for name, path in wanted.items()}
 
 
 def write_for_user(options: Mapping[str, Any], hostvars: Mapping[str, Mapping[str, Any]], dry: bool) -> dict[str, Any]:
@@ -70,7 +78,7 @@ def write_for_user(options: Mapping[str, Any], hostvars: Mapping[str, Mapping[st
     :raises AnsibleError: if the configuration would not work.
     :raises OSError: if it cannot be written.
     """
-    directory = Path(os.path.abspath(os.path.expanduser(options["directory"])))
+    directory = Path(os.path.abspath(os.path.expanduser(options["directory"] or PLACE)))
     config = Path(os.path.abspath(os.path.expanduser(options["ssh_config"])))
     commands = _commands(options["program"], directory)
     found = hosts_with_knocks(options["hosts"], hostvars)
@@ -80,13 +88,13 @@ def write_for_user(options: Mapping[str, Any], hostvars: Mapping[str, Mapping[st
         own = "" if config == Path(os.path.expanduser(USUAL_CONFIG)) else str(config)
         clients = with_options(found, find_clients(found, ssh, own), ssh, commands, folder)
         text = config_text(clients, include_path(directory), commands)
-        check(clients, ssh, text, folder)
+        check(clients, ssh, text, folder / "new")
     # The configuration is the last one: what it calls is there before.
     files = {**programs(), **jump_scripts(clients), KNOCKS: knocks_text(clients), CONFIG: text}
     before = write_files.read_text(directory / CONFIG) or ""
-    changed = write_files.changes(directory, files, _OURS)
+    changed = write_files.changes(directory, files, OURS)
     if changed and not dry:
-        write_files.write(directory, files, _OURS)
+        write_files.write(directory, files, OURS)
     return {
         "changed": bool(changed),
         "directory": str(directory),
@@ -144,4 +152,4 @@ def _is_offered_for_download(path: str) -> bool:
     return subprocess.run(["xcode-select", "-p"], check=False, capture_output=True).returncode != 0
 
 
-__all__ = ("USUAL_CONFIG", "include_path", "programs", "python_that_stays", "write_for_user")
+__all__ = ("OURS", "PLACE", "USUAL_CONFIG", "include_path", "programs", "python_that_stays", "write_for_user")

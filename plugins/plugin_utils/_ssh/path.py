@@ -58,7 +58,6 @@ _JUMP = re.compile(
     r"(?P<program>(?:[^\s'\"]*/)?ssh)(?P<before>(?:\s.*)?\s)-W\s*(['\"]?)\[?%h\]?:%p\3(?P<after>\s.*|)\Z"
 )
 _SHELL_ONLY = re.compile(r"[;&|<>`\n]|\$\(")
-
 _MARK = "#-- bash"
 _SAID = "portknock: "
 # Both programs come in over standard input, one behind the other, so that no process list shows a step.
@@ -288,8 +287,8 @@ def jump_command(path: SshPath, words: Sequence[str]) -> list[str]:
 
 def _through_proxy_jump(jump: str, words: Sequence[str]) -> list[str]:
     before, _comma, last = jump.rpartition(",")
-    user, host, port = _destination(last)
-    options = [("-F", _config_of(words)), ("-l", user), ("-p", port), ("-J", before)]
+    user, host, port = destination(last)
+    options = [("-F", config_of(words)), ("-l", user), ("-p", port), ("-J", before)]
     given = [word for option, value in options if value for word in (option, value)]
     return [words[0], *_QUIET, *given, "--", host, _REMOTE]
 
@@ -307,8 +306,8 @@ def jump_arguments(path: SshPath, config: str = "") -> str:
     return str(found["before"] + found["after"]).strip()
 
 
-def _destination(text: str) -> tuple[str, str, str]:
-    """Split what ssh takes for a jump host: [user@]host[:port], with or without ssh:// before it."""
+def destination(text: str) -> tuple[str, str, str]:
+    """Split what ssh takes for a jump host, [user@]host[:port], ssh:// before it or not, into user, host and port. Pure."""
     user, _at, target = text.removeprefix("ssh://").rstrip("/").rpartition("@")
     found = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+):(\d+)", target)
     if not found:
@@ -316,7 +315,8 @@ def _destination(text: str) -> tuple[str, str, str]:
     return user, found[1] or found[3], found[2] or found[4] or ""
 
 
-def _config_of(words: Sequence[str]) -> str:
+def config_of(words: Sequence[str]) -> str:
+    """Return the configuration that a command of ssh names, '' for none. Pure."""
     try:
         options, _rest = getopt.getopt(list(words[1:]), _OPTIONS)
     except getopt.GetoptError:

@@ -13,9 +13,9 @@ pytest.importorskip("ansible", reason="it runs on controllers, and this Python h
 from ansible.errors import AnsibleError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people import ask_ssh, gather, run
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people.ask_ssh import (
-    config_of,
     login_of,
     missing_options,
+    own_config,
     without_include,
 )
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import path_of_dump
@@ -210,9 +210,9 @@ def test_how_ansible_calls_ssh(variables, words):
 
 
 def test_the_last_configuration_counts():
-    assert config_of(["-F", "/a", "-oPort=1", "-F/b"]) == "/b"
-    assert config_of(["-C"]) == ""
-    assert config_of(["-F", "none"]) == "none"
+    assert own_config(["-F", "/a", "-oPort=1", "-F/b"]) == "/b"
+    assert own_config(["-C"]) == ""
+    assert own_config(["-F", "none"]) == "none"
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class Person:
     def run(self, *words, check=True, **environment):
         """Run a command as this person; return the finished process."""
         return self.controller.namespace.run(
-            *words, check=check, timeout=600, env=clean_environment(HOME=str(self.home), **environment)
+            *words, check=check, timeout=600, env=clean_environment(**{"HOME": str(self.home), **environment})
         )
 
     @property
@@ -273,6 +273,18 @@ def test_hosts_that_went_go(person):
     person.run_playbook(hosts={})
     assert "\nHost " not in (person.directory / "config").read_text()
     assert (person.directory / "knocks").read_text() == ""
+
+
+def test_the_bundle_for_another_person(person, counter):
+    other = person.home / "other"
+    done = person.run_playbook(
+        "-e", "portknock_client_for=anna", "-e", f"portknock_client_directory={other}/.ssh/portknock"
+    )  # fmt: skip
+    assert f"The bundle for anna is in {other}/.ssh/portknock" in done.stdout
+    config = other / ".ssh" / "config"
+    config.write_text(person.config.read_text().replace(str(person.directory), f"{other}/.ssh/portknock"))
+    assert person.run("ssh", "-F", config, "target", "echo in", HOME=str(other)).stdout == "in\n"
+    assert counter.take() == (1, 1)
 
 
 @pytest.mark.parametrize("how", ["inventory", "own configuration"])
