@@ -15,7 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Sp
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.guarded_run import MODULE, GuardedRun
-from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import read_options
+from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import given, read_ruleset_options
 
 display = Display()
 
@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
         del tmp
         task_vars = task_vars or {}
         try:
-            options = read_options(self, argument_spec())
+            options = read_ruleset_options(self._task.args, argument_spec())
             spec = spec_from_options(options)
         except SpecError as error:
             return {**result, "failed": True, "changed": False, "msg": str(error)}
@@ -44,8 +44,7 @@ class ActionModule(ActionBase):
         if guarded and not self._task.check_mode:
             self._guarded = GuardedRun(self, options, spec, task_vars, display.warning)
             return {**result, **self._guarded.run()}
-        # A copy: until, retries and loops come back to the task's own.
-        args = dict(self._task.args)
+        args = given(self._task.args, options)
         result.update(self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars))
         return result if guarded else _with_warning(result)
 

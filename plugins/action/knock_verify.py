@@ -16,16 +16,18 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_sp
     argument_spec as ruleset_spec,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import DAY, read_number
 from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.run import verify
-from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import read_options
+from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import read_ruleset_options
 
 RULESET = ("doors", "policy", "reject_with", "allow", "trusted_sources", "trusted_interfaces", "ip_versions", "engine")
+LONGEST_WAIT = 30
 
 
 def argument_spec() -> dict[str, Any]:
     """Return the options; those of the ruleset are the same as knock_ruleset's."""
     ruleset = ruleset_spec()
-    return {**{name: ruleset[name] for name in RULESET}, "longest_wait": {"type": "int", "default": 30}}
+    return {**{name: ruleset[name] for name in RULESET}, "longest_wait": {"type": "int", "default": LONGEST_WAIT}}
 
 
 class ActionModule(ActionBase):
@@ -40,9 +42,11 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         del tmp
         try:
-            options = read_options(self, argument_spec())
+            options = read_ruleset_options(self._task.args, argument_spec())
+            longest_wait = read_number(self._task.args.get("longest_wait", LONGEST_WAIT), "longest_wait", 0, DAY)
+            options = dict({name: options[name] for name in RULESET}, longest_wait=longest_wait)
             spec = spec_from_options({name: options[name] for name in RULESET})
-            result.update(verify(self, spec, options["longest_wait"], task_vars or {}))
+            result.update(verify(self, spec, longest_wait, task_vars or {}))
             result["invocation"] = {"module_args": without_steps(options)}
         except (SpecError, KnockError) as error:
             result.update(failed=True, msg=str(error))

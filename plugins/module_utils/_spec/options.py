@@ -7,7 +7,7 @@
 Every refusal is a SpecError with the option's path. A knock is a secret, so no message repeats a step.
 """
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.coverage import check_coverage
@@ -29,11 +29,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import PortIndex, Ports
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.sequences import check_first_steps, check_sequences
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import (
-    COMMENT_TEXT,
     DAY,
     DOOR_NAME,
+    check_given,
     check_keys,
     read_choice,
+    read_comment,
     read_flag,
     read_interface,
     read_items,
@@ -43,6 +44,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.values impo
     read_single_interface,
     read_steps,
     read_strings,
+    read_text,
     read_trusted_network,
     shown,
     split_protocol,
@@ -55,35 +57,98 @@ DOOR_KEYS = ("name", "knock", "opens", "window", "step_timeout", "sources", "clo
 ALLOW_KEYS = ("port", "protocol", "sources", "comment")
 
 
-def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
-    """Check a dictionary of options (those of the module) and return a Spec.
+def _choice(*choices: str) -> Callable[[Any, str], str]:
+    return lambda value, path: read_choice(value, path, choices)
+
+
+def _number(least: int, most: int) -> Callable[[Any, str], int]:
+    return lambda value, path: read_number(value, path, least, most)
+
+
+def _read_list(value: Any, path: str) -> List[Any]:
+    return [item for item, _path in read_items(value, path)]
+
+
+def _read_strings(value: Any, path: str) -> List[str]:
+    return [read_text(item, where) for item, where in read_strings(value, path)]
+
+
+def _read_versions(value: Any, path: str) -> List[str]:
+    chosen = [read_choice(item, where, FAMILIES) for item, where in read_strings(value, path)]
+    if not chosen:
+        raise SpecError(path, "is empty. Name ipv4, ipv6 or both.")
+    return [family for family in FAMILIES if family in chosen]
+
+
+def _read_interface(value: Any, path: str) -> str:
+    return read_single_interface(value, path) if value != "" else ""
+
+
+READERS: Dict[str, Callable[[Any, str], Any]] = {
+    "state": _choice("present", "absent"),
+    "persist": read_flag,
+    "guard": read_flag,
+    "guard_timeout": _number(*GUARD_TIMEOUT),
+    "conflicting_firewall": _choice("fail", "disable"),
+    "ip_versions": _read_versions,
+    "policy": _choice(*POLICIES),
+    "reject_with": _choice(*REJECT_WITH),
+    "icmp": read_flag,
+    "ipv6_prefix": _number(64, 128),
+    "list_size": _number(1, 1000000),
+    "log": read_flag,
+    "engine": _choice(*ENGINES),
+    "knockd_interface": _read_interface,
+    "trusted_sources": _read_strings,
+    "trusted_interfaces": _read_strings,
+    "doors": _read_list,
+    "allow": _read_list,
+}
+"""Every option to what checks its value alone and returns it in its type, given the value and its path."""
+
+
+def checked_options(options: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
+    """Return the options with their defaults, each of its type; what a door or an allowed port holds is not looked into.
 
     :param options: option name to value, as YAML or the module gives them; missing ones take their default.
     :param prefix: put before the option's name in messages, ``portknock_`` for the role's variables.
     :raises SpecError: for the first thing that cannot be.
     """
-    reader = _Reader(options, prefix)
-    reader.choice("state", ("present", "absent"))
-    reader.flag("persist")
-    reader.flag("guard")
-    reader.number("guard_timeout", *GUARD_TIMEOUT)
-    versions = reader.ip_versions()
+    values = {}
+    for name, read in READERS.items():
+        value = options.get(name, DEFAULTS[name])
+        check_given(value, prefix + name)
+        values[name] = read(value, prefix + name)
+    return values
+
+
+def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
+    """Check a dictionary of options (those of the module) and return a Spec.
+
+    :param options: as for checked_options().
+    :param prefix: as there.
+    :raises SpecError: for the first thing that cannot be.
+    """
+    values = checked_options(options, prefix)
+    versions = tuple(values["ip_versions"])
+
+    def items(name: str) -> List[Tuple[Any, str]]:
+        return read_items(values[name], prefix + name)
+
     spec = Spec(
-        doors=tuple(_door(item, path, versions) for item, path in reader.items("doors")),
-        policy=reader.choice("policy", POLICIES),
-        reject_with=reader.choice("reject_with", REJECT_WITH),
-        allow=tuple(_allow(item, path, versions) for item, path in reader.items("allow")),
-        trusted_sources=tuple(
-            read_trusted_network(item, path, versions) for item, path in reader.items("trusted_sources")
-        ),
-        trusted_interfaces=tuple(read_interface(item, path) for item, path in reader.items("trusted_interfaces")),
-        icmp=reader.flag("icmp"),
+        doors=tuple(_door(item, path, versions) for item, path in items("doors")),
+        policy=values["policy"],
+        reject_with=values["reject_with"],
+        allow=tuple(_allow(item, path, versions) for item, path in items("allow")),
+        trusted_sources=tuple(read_trusted_network(item, path, versions) for item, path in items("trusted_sources")),
+        trusted_interfaces=tuple(read_interface(item, path) for item, path in items("trusted_interfaces")),
+        icmp=values["icmp"],
         ip_versions=versions,
-        ipv6_prefix=reader.number("ipv6_prefix", 64, 128),
-        list_size=reader.number("list_size", 1, 1000000),
-        log=reader.flag("log"),
-        engine=reader.choice("engine", list(ENGINES)),
-        knockd_interface=reader.interface("knockd_interface"),
+        ipv6_prefix=values["ipv6_prefix"],
+        list_size=values["list_size"],
+        log=values["log"],
+        engine=values["engine"],
+        knockd_interface=values["knockd_interface"],
     )
     _check_names(spec, prefix + "doors")
     _check_ports(spec, prefix)
@@ -94,84 +159,50 @@ def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
     return spec
 
 
-class _Reader:
-    """Reads checked values out of the options, one method a kind."""
-
-    def __init__(self, options: Mapping[str, Any], prefix: str) -> None:
-        self._options = options
-        self._prefix = prefix
-
-    def _value(self, name: str) -> Any:
-        value = self._options.get(name)
-        return DEFAULTS[name] if value is None else value
-
-    def choice(self, name: str, choices: Sequence[str]) -> str:
-        return read_choice(self._value(name), self._prefix + name, choices)
-
-    def flag(self, name: str) -> bool:
-        return read_flag(self._value(name), self._prefix + name)
-
-    def number(self, name: str, least: int, most: int) -> int:
-        return read_number(self._value(name), self._prefix + name, least, most)
-
-    def interface(self, name: str) -> str:
-        value = self._value(name)
-        return read_single_interface(value, self._prefix + name) if value else ""
-
-    def items(self, name: str) -> List[Tuple[Any, str]]:
-        return read_items(self._value(name), self._prefix + name)
-
-    def ip_versions(self) -> Tuple[str, ...]:
-        chosen = [read_choice(item, path, FAMILIES) for item, path in self.items("ip_versions")]
-        if not chosen:
-            raise SpecError(self._prefix + "ip_versions", "is empty. Name ipv4, ipv6 or both.")
-        return tuple(family for family in FAMILIES if family in chosen)
-
-
 def _door(item: Any, path: str, versions: Sequence[str]) -> Door:
     check_keys(item, path, DOOR_KEYS)
-    name = str(item.get("name", ""))
+    _check_has(item, path, "name", "Give the door one, such as ssh.")
+    _check_has(item, path, "knock", "Give it 1 to 8 steps.")
+    _check_has(item, path, "opens", "Name at least one port that the knock opens.")
+    name = read_text(item["name"], path + ".name")
     if not DOOR_NAME.match(name):
         raise SpecError(
             path + ".name",
             f"{shown(name)}is not a valid name: use a letter, then letters, digits or '_', at most 16 characters.",
         )
-    opens = tuple(read_ports(port, where) for port, where in read_strings(item.get("opens"), path + ".opens"))
+    opens = tuple(read_ports(port, where) for port, where in read_strings(item["opens"], path + ".opens"))
     if not opens:
         raise SpecError(path + ".opens", "is empty. Name at least one port that the knock opens.")
     return Door(
         name=name,
-        knock=read_steps(item.get("knock"), path + ".knock", 1),
+        knock=read_steps(item["knock"], path + ".knock", 1),
         opens=opens,
-        window=read_number(_given(item, "window", 15), path + ".window", 1, DAY),
-        step_timeout=read_number(_given(item, "step_timeout", 5), path + ".step_timeout", 1, DAY),
-        sources=read_networks(item.get("sources"), path + ".sources", versions),
-        close=read_steps(item.get("close"), path + ".close", 0),
-        once=read_flag(_given(item, "once", False), path + ".once"),
+        window=read_number(item.get("window", 15), path + ".window", 1, DAY),
+        step_timeout=read_number(item.get("step_timeout", 5), path + ".step_timeout", 1, DAY),
+        sources=read_networks(item.get("sources", []), path + ".sources", versions),
+        close=read_steps(item.get("close", []), path + ".close", 0),
+        once=read_flag(item.get("once", False), path + ".once"),
     )
 
 
-def _given(item: Mapping[str, Any], key: str, default: Any) -> Any:
-    return default if item.get(key) is None else item[key]
+def _check_has(item: Mapping[str, Any], path: str, key: str, advice: str) -> None:
+    if key not in item:
+        raise SpecError(f"{path}.{key}", f"is missing. {advice}")
 
 
 def _allow(item: Any, path: str, versions: Sequence[str]) -> Allow:
     check_keys(item, path, ALLOW_KEYS)
-    if item.get("port") is None:
-        raise SpecError(path + ".port", "is missing. Name the port that is open.")
+    _check_has(item, path, "port", "Name the port that is open.")
     protocol = item.get("protocol")
     text, written = split_protocol(item["port"], path + ".port")
     if protocol is not None:
         read_choice(protocol, path + ".protocol", PROTOCOLS)
         if "/" in str(item["port"]) and written != protocol:
             raise SpecError(path + ".protocol", f"is {protocol}, but the port says {written}.")
-    comment = str(item.get("comment") or "")
-    if not COMMENT_TEXT.match(comment):
-        raise SpecError(path + ".comment", "must be at most 80 letters, digits, blanks and , . : ; / _ ( ) @ + # = -")
     return Allow(
         read_ports(item["port"], path + ".port"),
-        read_networks(item.get("sources"), path + ".sources", versions),
-        comment,
+        read_networks(item.get("sources", []), path + ".sources", versions),
+        read_comment(item.get("comment", ""), path + ".comment"),
     )._replace(ports=read_ports(text, path + ".port", str(protocol or written)))
 
 
@@ -226,11 +257,13 @@ __all__ = (
     "KERNEL",
     "POLICIES",
     "PROTOCOLS",
+    "READERS",
     "REJECT_WITH",
     "Allow",
     "Door",
     "Spec",
     "Step",
+    "checked_options",
     "family_of",
     "read_steps",
     "spec_from_options",

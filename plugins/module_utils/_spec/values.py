@@ -7,9 +7,11 @@
 A knock is a secret, and a step may stand where it does not belong: no message repeats a value that could be one.
 """
 
+import difflib
 import ipaddress
 import re
-from typing import Any, List, Optional, Sequence, Tuple
+import unicodedata
+from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Network, Step, family_of
@@ -17,9 +19,15 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports impor
 
 MAX_STEPS = 8
 
+_NEAR = 0.75
+"""How much of two names must be the same for one to be taken for a mistyped other."""
+
 DAY = 86400
 
 _PORT = re.compile(r"^(0|[1-9][0-9]*)\Z")
+
+_TRUE, _FALSE = ("yes", "true", "on", "1", "y", "t"), ("no", "false", "off", "0", "n", "f")
+"""What ansible-core takes for a boolean."""
 
 DOOR_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,15}\Z")
 
@@ -27,8 +35,14 @@ _INTERFACE = re.compile(r"^[A-Za-z0-9_.-]{1,15}\Z|^[A-Za-z0-9_.-]{1,14}\+\Z")
 _MORE_THAN_A_NAME = re.compile(r"^([A-Za-z0-9_.-]{1,15})[:@][A-Za-z0-9_.-]*\Z")
 """An address's label (``eth0:1``), or an interface with its parent as ``ip link`` shows it (``eth0@if3``)."""
 
-COMMENT_TEXT = re.compile(r"^[A-Za-z0-9 ,.:;/_()@+#=-]{0,80}\Z")
+_COMMENT_SIGNS = " ,.:;/_()@+#=-"
+_COMMENT_MOST = 80
+_COMMENT_BYTES = 220
+"""The kernel takes 255 bytes of a comment; the collection's own words stand in front of this."""
 
+_PLAIN_PORT = "PORT, PORT/tcp or PORT/udp"
+_TURNED = re.compile(r"^[0-9]+:(tcp|udp)\Z|^(tcp|udp)[:/][0-9]+\Z", re.I)
+"""A port with its protocol as knockd and others write it."""
 
 _ADDRESS = re.compile(r"^[0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]{1,2})?\Z|^[0-9a-fA-F:]*::[0-9a-fA-F:]*(/[0-9]{1,3})?\Z")
 
@@ -43,20 +57,61 @@ def shown(value: Any) -> str:
     return f"{text!r} " if isinstance(value, str) and (_WORDS.match(text) or _ADDRESS.match(text)) else ""
 
 
+def kind_of(value: Any) -> str:
+    """Return what a value is in YAML, for a message."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    kinds = ((str, "a text"), (dict, "a dictionary"), ((list, tuple), "a list"))
+    return next((word for types, word in kinds if isinstance(value, types)), "empty")  # type: ignore[arg-type]
+
+
+def check_given(value: Any, path: str) -> None:
+    """Refuse what is written with nothing behind it, which YAML reads as null."""
+    if value is None:
+        raise SpecError(path, "is empty (null). Give it a value, or remove the line.")
+
+
 def read_strings(value: Any, path: str) -> List[Tuple[Any, str]]:
-    """Return the items of a list, or of what ansible-core takes for one: a number, a text with commas."""
+    """Return the items of a list, or of what people write for one: a number, or a text with commas."""
     if isinstance(value, str):
-        value = value.split(",")
+        value = [item.strip() for item in value.split(",")] if value.strip() else []
     elif isinstance(value, int) and not isinstance(value, bool):
         value = [value]
-    return read_items([] if value is None else value, path)
+    return read_items(value, path)
 
 
 def read_items(value: Any, path: str) -> List[Tuple[Any, str]]:
     """Return the items of a list, each with its own path."""
     if not isinstance(value, (list, tuple)):
-        raise SpecError(path, "must be a list.")
+        raise SpecError(path, f"is {kind_of(value)}, but must be a list: each entry begins with '- ', and [] has none.")
     return [(item, f"{path}[{index}]") for index, item in enumerate(value)]
+
+
+def read_text(value: Any, path: str) -> str:
+    """Return a text; a number is one as well."""
+    if isinstance(value, bool):
+        raise SpecError(path, "is true or false, but must be a text. YAML reads yes, no, on and off as that: quote it.")
+    if value is None or isinstance(value, (dict, list, tuple)):
+        raise SpecError(path, f"is {kind_of(value)}, but must be a text.")
+    return str(value)
+
+
+def read_comment(value: Any, path: str) -> str:
+    """Return a comment: letters and digits of any language, blanks and some signs."""
+    text = read_text(value, path)
+    if len(text) > _COMMENT_MOST or not all(_fits_comment(sign) for sign in text):
+        raise SpecError(
+            path, f"must be at most {_COMMENT_MOST} letters, digits, blanks and {' '.join(_COMMENT_SIGNS.strip())}"
+        )
+    if len(text.encode("utf-8")) > _COMMENT_BYTES:
+        raise SpecError(path, f"is longer than {_COMMENT_BYTES} bytes in UTF-8, more than a rule can hold. Shorten it.")
+    return text
+
+
+def _fits_comment(sign: str) -> bool:
+    return sign in _COMMENT_SIGNS or unicodedata.category(sign)[0] in "LMN"
 
 
 def read_choice(value: Any, path: str, choices: Sequence[str]) -> str:
@@ -71,16 +126,15 @@ def read_flag(value: Any, path: str) -> bool:
     """Return a boolean, also from the words that YAML 1.1 and the command line have for it."""
     if isinstance(value, bool):
         return value
-    words = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-    try:
-        return words[str(value).lower()]
-    except KeyError:
-        raise SpecError(path, "must be true or false.") from None
+    word = str(value).strip().lower()
+    if word not in _TRUE + _FALSE:
+        raise SpecError(path, "must be true or false.")
+    return word in _TRUE
 
 
 def read_number(value: Any, path: str, least: int, most: int) -> int:
     """Return a whole number from least to most."""
-    text = str(value)
+    text = str(value).strip()
     if isinstance(value, (bool, float)) or not _PORT.match(text) or not least <= int(text) <= most:
         raise SpecError(path, f"must be a whole number from {least} to {most}.")
     return int(text)
@@ -89,32 +143,49 @@ def read_number(value: Any, path: str, least: int, most: int) -> int:
 def check_keys(item: Any, path: str, known: Sequence[str]) -> None:
     """Refuse what is not a dictionary of known keys."""
     if not isinstance(item, dict):
-        raise SpecError(path, f"must be a dictionary with the keys {', '.join(known)}.")
+        raise SpecError(path, f"is {kind_of(item)}, but must be a dictionary with the keys {', '.join(known)}.")
     for key in item:
         if key not in known:
             named = f"{path}.{key}" if isinstance(key, str) and re.match(r"[A-Za-z_]{1,40}\Z", key) else path
             what = "there is no such key" if named != path else "has a key that there is not"
-            raise SpecError(named, f"{what}. The keys are {', '.join(known)}.")
+            raise SpecError(named, f"{what}.{did_you_mean(key, known)} The keys are {', '.join(known)}.")
+        check_given(item[key], f"{path}.{key}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the nearest of some names, '' where none is so near that it may be meant."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=_NEAR)), "")
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """Return a question with the nearest of some names, a blank before it; '' where none is near."""
+    near = nearest(str(word), known)
+    return f" Did you mean {near}?" if near else ""
 
 
 def _port(text: str, path: str, secret: bool = False) -> int:
     """Return a port's number; a text with a leading zero is refused, YAML may have read it as octal elsewhere."""
     if not _PORT.match(text) or not 1 <= int(text) <= 65535:
         what = ("" if secret else shown(text)) or "this "
-        raise SpecError(
-            path, what + "is not a valid port. A port is a whole number from 1 to 65535, with no leading zero."
-        )
+        advice = "A port is a whole number from 1 to 65535, with no leading zero."
+        if _PORT.match(text) and int(text) > 65535:
+            advice += " Without quotes YAML reads 22:22 and 0777 as other numbers."
+        elif len(text.split()) > 1:
+            advice += " Several are a list, or have commas between them."
+        raise SpecError(path, f"{what}is not a valid port. {advice}")
     return int(text)
 
 
 def split_protocol(value: Any, path: str) -> Tuple[str, str]:
     """Return the port's text and the protocol of ``PORT/PROTOCOL``."""
     text = str(value)
-    if isinstance(value, (bool, float, dict, list)):
-        raise SpecError(path, "must be PORT, PORT/tcp or PORT/udp.")
+    if value is None or isinstance(value, (bool, float, dict, list, tuple)):
+        raise SpecError(path, f"is {kind_of(value)}, but must be {_PLAIN_PORT}.")
+    if _TURNED.match(text):
+        raise SpecError(path, f"the protocol stands behind the port and a slash. Write {_PLAIN_PORT}.")
     port, slash, protocol = text.partition("/")
     if slash and protocol not in PROTOCOLS:
-        raise SpecError(path, "the protocol is unknown. Write PORT, PORT/tcp or PORT/udp.")
+        raise SpecError(path, f"the protocol is unknown. Write {_PLAIN_PORT}.")
     return port, protocol or "tcp"
 
 
@@ -129,6 +200,8 @@ def read_ports(value: Any, path: str, protocol: Optional[str] = None) -> Ports:
     :param protocol: the protocol where the value names none.
     """
     text, found = split_protocol(value, path)
+    if re.match(r"^[0-9]+:[0-9]+\Z", text):
+        raise SpecError(path, "a range has a dash in it. Write FIRST-LAST.")
     first, dash, last = text.partition("-")
     ports = Ports(_port(first, path), _port(last if dash else first, path), protocol or found)
     if ports.first > ports.last:
@@ -171,7 +244,7 @@ def read_networks(value: Any, path: str, versions: Sequence[str]) -> Tuple[Netwo
 
 def read_interface(value: Any, path: str) -> str:
     """Return the name of an interface, or a prefix of names that ends in ``+``."""
-    _check_is_a_name(str(value), path)
+    _check_is_a_name(read_text(value, path), path)
     if not _INTERFACE.match(str(value)):
         raise SpecError(
             path,
@@ -182,7 +255,7 @@ def read_interface(value: Any, path: str) -> str:
 
 def read_single_interface(value: Any, path: str) -> str:
     """Return the name of one interface."""
-    _check_is_a_name(str(value), path)
+    _check_is_a_name(read_text(value, path), path)
     if not _INTERFACE.match(str(value)) or "+" in str(value):
         raise SpecError(path, f"{shown(value)}is not an interface name. Write one such as eth0.")
     return str(value)
@@ -208,12 +281,16 @@ def read_steps(value: Any, path: str, least: int) -> Tuple[Step, ...]:
 
 
 __all__ = (
-    "COMMENT_TEXT",
     "DAY",
     "DOOR_NAME",
     "MAX_STEPS",
+    "check_given",
     "check_keys",
+    "did_you_mean",
+    "kind_of",
+    "nearest",
     "read_choice",
+    "read_comment",
     "read_flag",
     "read_interface",
     "read_items",
@@ -224,6 +301,7 @@ __all__ = (
     "read_single_interface",
     "read_steps",
     "read_strings",
+    "read_text",
     "read_trusted_network",
     "shown",
     "split_protocol",

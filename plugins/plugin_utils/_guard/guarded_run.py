@@ -29,6 +29,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.confirm_co
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.owner import owner_is_dead, owner_of_this_run
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.reasons import explain
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.patience import is_too_short
+from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import given
 
 MODULE = "sesame.portknock.knock_ruleset"
 # Waiting for another run's lock and planning, before the deadline counts. A session that froze is given up then.
@@ -129,7 +130,7 @@ class GuardedRun:
         """Run the module; return the change's token, its result, and the error where the connection was lost."""
         ident = secrets.token_hex(8)
         # A copy: until, retries and loops come back to the task's own.
-        args = {**self._action._task.args, "guard_id": ident, "guard_owner": owner_of_this_run()}
+        args = {**given(self._action._task.args, self._options), "guard_id": ident, "guard_owner": owner_of_this_run()}
         try:
             with bounded(self._timeout + _MODULE_SECONDS):
                 result = self._action._execute_module(module_name=MODULE, module_args=args, task_vars=self._task_vars)

@@ -44,21 +44,27 @@ def test_it_depends_on_the_door_of_the_connection(stage):
 
 
 WRONG = [
-    (dict(doors=5), "doors: must be a list."),
-    (dict(doors="ssh"), "doors: must be a list."),
-    (dict(doors=[1, "x", None]), "doors[0]: must be a dictionary"),
-    (dict(doors=[["ssh", 61234]]), "doors[0]: must be a dictionary"),
+    (dict(doors=5), "doors: is a number, but must be a list"),
+    (dict(doors="ssh"), "doors: is a text, but must be a list"),
+    (dict(doors=[1, "x", None]), "doors[0]: is a number, but must be a dictionary"),
+    (dict(doors=[["ssh", 61234]]), "doors[0]: is a list, but must be a dictionary"),
     (dict(doors=[{}]), "doors[0].name: "),
-    (dict(doors=None), "doors: must be a list."),
+    (dict(doors=None), "doors: is empty (null)."),
     (dict(doors=[{"name": "ssh", "knock": "a,b", "opens": "22/tcp,80"}]), "doors[0].knock[0]: "),
     (dict(doors=[{"name": "ssh", "knock": [[61234]], "opens": [22]}]), "doors[0].knock[0]: "),
-    (dict(doors=[{"name": "ssh", "knock": {"port": 61234}, "opens": [22]}]), "doors[0].knock: must be a list."),
+    (
+        dict(doors=[{"name": "ssh", "knock": {"port": 61234}, "opens": [22]}]),
+        "doors[0].knock: is a dictionary, but must be a list",
+    ),
     (dict(doors=[{"name": "ssh", "knock": [61234], "opens": [22], "window": [61234]}]), "doors[0].window: must be"),
     (dict(guard_timeout="soon"), "guard_timeout: must be a whole number"),
-    (dict(guard_timeout=None), "guard_timeout: is not valid. It must be of type int"),
+    (dict(guard_timeout=None), "guard_timeout: is empty (null)."),
     (dict(guard_timeout=[]), "guard_timeout: must be a whole number"),
     (dict(engine="ipchains"), "engine: is 'ipchains', but must be one of"),
-    (dict(gaurd=True), "gaurd: there is no such option. The options are allow, conflicting_firewall, doors,"),
+    (
+        dict(gaurd=True),
+        "gaurd: there is no such option. Did you mean guard? The options are allow, conflicting_firewall, doors,",
+    ),
     ({61234: ["ssh"]}, "an option: there is no such option."),
 ]
 
@@ -75,7 +81,7 @@ def test_wrong_options_are_refused_before_anything_runs(args, begins, check, sta
     assert (stage.modules, stage.calls) == ([], [])
 
 
-@pytest.mark.parametrize("options", [dict(knock=61234, opens=22), dict(knock="61234", opens="22,80")])
+@pytest.mark.parametrize("options", [dict(knock=61234, opens=22), dict(knock="61234", opens="22, 80")])
 def test_words_are_read_as_core_reads_them(options, stage):
     stage.task.args = {"doors": [dict(options, name="ssh")]}
     stage.answers["confirm"] = [CONFIRMED]

@@ -178,4 +178,7 @@ def test_the_table_of_some_hosts(run):
 def test_an_unknown_option(run):
     result, shown = run({"changes": {}})
     assert (result["failed"], shown) == (True, [])
-    assert result["msg"] == "changes: there is no such option. The options are change, host, verified."
+    assert (
+        result["msg"]
+        == "changes: there is no such option. Did you mean change? The options are change, host, verified."
+    )

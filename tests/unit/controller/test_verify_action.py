@@ -194,9 +194,9 @@ def test_check_mode_sends_nothing(stage):
     ("args", "begins"),
     [
         ({"doors": [dict(SSH, knock=["17005", "70000"])]}, "doors[0].knock[1]: "),
-        ({"doors": [["ssh", 17005]]}, "doors[0]: must be a dictionary"),
+        ({"doors": [["ssh", 17005]]}, "doors[0]: is a list, but must be a dictionary"),
         ({"host": "192.0.2.1"}, "host: there is no such option."),
-        ({"longest_wait": "17005 s"}, "longest_wait: is not valid. It must be of type int"),
+        ({"longest_wait": "17005 s"}, "longest_wait: must be a whole number from 0 to 86400."),
     ],
 )
 def test_wrong_options_are_refused_before_anything_runs(args, begins, stage):

@@ -83,12 +83,54 @@ def differences(left, right, path=""):
         yield from differences(below[0], below[1], here + ".")
 
 
-def test_role_and_module_have_the_same_options():
-    module = {
-        PREFIX + name: facts for name, facts in module_options("knock_ruleset").items() if name not in SET_BY_THE_ACTION
+def in_words(option):
+    """The sentence in which the role says what core must not check: it would answer a wrong value with the whole file."""
+    choices = ", ".join("V({0})".format(choice) for choice in option.get("choices", ()))
+    if option["type"] == "list":
+        return "A list of {0}.".format(choices or "texts")
+    return {
+        "bool": "V(true) or V(false).",
+        "int": "A whole number.",
+        "str": "One of " + choices + "." if choices else "A text.",
+    }[option["type"]]
+
+
+def as_in_the_role(options):
+    """The options of a module as the role has them: of no type that core checks."""
+    return {
+        PREFIX + name: dict(option, type="raw", elements=None, choices=None, required=False)
+        for name, option in options.items()
     }
+
+
+def module_options_of_the_role():
+    return {name: option for name, option in module_options("knock_ruleset").items() if name not in SET_BY_THE_ACTION}
+
+
+def test_role_and_module_have_the_same_options():
     role = {name: facts for name, facts in entry_point("main").items() if name not in ROLE_ONLY}
-    assert list(differences(module, role)) == []
+    assert list(differences(as_in_the_role(module_options_of_the_role()), role)) == []
+
+
+def test_core_checks_no_value_of_the_role():
+    assert {facts["type"] for name in ("main", "remove", "verify") for facts in entry_point(name).values()} == {"raw"}
+    assert not [facts for facts in entry_point("main").values() if {"choices", "elements", "required"} & set(facts)]
+
+
+def test_the_role_says_in_words_what_the_module_says_in_types():
+    role = entry_point("main")
+    typed = {name: option for name, option in module_options_of_the_role().items() if option["type"] != "raw"}
+    assert len(typed) > 10
+    assert [name for name, option in typed.items() if in_words(option) not in role[PREFIX + name]["description"]] == []
+
+
+@pytest.mark.parametrize("name", ["doors", "allow"])
+def test_lists_of_dictionaries_are_said_to_be_that(name):
+    for option in (module_options("knock_ruleset")[name], entry_point("main")[PREFIX + name]):
+        assert (
+            "A list of dictionaries. C(raw) because ansible-core would print a value that is not one."
+            in option["description"]
+        )
 
 
 @pytest.mark.parametrize("name", ["knock", "knock_verify"])
@@ -103,8 +145,8 @@ def test_the_connection_takes_the_engines_of_the_module():
 
 
 def test_what_is_decided_of_a_host_takes_the_options_of_the_role():
-    role, module = entry_point("main"), module_options("portknock_host")
-    assert list(differences(module, {name: role.get(PREFIX + name, {}) for name in module})) == []
+    role, module = module_options("knock_ruleset"), module_options("portknock_host")
+    assert list(differences(module, {name: role.get(name, {}) for name in module})) == []
 
 
 def test_role_only_options_are_in_the_role():

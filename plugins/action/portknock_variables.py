@@ -1,0 +1,61 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The action plugin of portknock_variables: checks names and values of the role's variables on the controller."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.plugins.action import ActionBase
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.variables import PREFIX, variables_problem
+from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import plain
+
+COLLECTION = Path(__file__).resolve().parents[2]
+OPTIONS = {"entry_point": {"type": "str", "choices": ["main", "remove"], "default": "main"}}
+
+
+class ActionModule(ActionBase):
+    """Checks the variables of the role."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the result of the task; it fails for the first thing that is wrong, and shows no value that may be a step."""
+        result = super().run(tmp, task_vars)
+        del tmp
+        variables = task_vars or {}
+        specs = argument_specs()
+        _result, options = self.validate_argument_spec(OPTIONS)
+        known = {name for spec in specs.values() for name in spec["options"]}
+
+        def values() -> dict[str, Any]:
+            named = {name: variables[name] for name in specs[options["entry_point"]]["options"] if name in variables}
+            return {name[len(PREFIX) :]: plain(value) for name, value in self._templar.template(named).items()}
+
+        problem = variables_problem(variables, values, known, of_playbooks(), self._made(variables))
+        return {**result, "changed": False, **({"failed": True, "msg": problem} if problem else {})}
+
+    def _made(self, variables: dict[str, Any]) -> Collection[str]:
+        """Return the names that tasks of this run registered or set; all where this release of ansible-core does not say."""
+        facts = getattr(self._task.get_variable_manager(), "_nonpersistent_fact_cache", None)
+        return variables if facts is None else facts.get(variables.get("inventory_hostname"), ())
+
+
+def argument_specs() -> dict[str, Any]:
+    """Return the role's argument specs, an entry point to its own."""
+    text = (COLLECTION / "roles" / "portknock" / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+    specs = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return dict(specs["argument_specs"])
+
+
+def of_playbooks() -> frozenset[str]:
+    """Return every name with the prefix that a playbook of the collection mentions: variables, and tags."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted((COLLECTION / "playbooks").glob("*.yml"))]
+    return frozenset(re.findall(rf"\b{PREFIX}[a-z0-9_]*[a-z0-9]", " ".join(texts)))
