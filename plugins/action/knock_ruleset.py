@@ -15,6 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Sp
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.guarded_run import MODULE, GuardedRun
+from ansible_collections.sesame.portknock.plugins.plugin_utils._report.in_short import in_short
 from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import given, read_ruleset_options
 
 display = Display()
@@ -43,10 +44,10 @@ class ActionModule(ActionBase):
         guarded = options["guard"]
         if guarded and not self._task.check_mode:
             self._guarded = GuardedRun(self, options, spec, task_vars, display.warning)
-            return {**result, **self._guarded.run()}
+            return _readable({**result, **self._guarded.run()})
         args = given(self._task.args, options)
         result.update(self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars))
-        return result if guarded else _with_warning(result)
+        return _readable(result if guarded else _with_warning(result))
 
     def cleanup(self, force: bool = False) -> None:
         """Remove the module's temporary files, through the door where it has closed since the change was confirmed.
@@ -65,6 +66,13 @@ class ActionModule(ActionBase):
                     f"The module's temporary files, which hold the options of the task, are still on the host, in "
                     f"{self._connection._shell.tmpdir}: {error}. Remove this directory."
                 )
+
+
+def _readable(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result with a diff that fits a screen or two; with -v it stays as it is, with the texts of all files."""
+    if result.get("diff") and not display.verbosity:
+        result["diff"] = in_short(result["diff"], result.get("summary") or ())
+    return result
 
 
 def _with_warning(result: dict[str, Any]) -> dict[str, Any]:

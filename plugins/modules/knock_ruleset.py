@@ -98,7 +98,7 @@ attributes:
     description: Writes nothing, loads nothing, leaves no file. Works even if iptables is not installed yet.
     support: full
   diff_mode:
-    description: Shows rules and files before and after. Steps are left out.
+    description: Shows rules before and after, in short; with C(-v) files as well. Steps are left out.
     support: full
   idempotent:
     description: Nothing changes if the ruleset is as it should be. What was changed by hand is put right.

@@ -33,11 +33,11 @@ def report(change: Mapping[str, Any], host: Mapping[str, Any], moment: Moment) -
     :param change: the result of knock_ruleset; empty where the task did not run.
     :param host: the result of portknock_host, or an empty dictionary.
     """
-    plans = _would(change, host) if moment.check else []
+    plans = _would(change, host, moment) if moment.check else []
     changed = bool(change.get("changed"))
     notes = [*plans, *_findings(change), *_closes(change)]
     if not changed and not plans:
-        return ["to know:", *notes] if notes else []
+        return ["findings:", *notes] if notes else []
     if moment.check:
         summary = _summary(change) if changed and not moment.diff else []
         return ["would be changed (nothing was: check mode)", *summary, *notes]
@@ -52,8 +52,8 @@ def _summary(change: Mapping[str, Any]) -> list[str]:
     return list(change.get("summary") or ())
 
 
-def _would(change: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
-    services = change.get("services") or {}
+def _would(change: Mapping[str, Any], host: Mapping[str, Any], moment: Moment) -> list[str]:
+    services = {} if moment.diff else change.get("services") or {}
     packages, later = (_packages(host.get(key) or ()) for key in ("installations", "later"))
     lines = [f"Would install {packages}"] if packages else []
     lines += [f"Would install {later}, which removes ufw"] if later else []

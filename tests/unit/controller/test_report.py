@@ -37,7 +37,7 @@ WOULD = "would be changed (nothing was: check mode)"
 REPORTS = {
     "nothing to say": (SAME, {}, REAL, []),
     "nothing changed": (dict(SAME, findings=[SMALL, LOST]), {}, REAL, [
-        "to know:", "warning: list_size: remembers 100 sources. [list_size]", "info: accepts everyone. [lost_effect]",
+        "findings:", "warning: list_size: remembers 100 sources. [list_size]", "info: accepts everyone. [lost_effect]",
     ]),
     "closed": (CHANGED, PACKAGES, REAL, [NOW, DOOR, REST, "Plain ssh is refused without a knock.", ANSIBLE, PEOPLE, LOOK]),
     "over knock_ssh": (
@@ -65,11 +65,11 @@ REPORTS = {
         CHANGED, PACKAGES, CHECK,
         [WOULD, DOOR, REST, "Would install iptables, iptables-persistent", "Would enable netfilter-persistent"],
     ),
-    "check mode with the diff": (CHANGED, {}, CHECK._replace(diff=True), [WOULD, "Would enable netfilter-persistent"]),
+    "check mode with the diff": (CHANGED, {}, CHECK._replace(diff=True), [WOULD]),
     "in the place of ufw": (
         dict(CHANGED, services=dict(stop=["ufw"], disable=["ufw"], enable=[])),
-        {"installations": [], "later": [{"packages": ["iptables-persistent"]}]}, CHECK._replace(diff=True),
-        [WOULD, "Would install iptables-persistent, which removes ufw", "Would stop ufw", "Would disable ufw"],
+        {"installations": [], "later": [{"packages": ["iptables-persistent"]}]}, CHECK,
+        [WOULD, DOOR, REST, "Would install iptables-persistent, which removes ufw", "Would stop ufw", "Would disable ufw"],
     ),
     "a failed task": ({}, {}, REAL, []),
 }  # fmt: skip

@@ -20,6 +20,8 @@ WantedBy=multi-user.target
 WRITE = "Write the knock ruleset"
 MOST_LINES = 40
 """What a run prints for a host on which nothing is to be done, with core's own callback."""
+MOST_LINES_OF_DIFF = 70
+"""What the first look at a bare host prints, with the diff."""
 ROUND_TRIPS = 2
 """Calls of modules on a host where nothing is to be done: one reads it, the other compares the rules."""
 
@@ -55,9 +57,11 @@ def test_bare_host(bare_host, user):
     assert not bare_host.has_command("iptables")
     assert user.gets_in(host=bare_host.address)
 
-    planned = play_role(user, "--check")
+    planned = play_role(user, "--check", "--diff")
     assert "Would install iptables, iptables-persistent" in planned.output
-    assert "Would enable netfilter-persistent" in planned.output
+    assert f"***\n{CLOSED}\n" in planned.output, "the summary comes before the rules"
+    assert "\nnetfilter-persistent.service starts at boot\n" in planned.output
+    assert len(planned.output.splitlines()) <= MOST_LINES_OF_DIFF, planned.output
     assert bare_host.pending() == {}
     assert not bare_host.has_command("iptables")
 

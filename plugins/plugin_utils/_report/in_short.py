@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The diff of a change as a person can read it: first a summary, then each ruleset once; files that say nothing new by name. Pure.
+
+PRIVATE to the collection: it may change at any time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+Part = Mapping[str, Any]
+"""One text of a diff, as Ansible's callbacks take it."""
+Changed = tuple[str, str]
+"""``-`` or ``+``, and a line."""
+
+_RULESET, _SERVICES = "ruleset in the kernel", "services"
+_SAME_IN_IPV4 = (
+    ("pk6_", "pk4_"), ("icmp6-adm-", "icmp-admin-"), ("icmp6-", "icmp-"), ("-p ipv6-icmp", "-p icmp"), ("ICMPv6", "ICMP"),
+)  # fmt: skip
+"""How a rule of IPv6 says what one of IPv4 says."""
+# What every rules file has around its rules, whatever they are.
+_FRAME = re.compile(r"\*|:|#|COMMIT|-N |\s*$")
+_AT_THE_HEAD = re.compile(r"^-I INPUT 1 ")
+
+
+def in_short(diff: Sequence[Part], summary: Iterable[str]) -> list[Part]:
+    """Return a diff that says everything once.
+
+    :param diff: the module's own, where each text stands in full.
+    :param summary: what the ruleset does, in words.
+    """
+    if not diff:
+        return []
+    rulesets = [part for part in diff if part["before_header"].endswith(_RULESET)]
+    services = [part for part in diff if part["before_header"] == _SERVICES]
+    files = [part for part in diff if part not in rulesets and part not in services]
+    known = {change for part in rulesets for change in map(_in_ipv4, _changes(part))}
+    named = [part for part in files if _is_new_or_gone(part) or _says_no_more(part, known)]
+    words = [*(summary if rulesets else ()), *_counted(rulesets)]
+    words += [line for part in services for line in part["after"].splitlines()] + _names(named)
+    shown = [*_once(rulesets), *(part for part in files if part not in named)]
+    return [_head(words), *shown] if words else shown
+
+
+def _head(words: Iterable[str]) -> Part:
+    """Return words as a text of a diff that is printed as it is."""
+    text = "".join(line + "\n" for line in words) + "\n"
+    return {"before_header": "summary", "after_header": "summary", "before": "", "after": "", "prepared": text}
+
+
+def _changes(part: Part) -> list[Changed]:
+    """Return the lines that go and those that come."""
+    before, after = part["before"].splitlines(), part["after"].splitlines()
+    found: list[Changed] = []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if tag != "equal":
+            found += [("-", line) for line in before[i1:i2]] + [("+", line) for line in after[j1:j2]]
+    return found
+
+
+def _in_ipv4(change: Changed) -> Changed:
+    """Return a changed line of either family as one of IPv4 would be."""
+    sign, line = change
+    for there, here in _SAME_IN_IPV4:
+        line = line.replace(there, here)
+    return sign, line
+
+
+def _is_new_or_gone(part: Part) -> bool:
+    return not part["before"] or not part["after"]
+
+
+def _says_no_more(part: Part, known: set[Changed]) -> bool:
+    """Return whether what changes in a rules file changes in the kernel as well."""
+    rules = [(sign, _AT_THE_HEAD.sub("-A INPUT ", line)) for sign, line in _changes(part) if not _FRAME.match(line)]
+    return all(_in_ipv4(rule) in known for rule in rules)
+
+
+def _counted(rulesets: Iterable[Part]) -> list[str]:
+    """Return a line that says how many rules come and go, or none."""
+    words = []
+    for part in rulesets:
+        family = part["before_header"].split()[0].replace("ipv", "IPv")
+        signs = Counter(sign for sign, _line in _changes(part))
+        counts = [f"{signs[sign]} {verb}" for sign, verb in (("+", "added"), ("-", "removed")) if signs[sign]]
+        words.append(f"{family} {', '.join(counts)}")
+    return [f"rules: {'; '.join(words)}. Those of others stay."] if words else []
+
+
+def _names(parts: Iterable[Part]) -> list[str]:
+    """Return a line with the names of the files that are written, and one with those that are removed, where there are any."""
+    written, removed = [], []
+    for part in parts:
+        # A file that is to be there has a mode.
+        (written if "(mode" in part["after_header"] else removed).append(part["before_header"])
+    found = (("files written", written), ("files removed", removed))
+    return [f"{what}: {_grouped(paths)} (-v shows them)" for what, paths in found if paths]
+
+
+def _grouped(paths: Iterable[str]) -> str:
+    """Return paths with those of one directory together, as a shell takes them."""
+    words = []
+    for directory, group in groupby(sorted(paths), key=lambda path: path.rpartition("/")[0]):
+        names = [path.rpartition("/")[2] for path in group]
+        words.append(f"{directory}/{names[0] if len(names) == 1 else '{' + ','.join(names) + '}'}")
+    return ", ".join(words)
+
+
+def _once(rulesets: Sequence[Part]) -> list[Part]:
+    """Return the rulesets of both families as one, where that of IPv6 says little else than that of IPv4."""
+    if len(rulesets) != 2:
+        return list(rulesets)
+    one, other = rulesets
+    here = Counter(_changes(one))
+    there = Counter(_changes(other))
+    left = here - Counter(_in_ipv4(change) for change in there.elements())
+    more = Counter(change for change in there.elements() if _in_ipv4(change) not in here)
+    if 2 * (more.total() + left.total()) > there.total():
+        return list(rulesets)
+    marked = [(sign, f"# IPv6 also: {line}") for sign, line in more.elements()]
+    marked += [(sign, f"# not IPv6: {line}") for sign, line in left.elements()]
+    sides = {
+        side: one[side] + "".join(line + "\n" for sign, line in marked if sign == wanted)
+        for side, wanted in (("before", "-"), ("after", "+"))
+    }
+    header = f"{_RULESET} (IPv4; IPv6 says the same{' but for the lines marked' if marked else ''})"
+    return [{"before_header": header, "after_header": header, **sides}]

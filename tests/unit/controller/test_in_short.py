@@ -1,0 +1,142 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The diff as a person reads it, made of what the module returns for a host in memory."""
+
+import difflib
+
+import pytest
+
+pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
+
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT
+from ansible_collections.sesame.portknock.plugins.plugin_utils._report.in_short import in_short
+from fake_host import FakeHost
+from module_run import DOOR, run, settled
+from shown_steps import steps_in
+
+V4, V6 = "/etc/iptables/rules.v4", "/etc/iptables/rules.v6"
+WRITTEN = (
+    "files written: /etc/iptables/{rules.v4,rules.v6}, "
+    "/etc/portknock/{ip6tables.closed,ip6tables.rules,iptables.closed,iptables.rules}"
+)
+DHCP = (
+    "# IPv6 also: -A PORTKNOCK_HEAD -s fe80::/10 -d fe80::/10 -p udp -m udp --sport 547 --dport 546 "
+    '-m comment --comment "DHCPv6 replies" -j ACCEPT'
+)
+TRUSTED = '-A PORTKNOCK_HEAD -s 192.0.2.1/32 -m comment --comment "trusted source" -j ACCEPT'
+WEB = {"name": "web", "knock": ["31005", "32100"], "opens": ["8443"]}
+BOTH = "ruleset in the kernel (IPv4; IPv6 says the same)"
+MARKED = "ruleset in the kernel (IPv4; IPv6 says the same but for the lines marked)"
+
+
+def shown(result):
+    """Return the words of the short diff, and the headers of what follows them, each with its changed lines."""
+    parts = in_short(result["diff"], result["summary"])
+    words = [line for part in parts for line in part.get("prepared", "").splitlines()]
+    return words, {part["before_header"]: changed(part) for part in parts if "prepared" not in part}
+
+
+def changed(part):
+    texts = [part[side].splitlines() for side in ("before", "after")]
+    return [line for line in difflib.ndiff(*texts) if line[0] in "+-"]
+
+
+def test_a_bare_host():
+    words, parts = shown(run(FakeHost(), check=True))
+    assert words[-3].startswith("rules: IPv4 ")
+    assert words[-3].endswith(" added. Those of others stay.")
+    assert words[-2].startswith(WRITTEN)
+    assert words[-2].endswith("/usr/local/sbin/portknock-boot (-v shows them)")
+    assert words[-1] == ""
+    assert list(parts) == [MARKED]
+    assert parts[MARKED][-1] == "+ " + DHCP
+    assert len([line for line in parts[MARKED] if "#" in line]) == 1
+
+
+def test_the_summary_comes_first():
+    result = run(FakeHost(), check=True)
+    words, _parts = shown(result)
+    assert result["summary"]
+    assert words[: len(result["summary"])] == result["summary"]
+
+
+def test_what_only_ipv4_has_is_marked():
+    _words, parts = shown(run(FakeHost(), check=True, trusted_sources=["192.0.2.1"]))
+    assert [line for line in parts[MARKED] if "#" in line] == ["+ " + DHCP, "+ # not IPv6: " + TRUSTED]
+
+
+def test_rules_files_that_say_the_same_are_named():
+    host = FakeHost()
+    settled(host)
+    words, parts = shown(run(host, check=True, doors=[DOOR, WEB]))
+    assert list(parts) == [BOTH, "/etc/portknock/ip6tables.closed", "/etc/portknock/iptables.closed"]
+    names = "/etc/iptables/{rules.v4,rules.v6}, /etc/portknock/{ip6tables.rules,iptables.rules} (-v shows them)"
+    assert words[-2] == f"files written: {names}"
+
+
+def test_one_rule_more():
+    host = FakeHost()
+    settled(host)
+    words, parts = shown(run(host, check=True, trusted_sources=["192.0.2.1"]))
+    assert parts["ipv4 ruleset in the kernel"] == ["+ " + TRUSTED]
+    assert "rules: IPv4 1 added. Those of others stay." in words
+
+
+def test_a_removal():
+    host = FakeHost()
+    settled(host)
+    words, parts = shown(run(host, check=True, state="absent"))
+    assert words[0].startswith("rules: IPv4 ")
+    assert words[1].startswith("files removed: /etc/iptables/{rules.v4,rules.v6}, ")
+    assert list(parts) == [MARKED]
+    assert parts[MARKED][-1] == "- " + DHCP
+
+
+@pytest.mark.parametrize("path", [V4, UNIT])
+def test_what_was_edited_by_hand_is_shown(path):
+    host = FakeHost()
+    settled(host)
+    text, mode = host.files[path]
+    host.files[path] = (text.replace("PORTKNOCK_HEAD\n", "PORTKNOCK\n").replace("Type=oneshot", "Type=simple"), mode)
+    words, parts = shown(run(host, check=True))
+    assert list(parts) == [path]
+    assert len(parts[path]) == 2
+    assert words == [], "no rule changes, and the file is shown"
+
+
+def test_families_that_differ_are_shown_apart():
+    sources = [f"192.0.2.{number}" for number in range(1, 60)]
+    _words, parts = shown(run(FakeHost(), check=True, trusted_sources=sources))
+    assert list(parts) == ["ipv4 ruleset in the kernel", "ipv6 ruleset in the kernel"]
+
+
+def test_one_family_alone():
+    _words, parts = shown(run(FakeHost(), check=True, ip_versions=["ipv6"]))
+    assert list(parts) == ["ipv6 ruleset in the kernel"]
+
+
+def test_nothing_is_left_out_of_the_rulesets():
+    """A host with other rules: each line that changes in either family is in the short diff, as it is or as that of IPv4."""
+    host = FakeHost(v4="*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n")
+    result = run(host, check=True, reject_with="icmp-admin-prohibited")
+    full = [line for part in result["diff"][:2] for line in changed(part)]
+    _words, parts = shown(result)
+    said = {line for lines in parts.values() for line in lines}
+    for line in full:
+        other = (
+            line.replace("pk6_", "pk4_")
+            .replace("icmp6-adm-", "icmp-admin-")
+            .replace("ipv6-icmp", "icmp")
+            .replace("MPv6", "MP")
+        )
+        assert {line, other, f"{line[:2]}# IPv6 also: {line[2:]}"} & said, line
+
+
+def test_no_step():
+    result = run(FakeHost(), check=True, doors=[DOOR, WEB])
+    assert steps_in([*DOOR["knock"], *WEB["knock"]], repr(in_short(result["diff"], result["summary"]))) == []
+
+
+def test_nothing_changes():
+    assert in_short([], ["door ssh"]) == []
