@@ -225,7 +225,7 @@ class GuardedRun:
         proof = results.proof_of(outcome, host.name, host.is_ssh, host.has_network) if confirmed else ""
         guard = results.guard_result(outcome, attempt, proof)
         if not confirmed:
-            message = explain(outcome, attempt, host.where, self._timeout)
+            message = explain(outcome, attempt, host.where, self._timeout, result.get("findings") or ())
             return {**result, **results.failed_result(outcome, guard, message)}
         if not host.has_network:
             guard["state"] = "unproved"

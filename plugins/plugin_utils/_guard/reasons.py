@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import NOT_CONFIRMED
 from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence
@@ -21,6 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import RUN
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import answers
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client import Attempt, Outcome
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.results import state_of
+from ansible_collections.sesame.portknock.plugins.plugin_utils._report.changed import in_words
 
 NOT_DONE = "connected, but not done with login and confirmation"
 """What an error begins with whose connection was made, and then had no answer in time."""
@@ -69,6 +70,13 @@ _NOT_THE_RULES = {
 }
 
 
+# Findings about what keeps a knock or a connection out beside the doors' own rules, the most certain first.
+_CUTS_OFF = (
+    "tunnel_closes", "other_backend", "policy_drop", "untracked", "unguarded", "list_shared", "native_table", "may_be_unguarded",
+    "native_unknown", "knockd", "limited", "lost_effect",
+)  # fmt: skip
+
+
 def kind_of(error: str) -> str:
     """Return what kind of failure ssh's last message is about."""
     return next((kind for kind, pattern in _KINDS if pattern.search(error)), OTHER)
@@ -92,8 +100,13 @@ def cause_of(errors: Sequence[str], late: float = 0.0, window: float = 0.0, addr
     return most
 
 
-def explain(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
-    """Return the message about a change that was not confirmed: what, where, what to do now."""
+def explain(
+    outcome: Outcome, attempt: Attempt, where: str, timeout: int, findings: Sequence[Mapping[str, str]] = ()
+) -> str:
+    """Return the message about a change that was not confirmed: what, where, what to do now.
+
+    :param findings: those of the change; the one that explains it best is quoted.
+    """
     why = outcome.answer.get("why", "")
     last = f" The last try: {outcome.errors[-1]}." if outcome.errors else ""
     if not outcome.reached:
@@ -112,10 +125,33 @@ def explain(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str
         return f"Rolled back: {why.rstrip('.')}. {state}"
     if outcome.unheard:
         return (
-            f"Rolled back: {attempt.engine} receives no knock from this controller. {_unheard(outcome, attempt, where)}{last} "
-            f"{state}"
+            f"Rolled back: {attempt.engine} receives no knock from this controller. {_unheard(outcome, attempt, where)}"
+            f"{_quote(attempt, findings)}{last} {state}"
         )
-    return f"Rolled back: {_reason(outcome, attempt, where, timeout)}{last} {state}"
+    return f"Rolled back: {_reason(outcome, attempt, where, timeout, findings)}{last} {state}"
+
+
+def _quote(attempt: Attempt, findings: Sequence[Mapping[str, str]]) -> str:
+    """Return a sentence with the finding that explains best why nothing came through, or ''."""
+    able = [each for each in findings if _may_explain(each, attempt)]
+    if not able:
+        return ""
+    best = min(able, key=lambda finding: _CUTS_OFF.index(finding["kind"]))
+    return f" A finding of this change may be the reason: {in_words(best)}"
+
+
+def _may_explain(finding: Mapping[str, str], attempt: Attempt) -> bool:
+    kind, message = finding["kind"], finding["message"]
+    if kind not in _CUTS_OFF:
+        return False
+    if kind == "lost_effect":
+        # A knock is not in need of the rules that the doors stand in front of.
+        return not attempt.door
+    if kind == "knockd":
+        # Those about both families say how long a knock may take.
+        return bool(finding["ip_version"])
+    names_ours = re.search(rf"\b{re.escape(attempt.knock_at)}\b", message) if attempt.knock_at else True
+    return bool(names_ours or not re.search(r"\bdoors? [a-zA-Z]", message))
 
 
 def _state(outcome: Outcome) -> str:
@@ -132,7 +168,7 @@ def _unheard(outcome: Outcome, attempt: Attempt, where: str) -> str:
     )
 
 
-def _reason(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str:
+def _reason(outcome: Outcome, attempt: Attempt, where: str, timeout: int, findings: Sequence[Mapping[str, str]]) -> str:
     cause = cause_of(outcome.errors, outcome.late, attempt.window, attempt.addresses)
     if cause in _NOT_THE_RULES:
         words = dict(where=where, tries=outcome.tries, timeout=timeout, longer=2 * timeout)
@@ -140,7 +176,7 @@ def _reason(outcome: Outcome, attempt: Attempt, where: str, timeout: int) -> str
     cut_off = "the change would have cut this controller off."
     if cause == LATE:
         return f"{cut_off} {_too_late(outcome, attempt, where)}"
-    return f"{cut_off} {_cut_off(outcome, attempt, where, timeout)}"
+    return f"{cut_off} {_cut_off(outcome, attempt, where, timeout)}{_quote(attempt, findings)}"
 
 
 def _too_late(outcome: Outcome, attempt: Attempt, where: str) -> str:

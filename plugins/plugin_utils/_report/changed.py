@@ -66,7 +66,12 @@ def _packages(installations: Sequence[Mapping[str, Any]]) -> str:
 
 def _findings(change: Mapping[str, Any]) -> list[str]:
     """Return a line for each finding, the worst first, as the module sorts them."""
-    return [f"{each['severity']}: {each['message']} [{each['kind']}]" for each in change.get("findings") or ()]
+    return [f"{each['severity']}: {in_words(each)} [{each['kind']}]" for each in change.get("findings") or ()]
+
+
+def in_words(finding: Mapping[str, str]) -> str:
+    """Return what a finding says; messages about a rule go on from it."""
+    return f"{finding['rule']}: {finding['message']}" if finding["rule"] else finding["message"]
 
 
 def _closes(change: Mapping[str, Any]) -> list[str]:

@@ -97,12 +97,12 @@ def _counted(rulesets: Iterable[Part]) -> list[str]:
 
 def _names(parts: Iterable[Part]) -> list[str]:
     """Return a line with the names of the files that are written, and one with those that are removed, where there are any."""
-    written, removed = [], []
+    found: dict[str, list[str]] = {"files written": [], "files removed": []}
     for part in parts:
         # A file that is to be there has a mode.
-        (written if "(mode" in part["after_header"] else removed).append(part["before_header"])
-    found = (("files written", written), ("files removed", removed))
-    return [f"{what}: {_grouped(paths)} (-v shows them)" for what, paths in found if paths]
+        what = "files written" if "(mode" in part["after_header"] else "files removed"
+        found[what].append(part["before_header"])
+    return [f"{what}: {_grouped(paths)} (-v shows them)" for what, paths in found.items() if paths]
 
 
 def _grouped(paths: Iterable[str]) -> str:

@@ -71,6 +71,45 @@ SAID = [
 ]  # fmt: skip
 
 
+def finding(kind, message, rule="", ip_version=""):
+    return dict(kind=kind, severity="error", ip_version=ip_version, rule=rule, message=message)
+
+
+NAT = finding("unguarded", "table nat redirects packets to door ssh.", "-A PREROUTING -j REDIRECT")
+OTHER_DOOR = finding("unguarded", "table nat redirects packets to door web.")
+DROPS = finding("policy_drop", "the policy of INPUT in the other backend is DROP.")
+LOST = finding("lost_effect", "accepts 192.0.2.7 on ports of door ssh.", "-A INPUT -s 192.0.2.7/32 -j ACCEPT")
+SIZE = finding("list_size", "list_size: remembers 100 sources.")
+TIMES = finding("knockd", "It gets the same time in all.")
+NO_IPV6 = finding("knockd", "over IPv6 no door opens.", ip_version="ipv6")
+QUOTED = [
+    (AT_DOOR, [SIZE, NAT], "-A PREROUTING -j REDIRECT: table nat redirects packets to door ssh."),
+    (AT_DOOR, [NAT, DROPS], "the policy of INPUT in the other backend is DROP."),
+    (AT_DOOR, [OTHER_DOOR], ""),
+    (AT_DOOR, [OTHER_DOOR, NAT], "-A PREROUTING -j REDIRECT: table nat redirects packets to door ssh."),
+    (AT_DOOR, [LOST, SIZE], ""),
+    (NO_DOOR, [LOST], "-A INPUT -s 192.0.2.7/32 -j ACCEPT: accepts 192.0.2.7 on ports of door ssh."),
+    (AT_KNOCKD, [TIMES], ""),
+    (AT_KNOCKD, [TIMES, NO_IPV6], "over IPv6 no door opens."),
+    (AT_DOOR, [], ""),
+]
+
+
+@pytest.mark.parametrize(("attempt", "findings", "quoted"), QUOTED)
+def test_the_finding_that_explains_it_is_quoted(attempt, findings, quoted):
+    text = explain(outcome_of(LATE, TIMED_OUT), attempt, "h", 30, findings)
+    sentence = f" A finding of this change may be the reason: {quoted}" if quoted else ""
+    assert text == explain(outcome_of(LATE, TIMED_OUT), attempt, "h", 30).replace(
+        " The last try:", f"{sentence} The last try:"
+    )
+
+
+def test_no_finding_is_quoted_for_a_login_that_failed():
+    """The connection came through, so no rule is the reason."""
+    denied = outcome_of(LATE, "root@h: Permission denied (publickey)")
+    assert explain(denied, AT_DOOR, "h", 30, [DROPS]) == explain(denied, AT_DOOR, "h", 30)
+
+
 @pytest.mark.parametrize(("outcome", "attempt", "parts"), [item[1:] for item in SAID], ids=[item[0] for item in SAID])
 def test_what_the_operator_is_told(outcome, attempt, parts):
     text = explain(outcome, attempt, "h", 30)

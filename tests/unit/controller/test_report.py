@@ -16,7 +16,9 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._report.verified 
 
 DOOR = "door ssh: 22/tcp closed; opens for 15 s to the address that knocked"
 REST = "everything else: refused (policy reject)"
-LOST = dict(kind="lost_effect", severity="info", ip_version="ipv4", rule="", message="accepts everyone.")
+LOST = dict(
+    kind="lost_effect", severity="info", ip_version="ipv4", rule="-A INPUT -j ACCEPT", message="accepts everyone."
+)
 SMALL = dict(kind="list_size", severity="warning", ip_version="", rule="", message="list_size: remembers 100 sources.")
 POSTGRES = dict(port=5432, protocol="tcp", process="postgres", address="0.0.0.0")
 TUNNEL = dict(port=51820, protocol="udp", process="", address="0.0.0.0")
@@ -37,7 +39,7 @@ WOULD = "would be changed (nothing was: check mode)"
 REPORTS = {
     "nothing to say": (SAME, {}, REAL, []),
     "nothing changed": (dict(SAME, findings=[SMALL, LOST]), {}, REAL, [
-        "findings:", "warning: list_size: remembers 100 sources. [list_size]", "info: accepts everyone. [lost_effect]",
+        "findings:", "warning: list_size: remembers 100 sources. [list_size]", "info: -A INPUT -j ACCEPT: accepts everyone. [lost_effect]",
     ]),
     "closed": (CHANGED, PACKAGES, REAL, [NOW, DOOR, REST, "Plain ssh is refused without a knock.", ANSIBLE, PEOPLE, LOOK]),
     "over knock_ssh": (
