@@ -70,8 +70,9 @@ def _findings(change: Mapping[str, Any]) -> list[str]:
 
 
 def in_words(finding: Mapping[str, str]) -> str:
-    """Return what a finding says; messages about a rule go on from it."""
-    return f"{finding['rule']}: {finding['message']}" if finding["rule"] else finding["message"]
+    """Return what a finding says; messages about a rule go on from it, those about a chain or a policy name it."""
+    rule, message = finding["rule"], finding["message"]
+    return f"{rule}: {message}" if rule.startswith("-A ") else message
 
 
 def _closes(change: Mapping[str, Any]) -> list[str]:
