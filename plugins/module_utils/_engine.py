@@ -146,6 +146,8 @@ class Wanted(NamedTuple):
     """What was remembered of earlier changes."""
     conflicting_firewall: str = "fail"
     """What to do about another firewall: ``fail`` or ``disable``."""
+    command: Any = None
+    """The program that is to be there as the host's command, None to leave that as it is."""
 
 
 _NO_FILES: Files = {}
@@ -188,6 +190,8 @@ class PartPlan(NamedTuple):
     ``%`` and ``\\``, which systemd would replace, and with no name that must be looked up."""
     details: Any = None
     """What only the part itself understands."""
+    remembered: Dict[str, Dict[str, Any]] = _NOTHING
+    """What is to be remembered for later changes, if this one stays, whether something is loaded or not; JSON."""
 
 
 class Loaded(NamedTuple):

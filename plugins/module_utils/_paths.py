@@ -40,6 +40,13 @@ UNIT = f"{UNITS}/{UNIT_NAME}"
 WANTED_UNITS = f"{UNITS}/multi-user.target.wants"
 BOOT_SCRIPT = "/usr/local/sbin/portknock-boot"
 
+COMMAND = "/usr/local/sbin/portknock"
+"""The command for the administrator of the host."""
+COMPLETION = "/usr/local/share/bash-completion/completions/portknock"
+MANUAL = "/usr/local/share/man/man8/portknock.8"
+PYTHONS = ("/usr/bin/python3", "/usr/libexec/platform-python")
+"""Where a distribution has the Python that its own programs run with."""
+
 MODPROBE = "/etc/modprobe.d/portknock.conf"
 RECENT_LISTS = "/proc/net/xt_recent"
 IPTABLES_SERVICE_CONFIGS = ("/etc/sysconfig/iptables-config", "/etc/sysconfig/ip6tables-config")

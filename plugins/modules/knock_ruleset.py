@@ -112,8 +112,7 @@ requirements:
   - iptables 1.8.4 or later
   - with O(engine=knockd), knockd 0.8 or later, C(ip) of iproute2, and systemd
 notes:
-  - On the host, C(sh /run/portknock/status) shows what is pending, C(sh /run/portknock/confirm) confirms it and
-    C(sh /run/portknock/rollback) rolls it back.
+  - On the host, C(portknock status) shows what is pending, C(portknock confirm) confirms it and C(portknock rollback) rolls it back.
   - To confirm, the action plugin knocks with the steps of O(doors) if the connection's port is behind one. The variable
     C(ansible_knock_pause) sets the seconds between two steps.
   - With O(policy=reject) over ssh, a ruleset that would accept no new connection to the connection's own port is refused.
@@ -345,29 +344,31 @@ def _plan_and_apply(
     host: Host, options: Dict[str, Any], with_diff: bool, state: Dict[str, Any]
 ) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """Return the result, and what the controller must know of the guard."""
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.compiled import keep_compiled
-
-    keep_compiled()
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
-
     recorder = Recorder(host)
-    change = plan_change(options, recorder.host, with_diff=with_diff)
+    change, result = _plan(options, recorder.host, with_diff=with_diff)
     if change.changed:
         from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import apply_change
 
         state = apply_change(host, change, options)
     elif not change.absent:
-        remember(host, options, recorder, result_of(change))
+        remember(host, options, recorder, result)
     if change.absent and state["state"] != "pending":
         host.filesystem.remove_directory(RUN)
-    return result_of(change), state
+    return result, state
+
+
+def _plan(options: Dict[str, Any], host: Any, **more: bool) -> Tuple[Any, Dict[str, Any]]:
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.compiled import keep_compiled
+
+    keep_compiled()
+    from ansible_collections.sesame.portknock.plugins.module_utils._command.install import plan_with_command
+
+    return plan_with_command(options, host, **more)
 
 
 def check(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
     """Plan, and return the module's result."""
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
-
-    return result_of(plan_change(options, host, may_lack=True, with_diff=with_diff))
+    return _plan(options, host, may_lack=True, with_diff=with_diff)[1]
 
 
 def main() -> None:

@@ -118,6 +118,24 @@ ip_versions:
   returned: success
   type: list
   elements: str
+lists:
+  description: How full the lists of sources are that the kernel keeps; the kernel drops the oldest one of a full list.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    door:
+      description: The door whose list it is, empty for the one of the sources in the middle of a knock.
+      type: str
+    ip_version:
+      description: V(ipv4) or V(ipv6).
+      type: str
+    entries:
+      description: The sources that are on it, also those whose time is over.
+      type: int
+    size:
+      description: How many it takes; V(0) where the kernel does not say.
+      type: int
 pending:
   description: The change that waits to be confirmed, empty if there is none.
   returned: success
@@ -132,6 +150,15 @@ pending:
     seconds_left:
       description: Seconds until it is rolled back, if it is not confirmed.
       type: int
+refused:
+  description: Packets to ports of doors that were refused since the rules were loaded, as their sources had not knocked.
+  returned: success
+  type: int
+wrong_knocks:
+  description: Packets that reset a knock in progress since the rules were loaded. V(none) with engine V(knockd), whose knocks the
+    kernel does not see.
+  returned: success
+  type: int
 """
 
 from ansible.module_utils.basic import AnsibleModule

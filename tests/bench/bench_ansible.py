@@ -29,6 +29,7 @@ work=$1
 mount -t tmpfs -o mode=0755 tmpfs "$work/cell"
 cp -a /etc "$work/cell/etc"
 cp -a /usr/local/sbin "$work/cell/sbin"
+mkdir "$work/cell/share"
 sed -i 's/^root:[^:]*:/root:*:/' "$work/cell/etc/shadow"
 mkdir -p -m 0700 "$work/cell/root/.ssh"
 cp "$work/key.pub" "$work/cell/root/.ssh/authorized_keys"
@@ -36,6 +37,7 @@ mkdir -p "$work/cell/run/sshd"
 cp "$work/host_key" "$work/sshd_config" "$work/cell/run/"
 mount --bind "$work/cell/etc" /etc
 mount --bind "$work/cell/sbin" /usr/local/sbin
+mount --bind "$work/cell/share" /usr/local/share
 mount --bind "$work/cell/root" /root
 mount --bind "$work/cell/run" /run
 exec "$(command -v sshd)" -D -e -f /run/sshd_config
@@ -60,7 +62,8 @@ for command in iptables ip6tables; do
     "$command" -F
     "$command" -X
 done
-rm -rf /etc/iptables /etc/sysconfig/iptables /etc/sysconfig/ip6tables /etc/portknock /usr/local/sbin/portknock-boot \\
+rm -rf /etc/iptables /etc/sysconfig/iptables /etc/sysconfig/ip6tables /etc/portknock /usr/local/sbin/portknock* \\
+    /usr/local/share/bash-completion/completions/portknock /usr/local/share/man/man8/portknock.8 \\
     /etc/systemd/system/portknock.service /etc/systemd/system/*/portknock.service /etc/modprobe.d/portknock.conf
 mkdir -p /etc/iptables
 """

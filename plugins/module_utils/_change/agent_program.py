@@ -81,14 +81,15 @@ def main(words: Sequence[str]) -> int:
 
 def _say(answer: Answer, as_json: bool) -> None:
     try:
-        sys.stdout.write((MARK + json.dumps(answer) if as_json else _sentence(answer)) + "\n")
+        sys.stdout.write((MARK + json.dumps(answer) if as_json else sentence_of(answer)) + "\n")
         sys.stdout.flush()
     except OSError:
         # Nobody listens any more; what was done is done.
         pass
 
 
-def _sentence(answer: Answer) -> str:
+def sentence_of(answer: Answer) -> str:
+    """Return how a change ended, for a person."""
     outcome, why = answer.get("outcome"), answer.get("why", "")
     if outcome == CONFIRMED:
         return "The change is confirmed and kept."
@@ -159,8 +160,13 @@ def _boot_again(guard: Guard, host: Host, name: str) -> Outcome:
 
 def _rollback(guard: Guard, host: Host, name: str) -> Outcome:
     with host.lock.hold(_LOCK_SECONDS):
-        answer = guard.undo(name, _why_now(guard, host))
+        answer = undo_now(guard, host, name)
     return answer, answer["outcome"] == ROLLED_BACK
+
+
+def undo_now(guard: Guard, host: Host, name: str = "") -> Answer:
+    """Undo a change because somebody asks for it; name its id, or '' for whichever is pending."""
+    return guard.undo(name, _why_now(guard, host))
 
 
 def _wait(guard: Guard, host: Host, name: str) -> Outcome:
@@ -259,4 +265,4 @@ def _end_stuck_run(guard: Guard, host: Host, name: str) -> bool:
     return is_module or is_program
 
 
-__all__ = ("main",)
+__all__ = ("main", "sentence_of", "undo_now")

@@ -17,6 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.compiled 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 
 _PACKAGE = __name__.rsplit(".", 2)[0]
+_COMMAND = "._command."
 _WRITTEN = 10**9
 """Any even time will do: a .pyc file counts where it names the time and size of its source."""
 _FLAGS = bytes(4) if sys.version_info >= (3, 7) else b""
@@ -24,20 +25,24 @@ _FLAGS = bytes(4) if sys.version_info >= (3, 7) else b""
 _MAIN = "import sys\nfrom {0} import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
-def archive(program: str) -> bytes:
+def archive(program: str, first_line: str = "") -> bytes:
     """Return our module_utils, as far as they are loaded, as a zip file that Python runs.
 
     :param program: the name of the module whose main() it calls.
+    :param first_line: what stands in front of it, for a file that is to stay: then it is made small.
     :raises HostError: if the source of one cannot be read.
     """
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as made:
-        names = sorted(name for name in sys.modules if name.startswith(_PACKAGE + "._") and _is_file(name))
+    stream = io.BytesIO(first_line.encode())
+    stream.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED if first_line else zipfile.ZIP_STORED) as made:
+        names = sorted(name for name in sys.modules if _is_needed(name, program))
         for package in _packages(names):
             made.writestr(package.replace(".", "/") + "/__init__.py", "")
         for name in names:
             path, source = name.replace(".", "/") + ".py", _source(name).encode("utf-8")
-            made.writestr(zipfile.ZipInfo(path, time.localtime(_WRITTEN)[:6]), source)
+            info = zipfile.ZipInfo(path, time.localtime(_WRITTEN)[:6])
+            info.compress_type = made.compression
+            made.writestr(info, source)
             # Compiled once here instead of at each use, of which one has the controller waiting. Another Python,
             # after an upgrade, reads the source.
             code = marshal.dumps(compiled(name) or compile(source, path, "exec"))
@@ -45,6 +50,15 @@ def archive(program: str) -> bytes:
             made.writestr(path + "c", header + code)
         made.writestr("__main__.py", _MAIN.format(program))
     return stream.getvalue()
+
+
+def _is_needed(name: str, program: str) -> bool:
+    """Return whether a module is a file of ours, and not one of the host's command alone where another program is made."""
+    return (
+        name.startswith(_PACKAGE + "._")
+        and _is_file(name)
+        and (_COMMAND in program or not name.startswith(_PACKAGE + _COMMAND))
+    )
 
 
 def _is_file(name: str) -> bool:

@@ -52,7 +52,7 @@ def stage(host: Any, change: Change, remembered: Dict[str, State]) -> Staged:
 def _next_state(host: Any, change: Change, files: Files, remembered: Dict[str, State]) -> State:
     """Return what is to be remembered: what the parts want, and modes of files before we came."""
     state: State = {key: dict(value) for key, value in change.state.items()}
-    for wishes in remembered.values():
+    for wishes in [*remembered.values(), *(plan.remembered for plan in change.parts)]:
         state.update(wishes)
     for path, (text, mode) in files.items():
         before = host.filesystem.mode(path)

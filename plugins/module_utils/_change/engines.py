@@ -6,6 +6,7 @@
 
 from typing import Any, Dict, List, Tuple, Type
 
+from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import HostCommand
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Part
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.ruleset import Ruleset
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon import Daemon
@@ -17,7 +18,7 @@ ENGINES: Dict[str, Tuple[Type[Part], ...]] = {
 }
 """Name to parts in the order in which they are loaded. The last one recognises the knocks."""
 
-_FOR_ALL: Tuple[Type[Part], ...] = (Services,)
+_FOR_ALL: Tuple[Type[Part], ...] = (Services, HostCommand)
 """Parts that every engine has, loaded before its own."""
 PARTS: Tuple[Type[Part], ...] = tuple(dict.fromkeys(part for parts in (_FOR_ALL, *ENGINES.values()) for part in parts))
 """Every part there is, in the order in which they are loaded; they are undone the other way round."""

@@ -28,7 +28,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
     OtherVersionError,
     Record,
     Store,
+    kept_text,
     pending_error,
+    read_text,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import (
     end_other_boot,
@@ -196,7 +198,7 @@ class Guard:
         filesystem = self._host.filesystem
         saved_to = {path for plan in change.parts for path in plan.saved_to}
         return {
-            path: [filesystem.read(path) or None, filesystem.mode(path)]
+            path: [kept_text(filesystem.read(path) or None), filesystem.mode(path)]
             for path in set(change.files) | saved_to | {STATE_FILE}
         }
 
@@ -273,7 +275,9 @@ class Guard:
         if name and self._host.clock.monotonic() >= record.deadline:
             return _LATE
         for _temporary, path in record.staged:
-            if path in record.before and (self._host.filesystem.read(path) or None) != record.before[path][0]:
+            if path in record.before and (self._host.filesystem.read(path) or None) != read_text(
+                record.before[path][0]
+            ):
                 return f"something else changed {path} before it was confirmed"
         for part in reversed(self._parts):
             problem = part.problem(**record.parts[part.name])

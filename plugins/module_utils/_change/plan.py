@@ -99,13 +99,16 @@ class Change(NamedTuple):
         return tuple(path for path in self.kept_files if path in named)
 
 
-def plan_change(options: Dict[str, Any], host: Any, may_lack: bool = False, with_diff: bool = True) -> Change:
+def plan_change(
+    options: Dict[str, Any], host: Any, may_lack: bool = False, with_diff: bool = True, command: Any = None
+) -> Change:
     """Read the host and plan.
 
     :param options: the module's options.
     :param host: a Host.
     :param may_lack: plan for a bare host where packages are not installed yet (check mode).
     :param with_diff: whether somebody will read the diff; it takes as long as the plan.
+    :param command: the Program that is to be there as the host's command, None to leave that as it is.
     :raises PortknockError: if the options or the host do not allow it.
     """
     absent = options["state"] == "absent"
@@ -115,7 +118,7 @@ def plan_change(options: Dict[str, Any], host: Any, may_lack: bool = False, with
     connection = None if absent else connection_of(host.processes.ssh_connection())
     wanted = Wanted(
         None if absent else spec, families, bool(options["persist"]), may_lack, connection, "", state,
-        options["conflicting_firewall"],
+        options["conflicting_firewall"], command,
     )  # fmt: skip
     parts = parts_on(host)
     plans = _plan_parts(parts, spec.engine, wanted)

@@ -9,6 +9,7 @@ are not touched before a change is confirmed, so a reboot is a rollback as well:
 next boot, as the copy says. Whoever reads or changes the record holds the lock of the host.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -26,7 +27,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     UNDO_WANTS,
 )
 
-VERSION = 3
+VERSION = 4
 """Of the record's form. The first release wrote records without a version."""
 
 MARK = "portknock-guard: "
@@ -71,7 +72,7 @@ class Record(NamedTuple):
     door: str
     """The door that lets in new connections to the port of that session, or empty; running ones must then be tracked."""
     before: Dict[str, List[Any]]
-    """Path to [text or None, mode] of the files before the change."""
+    """Path to [text or None, as kept_text() returns it, mode] of the files before the change."""
     early: List[str]
     """Paths of files that are written before the confirmation."""
     staged: List[List[str]]
@@ -117,6 +118,23 @@ def _description(owner: str, begun: float) -> str:
     return "{}, {} s ago".format(owner or "somebody", max(0, int(time.time() - begun)))
 
 
+def kept_text(text: Optional[str]) -> Any:
+    """Return a file's text as it is kept in a record: one that is no UTF-8 would become three times as long in JSON.
+
+    :returns: a text, or a list of one text, which read_text() understands.
+    """
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        return [base64.b64encode((text or "").encode("utf-8", "surrogateescape")).decode()]
+    return text
+
+
+def read_text(kept: Any) -> Optional[str]:
+    """Return the text that kept_text() was given."""
+    return base64.b64decode(kept[0]).decode("utf-8", "surrogateescape") if isinstance(kept, list) else kept
+
+
 def pending_error(record: Any, left: float) -> PendingError:
     """Return the error that another change waits to be confirmed.
 
@@ -126,8 +144,8 @@ def pending_error(record: Any, left: float) -> PendingError:
     seconds = max(0, int(left))
     message = (
         f"another change of the knock ruleset is pending: made by {record.description()}, it is undone in {seconds} s unless "
-        f"that run confirms it. Wait and run this again, or end it on the host: sh {RUN}/confirm keeps it, sh {RUN}/rollback "
-        "undoes it."
+        f"that run confirms it. Wait and run this again, or end it on the host: 'portknock confirm' keeps it, 'portknock "
+        "rollback' undoes it."
     )
     return PendingError(message, dict(id=record.id, owner=record.owner, seconds_left=seconds))
 
@@ -233,5 +251,7 @@ __all__ = (
     "OtherVersionError",
     "Record",
     "Store",
+    "kept_text",
     "pending_error",
+    "read_text",
 )

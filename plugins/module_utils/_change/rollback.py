@@ -18,6 +18,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.record im
     Record,
     Store,
     pending_error,
+    read_text,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, Part, worst
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
@@ -48,7 +49,7 @@ def _put_back_files(host: Any, parts: List[Part], record: Record) -> None:
     for path, (text, mode) in sorted(record.before.items()):
         try:
             now = (filesystem.read(path) or None, filesystem.mode(path))
-            wanted = (text, mode)
+            wanted = (read_text(text), mode)
             if now != wanted and not _is_written_by_us(path, record):
                 wanted = _without_loaded(path, wanted, now, parts)
             if now != wanted:

@@ -94,12 +94,12 @@ def remember(host: Host, options: Dict[str, Any], recorder: Recorder, result: Di
 
 def _asked(options: Dict[str, Any]) -> str:
     """Return a digest of the options and of this code, '' where the code is not one zip file."""
-    code = _code()
+    code = code_of_module()
     wanted = {name: value for name, value in options.items() if name not in _OF_ONE_RUN}
     return _sha256(json.dumps([code, wanted], sort_keys=True)) if code else ""
 
 
-def _code() -> List[Any]:
+def code_of_module() -> List[Any]:
     """Return what tells this code from other code: names and checksums of our files in a module's zip file.
 
     Ansible puts files of its own into it, which differ each time.
@@ -124,4 +124,4 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-__all__ = ("Recorder", "known_result", "remember")
+__all__ = ("Recorder", "code_of_module", "known_result", "remember")

@@ -7,6 +7,7 @@
 import contextlib
 import errno
 import glob
+import hashlib
 import os
 import shutil
 import stat
@@ -47,6 +48,14 @@ class Filesystem:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return ""
             raise HostError(f"{path} cannot be read: {error.strerror}.") from error
+
+    def digest(self, path: str) -> str:
+        """Return the SHA-256 of a file's bytes, '' where there is none or where it cannot be read."""
+        try:
+            with open(path, "rb") as handle:
+                return hashlib.sha256(handle.read()).hexdigest()
+        except OSError:
+            return ""
 
     def mode(self, path: str) -> Optional[int]:
         """Return the permission bits of a file, or None where there is none."""

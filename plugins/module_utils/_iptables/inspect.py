@@ -5,7 +5,7 @@
 """What is on a host of our ruleset: doors, who has them open, counters, drift, findings. Reads only."""
 
 import json
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
@@ -25,6 +25,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_ba
     counters,
     drift,
     expected_rules,
+    refusals,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
     other_save,
@@ -51,7 +52,8 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
     :raises HostError: if the ruleset cannot be read.
     """
     families = [family for family in host.kernel.families() if iptables.installed(family)]
-    report = report._replace(facts=dict(report.facts, backend=iptables.backend if families else "", ip_versions=[]))
+    none = dict(ip_versions=[], refused=0, wrong_knocks=0, lists=[])
+    report = report._replace(facts=dict(report.facts, backend=iptables.backend if families else "", **none))
     now, native = _Now(host), Native(host.command.run, host.command.find, host.nftables.chains)
     listing = read_native(iptables, native) if families else NOTHING
     saves = read_saves(iptables, host.nftables.rules, tuple(families), counters=True)
@@ -84,6 +86,7 @@ class _Now:
         self.lists = {name: read_list(text) for name, text in host.recent_lists.read().items()}
         self.uptime = host.clock.monotonic()
         self.hertz = guess_hertz([entry for entries in self.lists.values() for entry in entries], self.uptime)
+        self.size = host.kernel.parameter("xt_recent", "ip_list_tot") or 0
 
     def open_for(self, door: Any, family: str) -> Dict[str, int]:
         entries = [
@@ -91,10 +94,26 @@ class _Now:
         ]
         return seconds_left(entries, door.window, self.uptime, self.hertz) if self.hertz else {}
 
+    def fill(self, doors: Iterable[Any], family: str) -> List[Dict[str, Any]]:
+        """Return how full the list of each door is; for the name '' that of the sources in the middle of a knock."""
+        names = {door.name: door.name for door in doors}
+        names.update({"": ".1"} if any(len(door.knock) > 1 for door in doors) else {})
+        return [
+            dict(
+                door=door, ip_version=family, size=self.size,
+                entries=sum(len(found) for name, found in self.lists.items() if _is_list(name, rest, family)),
+            )
+            for door, rest in names.items()
+        ]  # fmt: skip
+
 
 def _is_list_of(name: str, door: Any, family: str) -> bool:
+    return _is_list(name, door.name, family)
+
+
+def _is_list(name: str, wanted: str, family: str) -> bool:
     prefix, _underscore, rest = name.partition("_")
-    return rest == door.name and prefix.startswith("pk4" if family == IPV4 else "pk6")
+    return rest == wanted and prefix.startswith("pk4" if family == IPV4 else "pk6")
 
 
 def _other_backend(family: str, other: str) -> Finding:
@@ -126,14 +145,24 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     local = host.kernel.local_network()
     foreign = ruleset_findings(document, spec, family, ForeignRules(document, spec), hooked, local)
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
+    facts = dict(
+        _counted_facts(report.facts, table, recognises), lists=report.facts["lists"] + now.fill(alive.doors, family)
+    )
     return report._replace(
         installed=dict(report.installed, **{PART: recognises}),
         doors=report.doors + _doors(alive, family, table, now),
         steps=dict(report.steps, **steps),
         drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family, local)],
         findings=report.findings + foreign,
-        facts=dict(report.facts, ip_versions=report.facts["ip_versions"] + [family]),
+        facts=dict(facts, ip_versions=report.facts["ip_versions"] + [family]),
     )
+
+
+def _counted_facts(facts: Dict[str, Any], table: Any, recognises: bool) -> Dict[str, Any]:
+    """Return facts with what one more family has counted; wrong knocks where the kernel recognises knocks at all, else None."""
+    found = refusals(table)
+    wrong = facts["wrong_knocks"] + found["wrong_knocks"] if recognises and facts["wrong_knocks"] is not None else None
+    return dict(facts, refused=facts["refused"] + found["refused"], wrong_knocks=wrong)
 
 
 def _doors(spec: Any, family: str, table: Any, now: _Now) -> List[Dict[str, Any]]:

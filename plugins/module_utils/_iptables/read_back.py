@@ -5,13 +5,17 @@
 """The rules of the collection on a host: how often doors were used, and how the rules drifted. Pure."""
 
 import difflib
-from typing import Dict, List, Optional
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, HEAD, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import (
     ENTRANCE,
+    REFUSE_NOT_KNOCKED,
     STEP,
+    WRONG_PORT,
+    WRONG_PROTOCOL,
+    Meaning,
     read_comment,
     rule_id,
     without_comment,
@@ -36,18 +40,33 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
 def counters(table: Table) -> Dict[str, Dict[str, int]]:
     """Return door name to packets: ``let_in`` (new connections) and ``knocked`` (last steps), of a save with counters."""
     counted: Dict[str, Dict[str, int]] = {}
+    for meaning, packets in _packets(table):
+        kind, door, number, total, _note = meaning
+        if kind == ENTRANCE:
+            _count(counted, door, "let_in", packets)
+        elif kind == STEP and number == total:
+            _count(counted, door, "knocked", packets)
+    return counted
+
+
+def refusals(table: Table) -> Dict[str, int]:
+    """Return how many packets of a save with counters were ``refused`` at ports of doors, and how many were ``wrong_knocks``."""
+    counted = dict(refused=0, wrong_knocks=0)
+    for meaning, packets in _packets(table):
+        if meaning == REFUSE_NOT_KNOCKED:
+            counted["refused"] += packets
+        elif meaning in (WRONG_PORT, WRONG_PROTOCOL):
+            counted["wrong_knocks"] += packets
+    return counted
+
+
+def _packets(table: Table) -> Iterator[Tuple[Meaning, int]]:
+    """Return what each rule of ours is for, and how many packets it has met."""
     for name, rules in table.chains.items():
         for rule in rules if name.startswith(DOORS) else ():
             comment = read_comment(rule.text)
-            if comment is None:
-                continue
-            kind, door, number, total, _note = comment.meaning
-            packets = int(rule.counters[1:].split(":")[0]) if rule.counters else 0
-            if kind == ENTRANCE:
-                _count(counted, door, "let_in", packets)
-            elif kind == STEP and number == total:
-                _count(counted, door, "knocked", packets)
-    return counted
+            if comment is not None:
+                yield comment.meaning, int(rule.counters[1:].split(":")[0]) if rule.counters else 0
 
 
 def _count(counted: Dict[str, Dict[str, int]], door: str, what: str, packets: int) -> None:
@@ -98,4 +117,4 @@ def _is_edited(chain: str, text: str, family: str) -> bool:
     return comment is None or comment.id != rule_id(family, chain, without_comment(text))
 
 
-__all__ = ("counters", "drift", "expected_rules")
+__all__ = ("counters", "drift", "expected_rules", "refusals")

@@ -22,7 +22,9 @@ def test_parts_have_names_of_their_own():
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_which_parts_an_engine_has(engine):
     for part in engines.parts_on(FakeHost()):
-        assert engines.takes_part(engine, part) == (part.name == "services" or part.__class__ in ENGINES[engine])
+        assert engines.takes_part(engine, part) == (
+            part.name in ("services", "command") or part.__class__ in ENGINES[engine]
+        )
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_a_second_run_while_one_is_pending():
     story.host.now = record.deadline - 12.5
     story.host.frozen = True
     with pytest.raises(
-        PendingError, match=r"made by me@here, \d+ s ago, it is undone in 12 s .*portknock/rollback"
+        PendingError, match=r"made by me@here, \d+ s ago, it is undone in 12 s .*'portknock rollback' undoes it"
     ) as e:
         story.guard.finish_earlier()
     assert e.value.pending == dict(id=IDENT, owner="me@here", seconds_left=12)

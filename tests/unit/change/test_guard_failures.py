@@ -27,7 +27,8 @@ def loads(host):
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_family_that_does_not_load_rolls_all_back(story, number):
     change = plan_change(options(**story.wanted), story.host)
-    changing = [family for way in change.parts[1].before["backends"] for family in way["families"]]
+    (ruleset,) = [plan for plan in change.parts if plan.part == "ruleset"]
+    changing = [family for way in ruleset.before["backends"] for family in way["families"]]
     story.host.refuse = nth_restore_fails(number)
     if number > len(changing):
         story.apply()

@@ -21,7 +21,7 @@ SSH = "192.0.2.7 50000 192.0.2.1 22"
 def code(monkeypatch):
     """As in a module's zip file."""
     made = [["plugins/module_utils/_spec/model.py", 1]]
-    monkeypatch.setattr(unchanged, "_code", lambda: made)
+    monkeypatch.setattr(unchanged, "code_of_module", lambda: made)
     return made
 
 

@@ -21,6 +21,7 @@ FLAGS = ["-I", "-S", "-B"]
 IDENT = "0123456789abcdef"
 NO_PARTS = {
     "services": {"before": {}, "expected": {}},
+    "command": {"before": {}, "expected": {}},
     "ruleset": {"before": {"backends": []}, "expected": {}},
     "knockd": {"before": {}, "expected": {}},
 }

@@ -5,6 +5,7 @@
 
 import contextlib
 import copy
+import hashlib
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Type
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
@@ -219,6 +220,9 @@ class FakeHost:
         return text
 
     # The rest of Host
+
+    def digest(self, path: str) -> str:
+        return hashlib.sha256(self.read(path).encode("utf-8", "surrogateescape")).hexdigest()
 
     def mode(self, path: str) -> Optional[int]:
         return self.files[path][1] if path in self.files else None

@@ -23,7 +23,8 @@ AGENT = RUN + "/guard.zip"
 OPTIONAL_FILES = ("/etc/iptables", "/etc/portknock", "/etc/systemd/system/portknock.service", "/etc/modprobe.d")
 CLEAN = """
 systemd=/etc/systemd/system
-rm -rf /run/portknock /run/portknock.d /etc/iptables /etc/portknock /usr/local/sbin/portknock-boot \\
+rm -rf /run/portknock /run/portknock.d /etc/iptables /etc/portknock /usr/local/sbin/portknock* \\
+    /usr/local/share/bash-completion/completions/portknock /usr/local/share/man/man8/portknock.8 \\
     $systemd/portknock*.service $systemd/*/portknock* /etc/modprobe.d/portknock.conf /run/own/ansible
 mkdir /etc/iptables
 """

@@ -32,7 +32,7 @@ OWN_FILES = """
 set -e
 mount -t tmpfs tmpfs /run
 mkdir -p /run/sshd /run/own
-for folder in /etc /usr/sbin /usr/local/sbin; do
+for folder in /etc /usr/sbin /usr/local/sbin /usr/local/share; do
     store=/run/own$folder
     mkdir -p "$store/upper" "$store/work"
     mount -t overlay overlay -o "lowerdir=$folder,upperdir=$store/upper,workdir=$store/work" "$folder"

@@ -3,11 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What another machine finds, in more detail: once, after the reboot."""
 
+import json
 import subprocess
 import time
 
 import pytest
-from harness import DOORS, NAME, PATIENCE, SHARED, WINDOW
+from harness import DOORS, NAME, PATIENCE, SHARED, WINDOW, secret_pattern
 
 KNOCK = DOORS["shell"]["knock"]
 WRONG_PORT = 60001
@@ -44,6 +45,19 @@ def test_ssh_answers_once_somebody_has_knocked(visitor, host):
     with visitor.connect(22) as session:
         session.settimeout(50)
         assert session.recv(4) == b"SSH-"
+
+
+def test_the_command_on_the_host_shows_who_is_in(visitor, host):
+    visitor.knock(KNOCK)
+    found = json.loads(host.check_output("portknock status --json"))
+    family = "ipv6" if ":" in visitor.address else "ipv4"
+    (door,) = [each for each in found["doors"] if (each["name"], each["ip_version"]) == ("shell", family)]
+    assert [left for left in door["open_for"].values() if 0 < left <= WINDOW], door
+    assert door["knocked"] >= 1 and found["drift"] == [] and found["pending"] == {}
+    assert secret_pattern().search(host.check_output("portknock status")) is None
+    assert host.run("portknock confirm").rc == 1
+    assert host.run("portknock open-everything").rc == 2
+    assert host.run("su -s /bin/sh nobody -c '/usr/local/sbin/portknock status'").rc == 77
 
 
 def test_running_session_outlives_the_window(visitor):

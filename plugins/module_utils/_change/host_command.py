@@ -1,0 +1,163 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The part that every engine has: the command ``portknock`` for the administrator of the host, and what belongs to it.
+
+Making its files takes longer than all the rest of a small change. So what they were made of is remembered, and they are made
+again only where that differs, or where a file is not as it was written.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from typing import Any, Callable, Dict, List, NamedTuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
+    ABSENT_FILE,
+    EXACT,
+    Files,
+    Loaded,
+    Part,
+    PartPlan,
+    Report,
+    Wanted,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    COMMAND,
+    COMPLETION,
+    MANUAL,
+    PYTHONS,
+    STATE_FILE,
+)
+
+MODES = {COMMAND: 0o755, COMPLETION: 0o644, MANUAL: 0o644}
+"""The files, and their permission bits."""
+MARK = "Written by sesame.portknock"
+"""What stands in the beginning of each of them."""
+_REMEMBERED = "command"
+
+
+class Program(NamedTuple):
+    """What is installed as the command of a host."""
+
+    code: str
+    """A digest of what it is made of."""
+    build: Callable[[str], Dict[str, str]]
+    """Returns path to text of its files, given the path of the Python that runs it."""
+
+
+class HostCommand(Part):
+    """The command of this host."""
+
+    name = "command"
+
+    # Planning
+
+    def plan(self, wanted: Wanted) -> PartPlan:
+        remembered = wanted.state.get(_REMEMBERED, {})
+        plan = PartPlan(self.name, wanted, loads=False)
+        if wanted.spec is None:
+            files: Files = {path: ABSENT_FILE for path in MODES if self._is_ours(path)}
+            return plan._replace(files=files, before={"directories": remembered.get("directories", [])})
+        if wanted.command is None:
+            return plan
+        program, python = wanted.command, self._python()
+        code = _sha256(f"{program.code} {python} {sys.version_info[:2]}")
+        if remembered.get("code") == code and not self._differing(remembered["files"]):
+            return plan
+        for path in MODES:
+            self._check_ours(path)
+        texts = program.build(python)
+        missing = {_top_missing(path, self._host.filesystem.mode) for path in texts} - {""}
+        directories = sorted(missing | set(remembered.get("directories", [])))
+        digests = {path: _sha256(text) for path, text in texts.items()}
+        return plan._replace(
+            files={path: (text, MODES[path]) for path, text in texts.items()},
+            # As long as the change is pending, it is what ends it.
+            early=(COMMAND,),
+            before={"directories": directories},
+            remembered={_REMEMBERED: {"code": code, "files": digests, "directories": directories}},
+        )
+
+    def _python(self) -> str:
+        """Return the Python that is there as long as the distribution is, also after an upgrade of it."""
+        found = [path for path in PYTHONS if self._host.filesystem.mode(path) is not None]
+        return (found + [sys.executable or PYTHONS[0]])[0]
+
+    def _differing(self, digests: Dict[str, str]) -> List[str]:
+        filesystem = self._host.filesystem
+        return [
+            path
+            for path, digest in sorted(digests.items())
+            if filesystem.digest(path) != digest or filesystem.mode(path) != MODES.get(path)
+        ]
+
+    def _is_ours(self, path: str) -> bool:
+        return self._host.filesystem.mode(path) is not None and MARK in self._host.filesystem.read(path)[:400]
+
+    def _check_ours(self, path: str) -> None:
+        if self._host.filesystem.mode(path) is not None and not self._is_ours(path):
+            raise HostError(
+                f"{path} is there and is not this collection's, which would put its own command there. Nothing was changed. Move "
+                "it away, then run this again."
+            )
+
+    def diff(self, plan: PartPlan) -> List[Dict[str, str]]:  # noqa: ARG002
+        return []
+
+    def readable(self, path: str, text: str) -> str:  # noqa: ARG002
+        return f"# {MARK}; SHA-256 {_sha256(text)[:16]}\n" if text else ""
+
+    # Changing
+
+    def load(self, plan: PartPlan) -> Loaded:  # noqa: ARG002
+        return Loaded({}, {})
+
+    def problem(self, before: Dict[str, Any], expected: Dict[str, Any]) -> str:  # noqa: ARG002
+        return ""
+
+    def missing_knock(self, proof: Dict[str, Any], source: Any) -> str:  # noqa: ARG002
+        return ""
+
+    def keep(self, before: Dict[str, Any]) -> None:
+        """Remove the directories that were made for its files, where nothing is in them."""
+        for path in MODES if before.get("directories") else ():
+            folder = os.path.dirname(path)
+            while any(folder == made or folder.startswith(made + "/") for made in before["directories"]):
+                self._host.filesystem.remove_if_empty(folder)
+                folder = os.path.dirname(folder)
+
+    def undo(self, before: Dict[str, Any]) -> str:  # noqa: ARG002
+        return EXACT
+
+    def undo_with_files(self, before: Dict[str, Any]) -> None:
+        self.keep(before)
+
+    def is_loaded_in(self, before: str, now: str) -> bool:  # noqa: ARG002
+        return False
+
+    # Looking
+
+    def inspect(self, report: Report) -> Report:
+        state = json.loads(self._host.filesystem.read(STATE_FILE) or "{}")
+        digests = state.get(_REMEMBERED, {}).get("files", {})
+        found = [f"edited or removed by hand: {path}" for path in self._differing(digests)]
+        return report._replace(drift=report.drift + found)
+
+
+def _top_missing(path: str, mode: Callable[[str], Any]) -> str:
+    """Return the topmost directory that must be made for a file, '' for none."""
+    folder, missing = os.path.dirname(path), ""
+    while mode(folder) is None and folder != "/":
+        folder, missing = os.path.dirname(folder), folder
+    return missing
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+__all__ = ("MARK", "MODES", "HostCommand", "Program")

@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command ``portknock``: reads its command line, does what it says, and tells what came of it."""
+
+import json
+import os
+import sys
+from typing import Any, Callable, Dict, Sequence
+
+from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
+from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_program import sentence_of, undo_now
+from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
+from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, ROLLED_BACK
+from ansible_collections.sesame.portknock.plugins.module_utils._command.parser import parser
+from ansible_collections.sesame.portknock.plugins.module_utils._command.status import check, status_text
+from ansible_collections.sesame.portknock.plugins.module_utils._command.verbs import (
+    DONE,
+    FAILED,
+    NOT_ROOT,
+    UNKNOWN,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
+
+_LOCK_SECONDS = 10
+
+
+def main(words: Sequence[str]) -> int:
+    """Do what the command line says; return the exit code."""
+    arguments = parser().parse_args(list(words))
+    host = this_host(PlainRunner())
+    try:
+        if not host.processes.is_root():
+            sys.stderr.write("portknock: this needs root. Log in as root, or put sudo in front of it.\n")
+            return NOT_ROOT
+        return _VERBS[arguments.verb](arguments, host)
+    except PortknockError as error:
+        sys.stderr.write(f"portknock: {error}\n")
+        return UNKNOWN if getattr(arguments, "check", False) else FAILED
+    except BrokenPipeError:
+        # What reads the output has ended, and nothing is to be said of that when Python ends either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def _status(arguments: Any, host: Any) -> int:
+    found = inspect(host)
+    code, line = check(found)
+    if arguments.json:
+        _say(json.dumps(dict(found, state=line, code=code), indent=2, sort_keys=True))
+    else:
+        _say(line if arguments.check else status_text(found))
+    return code if arguments.check else DONE
+
+
+def _confirm(_arguments: Any, host: Any) -> int:
+    guard = Guard(host, Agent(host))
+    with host.lock.hold(_LOCK_SECONDS):
+        # By its id, as the controller does it: then a connection that is older than the change is no proof.
+        answer = guard.confirm(_pending(guard), host.processes.session())
+    return _ended(answer, CONFIRMED)
+
+
+def _rollback(_arguments: Any, host: Any) -> int:
+    guard = Guard(host, Agent(host))
+    with host.lock.hold(_LOCK_SECONDS):
+        answer = undo_now(guard, host, _pending(guard))
+    return _ended(answer, ROLLED_BACK)
+
+
+def _pending(guard: Guard) -> str:
+    """Return the id of the change that is pending.
+
+    :raises PortknockError: if there is none, with how the last one ended.
+    """
+    record = guard.pending()
+    if record is None:
+        last = guard.ended("")
+        ended = sentence_of(last)
+        raise PortknockError(ended if last["outcome"] == "unknown" else f"No change is pending. The last one: {ended}")
+    return record.id
+
+
+def _ended(answer: Dict[str, Any], wanted: str) -> int:
+    if answer["outcome"] == wanted:
+        _say(sentence_of(answer))
+        return DONE
+    raise PortknockError(sentence_of(answer))
+
+
+_VERBS: Dict[str, Callable[[Any, Any], int]] = {"status": _status, "confirm": _confirm, "rollback": _rollback}
+
+
+__all__ = ("main",)

@@ -1,0 +1,80 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the command ``portknock`` can do: the one place that its parser, its manual and its completion are made from. Pure."""
+
+from typing import NamedTuple, Tuple
+
+
+class Argument(NamedTuple):
+    """A word or a flag behind a verb."""
+
+    name: str
+    """As it is shown in capitals, or the flag with its dashes."""
+    help: str
+    """What it is, as the end of a sentence."""
+    optional: bool = False
+    """Whether a word may be left out."""
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is a flag."""
+        return self.name.startswith("-")
+
+
+class Verb(NamedTuple):
+    """One thing that the command does."""
+
+    name: str
+    """The word for it."""
+    summary: str
+    """What it does, in one line."""
+    text: str
+    """The rest of what there is to say."""
+    arguments: Tuple[Argument, ...] = ()
+    """What stands behind it."""
+
+
+JSON = Argument("--json", "print one JSON object")
+
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+"""Exit codes of ``status --check``, as monitoring programs expect them."""
+DONE, FAILED, USAGE, NOT_ROOT = 0, 1, 2, 77
+"""Exit codes of everything else; the last one is EX_NOPERM of sysexits.h."""
+
+DESCRIPTION = "Look at the doors of this host and work them. Steps of a knock are never shown."
+
+STATUS = Verb(
+    "status",
+    "show the doors, who has them open, and what is wrong",
+    "For each door: the ports that it opens, the sources that it is open to and for how many more seconds, and how many knocks and "
+    "new connections there were since the rules were loaded. Below that: refused packets, wrong knocks, how full the kernel's "
+    "lists are, the change that waits to be confirmed, drift, and findings. With --check one line for a monitoring program: exit "
+    "code 0 if all is well, 1 for a warning (drift, a finding of that severity, a pending change), 2 if the doors are not as they "
+    "should be, 3 if that cannot be read.",
+    (JSON, Argument("--check", "print one line, and say by the exit code whether all is well")),
+)
+CONFIRM = Verb(
+    "confirm",
+    "keep the change that waits to be confirmed",
+    "Over ssh the connection must be newer than the change: one from before it proves nothing. Log in again, and confirm there.",
+)
+ROLLBACK = Verb(
+    "rollback", "undo the change that waits to be confirmed", "The rules, files and services are then as before it."
+)
+
+VERBS: Tuple[Verb, ...] = (STATUS, CONFIRM, ROLLBACK)
+
+EXIT_CODES = (
+    (DONE, "done"),
+    (FAILED, "it could not be done"),
+    (USAGE, "the command line is not valid"),
+    (NOT_ROOT, "this user is not root"),
+)
+
+
+__all__ = (
+    "CRITICAL", "DESCRIPTION", "DONE", "EXIT_CODES", "FAILED", "NOT_ROOT", "OK", "UNKNOWN", "USAGE", "VERBS", "WARNING", "Argument",
+    "Verb",
+)  # fmt: skip
