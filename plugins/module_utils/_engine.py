@@ -220,6 +220,49 @@ class Report(NamedTuple):
     """Further results."""
 
 
+class DoorHere(NamedTuple):
+    """A door as it is in force, for one IP version."""
+
+    name: str
+    """Its name."""
+    ip_version: str
+    """``ipv4`` or ``ipv6``."""
+    opens: Tuple[str, ...]
+    """The ports that it opens, as ``PORT/PROTOCOL``."""
+    window: int
+    """Seconds for which it is open to a source."""
+    sources: Tuple[Any, ...]
+    """The ``ipaddress`` networks that it can be open to; empty for everyone."""
+    once: bool
+    """Whether it is open for one new connection only."""
+
+
+class OpenDoors:
+    """Who has doors open, looked at and changed by hand."""
+
+    def doors(self) -> List[DoorHere]:
+        """Return the doors that are in force.
+
+        :raises HostError: if they cannot be read.
+        """
+        raise NotImplementedError
+
+    def open(self, door: str, source: Any) -> None:
+        """Open a door to an ``ipaddress`` address for the door's window from now on, as its knock does.
+
+        :raises HostError: if that cannot be done.
+        """
+        raise NotImplementedError
+
+    def close(self, door: str, source: Any = None) -> List[str]:
+        """Close a door to an ``ipaddress`` address, or to everyone, and return the sources that were remembered."""
+        raise NotImplementedError
+
+    def remembers(self, door: str, source: Any) -> bool:
+        """Return whether a source that a door was opened to has not been forgotten meanwhile."""
+        raise NotImplementedError
+
+
 class Part:
     """A part of an engine on one host. What plans and inspects never writes."""
 
@@ -300,6 +343,10 @@ class Part:
         """Return the text of a file that what was loaded has been saved to, with nothing of it, and the rest as it is now."""
         return before
 
+    def open_doors(self) -> Optional[OpenDoors]:
+        """Return the OpenDoors of a part that lets in by doors, None for any other."""
+        return None
+
     def inspect(self, report: Report) -> Report:
         """Return a Report with what there is to say of this part.
 
@@ -318,9 +365,11 @@ __all__ = (
     "SNAPSHOT",
     "WARNING",
     "Connection",
+    "DoorHere",
     "Files",
     "Finding",
     "Loaded",
+    "OpenDoors",
     "Part",
     "PartPlan",
     "Report",

@@ -25,6 +25,10 @@ class HostError(PortknockError):
     """The host did not do what it was asked: a command failed or a file cannot be used."""
 
 
+class WrongWordError(PortknockError):
+    """A word of a command line that cannot be as it is."""
+
+
 class PendingError(HostError):
     """Another change waits to be confirmed."""
 
@@ -43,4 +47,4 @@ class AppliedError(HostError):
         self.undo = undo
 
 
-__all__ = ("AppliedError", "HostError", "PendingError", "PortknockError", "SpecError")
+__all__ = ("AppliedError", "HostError", "PendingError", "PortknockError", "SpecError", "WrongWordError")

@@ -9,6 +9,8 @@ RUN = "/run/portknock"
 PENDING = f"{RUN}/pending.json"
 PROGRAM = f"{RUN}/guard.zip"
 UNCHANGED = f"{RUN}/unchanged.json"
+OPENED = f"{RUN}/opened"
+"""What lies here says until when a door was opened to a source by hand."""
 
 LOCK_DIRECTORY = "/run/portknock.d"
 """Root's alone from its birth, and never removed: nobody else can hold what lies in it."""

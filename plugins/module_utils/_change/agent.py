@@ -101,7 +101,7 @@ class Agent:
             self._host.filesystem.replace_files(_boot_files(record, last_way) if runs else {})
         if runs and self._host.command.find("systemd-run") and self._arm_unit(record, timeout, last_way):
             return "systemd"
-        _detach(_python(PROGRAM) + ["wait", record.id])
+        detach(python_words(PROGRAM) + ["wait", record.id])
         return "process"
 
     def look_again(self, record: Record) -> None:
@@ -114,7 +114,7 @@ class Agent:
             self._host.filesystem.replace_files({UNDONE_RECORD: (json.dumps(record._asdict()), 0o600)})
             run = self._host.command.find("systemd-run")
             if run:
-                self._host.command.run([run, *words, *_python(PROGRAM), "boot-again", record.id])
+                self._host.command.run([run, *words, *python_words(PROGRAM), "boot-again", record.id])
 
     def put_back(self) -> None:
         """Have the program in /run again if somebody removed it: the controller asks it how a change ended."""
@@ -156,7 +156,7 @@ class Agent:
             self._host.systemd.call("stop", UNIT + ".timer")
 
 
-def _python(program: str) -> List[str]:
+def python_words(program: str) -> List[str]:
     """Return the words that run a program with the Python that runs this, wherever a name of it may point to later."""
     return [sys.executable or "/usr/bin/python3", "-I", "-S", "-B", program]
 
@@ -167,7 +167,7 @@ def _quoted(words: Sequence[str]) -> str:
 
 def _scripts(directory: str, program: str) -> Files:
     return {
-        f"{directory}/{verb}": (_COMMAND.format(what=what, program=_quoted(_python(program)), verb=verb), 0o700)
+        f"{directory}/{verb}": (_COMMAND.format(what=what, program=_quoted(python_words(program)), verb=verb), 0o700)
         for verb, what in _COMMANDS.items()
     }
 
@@ -178,7 +178,7 @@ def _commands(words: Sequence[str], programs: Sequence[str], record: Record, las
     They stand in a unit, which systemd reads again at each daemon-reload: a semicolon would come back as two characters
     (systemd 252), and what begins with a dollar or percent sign as something else. A newline is safe.
     """
-    tries = [_quoted(_python(program) + list(words)) for program in programs]
+    tries = [_quoted(python_words(program) + list(words)) for program in programs]
     return " || ".join(tries + ["\n".join(["{", *last_way, *_told(record), "}"])])
 
 
@@ -207,7 +207,7 @@ def _boot_files(record: Record, last_way: Sequence[str]) -> Files:
     }
 
 
-def _detach(words: List[str]) -> None:
+def detach(words: List[str]) -> None:
     """Start a program that survives the session it was started from, and wait until it says that it runs.
 
     :raises HostError: if it does not within some seconds.
@@ -242,4 +242,4 @@ def _become(words: List[str], writer: int) -> None:
         os._exit(1)
 
 
-__all__ = ("PROGRAM", "UNIT", "Agent")
+__all__ = ("PROGRAM", "UNIT", "Agent", "detach", "python_words")

@@ -47,7 +47,7 @@ def _add(verbs: Any, verb: Verb) -> None:
             made.add_argument(argument.name, help=argument.help, action="store_true")
         else:
             made.add_argument(
-                argument.name.lower(),
+                argument.name.lower().replace("|", "_"),
                 metavar=argument.name,
                 help=argument.help,
                 nargs="?" if argument.optional else None,

@@ -14,6 +14,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_pro
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, ROLLED_BACK
+from ansible_collections.sesame.portknock.plugins.module_utils._command.doors import (
+    add_openings,
+    close,
+    hold_open,
+    open_door,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._command.parser import parser
 from ansible_collections.sesame.portknock.plugins.module_utils._command.status import check, status_text
 from ansible_collections.sesame.portknock.plugins.module_utils._command.verbs import (
@@ -21,8 +27,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._command.verbs im
     FAILED,
     NOT_ROOT,
     UNKNOWN,
+    USAGE,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, WrongWordError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
 
@@ -31,6 +38,8 @@ _LOCK_SECONDS = 10
 
 def main(words: Sequence[str]) -> int:
     """Do what the command line says; return the exit code."""
+    if list(words[:1]) == ["hold"]:
+        return _hold(words[1:])
     arguments = parser().parse_args(list(words))
     host = this_host(PlainRunner())
     try:
@@ -38,6 +47,9 @@ def main(words: Sequence[str]) -> int:
             sys.stderr.write("portknock: this needs root. Log in as root, or put sudo in front of it.\n")
             return NOT_ROOT
         return _VERBS[arguments.verb](arguments, host)
+    except WrongWordError as error:
+        sys.stderr.write(f"portknock: {error}. Try: portknock {arguments.verb} --help\n")
+        return USAGE
     except PortknockError as error:
         sys.stderr.write(f"portknock: {error}\n")
         return UNKNOWN if getattr(arguments, "check", False) else FAILED
@@ -54,6 +66,7 @@ def _say(text: str) -> None:
 
 def _status(arguments: Any, host: Any) -> int:
     found = inspect(host)
+    found["doors"] = add_openings(host, found["doors"])
     code, line = check(found)
     if arguments.json:
         _say(json.dumps(dict(found, state=line, code=code), indent=2, sort_keys=True))
@@ -97,7 +110,32 @@ def _ended(answer: Dict[str, Any], wanted: str) -> int:
     raise PortknockError(sentence_of(answer))
 
 
-_VERBS: Dict[str, Callable[[Any, Any], int]] = {"status": _status, "confirm": _confirm, "rollback": _rollback}
+def _open(arguments: Any, host: Any) -> int:
+    _say(open_door(host, arguments.door, arguments.address, arguments.seconds))
+    return DONE
+
+
+def _close(arguments: Any, host: Any) -> int:
+    _say(close(host, arguments.door_address))
+    return DONE
+
+
+def _hold(words: Sequence[str]) -> int:
+    """Keep a door open: for the program itself, so neither help nor manual names it."""
+    # Whoever has started it waits for this.
+    _say("armed")
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    hold_open(this_host(PlainRunner()), *words)
+    return DONE
+
+
+_VERBS: Dict[str, Callable[[Any, Any], int]] = {
+    "status": _status,
+    "open": _open,
+    "close": _close,
+    "confirm": _confirm,
+    "rollback": _rollback,
+}
 
 
 __all__ = ("main",)

@@ -64,7 +64,25 @@ ROLLBACK = Verb(
     "rollback", "undo the change that waits to be confirmed", "The rules, files and services are then as before it."
 )
 
-VERBS: Tuple[Verb, ...] = (STATUS, CONFIRM, ROLLBACK)
+OPEN = Verb(
+    "open",
+    "open a door to an address",
+    "As if the address had knocked, for the door's window, or for SECONDS: shorter or longer than the window, a day at the most. A door "
+    "that is opened for longer is closed when the time is over, by 'close', by its own close knock, or by a reboot.",
+    (
+        Argument("DOOR", "the name of the door"),
+        Argument("ADDRESS", "an IPv4 or IPv6 address"),
+        Argument("SECONDS", "for how long, from 1 to 86400", optional=True),
+    ),
+)
+CLOSE = Verb(
+    "close",
+    "close a door to everyone, or all doors to an address",
+    "Sources that have the door open must knock again. Established connections go on.",
+    (Argument("DOOR|ADDRESS", "the name of a door, or an IPv4 or IPv6 address"),),
+)
+
+VERBS: Tuple[Verb, ...] = (STATUS, OPEN, CLOSE, CONFIRM, ROLLBACK)
 
 EXIT_CODES = (
     (DONE, "done"),

@@ -49,6 +49,10 @@ class Filesystem:
                 return ""
             raise HostError(f"{path} cannot be read: {error.strerror}.") from error
 
+    def paths_in(self, directory: str) -> List[str]:
+        """Return the paths of the files in a directory, sorted; none where it is not there."""
+        return sorted(glob.glob(os.path.join(directory, "*")))
+
     def digest(self, path: str) -> str:
         """Return the SHA-256 of a file's bytes, '' where there is none or where it cannot be read."""
         try:

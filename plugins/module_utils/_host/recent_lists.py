@@ -9,6 +9,7 @@ import os
 import re
 from typing import Any, Dict
 
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import RECENT_LISTS
 
@@ -29,6 +30,22 @@ class RecentLists:
         except OSError:
             return {}
         return {name: self._filesystem.read(os.path.join(RECENT_LISTS, name)) for name in names}
+
+    def put(self, name: str, address: Any) -> None:
+        """Put an ``ipaddress`` address on one of the lists, as seen now.
+
+        :raises HostError: if there is no such list.
+        """
+        try:
+            with open(os.path.join(RECENT_LISTS, name), "w", encoding="ascii") as stream:
+                stream.write(f"+{address}\n")
+        except OSError as error:
+            raise HostError(f"{RECENT_LISTS}/{name} cannot be written: {error.strerror}.") from error
+
+    def clear(self, name: str) -> None:
+        """Take everything off one of the lists."""
+        with contextlib.suppress(OSError), open(os.path.join(RECENT_LISTS, name), "w", encoding="ascii") as stream:
+            stream.write("/\n")
 
     def forget(self, name: str, address: Any) -> None:
         """Take an ``ipaddress`` address off one of the lists, if it is on it."""

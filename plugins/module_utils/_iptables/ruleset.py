@@ -18,6 +18,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Files,
     Finding,
     Loaded,
+    OpenDoors,
     Part,
     PartPlan,
     Report,
@@ -122,13 +123,11 @@ class Ruleset(Part):
     def _with(self, commands: Optional[Commands]) -> Iptables:
         return Iptables(self._host.command.run, self._host.command.find, self._host.filesystem.read, commands)
 
-    def _native(self) -> Native:
-        return Native(self._host.command.run, self._host.command.find, self._host.nftables.chains)
-
     def import_late(self) -> None:
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables import (  # noqa: F401
             inspect,
             load,
+            open_doors,
             take_back,
         )
 
@@ -138,7 +137,7 @@ class Ruleset(Part):
         iptables, installed = self._iptables, self._iptables.installed(IPV4)
         check_commands(iptables, wanted, installed)
         owns = {} if wanted.spec is None else {family: build_rules(wanted.spec, family) for family in wanted.families}
-        present, absent, native = self._host.kernel.families(), wanted.spec is None, self._native()
+        present, absent, native = self._host.kernel.families(), wanted.spec is None, _native(self._host)
         saves = read_saves(iptables, self._host.nftables.rules, present, absent) if installed else {}
         others = read_other_backend(iptables, native, wanted, tuple(saves)) if installed else {}
         texts = saves or dict.fromkeys(present, "")
@@ -221,7 +220,7 @@ class Ruleset(Part):
             return ()
         found = [finding for plan in plans for finding in plan.findings]
         if self._iptables.installed(IPV4):
-            listing = read_native(self._iptables, self._native())
+            listing = read_native(self._iptables, _native(self._host))
             found += findings_beside(self._iptables, listing, wanted.spec, wanted.families)
         found += saving_services({path: self._host.filesystem.read(path) for path in IPTABLES_SERVICE_CONFIGS})
         kernel = self._host.kernel
@@ -303,7 +302,7 @@ class Ruleset(Part):
     def _take_back(self, iptables: Iptables, families: Dict[str, Dict[str, Any]]) -> str:
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables.take_back import take_back
 
-        return take_back(iptables, self._native(), families)
+        return take_back(iptables, _native(self._host), families)
 
     def undo_after_boot(self, before: Dict[str, Any]) -> str:
         """Have our rules as they are in the rules file: that is what the boot would have loaded, with the plain commands."""
@@ -327,10 +326,19 @@ class Ruleset(Part):
             return before
         return text if before or re.search("^-A", text, re.M) else ""
 
+    def open_doors(self) -> OpenDoors:
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.open_doors import RulesetDoors
+
+        return RulesetDoors(self._host, self._iptables)
+
     def inspect(self, report: Report) -> Report:
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables.inspect import inspect_ruleset
 
         return inspect_ruleset(self._host, self._iptables, report)
+
+
+def _native(host: Any) -> Native:
+    return Native(host.command.run, host.command.find, host.nftables.chains)
 
 
 _Planned = Tuple[Tuple[Plan, ...], Dict[str, str]]

@@ -42,7 +42,7 @@ def host(monkeypatch):
     made = FakeHost()
     made.runs_systemd = True
     made.tools |= {"systemd-run", "systemctl"}
-    monkeypatch.setattr(_agent, "_detach", lambda words: made.done.append(("detach", words)))
+    monkeypatch.setattr(_agent, "detach", lambda words: made.done.append(("detach", words)))
     return made
 
 

@@ -124,7 +124,7 @@ def test_a_process_that_does_not_start_is_an_error(place, monkeypatch):
 def test_a_process_that_says_nothing_is_an_error(monkeypatch):
     monkeypatch.setattr(_agent, "_START_SECONDS", 0.3)
     with pytest.raises(HostError, match="does not start"):
-        _agent._detach([sys.executable, "-c", "import time; time.sleep(1)"])
+        _agent.detach([sys.executable, "-c", "import time; time.sleep(1)"])
 
 
 def test_it_inherits_nothing(tmp_path):
@@ -133,7 +133,7 @@ def test_it_inherits_nothing(tmp_path):
     os.set_inheritable(writer, True)
     seen = tmp_path / "seen"
     code = "import os; os.listdir('/proc/self/fd'); open({0!r}, 'w').write(' '.join(os.listdir('/proc/self/fd'))); print('armed')"
-    _agent._detach([sys.executable, "-c", code.format(str(seen))])
+    _agent.detach([sys.executable, "-c", code.format(str(seen))])
     os.close(writer)
     assert os.read(reader, 1) == b"", "a process holds it"
     os.close(reader)

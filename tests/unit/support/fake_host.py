@@ -5,7 +5,6 @@
 
 import contextlib
 import copy
-import hashlib
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Type
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
@@ -13,7 +12,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
-from fake_kernel import ROUTE, ROUTE6, FakeLists, FakeNftables, FakeSockets
+from fake_kernel import ROUTE, ROUTE6, FakeFolders, FakeLists, FakeNftables, FakeSockets
 from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLock, FakeSystemd
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
@@ -42,7 +41,7 @@ def knockd_host(kind: Optional[Type["FakeHost"]] = None, **more: Any) -> "FakeHo
     return host
 
 
-class FakeHost:
+class FakeHost(FakeFolders):
     """Set the attributes to what the host is like; what was done to it is in ``done``."""
 
     def __init__(
@@ -220,9 +219,6 @@ class FakeHost:
         return text
 
     # The rest of Host
-
-    def digest(self, path: str) -> str:
-        return hashlib.sha256(self.read(path).encode("utf-8", "surrogateescape")).hexdigest()
 
     def mode(self, path: str) -> Optional[int]:
         return self.files[path][1] if path in self.files else None

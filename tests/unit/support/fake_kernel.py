@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the kernel of a host in memory says: routes, sockets, lists, nftables."""
 
+import hashlib
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
@@ -19,6 +20,18 @@ ROUTE = (
 )
 ZERO = "0" * 32
 ROUTE6 = "{0} 00 {0} 00 fe80000000000000000000000000fffe 00000400 00000001 00000000 00000003 eth0\n".format(ZERO)
+
+
+class FakeFolders:
+    """What else is asked of the files of a FakeHost."""
+
+    files: Dict[str, Tuple[Any, int]]
+
+    def paths_in(self, directory: str) -> List[str]:
+        return sorted(path for path in self.files if path.startswith(directory + "/"))
+
+    def digest(self, path: str) -> str:
+        return hashlib.sha256(self.files.get(path, ("", 0))[0].encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class FakeSockets:
@@ -48,6 +61,16 @@ class FakeLists:
 
     def hide(self) -> None:
         self._host.hide_lists()
+
+    def put(self, name: str, address: Union[IPv4Address, IPv6Address]) -> None:
+        host = self._host
+        self.forget(name, address)
+        host.recent[name] += "src={0} ttl: 0 last_seen: {1} oldest_pkt: 1 {1}\n".format(
+            address.exploded, int((host.now - 300) * 250) % 2**32
+        )
+
+    def clear(self, name: str) -> None:
+        self._host.recent[name] = ""
 
     def forget(self, name: str, address: Union[IPv4Address, IPv6Address]) -> None:
         host = self._host

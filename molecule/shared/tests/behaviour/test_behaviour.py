@@ -47,14 +47,25 @@ def test_ssh_answers_once_somebody_has_knocked(visitor, host):
         assert session.recv(4) == b"SSH-"
 
 
-def test_the_command_on_the_host_shows_who_is_in(visitor, host):
+def test_the_command_on_the_host(visitor, host):
     visitor.knock(KNOCK)
     found = json.loads(host.check_output("portknock status --json"))
     family = "ipv6" if ":" in visitor.address else "ipv4"
     (door,) = [each for each in found["doors"] if (each["name"], each["ip_version"]) == ("shell", family)]
-    assert [left for left in door["open_for"].values() if 0 < left <= WINDOW], door
+    source, left = max(door["open_for"].items(), key=lambda item: item[1])
+    assert 0 < left <= WINDOW
     assert door["knocked"] >= 1 and found["drift"] == [] and found["pending"] == {}
     assert secret_pattern().search(host.check_output("portknock status")) is None
+    host.check_output(f"portknock close {source}")
+    assert not visitor.finds_open(7007)
+    host.check_output(f"portknock open shell {source} 2")
+    assert visitor.finds_open(7007)
+    assert secret_pattern().search(host.check_output("ps -ww -e -o args")) is None
+    host.check_output(f"portknock open shell {source} {4 * WINDOW}")
+    time.sleep(WINDOW + 1)
+    assert visitor.finds_open(7007), "for longer than the window, and the shorter time before it does not count"
+    host.check_output("portknock close shell")
+    assert not visitor.finds_open(7007)
     assert host.run("portknock confirm").rc == 1
     assert host.run("portknock open-everything").rc == 2
     assert host.run("su -s /bin/sh nobody -c '/usr/local/sbin/portknock status'").rc == 77
