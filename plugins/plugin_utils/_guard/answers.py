@@ -19,10 +19,16 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAS
 from ansible_collections.sesame.portknock.plugins.plugin_utils.any_shell import for_any_shell
 
 UNKNOWN, PENDING, STALE, UNHEARD = "unknown", "pending", "stale", "unheard"
+NOT_RUN, NO_ANSWER = "not run", "no answer"
+"""The host was reached, and the program that confirms and undoes could not be run there; or it printed no answer."""
+PROGRAM_NOT_RUN = "ssh gets in, but the program that confirms and undoes the change cannot be run there"
 ENDED = (CONFIRMED, ROLLED_BACK, UNKNOWN)
 
 AGE_COMMAND = "cat /proc/uptime /proc/1/stat"
 """Prints from what age_of_host() computes."""
+
+_MOST_SHOWN = 200
+"""Characters of what sh and Python say where the program cannot be run: the end says why."""
 
 _TICKS = 100
 """Clock ticks a second in /proc/PID/stat, on every architecture (proc(5), USER_HZ)."""
@@ -31,19 +37,28 @@ _TICKS = 100
 # last change ended outlives the program.
 _BOOT = '$(cat /proc/sys/kernel/random/boot_id) $(sed "s/.*)//" /proc/1/stat | cut -d" " -f21)'
 _NOTHING_KNOWN = re.compile(rf"{UNKNOWN}(?: ([0-9a-f-]{{36}}) (\d+))?\s*\Z")
+_NOT_RUN = re.compile(rf"{NOT_RUN}: ?([^$]*)\Z")
 
 
 class TryError(Exception):
     """A try that did not come through; its text is ssh's last message."""
 
 
+class NoAnswerError(TryError):
+    """ssh came through, and what it printed is no answer."""
+
+
 def command(verb: str, ident: str) -> str:
     """Return the one command that is run on the host."""
     mark = MARK.strip()
+    # What a program prints is kept back until it is known to be an answer: where Python is gone, sh says so.
     return for_any_shell(
         f"for place in {RUN} {SPARE}; do "
-        f"if test -e $place/{verb}; then exec sh $place/{verb} --json {ident}; fi; done; "
-        f"echo {mark} {UNKNOWN} {_BOOT}; "
+        f"if test -e $place/{verb}; then said=$(sh $place/{verb} --json {ident} 2>&1); "
+        f'case $said in *"{MARK}"*) printf "%s" "$said"; echo; exit;; esac; '
+        f"tried=$place; fi; done; "
+        f'if test "$tried"; then printf "%s" "{MARK}{NOT_RUN}: $said" | tr "[:cntrl:]" " "; echo; '
+        f"else echo {mark} {UNKNOWN} {_BOOT}; fi; "
         f'if test -e {LAST}; then printf "%s " {mark}; cat {LAST}; echo; fi'
     )
 
@@ -52,14 +67,14 @@ def read_answer(text: str, ident: str) -> dict[str, Any]:
     """Find the answer among whatever else a login prints.
 
     :param ident: the change's id; how another one ended is no answer.
-    :raises TryError: if there is none.
+    :raises NoAnswerError: if there is none.
     """
     for line in reversed(text.splitlines()):
         # A shell that echoes what it runs shows the mark too, and a connection may break within the line.
         answer = _answer_in(line.rpartition(MARK)[2]) if MARK in line else None
         if answer and answer.get("id", ident) == ident:
             return answer
-    raise TryError("the host did not answer the confirmation")
+    raise NoAnswerError("the host did not answer the confirmation")
 
 
 def _answer_in(text: str) -> dict[str, Any] | None:
@@ -67,6 +82,10 @@ def _answer_in(text: str) -> dict[str, Any] | None:
     if nothing:
         boot = f"{nothing[1]} {int(nothing[2]) / _TICKS}" if nothing[1] else ""
         return {"outcome": UNKNOWN, "boot": boot}
+    not_run = _NOT_RUN.match(text)
+    if not_run:
+        said = " ".join(not_run[1].split())[-_MOST_SHOWN:].rstrip(".")
+        return {"outcome": NOT_RUN, "why": f"{PROGRAM_NOT_RUN}{f' ({said})' if said else ''}"}
     with contextlib.suppress(ValueError):
         answer = json.loads(text)
         if isinstance(answer, dict) and "outcome" in answer:

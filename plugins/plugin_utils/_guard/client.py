@@ -16,9 +16,11 @@ from typing import Any, NamedTuple, Protocol
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import (
     ENDED,
+    NO_ANSWER,
     PENDING,
     STALE,
     UNHEARD,
+    NoAnswerError,
     TryError,
     command,
     read_answer,
@@ -88,7 +90,7 @@ class Outcome(NamedTuple):
     """What went wrong, one message for each try that did not come through; where the host could not be reached any more either,
     those of the old way in as well."""
     reached: bool
-    """Whether the host could be reached in the end."""
+    """Whether the host could be reached in the end, be it that it did not say how the change ended."""
     unheard: bool = False
     """Whether a new connection came through, and the host had not received the knock before it."""
     late: float = 0.0
@@ -185,10 +187,14 @@ class GuardClient:
             self._errors.append(str(error))
 
     def _after_deadline(self, attempt: Attempt) -> dict[str, Any] | None:
-        """Wait until the host has rolled back and can be reached the old way, and read its answer."""
+        """Wait until the host has rolled back and can be reached the old way, and return its answer.
+
+        Where it does not say in time how the change ended, that is what it said last, None where it could not be reached any more.
+        """
         begun = self._clock()
         end = begun + ACCESS_SECONDS
         turn = 0
+        last: dict[str, Any] | None = None
         while self._clock() < end:
             try:
                 # The old way in may have been behind a door as well, and its knock may be the same.
@@ -202,12 +208,17 @@ class GuardClient:
                     return answer
                 if answer["outcome"] != PENDING:
                     self._errors.append(answer.get("why") or "the host does not know how the change ended")
+                last = answer
+            except NoAnswerError as error:
+                self._errors.append(str(error))
+                last = {"outcome": NO_ANSWER, "why": str(error)}
             except TryError as error:
                 self._errors.append(str(error))
                 self._host.reset()
+                last = None
             turn += 1
             self._sleep(0.5)
-        return None
+        return last
 
     def _bound(self, turn: int, end: float) -> float:
         """Return the seconds for a command over the play's connection: a dead one is soon given up, a login may be slow."""

@@ -27,11 +27,12 @@ NOT_DONE = "connected, but not done with login and confirmation"
 """What an error begins with whose connection was made, and then had no answer in time."""
 
 REFUSED, SILENT, SLOW, MUTE, CLOSED = "refused", "silent", "slow", "mute", "closed"
-NO_ROUTE, NO_NAME, NO_LOGIN, OTHER = "no route", "no name", "no login", "other"
+NO_ROUTE, NO_NAME, NO_LOGIN, NO_PROGRAM, OTHER = "no route", "no name", "no login", "no program", "other"
 LATE = "late"
 """Refused, because the window had ended when the connection was made."""
 
 _KINDS = (
+    (NO_PROGRAM, re.compile(re.escape(answers.PROGRAM_NOT_RUN))),
     (SLOW, re.compile(re.escape(NOT_DONE))),
     (MUTE, re.compile("banner exchange")),
     (REFUSED, re.compile("refused")),
@@ -63,6 +64,10 @@ _NOT_THE_RULES = {
     NO_LOGIN: (
         "a new connection to {where} reached sshd, but could not log in ({tries} tries within {timeout} s): check the keys, and "
         "whether it is the same host that answers now."
+    ),
+    NO_PROGRAM: (
+        "new connections to {where} came through ({tries} tries within {timeout} s), but the program that confirms the change could "
+        "not be run there: look whether Python is still installed and works."
     ),
     NO_NAME: (
         "the address of {where} could not be looked up any more ({tries} tries within {timeout} s): check the name servers."
@@ -113,6 +118,12 @@ def explain(
         return (
             f"The change was not confirmed within guard_timeout ({timeout} s), and {where} cannot be reached since.{last} The host "
             f"undoes the change by itself; where it can be reached some other way, run 'sh {RUN}/status' there."
+        )
+    if outcome.answer["outcome"] not in answers.ENDED:
+        return (
+            f"The change was not confirmed within guard_timeout ({timeout} s). {where} can be reached by ssh, but how the change ended "
+            f"could not be seen.{last} The host undoes the change by itself; look at it with knock_ruleset_info, or run 'sh {RUN}/status' "
+            "there, once that is mended."
         )
     if state_of(outcome) == answers.UNKNOWN:
         return (

@@ -118,10 +118,49 @@ def test_the_command_calls_the_script(shell, tmp_path):
     for place in (SPARE, RUN):
         path = tmp_path / place[1:] / "confirm"
         path.parent.mkdir(parents=True)
-        path.write_text(f'echo {place} "$@"\n')
+        path.write_text(f'echo "{MARK}" {place} "$@"; echo Bye\n')
         text = elsewhere(tmp_path)
         done = subprocess.run([shell, "-c", text + " && sleep 0"], capture_output=True, text=True, check=True)
-        assert done.stdout == f"{place} --json {IDENT}\n"
+        assert done.stdout == f"{MARK} {place} --json {IDENT}\nBye\n"
+
+
+NO_PYTHON = "exec /nonexistent/python3 -I guard.zip\n"
+
+
+@pytest.mark.parametrize("shell", _shells())
+def test_a_program_that_cannot_be_run(shell, tmp_path):
+    """Python is gone: sh says so; and where only one copy of the program is broken, the other one answers."""
+    for place in (RUN, SPARE):
+        path = tmp_path / place[1:] / "confirm"
+        path.parent.mkdir(parents=True)
+        path.write_text(NO_PYTHON)
+    done = subprocess.run([shell, "-c", elsewhere(tmp_path)], capture_output=True, text=True, check=True)
+    answer = read_answer(done.stdout, IDENT)
+    assert answer["outcome"] == answers.NOT_RUN
+    assert answer["why"].startswith(answers.PROGRAM_NOT_RUN + " (")
+    assert "/nonexistent/python3" in answer["why"]
+    (tmp_path / SPARE[1:] / "confirm").write_text(f"printf '%s\\n' '{MARK}{json.dumps(LATE)}'\n")
+    done = subprocess.run([shell, "-c", elsewhere(tmp_path)], capture_output=True, text=True, check=True)
+    assert read_answer(done.stdout, IDENT) == LATE
+
+
+@pytest.mark.parametrize("shell", _shells())
+def test_the_word_of_the_last_way_where_no_program_can_be_run(shell, tmp_path):
+    for path, text in (
+        (tmp_path / RUN[1:] / "confirm", NO_PYTHON),
+        (tmp_path / LAST[1:], json.dumps(dict(LATE, id=IDENT))),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    done = subprocess.run([shell, "-c", elsewhere(tmp_path)], capture_output=True, text=True, check=True)
+    assert read_answer(done.stdout, IDENT) == dict(LATE, id=IDENT)
+
+
+def test_what_a_broken_python_says_is_not_shown_at_length():
+    answer = read_answer(f"{MARK}{answers.NOT_RUN}: {'x' * 999} ModuleNotFoundError: No module named json.\n", IDENT)
+    assert answer["why"].endswith(" ModuleNotFoundError: No module named json)")
+    assert len(answer["why"]) < 300
+    assert read_answer(f"{MARK}{answers.NOT_RUN}: \n", IDENT)["why"] == answers.PROGRAM_NOT_RUN
 
 
 @pytest.mark.parametrize("shell", _shells())

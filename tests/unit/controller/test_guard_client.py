@@ -20,7 +20,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client imp
     knock_seconds,
     too_short,
 )
-from guard_answers import CONFIRMED, IDENT, LATE, LOCKED, PENDING, STALE, TIMED_OUT, UNHEARD, UNKNOWN, Clock
+from guard_answers import CONFIRMED, IDENT, LATE, LOCKED, NOT_RUN, PENDING, STALE, TIMED_OUT, UNHEARD, UNKNOWN, Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -225,6 +225,27 @@ def test_a_host_that_is_gone():
     assert ACCESS_SECONDS <= clock.now - 5030 <= ACCESS_SECONDS + OLD_WAY_SECONDS + 2
 
 
+@pytest.mark.parametrize("said", [NOT_RUN, PENDING, LOCKED])
+def test_a_host_that_does_not_say_how_it_ended_is_reached_all_the_same(said):
+    outcome, _host, _clock = settle(fresh=[said], usual=["mux: dead", said])
+    assert (outcome.answer, outcome.reached) == (said, True)
+    outcome, _host, _clock = settle(fresh=[said], usual=[said, "mux: dead"])
+    assert (outcome.answer, outcome.reached) == ({}, False)
+
+
+def test_a_host_that_answers_nothing_is_reached_all_the_same():
+    outcome, host, _clock = settle(fresh=[{}], usual=[{}])
+    assert (outcome.answer["outcome"], outcome.reached) == ("no answer", True)
+    assert outcome.errors[-1] == "the host did not answer the confirmation"
+    assert host.count("reset") == 0, "the connection is well"
+
+
+def test_the_last_way_where_no_program_can_be_run():
+    outcome, _host, _clock = settle(fresh=[NOT_RUN], usual=[NOT_RUN, LATE])
+    assert outcome.answer == LATE
+    assert set(outcome.errors) == {NOT_RUN["why"]}
+
+
 def test_it_was_confirmed_after_all():
     """The answer got lost, or an administrator did it."""
     outcome, _host, _clock = settle(fresh=[TIMED_OUT], usual=[CONFIRMED])
@@ -252,7 +273,7 @@ def test_it_always_ends_in_time(fresh, usual, left, takes, knock_takes):
     last = max(n for n, call in enumerate(host.calls) if call[0] == "fresh")
     assert all(call[0] != "usual" for call in host.calls[:last]), "two ways at once"
     if outcome.reached:
-        assert outcome.answer["outcome"] in ("confirmed", "rolled_back", "unknown")
+        assert outcome.answer["outcome"] in ("confirmed", "rolled_back", "unknown", "pending", "no answer")
 
 
 @pytest.mark.parametrize(

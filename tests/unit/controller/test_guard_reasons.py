@@ -15,7 +15,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.results im
     guard_result,
     proof_of,
 )
-from guard_answers import CONFIRMED, IDENT, LATE, STALE, TIMED_OUT, UNHEARD, UNKNOWN
+from guard_answers import CONFIRMED, IDENT, LATE, NOT_RUN, STALE, TIMED_OUT, UNHEARD, UNKNOWN
 
 REFUSED = "ssh: connect to host h port 22: Connection refused"
 
@@ -65,6 +65,12 @@ SAID = [
      ["4.2 s after the knock", "looking up the name for instance"]),
     ("not cut off", outcome_of(dict(LATE, why="it could not be kept: no space.")), AT_DOOR,
      ["Rolled back: it could not be kept: no space. The collection's rules, files and services are as they were before the change;"]),
+    ("no Python", outcome_of(dict(LATE, undo="emptied"), NOT_RUN["why"]), AT_DOOR,
+     ["Rolled back: new connections to h came through (14 tries within 30 s), but the program that confirms the change could not be run",
+      "whether Python is still installed", f"The last try: {NOT_RUN['why']}.", "chains were emptied"]),
+    ("nobody saw how it ended", outcome_of(NOT_RUN, NOT_RUN["why"]), AT_DOOR,
+     ["not confirmed within guard_timeout (30 s)", "h can be reached by ssh, but how the change ended could not be seen",
+      f"The last try: {NOT_RUN['why']}.", "The host undoes the change by itself", "run 'sh /run/portknock/status' there"]),
     ("gone", outcome_of({}, TIMED_OUT, reached=False), AT_DOOR,
      ["not confirmed within guard_timeout (30 s)", "h cannot be reached since", TIMED_OUT, "undoes the change by itself",
       "run 'sh /run/portknock/status' there."]),
@@ -133,6 +139,7 @@ WORDS = [
     ),
     ("Host key verification failed", reasons.NO_LOGIN),
     ("Connection closed by 192.0.2.1 port 22", reasons.CLOSED),
+    (NOT_RUN["why"], reasons.NO_PROGRAM),
     ("something new", reasons.OTHER),
 ]
 
@@ -168,6 +175,7 @@ def test_what_kept_the_tries_out(errors, more, cause):
         (outcome_of(UNKNOWN)._replace(restarted=True), "rolled_back", True),
         (outcome_of({}, reached=False), "unknown", False),
         (outcome_of(STALE), "unknown", False),
+        (outcome_of(NOT_RUN), "unknown", False),
     ],
 )
 def test_nothing_is_called_undone_that_was_not_seen(outcome, state, rolled_back):

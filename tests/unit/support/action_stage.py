@@ -69,7 +69,7 @@ class FakeHost:
         if isinstance(answer, str):
             raise TryError(answer)
         if "id" in answer:
-            answer = dict(answer, id=command.split("--json ")[1].split(";")[0])
+            answer = dict(answer, id=re.findall(r"--json (\w+)", command)[0])
         return MARK + json.dumps(answer) + "\n"
 
     def run_over_new(self, command: str, _seconds: float, _turn: int = 0) -> str:

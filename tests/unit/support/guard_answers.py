@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import record as _transaction
+from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import answers
 
 IDENT = "0123456789abcdef"
 CONFIRMED = {"outcome": "confirmed", "connection": "192.0.2.7 50001 192.0.2.1 22"}
@@ -19,6 +20,7 @@ UNKNOWN = {"outcome": "unknown"}
 PENDING = {"outcome": "pending", "owner": "me@here", "age": 31, "left": 0}
 UNHEARD = {"outcome": "unheard", "why": "no knock of 192.0.2.7 at door ssh was seen"}
 LOCKED = {"outcome": "error", "why": "another run has held the lock for 10 s."}
+NOT_RUN = {"outcome": answers.NOT_RUN, "why": f"{answers.PROGRAM_NOT_RUN} (sh: 3: exec: /usr/bin/python3: not found)"}
 TIMED_OUT = "ssh: connect to host h port 22: Connection timed out"
 
 
