@@ -138,7 +138,14 @@ _META = {
     19: _Field("--pkt-type"),
 }
 _META_MARK, _META_TRACE = 3, 12
-_TRANSPORT = {(2, 0, 2): _SPORT, (2, 2, 2): _DPORT, (2, 13, 1): _FLAGS, (2, 0, 1): _Field("--icmp")}
+_TRANSPORT = {
+    (2, 0, 2): _SPORT,
+    (2, 2, 2): _DPORT,
+    # Both ports at once, as iptables from 1.8.8 on writes them as well.
+    (2, 0, 4): _Field("--dport"),
+    (2, 13, 1): _FLAGS,
+    (2, 0, 1): _Field("--icmp"),
+}
 _NETWORK = {
     2: {(1, 9, 1): _ONE_OF_FEW, (1, 8, 1): _Field("--ttl"), (1, 6, 2): _FRAGMENT},
     10: {(1, 6, 1): _ONE_OF_FEW, (1, 7, 1): _Field("--hl")},
