@@ -17,7 +17,6 @@ param(
 Set-StrictMode -Version 2
 $ErrorActionPreference = 'Stop'
 
-$Tries = 4
 $ConnectMilliseconds = 3000
 $BannerMilliseconds = 5000
 $Pauses = 100, 250, 500, 1000
@@ -30,29 +29,33 @@ function Stop-WithMessage([string] $Message) {
 # Returns what the file says of the host.
 function Read-Knock([string] $Wanted) {
     $file = Join-Path $PSScriptRoot 'knocks'
+    if (-not [IO.File]::Exists($file)) { Stop-WithMessage "$file is not there. Copy the whole directory." }
     foreach ($line in [IO.File]::ReadAllLines($file)) {
         $words = @($line -split ' ')
         if ($words[0] -ceq $Wanted) {
+            # What an engine needs, as in ENGINES of _knock.py.
             $keeps = $words[1] -ceq 'knockd'
             $settle = 0
-            if ($keeps) { $settle = 100 }
+            $tries = 3
+            if ($keeps) { $settle = 100; $tries = 5 }
             return @{
                 Pause       = [int] (1000 * [double]::Parse($words[2], [Globalization.CultureInfo]::InvariantCulture))
                 At          = $words[3]
                 Steps       = @($words[4..($words.Count - 1)])
                 Settle      = $settle
+                Tries       = $tries
                 KeepsBroken = $keeps
             }
         }
     }
-    Stop-WithMessage "$Wanted is not in $file. Ask for a new directory like this one."
+    Stop-WithMessage "$Wanted is not in $file. Ask for a new directory."
 }
 
 function Resolve-Address([string] $Target) {
     try {
         return @([Net.Dns]::GetHostAddresses($Target.Trim('[', ']')))
     } catch {
-        Stop-WithMessage "$Target has no address: $($_.Exception.InnerException.Message)"
+        Stop-WithMessage "$Target has no address: $($_.Exception.GetBaseException().Message)"
     }
 }
 
@@ -98,7 +101,7 @@ function Send-Knock($Knock, [Net.IPAddress[]] $Addresses, [int] $Turn) {
     $steps = @(Get-Steps $Knock $Turn)
     # Steps of two ssh at once to the same host would mix.
     $mutex = New-Object Threading.Mutex($false, "portknock-$Name")
-    try { [void] $mutex.WaitOne(3000) } catch [Threading.AbandonedMutexException] { $null = $_ }
+    try { [void] $mutex.WaitOne(3000) } catch { $null = $_ }
     try {
         if ($Knock.KeepsBroken) {
             foreach ($address in $Addresses) { Send-Step-To-All @($address) $steps $Knock.Pause }
@@ -150,12 +153,13 @@ $Knock = Read-Knock $Name
 $Addresses = Resolve-Address $HostName
 $KnockAt = $Addresses
 if ($Knock.At -ne '-') { $KnockAt = Resolve-Address $Knock.At }
-for ($Turn = 0; $Turn -lt $Tries; $Turn++) {
+for ($Turn = 0; $Turn -lt $Knock.Tries; $Turn++) {
     Send-Knock $Knock $KnockAt $Turn
     foreach ($Address in $Addresses) {
         $Client = Connect-Address $Address
         if ($null -ne $Client) { Copy-Both $Client }
     }
-    Start-Sleep -Milliseconds $Pauses[$Turn]
+    Start-Sleep -Milliseconds $Pauses[[Math]::Min($Turn, 3)]
 }
-Stop-WithMessage "port $Port of $HostName did not open with $Tries knocks: $Reason. Has the knock changed? Then ask for a new directory like this one."
+$Count = $Knock.Tries
+Stop-WithMessage "port $Port of $HostName did not open with $Count knocks: $Reason. Has the knock changed? Then ask for a new directory."

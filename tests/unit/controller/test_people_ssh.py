@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is carried over from the inventory and from the user's own ssh configuration, by ssh's own answers (ssh -G)."""
 
+import re
 import stat
 from pathlib import Path
 
@@ -132,6 +133,15 @@ def test_written_again_it_is_the_same_and_what_goes_goes(person):
     assert (person.directory / "knocks").read_text() == ""
     assert list((person.directory / "jumps").iterdir()) == []
     assert "Host" not in [word for line in person.text.splitlines() for word in line.split()[:1]]
+
+
+def test_the_programs_have_all_that_they_import():
+    files = run.programs(windows=True)
+    imported = {name for text in files.values() for name in re.findall(r"^\s*from (_\w+) import", text, re.M)} - {
+        "__future__"
+    }
+    assert {"_connect", "_knock"} <= imported
+    assert {f"{name}.py" for name in imported} - set(files) == set()
 
 
 def test_the_program_in_bash(person):

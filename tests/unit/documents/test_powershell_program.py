@@ -72,7 +72,8 @@ def test_no_variable_is_read_that_is_never_set():
 def test_the_engines_are_those_of_the_other_programs():
     assert {name for name, traits in ENGINES.items() if traits.keeps_broken_knocks} == {"knockd"}
     assert "$words[1] -ceq 'knockd'" in TEXT
-    assert re.search(r"\$settle = (\d+) ", TEXT)[1] == str(int(SETTLE * 1000))
+    assert f"if ($keeps) {{ $settle = {SETTLE * 1000:g}; $tries = {ENGINES['knockd'].tries} }}" in TEXT
+    assert f"$tries = {ENGINES['iptables'].tries}\n" in TEXT
 
 
 def test_what_it_says_on_standard_output_is_the_servers_alone():
