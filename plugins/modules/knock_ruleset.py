@@ -87,6 +87,14 @@ options:
       - Who makes the change, for other runs that find it pending. The action plugin sets it.
     type: str
     default: ""
+  acknowledge:
+    description:
+      - Kinds of findings that are known and need not be shown again, such as V(list_size). The role does not print them; they are
+        still returned, with RV(findings[].acknowledged) set.
+      - Findings of severity V(error) cannot be acknowledged. The file C(docs/findings.md) of the collection has all kinds.
+    type: list
+    elements: str
+    default: []
   state:
     description:
       - V(absent) removes everything that this module has written, from the kernel and the files, and leaves the rest as it was.
@@ -163,12 +171,8 @@ closes:
   type: list
   elements: dict
   contains:
-    port:
-      description: The port.
-      type: int
-    protocol:
-      description: V(tcp) or V(udp).
-      type: str
+    port: {description: The port., type: int}
+    protocol: {description: V(tcp) or V(udp)., type: str}
     process:
       description: The name of the process that listens, empty where it is the kernel itself, as with WireGuard.
       type: str
@@ -202,6 +206,9 @@ findings:
         - V(error) if the doors or the way in are not what was asked for, V(warning) if they may not be, or not for long, V(info) if
           nothing needs to be done for them.
       type: str
+    acknowledged:
+      description: Whether its kind is one of O(acknowledge).
+      type: bool
     ip_version:
       description: V(ipv4), V(ipv6), or empty if it concerns both.
       type: str
@@ -214,6 +221,7 @@ findings:
   sample:
     - kind: lost_effect
       severity: info
+      acknowledged: false
       ip_version: ipv4
       rule: -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
       message: accepts everyone on ports of door ssh; the doors now decide before it, so there it has no effect.
@@ -269,15 +277,9 @@ pending:
   returned: when there is one
   type: dict
   contains:
-    id:
-      description: Its id.
-      type: str
-    owner:
-      description: Who makes it.
-      type: str
-    seconds_left:
-      description: Seconds until it is rolled back, if it is not confirmed.
-      type: int
+    id: {description: Its id., type: str}
+    owner: {description: Who makes it., type: str}
+    seconds_left: {description: "Seconds until it is rolled back, if it is not confirmed.", type: int}
 services:
   description: The services that the change stops, disables and enables, without the suffix; empty lists if there are none.
   returned: success

@@ -137,13 +137,18 @@ def result_of(change: Change) -> Dict[str, Any]:
     facts = {name: value for plan in change.parts for name, value in plan.facts.items()}
     return dict(
         changed=change.changed,
-        findings=findings_result(change.findings),
+        findings=_acknowledged(change),
         ip_versions=list(change.families),
         engine="" if change.absent else change.spec.engine,
         summary=[] if change.absent else summary(change.spec),
         diff=list(change.diff),
         **facts,
     )
+
+
+def _acknowledged(change: Change) -> List[Dict[str, Any]]:
+    known = change.spec.acknowledge
+    return [dict(each, acknowledged=each["kind"] in known) for each in findings_result(change.findings)]
 
 
 def _plan_parts(parts: List[Part], engine: str, wanted: Wanted) -> List[PartPlan]:

@@ -43,6 +43,7 @@ def argument_spec() -> Dict[str, Any]:
         conflicting_firewall=dict(type="str", choices=["fail", "disable"], default=DEFAULTS["conflicting_firewall"]),
         guard=dict(type="bool", default=DEFAULTS["guard"]),
         guard_timeout=dict(type="int", default=DEFAULTS["guard_timeout"]),
+        acknowledge=_strings(default=DEFAULTS["acknowledge"]),
         guard_id=dict(type="str", default=""),
         guard_owner=dict(type="str", default=""),
         state=dict(type="str", choices=["present", "absent"], default=DEFAULTS["state"]),

@@ -50,6 +50,7 @@ DEFAULTS = {
     "conflicting_firewall": "fail",
     "guard": True,
     "guard_timeout": 30,
+    "acknowledge": [],
     "state": "present",
 }
 """What an option is that is not given."""
@@ -128,6 +129,8 @@ class Spec(NamedTuple):
     """What recognises knocks: one of ENGINES."""
     knockd_interface: str
     """The interface that knockd listens on, '' for that of the default route."""
+    acknowledge: Tuple[str, ...]
+    """Kinds of findings that need not be shown again."""
 
 
 def family_of(network: Union[Address, Network]) -> str:

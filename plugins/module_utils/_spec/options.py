@@ -9,6 +9,7 @@ Every refusal is a SpecError with the option's path. A knock is a secret, so no 
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import ERROR, SEVERITIES
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.coverage import check_coverage
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
@@ -33,6 +34,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.values impo
     DOOR_NAME,
     check_given,
     check_keys,
+    did_you_mean,
     read_choice,
     read_comment,
     read_flag,
@@ -84,6 +86,23 @@ def _read_interface(value: Any, path: str) -> str:
     return read_single_interface(value, path) if value != "" else ""
 
 
+def _read_kinds(value: Any, path: str) -> List[str]:
+    """Return kinds of findings that may be hidden: none that says that the doors, or the way in, are not what was asked for."""
+    kinds = [(read_text(item, where), where) for item, where in read_strings(value, path)]
+    for kind, where in kinds:
+        if kind not in SEVERITIES:
+            able = ", ".join(sorted(each for each, severity in SEVERITIES.items() if severity != ERROR))
+            near = did_you_mean(kind, SEVERITIES)
+            raise SpecError(where, f"{shown(kind)}is not a kind of finding.{near} What can be acknowledged is {able}.")
+        if SEVERITIES[kind] == ERROR:
+            raise SpecError(
+                where,
+                f"{kind} is an error: the doors or your way in are not what you asked for, so it is always shown. "
+                "docs/findings.md says what to do about it.",
+            )
+    return [kind for kind, _where in kinds]
+
+
 READERS: Dict[str, Callable[[Any, str], Any]] = {
     "state": _choice("present", "absent"),
     "persist": read_flag,
@@ -103,6 +122,7 @@ READERS: Dict[str, Callable[[Any, str], Any]] = {
     "trusted_interfaces": _read_strings,
     "doors": _read_list,
     "allow": _read_list,
+    "acknowledge": _read_kinds,
 }
 """Every option to what checks its value alone and returns it in its type, given the value and its path."""
 
@@ -149,6 +169,7 @@ def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
         log=values["log"],
         engine=values["engine"],
         knockd_interface=values["knockd_interface"],
+        acknowledge=tuple(values["acknowledge"]),
     )
     _check_names(spec, prefix + "doors")
     _check_ports(spec, prefix)

@@ -78,7 +78,7 @@ _NOT_THE_RULES = {
 # Findings about what keeps a knock or a connection out beside the doors' own rules, the most certain first.
 _CUTS_OFF = (
     "tunnel_closes", "other_backend", "policy_drop", "untracked", "unguarded", "list_shared", "native_table", "may_be_unguarded",
-    "native_unknown", "knockd", "limited", "lost_effect",
+    "native_unknown", "limited", "lost_effect",
 )  # fmt: skip
 
 
@@ -147,20 +147,21 @@ def _quote(attempt: Attempt, findings: Sequence[Mapping[str, str]]) -> str:
     able = [each for each in findings if _may_explain(each, attempt)]
     if not able:
         return ""
-    best = min(able, key=lambda finding: _CUTS_OFF.index(finding["kind"]))
+    order = (ENGINES[attempt.engine].daemon, *_CUTS_OFF)
+    best = min(able, key=lambda finding: order.index(finding["kind"]))
     return f" A finding of this change may be the reason: {in_words(best)}"
 
 
 def _may_explain(finding: Mapping[str, str], attempt: Attempt) -> bool:
     kind, message = finding["kind"], finding["message"]
+    if kind == ENGINES[attempt.engine].daemon:
+        # Those about both families say how long a knock may take.
+        return bool(finding["ip_version"])
     if kind not in _CUTS_OFF:
         return False
     if kind == "lost_effect":
         # A knock is not in need of the rules that the doors stand in front of.
         return not attempt.door
-    if kind == "knockd":
-        # Those about both families say how long a knock may take.
-        return bool(finding["ip_version"])
     names_ours = re.search(rf"\b{re.escape(attempt.knock_at)}\b", message) if attempt.knock_at else True
     return bool(names_ours or not re.search(r"\bdoors? [a-zA-Z]", message))
 

@@ -65,8 +65,9 @@ def _packages(installations: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _findings(change: Mapping[str, Any]) -> list[str]:
-    """Return a line for each finding, the worst first, as the module sorts them."""
-    return [f"{each['severity']}: {in_words(each)} [{each['kind']}]" for each in change.get("findings") or ()]
+    """Return a line for each finding that is not acknowledged, the worst first, as the module sorts them."""
+    found = [each for each in change.get("findings") or () if not each.get("acknowledged")]
+    return [f"{each['severity']}: {in_words(each)} [{each['kind']}]" for each in found]
 
 
 def in_words(finding: Mapping[str, str]) -> str:

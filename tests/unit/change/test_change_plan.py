@@ -42,6 +42,18 @@ def test_el_keeps_its_rules_elsewhere():
     assert host.rules["iptables"].save() == FakeHost(v4=stock[0]).rules["iptables"].save()
 
 
+def test_an_acknowledged_finding_is_still_returned():
+    single = dict(doors=[dict(DOOR, knock=["1000"])])
+    for kinds, expected in (
+        ([], False),
+        (["list_size"], False),
+        (["list_size", "single_step"], True),
+        ("single_step", True),
+    ):
+        (finding,) = run(FakeHost(), check=True, acknowledge=kinds, **single)["findings"]
+        assert (finding["kind"], finding["acknowledged"]) == ("single_step", expected)
+
+
 def test_check_mode_only_plans():
     host = FakeHost()
     host.frozen = True

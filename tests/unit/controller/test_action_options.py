@@ -63,7 +63,7 @@ WRONG = [
     (dict(engine="ipchains"), "engine: is 'ipchains', but must be one of"),
     (
         dict(gaurd=True),
-        "gaurd: there is no such option. Did you mean guard? The options are allow, conflicting_firewall, doors,",
+        "gaurd: there is no such option. Did you mean guard? The options are acknowledge, allow, conflicting_firewall, doors,",
     ),
     ({61234: ["ssh"]}, "an option: there is no such option."),
 ]

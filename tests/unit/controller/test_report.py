@@ -41,6 +41,11 @@ REPORTS = {
     "nothing changed": (dict(SAME, findings=[SMALL, LOST]), {}, REAL, [
         "findings:", "warning: list_size: remembers 100 sources. [list_size]", "info: -A INPUT -j ACCEPT: accepts everyone. [lost_effect]",
     ]),
+    "all is acknowledged": (dict(SAME, findings=[dict(SMALL, acknowledged=True)]), {}, REAL, []),
+    "some is acknowledged": (
+        dict(SAME, findings=[dict(SMALL, acknowledged=True), dict(LOST, acknowledged=False)]), {}, REAL,
+        ["findings:", "info: -A INPUT -j ACCEPT: accepts everyone. [lost_effect]"],
+    ),
     "closed": (CHANGED, PACKAGES, REAL, [NOW, DOOR, REST, "Plain ssh is refused without a knock.", ANSIBLE, PEOPLE, LOOK]),
     "over knock_ssh": (
         CHANGED, {}, REAL._replace(plain_ssh=False),

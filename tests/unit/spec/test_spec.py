@@ -244,6 +244,15 @@ REFUSED = [
     ({"ip_versions": []}, "ip_versions: is empty. Name ipv4, ipv6 or both."),
     ({"ip_versions": ["ipv5"]}, "ip_versions[0]: is 'ipv5', but must be one of ipv4, ipv6."),
     ({"ip_versions": "ipv5,ipv4"}, "ip_versions[0]: is 'ipv5', but must be one of ipv4, ipv6."),
+    ({"acknowledge": ["lost_effect", "list_sise"]},
+     "acknowledge[1]: 'list_sise' is not a kind of finding. Did you mean list_size? What can be acknowledged is broad_trust, "
+     "connection_unguarded, knockd, limited, list_size, lost_effect, may_be_unguarded, native_table, native_unknown, "
+     "not_loaded_at_boot, not_persisted, nothing_listens, other_firewall, saves_on_stop, single_step."),
+    ({"acknowledge": "unguarded"},
+     "acknowledge[0]: unguarded is an error: the doors or your way in are not what you asked for, so it is always shown. "
+     "docs/findings.md says what to do about it."),
+    ({"acknowledge": [True]},
+     "acknowledge[0]: is true or false, but must be a text. YAML reads yes, no, on and off as that: quote it."),
     ({"conflicting_firewall": "stop"}, "conflicting_firewall: is 'stop', but must be one of fail, disable."),
     ({"trusted_interfaces": [True]},
      "trusted_interfaces[0]: is true or false, but must be a text. YAML reads yes, no, on and off as that: quote it."),
