@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from rig.bare_host import BareHost, docker_image
+from rig.bare_host import BareHost, docker_daemon
 from rig.controller import Controller, cores
 from rig.faults import clean_up
 from rig.jump import jump_host
@@ -58,6 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: a long series, only with --soak")
     config.addinivalue_line("markers", "every_core: also without --soak with each release of ansible-core")
     config.addinivalue_line("markers", "only(backend): where the other backend does not have what the test is about")
+    config.addinivalue_line(
+        "markers", "image(name): which image of bin/lib/images a bare host is made of, if not debian-12"
+    )
     # Whatever ends the run, what it made is taken down; a shell starts what runs beside it deaf to SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -192,15 +195,17 @@ def jump(rig: Rig) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def image() -> Iterator[str]:
-    """The tag of the image that bare hosts are made of."""
-    with docker_image("debian-12") as tag:
-        yield tag
+def docker() -> Iterator[None]:
+    """A docker daemon that runs."""
+    with docker_daemon():
+        yield
 
 
 @pytest.fixture
-def bare_host(image: str, request: pytest.FixtureRequest) -> Iterator[BareHost]:
+def bare_host(request: pytest.FixtureRequest) -> Iterator[BareHost]:
     """A host on which the role was never run."""
-    made = BareHost(request.param, image)
+    request.getfixturevalue("docker")
+    marker = request.node.get_closest_marker("image")
+    made = BareHost(request.param, *(marker.args if marker else ()))
     yield made
     made.close()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the kernel tracks a TCP connection, so that its packets are ESTABLISHED for the firewall.
+"""Whether the kernel tracks a TCP connection, so that its packets are ESTABLISHED for the firewall; and how it comes to.
 
 The kernel is asked by netlink for the one entry (nfnetlink_conntrack). Where it does not speak that, its list in /proc is
 read; some kernels have neither, and then nothing is known.
@@ -36,11 +36,20 @@ TRACKED, UNTRACKED, UNKNOWN = "tracked", "untracked", "unknown"
 
 _LIST = "/proc/net/nf_conntrack"
 # nfnetlink_conntrack: the subsystem's number in the upper byte of the type, IPCTNL_MSG_CT_GET in the lower one.
-_GET = 1 << 8 | 1
-_TUPLE_ORIG, _STATUS = 1, 3
+_GET, _NEW = 1 << 8 | 1, 1 << 8
+_CREATE = REQUEST | 0x4 | 0x200 | 0x400
+"""An entry that is not there, with an acknowledgement; one that is there stays as it is."""
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _PROTOCOL, _TIMEOUT = 1, 2, 3, 4, 7
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _SEEN_REPLY = 1 << 1
 """Of a connection's status: packets of both directions were seen, and from then on all are ESTABLISHED."""
+_ASSURED, _CONFIRMED = 1 << 2, 1 << 3
+_TCP_ESTABLISHED = 3
+_LIBERAL = b"\x08\x08"
+"""A flag and its mask: the sequence numbers so far are not known, so they are not checked."""
+_FIVE_DAYS = 432000
+"""Seconds without a packet after which a connection is forgotten, as the kernel has it for those that it saw begin."""
+_AT_ONCE = 100
 
 
 class Flow(NamedTuple):
@@ -75,6 +84,25 @@ class Conntrack:
             return self._ask(flow)
         except OSError:
             return self._read(flow)
+
+    def adopt(self, flows: Sequence[Flow], session: Sequence[str]) -> None:
+        """Have the kernel track connections that were made before it tracked any; those that it knows stay as they are.
+
+        It tracks nothing as long as no rule wants it to. The packets of an older connection would not be ESTABLISHED until this
+        host sends one: where it waits for the other side, as an idle shell does, they would all be refused.
+
+        :param flows: the direction from the other side to this host of each.
+        :param session: the words of SSH_CONNECTION. Its entry is to say whether its packets are tracked, so it is left out; this
+            host answers on it in any case.
+        """
+        own = answers_of(session)
+        requests = [_entry(flow) for flow in flows if own is None or flow != _reversed(own)]
+        for start in range(0, len(requests), _AT_ONCE):
+            try:
+                # It has done all of them once it has answered the first.
+                next(iter(self._exchange(b"".join(requests[start : start + _AT_ONCE]))), None)
+            except OSError:
+                return
 
     def _ask(self, flow: Flow) -> str:
         """Ask for the one entry, and where it is not in the usual zone, look through all of them.
@@ -155,6 +183,21 @@ def _request(flow: Flow, flags: int) -> bytes:
     return request(_GET, flags, family, wanted)
 
 
+def _reversed(flow: Flow) -> Flow:
+    return Flow(flow.destination, flow.destination_port, flow.source, flow.source_port)
+
+
+def _entry(flow: Flow) -> bytes:
+    """Return the request for an entry of a connection that goes on."""
+    flags = b"".join(attribute(kind, _LIBERAL) for kind in (4, 5))
+    tcp = attribute(1 | NESTED, attribute(1, bytes([_TCP_ESTABLISHED])) + flags)
+    status = struct.pack(">I", _SEEN_REPLY | _ASSURED | _CONFIRMED)
+    body = attribute(_TUPLE_ORIG | NESTED, _tuple(flow)) + attribute(_TUPLE_REPLY | NESTED, _tuple(_reversed(flow)))
+    body += attribute(_STATUS, status) + attribute(_TIMEOUT, struct.pack(">I", _FIVE_DAYS))
+    body += attribute(_PROTOCOL | NESTED, tcp)
+    return request(_NEW, _CREATE, socket.AF_INET if flow.source.version == 4 else socket.AF_INET6, body)
+
+
 def _status_in(messages: Iterable[Tuple[int, bytes]], flow: Flow) -> Optional[int]:
     """Return the status of the connection, None where the kernel has no entry for it.
 
@@ -177,4 +220,4 @@ def _status_of(body: bytes) -> Optional[int]:
     return struct.unpack(">I", found)[0] if len(found) == 4 else None
 
 
-__all__ = ("TRACKED", "UNKNOWN", "UNTRACKED", "Conntrack", "answers_of")
+__all__ = ("TRACKED", "UNKNOWN", "UNTRACKED", "Conntrack", "Flow", "answers_of")

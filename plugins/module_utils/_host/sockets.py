@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who listens on a host, from the kernel's own tables."""
+"""Who listens on a host, and who is connected, from the kernel's own tables."""
 
 import ipaddress
 import os
@@ -11,11 +11,13 @@ from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
+from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
 
 _TABLES = (("tcp", "/proc/net/tcp"), ("tcp", "/proc/net/tcp6"), ("udp", "/proc/net/udp"), ("udp", "/proc/net/udp6"))
 _WAITS = {"tcp": "0A", "udp": "07"}
 """The state of a socket that waits for anybody: TCP_LISTEN, and TCP_CLOSE for UDP that is not connected."""
+_ESTABLISHED = "01"
 _EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
 
 
@@ -49,6 +51,10 @@ class Sockets:
         doubtful = [each.inode for each in found if each.protocol == "udp" and first <= each.port <= last]
         asking = self.processes(doubtful) if doubtful else {}
         return sorted(each for each in found if each.inode not in asking)
+
+    def connected(self) -> List[Flow]:
+        """Return the established TCP connections with other hosts, each as the direction from there to here."""
+        return [flow for protocol, path in _TABLES if protocol == "tcp" for flow in parse_connected(self._read(path))]
 
     def processes(self, inodes: Iterable[int]) -> Dict[int, str]:
         """Return socket to the name of a process that has it; the kernel's own sockets have none."""
@@ -121,6 +127,22 @@ def parse(protocol: str, text: str) -> Iterator[Listener]:
             yield Listener(protocol, listens_on, int(port, 16), int(words[9]))
 
 
+def parse_connected(text: str) -> Iterator[Flow]:
+    """Yield the established connections in the text of /proc/net/tcp or tcp6; what does not leave this host is left out."""
+    for words in map(str.split, text.splitlines()[1:]):
+        if len(words) < 10 or words[3] != _ESTABLISHED:
+            continue
+        (here, port), (there, from_port) = (word.split(":") for word in words[1:3])
+        flow = Flow(
+            ipaddress.ip_address(_address(there)),
+            int(from_port, 16),
+            ipaddress.ip_address(_address(here)),
+            int(port, 16),
+        )
+        if not flow.source.is_loopback:
+            yield flow
+
+
 def _address(text: str) -> str:
     """Read an address as the kernel prints it: words of four bytes in this machine's byte order."""
     packed = b"".join(struct.pack("=I", int(text[index : index + 8], 16)) for index in range(0, len(text), 8))
@@ -145,4 +167,4 @@ def _links(pid: int) -> Iterator[Tuple[int, str]]:
             continue
 
 
-__all__ = ("Listener", "Sockets", "parse")
+__all__ = ("Listener", "Sockets", "parse", "parse_connected")

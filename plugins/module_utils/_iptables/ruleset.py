@@ -49,7 +49,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.command
     own_lines,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, position_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_listeners
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
@@ -250,6 +250,9 @@ class Ruleset(Part):
 
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables.load import apply_plans
 
+        if any(plan.change and plan.now == ABSENT for plan in details.plans):
+            # Before the first rule that has the kernel track connections.
+            self._host.conntrack.adopt(self._host.sockets.connected(), self._host.processes.ssh_connection() or [])
         other = self._iptables.other()
         elsewhere = apply_plans(other, details.elsewhere, replan) if details.elsewhere else {}
         loaded = apply_plans(self._iptables, details.plans, replan)

@@ -3,12 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The guard on a host in memory: a change is kept or undone."""
 
+from ipaddress import ip_address
+
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PendingError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from fake_host import FakeHost, Killed
-from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, FakeAgent, Story, options
+from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, FakeAgent, Story, apply_at_once, options
 
 # The two ends
 
@@ -57,6 +60,17 @@ def test_the_guard_does_what_runs_without_it(story):
     story.apply()
     story.confirm()
     assert not plan_change(options(**story.wanted), story.host).changed
+
+
+def test_connections_from_before_the_first_rules_go_on():
+    """Nothing may have tracked them until then; later changes find them tracked."""
+    story = Story("a bare host gets doors")
+    story.host.connected = [Flow(ip_address("192.0.2.9"), 50009, ip_address("192.0.2.1"), 5432)]
+    story.apply()
+    assert story.host.adopted == story.host.connected
+    story.confirm()
+    apply_at_once(story.host, **dict(story.wanted, log=True))
+    assert story.host.adopted == story.host.connected
 
 
 def test_an_administrator_needs_no_new_connection(story):

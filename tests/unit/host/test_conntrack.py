@@ -5,6 +5,7 @@
 
 import errno
 import struct
+from ipaddress import ip_address
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._host import netlink
@@ -13,6 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack i
     UNKNOWN,
     UNTRACKED,
     Conntrack,
+    Flow,
     answers_of,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import attribute
@@ -168,3 +170,35 @@ def test_this_kernel_answers(monkeypatch):
     """The real netlink socket, whatever is allowed here: an answer within its time, and no error."""
     monkeypatch.setattr(netlink, "_SECONDS", 2.0)
     assert Conntrack(Files(None)).state_of("192.0.2.254 1 192.0.2.253 2".split()) in (UNTRACKED, UNKNOWN)
+
+
+FLOW = Flow(ip_address("192.0.2.9"), 50009, ip_address("192.0.2.1"), 5432)
+# An entry that the kernel takes: both directions, seen and assured, for five days, established, and no sequence numbers known.
+NEW_ENTRY = bytes.fromhex(
+    "d4000000 0001 0506 01000000 00000000 02000000"
+    "3400 0180 1400 0180 0800 0100 c0000209 0800 0200 c0000201 1c00 0280 0500 0100 06000000 0600 0200 c3590000 0600 0300 15380000"
+    "3400 0280 1400 0180 0800 0100 c0000201 0800 0200 c0000209 1c00 0280 0500 0100 06000000 0600 0200 15380000 0600 0300 c3590000"
+    "0800 0300 0000000e 0800 0700 00069780"
+    "2000 0480 1c00 0180 0500 0100 03000000 0600 0400 08080000 0600 0500 08080000"
+)
+
+
+def test_connections_from_before_are_entered():
+    made, asked = conntrack([refusal(0)])
+    made.adopt([FLOW], V4)
+    assert asked == [struct.pack("=I", len(NEW_ENTRY)) + NEW_ENTRY[4:]]
+
+
+def test_the_play_s_own_is_left_out():
+    made, asked = conntrack()
+    made.adopt([Flow(ip_address("192.0.2.7"), 50001, ip_address("192.0.2.1"), 22)], V4)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"), [([[refusal(0)], [refusal(errno.EEXIST)], []], 3), ([OSError(errno.ENOBUFS, "")], 1)]
+)
+def test_very_many_connections_are_entered_in_a_few_steps(answers, asked):
+    made, requests = conntrack(*answers)
+    made.adopt([FLOW._replace(source_port=port) for port in range(1024, 1024 + 250)], [])
+    assert len(requests) == asked

@@ -9,7 +9,7 @@ import socket
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
-from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Sockets, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Sockets, parse, parse_connected
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 LINE = "   0: {0} {1} {2} 00000000:00000000 00:00000000 00000000     0        0 {3} 1 0000000000000000 100 0 0 10 0\n"
@@ -53,7 +53,26 @@ def test_udp_that_is_connected_listens_to_one_alone():
     assert [tuple(each) for each in parse("udp", text)] == [("udp", "0.0.0.0", 51820, 31)]
 
 
+def test_who_is_connected():
+    """Not who listens, nor what is closing, nor what stays on this host."""
+    text = table(
+        ("00000000:0016", NONE4, "0A", 11),
+        ("010200C0:0016", "070200C0:C350", "01", 14),
+        ("0100007F:0016", "0100007F:C351", "01", 15),
+        ("010200C0:0016", "070200C0:C352", "06", 0),
+    )
+    mapped = table(("0000000000000000FFFF0000010200C0:0016", "0000000000000000FFFF0000070200C0:C353", "01", 16))
+    own = table(("B80D0120000000000000000001000000:0016", "B80D0120000000000000000007000000:C354", "01", 17))
+    found = [flow for one in (text, mapped, own) for flow in parse_connected(one)]
+    assert [(str(flow.source), flow.source_port, str(flow.destination), flow.destination_port) for flow in found] == [
+        ("192.0.2.7", 50000, "192.0.2.1", 22),
+        ("192.0.2.7", 50003, "192.0.2.1", 22),
+        ("2001:db8::7", 50004, "2001:db8::1", 22),
+    ]
+
+
 def test_nothing_is_read_of_nothing():
+    assert list(parse_connected("")) == list(parse_connected(HEAD + "cut short\n")) == []
     assert list(parse("tcp", "")) == list(parse("tcp", HEAD)) == list(parse("tcp", HEAD + "cut short\n")) == []
 
 

@@ -8,11 +8,12 @@ import copy
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Type
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import local_network
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
-from fake_kernel import ROUTE, ROUTE6, FakeFolders, FakeLists, FakeNftables, FakeSockets
+from fake_kernel import ROUTE, ROUTE6, FakeConntrack, FakeFolders, FakeLists, FakeNftables, FakeSockets
 from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLock, FakeSystemd
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
@@ -70,6 +71,8 @@ class FakeHost(FakeFolders):
         self.started: Dict[Optional[int], float] = {}
         self.tracking, self.root = "tracked", True
         self.untracked: Set[str] = set()
+        self.connected: List[Flow] = []
+        self.adopted: List[Flow] = []
         self.forgotten: List[Tuple[str, str]] = []
         self.runs_systemd, self.dead, self.steps = False, False, 0
         self.failing_commands: Dict[str, int] = {}
@@ -103,7 +106,7 @@ class FakeHost(FakeFolders):
     kernel = property(lambda self: self)
     sockets = property(FakeSockets)
     nftables = property(FakeNftables)
-    conntrack = property(lambda self: self)
+    conntrack = property(FakeConntrack)
 
     @property
     def lock(self) -> FakeLock:
@@ -237,10 +240,6 @@ class FakeHost(FakeFolders):
 
     def is_root(self) -> bool:
         return self.root
-
-    def state_of(self, words: Sequence[str]) -> str:
-        assert len(words) in (0, 4)
-        return "untracked" if " ".join(words) in self.untracked else self.tracking
 
     def monotonic(self) -> float:
         return self.now

@@ -1,12 +1,13 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel of a host in memory says: routes, sockets, lists, nftables."""
+"""What the kernel of a host in memory says: routes, sockets, connections, lists, nftables."""
 
 import hashlib
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
 
+from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 
@@ -48,6 +49,23 @@ class FakeSockets:
 
     def of_tunnel(self, interface: str) -> List[int]:
         return self._host.tunnels.get(interface, [])
+
+    def connected(self) -> List[Flow]:
+        return self._host.connected
+
+
+class FakeConntrack:
+    """The connections that a FakeHost tracks."""
+
+    def __init__(self, host: "FakeHost") -> None:
+        self._host = host
+
+    def state_of(self, words: Sequence[str]) -> str:
+        assert len(words) in (0, 4)
+        return "untracked" if " ".join(words) in self._host.untracked else self._host.tracking
+
+    def adopt(self, flows: Sequence[Flow], session: Sequence[str]) -> None:  # noqa: ARG002
+        self._host.adopted += flows
 
 
 class FakeLists:

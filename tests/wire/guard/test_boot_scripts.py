@@ -4,10 +4,8 @@
 
 """A script of the administrator's, or of the cloud's, that writes rules late in each boot: the host is reachable, the words true."""
 
-import signal
-
 import pytest
-from rig.bare_host import ROLE, changed, play_role, user_of
+from rig.bare_host import begin_and_leave, changed, play_role, user_of
 from rig.controller import cores
 
 DOOR = {"name": "shell", "knock": [58391, "61427/udp", 53819], "opens": ["22"], "window": 60}
@@ -51,11 +49,7 @@ def hooks(host):
 
 def test_script_at_boot(bare_host, user):
     """What was saved in the window of a change does not outlive the boot that loads it; where a script removes the doors, that is said."""
-    run = user.start(play={"roles": [ROLE], "tasks": [], "vars": {"portknock_guard_timeout": 600}})
-    run.until(lambda: bare_host.pending().get("state") == "applied")
-    run.kill(signal.SIGKILL)
-    run.wait()
-    user.end_masters()
+    begin_and_leave(user, bare_host, portknock_guard_timeout=600)
     add_script(bare_host, bare_host.run("iptables-save").stdout)
     bare_host.reboot()
     assert bare_host.run("systemctl", "is-active", "boot-rules.service", check=False).stdout != "failed\n"

@@ -73,11 +73,11 @@ def slow_logins(rig, seconds):
 
 
 def test_a_slow_login_confirms(rig, controller):
-    """Longer than any limit of a single try; plain Ansible takes it as it comes."""
+    """sshd asks name servers that do not answer, for longer than any limit of a single try, and than the window."""
     case = Case(rig, controller)
     controller.play(PING)
-    with slow_logins(rig, 10):
-        run = case.apply(guard_timeout=60)
+    with faults.silent_name_servers(rig, 10), faults.sshd_with(rig, "UseDNS yes"):
+        run = case.apply(SHORT, guard_timeout=60)
         guard = run.only().result["guard"]
         assert (guard["state"], guard["tries"]) == ("confirmed", 1)
         assert guard["seconds"] > 10, "the login was not slow"

@@ -7,11 +7,8 @@
 The criterion is the host's truth: a new ssh from outside, our rules whole or gone, services as they were.
 """
 
-import signal
-import time
-
 import pytest
-from rig.bare_host import ROLE, play_role, user_of
+from rig.bare_host import begin_and_leave, play_role, until, user_of
 from rig.controller import cores
 
 DOOR = {"name": "shell", "knock": [58391, "61427/udp", 53819], "opens": ["22"], "window": 2}
@@ -37,20 +34,9 @@ def user(bare_host):
 
 
 def begun(user, host, **variables):
-    """Begin a change, and kill the controller once it is in force: nobody confirms it."""
-    run = user.start(play={"roles": [ROLE], "tasks": [], "vars": {"portknock_doors": [DOOR, OTHER], **variables}})
-    run.until(lambda: host.pending().get("state") == "applied")
-    run.kill(signal.SIGKILL)
-    run.wait()
-    user.end_masters()
-    assert "door web" in host.rules(), run.output
-
-
-def until(happened, seconds=60):
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.2)
+    """Begin a change that adds a door, and leave it."""
+    begin_and_leave(user, host, **{"portknock_doors": [DOOR, OTHER], **variables})
+    assert "door web" in host.rules()
 
 
 def found(host, words):
@@ -80,7 +66,7 @@ def test_services_and_other_firewalls(bare_host, user):
     assert found(host, "ip route show type blackhole") == "blackhole 192.0.2.99"
     assert host.enabled("netfilter-persistent") == ["disabled"]
     assert "PORTKNOCK" not in host.rules()
-    assert found(host, "cat /etc/iptables/rules.v4") == STALE.strip()
+    assert host.text_of("/etc/iptables/rules.v4") == STALE
     assert user.gets_in(host=host.address)
 
 
@@ -88,10 +74,10 @@ def test_the_way_back_outlives_what_others_do(bare_host, user):
     """In the window /run is emptied, Python is lost, the live rules are saved and the host is restarted."""
     host = bare_host
     play_role(user)
-    kept = [line for line in host.rules().splitlines() if "PORTKNOCK" in line and line.startswith("-A")]
+    kept = host.own_rules()
 
     def is_as_before():
-        return [line for line in host.rules().splitlines() if "PORTKNOCK" in line and line.startswith("-A")] == kept
+        return host.own_rules() == kept
 
     begun(user, host, portknock_guard_timeout=15)
     assert found(host, "stat -c %a /run/portknock.d /run/portknock.d/lock /etc/portknock/pending").split() == [
@@ -116,10 +102,10 @@ def test_the_way_back_outlives_what_others_do(bare_host, user):
 
     begun(user, host, portknock_guard_timeout=600)
     host.run("netfilter-persistent", "save")
-    assert "door web" in found(host, "cat /etc/iptables/rules.v4")
+    assert "door web" in host.text_of("/etc/iptables/rules.v4")
     host.reboot()
     assert is_as_before()
-    assert "door web" not in found(host, "cat /etc/iptables/rules.v4 /etc/iptables/rules.v6")
+    assert "door web" not in host.text_of("/etc/iptables/rules.v4", "/etc/iptables/rules.v6")
     assert found(host, "find /etc /run -xdev -name '.portknock-*' -o -path '*portknock/pending*'") == ""
     assert host.last()["why"] == "the host was restarted before it was confirmed"
     assert host.state("portknock") == ("active", "enabled")

@@ -11,9 +11,11 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,23 @@ def changed(run: Run) -> list[str]:
     return [event.task for event in run.events if event.kind == "ok" and event.result.get("changed")]
 
 
+def begin_and_leave(user: Controller, host: "BareHost", **variables: Any) -> None:
+    """Begin a change by the role, and kill the controller once it is in force: nothing confirms it."""
+    run = user.start(play={"roles": [ROLE], "tasks": [], "vars": variables})
+    run.until(lambda: host.pending().get("state") == "applied")
+    run.kill(signal.SIGKILL)
+    run.wait()
+    user.end_masters()
+
+
+def until(happened: Callable[[], bool], seconds: int = 60) -> None:
+    """Wait for a moment."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
 def hosts_sh(*words: str) -> str:
     """Call a function of bin/lib/hosts.sh and return what it prints."""
     done = subprocess.run([HOSTS_SH, *words], check=False, capture_output=True, text=True)
@@ -82,13 +101,13 @@ def hosts_sh(*words: str) -> str:
 
 
 @contextlib.contextmanager
-def docker_image(name: str) -> Iterator[str]:
-    """Within the block a docker daemon runs and has the image; the value is its tag."""
+def docker_daemon() -> Iterator[None]:
+    """Within the block a docker daemon runs."""
     user = f"wire-role.{os.getpid()}"
     hosts_sh("docker_acquire", user)
     _remove_leftovers()
     try:
-        yield hosts_sh("image_ensure", name)
+        yield
     finally:
         hosts_sh("docker_release", user)
 
@@ -120,14 +139,17 @@ class Machine(Namespace):
 class BareHost:
     """A throwaway host; root logs in with a key that was made for it."""
 
-    def __init__(self, name: str, image: str) -> None:
-        """Start the container and wait until it has booted; other runs may have one of the same name."""
+    def __init__(self, name: str, image: str = "debian-12") -> None:
+        """Start the container and wait until it has booted; other runs may have one of the same name.
+
+        :param image: the name of a recipe in bin/lib/images.
+        """
         name = f"{PREFIX}{name}-{os.getpid()}"
         # Not one of pytest's folders, whose paths are too long for the socket of a control master.
         self.folder = Path(tempfile.mkdtemp(prefix="portknock-role-"))
         self.name, self.key, self.controller_side = name, self.folder / "id", Machine()
         self.controller_side.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
-        hosts_sh("host_create", name, image)
+        hosts_sh("host_create", name, hosts_sh("image_ensure", image))
         self.address = hosts_sh("host_address", name)
         self.write("/root/.ssh/authorized_keys", (self.folder / "id.pub").read_text(), "0600")
         self.write(INTERPRETER, _COUNTING_PYTHON, "0755")
@@ -139,6 +161,10 @@ class BareHost:
     def write(self, path: str, text: str, mode: str) -> None:
         """Write a file."""
         self.run("sh", "-ec", f"cat >{path}; chmod {mode} {path}", stdin=text)
+
+    def text_of(self, *paths: str) -> str:
+        """Return the text of files, '' for those that are not there."""
+        return self.run("cat", *paths, check=False).stdout
 
     def has_command(self, name: str) -> bool:
         """Return whether the host has a command."""
@@ -153,6 +179,10 @@ class BareHost:
     def rules(self) -> str:
         """Return the live rules of both families."""
         return self.run("iptables-save").stdout + self.run("ip6tables-save").stdout
+
+    def own_rules(self) -> list[str]:
+        """Return the live rules of both families that the collection wrote."""
+        return [line for line in self.rules().splitlines() if line.startswith("-A") and "PORTKNOCK" in line]
 
     def state(self, service: str) -> tuple[str, str]:
         """Return what systemd says of a service: whether it is active, and whether it is enabled."""

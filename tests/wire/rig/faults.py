@@ -313,6 +313,21 @@ def sshd_with(rig: Rig, *lines: str, port: int = 22) -> Iterator[None]:
         rig.target.start_sshd(port) if port == 22 else rig.target.stop_sshd(port)
 
 
+@contextlib.contextmanager
+def silent_name_servers(rig: Rig, seconds: int) -> Iterator[None]:
+    """Within the block the target's name server does not answer: so long takes each look-up of a name."""
+    run, text = rig.target.namespace.run, f"nameserver 10.77.0.3\noptions attempts:2 timeout:{seconds // 2}\n"
+    run("sh", "-c", "mkdir -p /run/own; cat >/run/own/silent.conf", stdin=text)
+    run("mount", "--bind", "/run/own/silent.conf", "/etc/resolv.conf")
+    silent = ("INPUT", "-p", "udp", "--dport", "53", "-j", "DROP")
+    rig.other.namespace.run("iptables-nft", "-A", *silent)
+    try:
+        yield
+    finally:
+        rig.other.namespace.run("iptables-nft", "-D", *silent)
+        run("umount", "/etc/resolv.conf")
+
+
 def sessions(rig: Rig) -> list[int]:
     """Return the processes of the target that serve an ssh connection."""
     return sorted(set(processes(rig, "sshd: ")) - set(processes(rig, "[listener]")))
