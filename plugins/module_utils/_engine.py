@@ -53,6 +53,7 @@ SEVERITIES = {
     "native_unknown": WARNING,
     "nothing_listens": WARNING,
     "not_persisted": WARNING,
+    "only_at_boot": WARNING,
     "other_firewall": WARNING,
     "saves_on_stop": WARNING,
     "not_loaded_at_boot": WARNING,
@@ -61,6 +62,8 @@ SEVERITIES = {
     "lost_effect": INFO,
 }
 """Every kind of finding, and its severity; docs/findings.md has the same table for people."""
+_ABOUT_OTHERS = frozenset(("native_table", "native_unknown", "policy_drop"))
+"""Kinds that are about rules of others even where they name none."""
 
 
 class Finding(NamedTuple):
@@ -83,12 +86,17 @@ class Finding(NamedTuple):
         """
         return SEVERITIES[self.kind]
 
+    @property
+    def is_about_others(self) -> bool:
+        """Whether it is about rules of others as they are now."""
+        return bool(self.rule) or self.kind in _ABOUT_OTHERS
+
 
 def findings_result(findings: Iterable[Finding]) -> List[Dict[str, str]]:
     """Return findings as modules return them, the worst first."""
     order = (ERROR, WARNING, INFO)
-    told = sorted(findings, key=lambda finding: order.index(finding.severity))
-    return [dict(finding._asdict(), severity=finding.severity) for finding in told]
+    sorted_findings = sorted(findings, key=lambda finding: order.index(finding.severity))
+    return [dict(finding._asdict(), severity=finding.severity) for finding in sorted_findings]
 
 
 class Connection(NamedTuple):

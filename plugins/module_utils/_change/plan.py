@@ -159,13 +159,9 @@ def _plan_parts(parts: List[Part], engine: str, wanted: Wanted) -> List[PartPlan
         plan = part.plan(wanted._replace(spec=spec, door=door))
         if any(before.disturbs for before in plans):
             # They are about rules that will be gone.
-            plan = plan._replace(findings=tuple(each for each in plan.findings if not _is_about_others(each)))
+            plan = plan._replace(findings=tuple(each for each in plan.findings if not each.is_about_others))
         plans.append(plan)
     return plans
-
-
-def _is_about_others(finding: Finding) -> bool:
-    return bool(finding.rule) or finding.kind in ("policy_drop", "native_table", "native_unknown")
 
 
 def _managed(spec: Any, present: Tuple[str, ...]) -> Tuple[str, ...]:

@@ -8,10 +8,11 @@ import json
 from typing import Any, Dict, Iterable, List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, Protected
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
     position_of,
@@ -21,6 +22,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import UNKEPT, gone
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import NOTHING, Listing, Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.only_at_boot import only_at_boot
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import layout_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
@@ -37,8 +40,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
     read_list,
     seconds_left,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, STATE_FILE
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, OS_RELEASE, STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 
@@ -133,7 +136,8 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     document = parse(save, f"the live {family} ruleset")
     table = document.table("filter")
     live = read_state(table)
-    own = expected_rules(host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules"), live)
+    kept = host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules")
+    own = expected_rules(kept, live)
     if own is None and live == ABSENT:
         remembered = json.loads(host.filesystem.read(STATE_FILE) or "{}").get(UNKEPT, {})
         return report._replace(findings=report.findings + gone(family, remembered))
@@ -144,6 +148,7 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     hooked = Hooked(position_of(live, DOORS) or 0, position_of(live, TAIL))
     local = host.kernel.local_network()
     foreign = ruleset_findings(document, spec, family, ForeignRules(document, spec), hooked, local)
+    foreign += _at_boot(host, family, document, spec) if kept else []
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     facts = dict(
         _counted_facts(report.facts, table, recognises), lists=report.facts["lists"] + now.fill(alive.doors, family)
@@ -156,6 +161,15 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
         findings=report.findings + foreign,
         facts=dict(facts, ip_versions=report.facts["ip_versions"] + [family]),
     )
+
+
+def _at_boot(host: Any, family: str, live: Document, protected: Protected) -> List[Finding]:
+    """Return findings about the rules file; nothing where it is not known, or cannot be followed."""
+    try:
+        path = layout_of(host.filesystem.read(OS_RELEASE)).rules[family]
+        return only_at_boot(path, host.filesystem.read(path), family, live, protected)
+    except HostError:
+        return []
 
 
 def _counted_facts(facts: Dict[str, Any], table: Any, recognises: bool) -> Dict[str, Any]:

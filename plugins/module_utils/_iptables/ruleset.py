@@ -15,7 +15,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Connection,
-    Files,
     Finding,
     Loaded,
     OpenDoors,
@@ -23,7 +22,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     PartPlan,
     Report,
     Wanted,
-    differing,
     worst,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
@@ -32,12 +30,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access 
     check_trusted_interfaces,
     door_for,
     lets_in,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import fallback_text
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot_check import (
-    BootFile,
-    check_boot,
-    check_text,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
@@ -50,25 +42,21 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.command
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, position_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.kept import (
+    Kept,
+    check_kept,
+    kept_findings,
+    plan_kept,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_listeners
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
     UNKEPT,
     drop_in_folders,
-    drop_ins,
-    loader_findings,
-    loaders_in_use,
     unkept,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
-    layout_of,
-    list_size_finding,
-    modprobe_text,
-    saving_services,
-    wanted_files,
-)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
     Plan,
     emptying_command,
@@ -92,10 +80,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     IPTABLES,
-    IPTABLES_SERVICE_CONFIGS,
     MODPROBE,
-    OS_RELEASE,
-    RULES_FILES,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, family_of
 
@@ -147,87 +132,40 @@ class Ruleset(Part):
         plans = tuple(known_spelling(_plan(wanted, owns, *item, local), wanted.state) for item in texts.items())
         elsewhere = tuple(plan_family(save, None, family) for family, save in others.items())
         door = _door_of(wanted, plans, local)
-        files, rules_files = self._files(wanted, owns)
+        kept = plan_kept(self._host, wanted, owns)
         loads = any(plan.change for plan in plans + elsewhere)
-        kept = wanted.persist and wanted.spec is not None
-        if kept and installed:
-            self._check_boot(wanted, owns, rules_files, files, loads)
+        persists = wanted.persist and wanted.spec is not None
+        if persists and installed:
+            check_kept(self._host, iptables, wanted, owns, kept, loads)
         listeners = look_at_listeners(self._host.sockets, wanted, plans, local)
         return PartPlan(
             part=self.name,
             wanted=wanted,
             loads=loads,
-            files=files,
+            files=kept.files,
             early=(MODPROBE,),
-            previous=tuple(rules_files.values()) if kept else (),
-            saved_to=tuple(rules_files.values()),
+            previous=tuple(kept.rules_files.values()) if persists else (),
+            saved_to=tuple(kept.rules_files.values()),
             last_way=_last_way(iptables, plans) if installed else (),
             door=door,
-            findings=self._findings(wanted, plans) + listeners.findings,
+            findings=self._findings(wanted, plans, kept) + listeners.findings,
             facts={"backend": iptables.backend if installed else NFT, "closes": listeners.closes},
             before={
                 "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
                 "families": list(texts),
-                "rules_files": rules_files,
+                "rules_files": kept.rules_files,
             },
             details=Details(plans, elsewhere, owns),
         )
 
-    def _files(self, wanted: Wanted, owns: Dict[str, Any]) -> Tuple[Files, Dict[str, str]]:
-        """Return the files as they should be, and IP version to the distribution's own rules file, whether it is kept or not."""
-        read = self._host.filesystem.read
-        try:
-            layout = layout_of(read(OS_RELEASE))
-        except HostError:
-            if wanted.persist and wanted.spec is not None:
-                raise
-            return {}, {}
-        spec = wanted.spec if wanted.persist else None
-        for path in layout.rules.values() if spec else ():
-            check_text(path, read(path))
-        files = wanted_files(spec, owns if spec else {}, layout, read)
-        if spec is None or self._host.kernel.is_module("xt_recent"):
-            files[MODPROBE] = (modprobe_text(spec) if spec else None, 0o644)
-        files.update(drop_ins(loaders_in_use(self._host) if spec else ()))
-        return files, dict(layout.rules)
-
-    def _check_boot(
-        self, wanted: Wanted, owns: Dict[str, Any], rules_files: Dict[str, str], files: Files, loads: bool
-    ) -> None:
-        """Refuse what a boot would load if this connection would not get in under it.
-
-        :param loads: whether what is running changes.
-        :raises SpecError: for the first file that a boot must not load.
-        """
-        filesystem, checked = self._host.filesystem, []
-        for family, path in rules_files.items():
-            managed = family in wanted.families
-            text = (files[path][0] if path in files else filesystem.read(path)) or ""
-            # One service loads both files on Debian, so that which is not managed counts as well.
-            if text and self._iptables.installed(family) and (managed or path in RULES_FILES["debian"].values()):
-                checked.append(BootFile(path, family, text, wanted.spec if managed else None))
-        changes = loads or bool(differing(files, filesystem.read, filesystem.mode))
-
-        def test(family: str, text: str, flush: bool = True) -> None:
-            # Not in check mode: the legacy commands load the kernel's tables for it.
-            if changes and not wanted.may_lack:
-                self._iptables.restore(family, text, test=True, flush=flush)
-
-        check_boot(checked, wanted.connection, test, {family: fallback_text(built) for family, built in owns.items()})
-
-    def _findings(self, wanted: Wanted, plans: Tuple[Plan, ...]) -> Tuple[Finding, ...]:
+    def _findings(self, wanted: Wanted, plans: Tuple[Plan, ...], kept: Kept) -> Tuple[Finding, ...]:
         if wanted.spec is None:
             return ()
         found = [finding for plan in plans for finding in plan.findings]
         if self._iptables.installed(IPV4):
             listing = read_native(self._iptables, _native(self._host))
             found += findings_beside(self._iptables, listing, wanted.spec, wanted.families)
-        found += saving_services({path: self._host.filesystem.read(path) for path in IPTABLES_SERVICE_CONFIGS})
-        kernel = self._host.kernel
-        found += list_size_finding(
-            wanted.spec.list_size, kernel.parameter("xt_recent", "ip_list_tot"), kernel.is_module("xt_recent")
-        )
-        return tuple(found + loader_findings(loaders_in_use(self._host), wanted.persist))
+        return tuple(found + kept_findings(self._host, wanted, plans, kept))
 
     def diff(self, plan: PartPlan) -> List[Dict[str, str]]:
         parts = []
