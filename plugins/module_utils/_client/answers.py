@@ -11,6 +11,8 @@ portknock-connect.sh has the same words; a test compares them.
 from typing import Dict, Optional
 
 LATE, NO_ROUTE, DOWN, ON_THE_WAY, CLOSED = "late", "no_route", "down", "on_the_way", "closed"
+FILTERED = "filtered"
+"""What the bash program says of ICMP errors, as it cannot tell who has sent one."""
 NO_LISTENER, RESET, PERHAPS = "no_listener", "reset", "perhaps"
 DROPPED, SILENT, UNKNOWN = "dropped", "silent", "unknown"
 MUTE, HUNG_UP = "mute", "hung_up"
@@ -21,6 +23,7 @@ MEANINGS: Dict[str, str] = {
     DOWN: "no host answers at this address: it is down, or the address is not its own",
     ON_THE_WAY: "a router or firewall on the way refuses it by ICMP, not the host",
     CLOSED: "the host refuses it by ICMP, as a closed door does: it did not accept the knock",
+    FILTERED: "a firewall refuses it by ICMP: perhaps the host's, as a closed door does, perhaps one on the way",
     NO_LISTENER: "the door is open, but nothing listens behind it: the port is refused in another way than closed ports are",
     RESET: "it is refused by a TCP reset: perhaps the door is closed and refuses so, as the host did not accept the knock, perhaps "
     "the door is open and nothing listens behind it",
@@ -37,7 +40,7 @@ MEANINGS: Dict[str, str] = {
 }
 """The verdicts, each with the words that follow the name of a port and a colon."""
 
-ABOUT_THE_KNOCK = frozenset((CLOSED, RESET, PERHAPS, DROPPED, SILENT, UNKNOWN))
+ABOUT_THE_KNOCK = frozenset((CLOSED, FILTERED, RESET, PERHAPS, DROPPED, SILENT, UNKNOWN))
 """The verdicts under which the knock may be a wrong one."""
 
 

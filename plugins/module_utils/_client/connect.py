@@ -8,6 +8,7 @@ This file also runs alone, beside the program that ssh calls: nothing of the col
 """
 
 import errno
+import math
 import os
 import select
 import socket
@@ -25,7 +26,18 @@ BANNER_SECONDS = 5.0
 PAUSES = (0.1, 0.25, 0.5, 1.0)
 """Seconds between a try and the next knock; the last of them from then on."""
 
-REFUSED, SILENT, MUTE = "refused", "timed out", "accepted, but said nothing"
+SOON = 0.5
+"""Seconds after which an answer counts as late: only then it is looked up how long the caller wants to wait."""
+
+ANSWERED_TRIES = 5
+"""How often a port is tried that answers each time that it is closed: each try has a new knock, because one can get lost."""
+
+ANSWERED_SECONDS = 2.5
+"""Seconds after the first knock in which such tries begin. A host that refuses by ICMP does so once a second at the least, so the
+last try, and another look that says why it failed, end within five seconds."""
+
+REFUSED, SILENT = "refused", "timed out"
+MUTE, HUNG_UP = "accepted, but said nothing", "accepted, and closed at once"
 
 
 class Opened(NamedTuple):
@@ -47,6 +59,7 @@ class NotOpenError(OSError):
     def __init__(self, reasons: Dict[str, str], tries: int) -> None:
         """Take what became of each address in the last round, and how many knocks there were."""
         super().__init__("; ".join(f"{address}: {reason}" for address, reason in reasons.items()))
+        self.reasons = reasons
         self.tries = tries
         self.refused = REFUSED in reasons.values()
 
@@ -62,13 +75,23 @@ class Sockets:
         """Wait."""
         time.sleep(seconds)
 
+    def left(self) -> float:
+        """Return how many more seconds the caller waits; it is only asked where a port has not opened at once."""
+        return math.inf
+
     def connect(self, address: str, port: int, patience: float, banner: float) -> socket.socket:
         """Return a connected socket whose server has said something within so many seconds, if any are given."""
         found = socket.getaddrinfo(address, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
         opened = socket.socket(found[0][0], socket.SOCK_STREAM)
         try:
-            opened.settimeout(patience)
-            opened.connect(found[0][4])
+            opened.setblocking(False)
+            code = opened.connect_ex(found[0][4])
+            if code == errno.EINPROGRESS:
+                if not self._happens(opened, select.POLLOUT, patience):
+                    raise socket.timeout("timed out")
+                code = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code))
             if banner:
                 self._await_banner(opened, banner)
             opened.settimeout(None)
@@ -77,11 +100,21 @@ class Sockets:
             raise
         return opened
 
+    def _happens(self, opened: socket.socket, event: int, seconds: float) -> bool:
+        poller = select.poll()
+        poller.register(opened, event)
+        soon = min(SOON, seconds)
+        if poller.poll(soon * 1000):
+            return True
+        rest = min(seconds - soon, self.left())
+        return rest > 0 and bool(poller.poll(rest * 1000))
+
     def _await_banner(self, opened: socket.socket, seconds: float) -> None:
-        readable = select.poll()
-        readable.register(opened, select.POLLIN)
-        if not readable.poll(seconds * 1000) or not opened.recv(1, socket.MSG_PEEK):
+        if not self._happens(opened, select.POLLIN, seconds):
             raise OSError(errno.ENOMSG, os.strerror(errno.ENOMSG))
+        # It is left to be read.
+        if not opened.recv(1, socket.MSG_PEEK):
+            raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
 
 def connect_after_knock(
@@ -91,6 +124,7 @@ def connect_after_knock(
     seconds: float,
     speaks_first: bool = False,
     sockets: Optional[Sockets] = None,
+    answered_seconds: float = math.inf,
 ) -> Opened:
     """Knock and connect until the port opens.
 
@@ -98,24 +132,38 @@ def connect_after_knock(
     :param addresses: IP addresses as text, tried in turn.
     :param seconds: for all tries, from the end of the first knock on.
     :param speaks_first: whether the server must have said something, as ssh's does. It is left to be read.
-    :param sockets: what to connect with, for tests.
+    :param sockets: what to connect with.
+    :param answered_seconds: in which tries begin of a port that answers each time that it is closed; there are ANSWERED_TRIES
+        at the most, if it is given.
     :raises NotOpenError: if it did not open in time.
     """
     sockets = sockets or Sockets()
+    started = sockets.now()
     knock(0)
     began = sockets.now()
-    tries = 1
+    tries, takes = 1, began - started
     while True:
         patience = min(float(tries), CONNECT_SECONDS) if len(addresses) > 1 else CONNECT_SECONDS
         opened, address, reasons = _try_each(sockets, addresses, port, began + seconds, patience, speaks_first)
         if opened:
             return Opened(opened, address, tries, sockets.now() - began)
         pause = PAUSES[min(tries, len(PAUSES)) - 1]
-        if sockets.now() + pause >= began + seconds:
+        spent = sockets.now() - began
+        over = spent + pause >= min(seconds, spent + sockets.left())
+        if over or _is_answered(reasons, tries, spent + pause + takes, answered_seconds):
             raise NotOpenError(reasons, tries)
         sockets.sleep(pause)
         knock(tries)
         tries += 1
+
+
+def _is_answered(reasons: Dict[str, str], tries: int, spent: float, seconds: float) -> bool:
+    """Return whether all addresses have answered often enough that they are closed."""
+    if seconds == math.inf or {SILENT, MUTE} & set(reasons.values()):
+        return False
+    # Where not one has refused there is no host, and no other knock would change that; this comes after three seconds.
+    once_is_enough = REFUSED not in reasons.values()
+    return tries >= ANSWERED_TRIES or ((tries > 1 or once_is_enough) and spent >= seconds)
 
 
 def _try_each(
@@ -137,13 +185,21 @@ def reason_of(error: OSError) -> str:
     """Return why a connection did not come about, in a word or two."""
     if isinstance(error, socket.timeout):
         return SILENT
-    known = {errno.ECONNREFUSED: REFUSED, errno.ETIMEDOUT: SILENT, errno.ENOMSG: MUTE}
+    known = {
+        errno.ECONNREFUSED: REFUSED,
+        errno.ETIMEDOUT: SILENT,
+        errno.ENOMSG: MUTE,
+        errno.ECONNRESET: HUNG_UP,
+    }
     return known.get(error.errno or 0) or error.strerror or error.__class__.__name__
 
 
 __all__ = (
+    "ANSWERED_SECONDS",
     "BANNER_SECONDS",
     "CONNECT_SECONDS",
+    "HUNG_UP",
+    "MUTE",
     "NotOpenError",
     "Opened",
     "Sockets",

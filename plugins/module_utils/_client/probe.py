@@ -82,18 +82,30 @@ def probe(
 
 
 def compare(
-    address: str, port: int, steps: Sequence[Tuple[int, str]], patience: float = ANSWER_SECONDS, source: str = ""
+    target: Target,
+    steps: Sequence[Tuple[int, str]],
+    patience: float = ANSWER_SECONDS,
+    source: str = "",
+    before: str = SILENT,
 ) -> Tuple[str, str]:
-    """Return what becomes of a TCP port, and of one that is closed for certain, '' where the knock has none.
+    """Return what becomes of a port that did not open, and of one that is closed for certain, '' where that would say nothing.
 
     The closed one is the knock's last step over TCP: nothing listens at a step, and no rule lets it in.
 
     :param steps: (port, protocol) pairs.
+    :param before: what became of the port a moment ago: REFUSED, UNREACHABLE or SILENT.
     """
-    target = (address, port, "tcp")
-    closed = next(((address, step, kind) for step, kind in reversed(list(steps)) if kind == "tcp"), target)
-    found = probe((target, closed), patience, source)
-    return found[target], "" if closed == target else found[closed]
+    closed = next(((target[0], step, kind) for step, kind in reversed(list(steps)) if kind == "tcp"), target)
+    if before == SILENT:
+        found = probe((target, closed), patience, source)
+        return found[target], "" if closed == target else found[closed]
+    # One after the other: a host limits how much it refuses by ICMP, and says nothing if that is too much.
+    answer = probe((target,), patience, source)[target]
+    if answer == SILENT:
+        return ("icmp" if before == REFUSED else before), ""
+    if answer not in (RESET, REFUSED) or closed == target:
+        return answer, ""
+    return answer, probe((closed,), patience, source)[closed]
 
 
 def _probe_some(targets: Sequence[Target], patience: float, source: str, half_open: Any) -> Dict[Target, str]:

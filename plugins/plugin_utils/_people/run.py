@@ -54,6 +54,8 @@ _PROGRAMS = {
     f"{CONNECT}.ps1": "playbooks/files/portknock-connect.ps1",
     "_connect.py": "plugins/module_utils/_client/connect.py",
     "_knock.py": "plugins/module_utils/_client/knock.py",
+    "_answers.py": "plugins/module_utils/_client/answers.py",
+    "_probe.py": "plugins/module_utils/_client/probe.py",
 }
 OURS = (f"{JUMPS}/*",)
 """Files that go where they are not wanted any more."""

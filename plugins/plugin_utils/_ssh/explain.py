@@ -124,9 +124,8 @@ def _address_and_answer(connection: Any, text: str, path: SshPath) -> tuple[str,
     if not address or said not in _UNCLEAR:
         return address, verdict(said)
     steps = _steps(connection, path)
-    answer, closed = compare(address, path.port, steps, LOOK_SECONDS, path.source)
-    # The host may have refused so much by now that it must wait before it refuses again.
-    return address, verdict(said if answer == "silent" else answer, closed, routed=bool(local_address(address)))
+    answer, closed = compare((address, path.port, "tcp"), steps, LOOK_SECONDS, path.source, said)
+    return address, verdict(answer, closed, routed=bool(local_address(address)))
 
 
 def _steps(connection: Any, path: SshPath) -> send_knock.Steps:

@@ -72,26 +72,42 @@ def test_the_answers_are_those_of_probe():
     assert known == {"open", "reset", "refused", "silent", "unreachable"}
 
 
+TARGET = ("192.0.2.7", 22, "tcp")
+STEPS = [(7000, "tcp"), (8000, "tcp"), (9000, "udp")]
+CLOSED = ("192.0.2.7", 8000, "tcp")
+
+
 @pytest.mark.parametrize(
-    ("steps", "compared"),
-    [([(7000, "tcp"), (8000, "tcp"), (9000, "udp")], 8000), ([(9000, "udp")], None), ([(7000, "tcp")], 7000)],
+    ("before", "steps", "answers_of", "expected", "rounds"),
+    [
+        ("refused", STEPS, {TARGET: "reset", CLOSED: "icmp 3/3"}, ("reset", "icmp 3/3"), [[TARGET], [CLOSED]]),
+        ("refused", [(9000, "udp")], {TARGET: "reset"}, ("reset", ""), [[TARGET]]),
+        ("refused", STEPS, {TARGET: "icmp 3/3"}, ("icmp 3/3", ""), [[TARGET]]),
+        # Only an ICMP error is not sent as often as it could be.
+        ("refused", STEPS, {TARGET: "silent"}, ("icmp", ""), [[TARGET]]),
+        ("unreachable", STEPS, {TARGET: "silent"}, ("unreachable", ""), [[TARGET]]),
+        ("unreachable", STEPS, {TARGET: "icmp 3/13"}, ("icmp 3/13", ""), [[TARGET]]),
+        # Nothing has used up what may be sent.
+        ("silent", STEPS, {TARGET: "silent", CLOSED: "reset"}, ("silent", "reset"), [[TARGET, CLOSED]]),
+        ("silent", [(9000, "udp")], {TARGET: "silent"}, ("silent", ""), [[TARGET]]),
+    ],
 )
-def test_a_port_that_is_closed_for_certain_is_the_last_step_over_tcp(steps, compared, monkeypatch):
+def test_the_port_and_one_that_is_closed_for_certain(before, steps, answers_of, expected, rounds, monkeypatch):
     asked = []
 
     def look(targets, *_more):
-        asked.extend(targets)
-        return {target: f"answer of {target[1]}" for target in targets}
+        asked.append(list(dict.fromkeys(targets)))
+        return {target: answers_of[target] for target in targets}
 
     monkeypatch.setattr(probe, "probe", look)
-    expected = ("answer of 22", f"answer of {compared}" if compared else "")
-    assert probe.compare("192.0.2.7", 22, steps) == expected
-    assert {port for _address, port, _kind in asked} == {22, compared or 22}
+    assert probe.compare(TARGET, steps, before=before) == expected
+    assert asked == rounds
+    assert verdict("icmp") == answers.CLOSED
 
 
 def test_a_port_that_nothing_listens_at():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        answer, closed = probe.compare("127.0.0.1", taken.getsockname()[1], [], 5)
+        answer, closed = probe.compare((*taken.getsockname(), "tcp"), [], 5, before="refused")
     assert verdict(answer, closed) == (answers.RESET if answer == probe.RESET else answers.PERHAPS)
     assert closed == ""

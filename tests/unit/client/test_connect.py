@@ -4,7 +4,9 @@
 """Connecting: a new knock before each further try, within a time, and what the error says when it does not open."""
 
 import errno
+import math
 import socket
+import time
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._client import connect as _connect
@@ -23,6 +25,11 @@ class Script(Sockets):
 
     def __init__(self, *ends):
         self.clock, self.log, self.times, self._ends = 50.0, [], [], list(ends)
+        self.takes, self.until, self.asked = 0.3, math.inf, 0
+
+    def left(self):
+        self.asked += 1
+        return self.until - self.clock
 
     def now(self):
         return self.clock
@@ -34,7 +41,7 @@ class Script(Sockets):
     def knock(self, turn):
         assert turn == self.log.count("knock")
         self.log.append("knock")
-        self.clock += 0.3
+        self.clock += self.takes
         self.times.append(("knock", self.clock))
 
     def connect(self, address, port, patience, banner):
@@ -44,6 +51,9 @@ class Script(Sockets):
         if end == "silent":
             self.clock += patience
             raise socket.timeout("timed out")
+        if end in ("late", "no host"):
+            self.clock += 1 if end == "late" else 2.7
+            end = errno.ECONNREFUSED if end == "late" else errno.EHOSTUNREACH
         if end:
             raise OSError(end, "said the system")
         return (address, port, banner)
@@ -101,6 +111,62 @@ def test_it_ends_in_time_when_all_is_refused():
     assert caught.value.tries == script.log.count("knock")
 
 
+@pytest.mark.parametrize(
+    ("end", "takes", "knocks"),
+    [
+        (errno.ECONNREFUSED, 0.1, 5),
+        (errno.ECONNREFUSED, 0.3, 4),
+        (errno.ECONNRESET, 0.3, 4),
+        (errno.EHOSTUNREACH, 0.3, 4),
+        # Eight steps, as slow as they are by default; and so slow that there is one more try, but no third.
+        (errno.ECONNREFUSED, 0.8, 3),
+        (errno.ECONNREFUSED, 4.0, 2),
+    ],
+)
+def test_what_is_always_refused_ends_soon(end, takes, knocks):
+    script = Script(end)
+    script.takes = takes
+    with pytest.raises(NotOpenError) as caught:
+        connect_after_knock(script.knock, ["a"], 22, math.inf, True, script, _connect.ANSWERED_SECONDS)
+    assert caught.value.tries == script.log.count("knock") == knocks
+    assert script.clock - 50 < 3.5 or takes == 4
+
+
+def test_refusals_that_come_late_are_fewer():
+    """As a host's are that has refused a lot by ICMP, and then does so once a second."""
+    script = Script("late")
+    with pytest.raises(NotOpenError) as caught:
+        connect_after_knock(script.knock, ["a"], 22, math.inf, True, script, _connect.ANSWERED_SECONDS)
+    assert caught.value.tries == 2
+    assert script.clock - 50 < 3.5
+
+
+def test_a_host_that_is_not_there_is_tried_once():
+    """Its neighbours say so after three seconds, and no other knock would change that."""
+    script = Script("no host")
+    with pytest.raises(NotOpenError, match="^a: said the system$") as caught:
+        connect_after_knock(script.knock, ["a"], 22, math.inf, True, script, _connect.ANSWERED_SECONDS)
+    assert caught.value.tries == 1
+
+
+@pytest.mark.parametrize("end", ["silent", errno.ENOMSG])
+def test_what_does_not_answer_is_tried_as_long_as_the_caller_waits(end):
+    script = Script(end)
+    script.until = 58
+    with pytest.raises(NotOpenError) as caught:
+        connect_after_knock(script.knock, ["a"], 22, math.inf, True, script, _connect.ANSWERED_SECONDS)
+    assert caught.value.tries > 2
+    assert 55 < script.clock < 62
+    assert script.asked
+
+
+def test_what_opens_at_once_asks_nobody_how_long_to_wait():
+    script = Script(0)
+    script.until = 0
+    connect_after_knock(script.knock, ["a"], 22, math.inf, True, script, _connect.ANSWERED_SECONDS)
+    assert script.asked == 0
+
+
 def test_every_address_is_told():
     script = Script(errno.ECONNREFUSED, errno.EHOSTUNREACH)
     with pytest.raises(NotOpenError, match="^a: refused; b: said the system$"):
@@ -129,6 +195,28 @@ def test_a_server_that_says_nothing_is_not_in(monkeypatch):
     monkeypatch.setattr(_connect, "BANNER_SECONDS", 0.1)
     with listener() as server, pytest.raises(NotOpenError, match="^127.0.0.1: accepted, but said nothing$"):
         connect_after_knock(lambda _turn: None, [HOST], server.getsockname()[1], 0.1, True)
+
+
+def test_a_server_that_hangs_up_at_once():
+    with listener() as server:
+        client = socket.create_connection(server.getsockname())
+        server.accept()[0].close()
+        with pytest.raises(OSError, match="reset") as caught:
+            Sockets()._await_banner(client, 2)
+        assert _connect.reason_of(caught.value) == _connect.HUNG_UP
+        client.close()
+
+
+def test_a_late_answer_is_waited_for_no_longer_than_the_caller_does():
+    class Hurried(Sockets):
+        def left(self):
+            return 0.1
+
+    began = time.monotonic()
+    with listener() as server, pytest.raises(OSError, match="message") as caught:
+        Hurried().connect(*server.getsockname(), 60, 60)
+    assert _connect.reason_of(caught.value) == _connect.MUTE
+    assert time.monotonic() - began < 30
 
 
 def test_a_connection_is_handed_out_as_ssh_wants_it():

@@ -66,9 +66,7 @@ def said(text=REFUSED, path=PATH, knocks=3, **options):
         ("reset", "reset", "reset", CHECK),
         ("icmp 3/13 by 198.51.100.1", "silent", "on_the_way", ""),
         ("open", "icmp 3/3", "late", ""),
-        # It answered ssh, and now has refused so much by ICMP that it waits.
-        ("silent", "silent", "no_listener", ""),
-        ("silent", "reset", "perhaps", CHECK),
+        ("refused", "", "perhaps", CHECK),
     ],
 )
 def test_what_refused_means(port, closed, verdict, check, seen):

@@ -5,89 +5,24 @@
 """The playbook client_config: whatever calls ssh gets in, with one knock a connection, both counted on the host."""
 
 import base64
-import json
 import os
 import re
 import resource
 import stat
 import subprocess
-import time
 
 import pytest
 from rig import faults
-from rig.controller import PING, SSH_CONFIG
+from rig.controller import PING
 from rig.counter import Counter, close_doors
 from rig.jump import OTHER, jump_host
 from rig.packets import IPV4
 from rig.peer import OPEN, TARGET
-from rig.shown import steps_in
-from rig.target import ROOT, clean_environment, door
+from rig.person import DOOR, PLAYBOOK, PROGRAMS, STEPS, Person
+from rig.target import ROOT, door
 
-STEPS = ("17005", "19100/udp", "13100")
-DOOR = door(*STEPS, window=600)
-PROGRAMS = ("python", "bash")
-PLAYBOOK = "sesame.portknock.client_config"
 README = re.search(r"^### People$.*?^### ", (ROOT / "README.md").read_text(), re.M | re.S)[0]
 LINES = re.findall(r"^\$ (.*192\.0\.2\.11.*); ssh \S+$", README, re.M)
-
-
-class Person:
-    """Somebody with an ssh configuration that includes what the playbook writes."""
-
-    def __init__(self, controller, host):
-        """Take the controller, whose namespace and key are used, and the target's address."""
-        self.controller, self.host = controller, host
-        self.home = controller.folder / "person"
-        self.home.mkdir()
-        # A name that a shell and ssh must be given with quotes.
-        self.directory = self.home / "it's mine"
-        self.config = self.home / "config"
-        self.write_config()
-
-    def write_config(self, *more):
-        """Write the person's own ssh configuration."""
-        lines = [f"IdentityFile {self.controller.key}", "ControlPath none"]
-        text = SSH_CONFIG.format(more="\n    ".join(lines))
-        self.config.write_text("\n".join([f'Include "{self.directory}/config"', *more, text]))
-
-    def run_playbook(self, *words, hosts=None, program="python"):
-        """Run the playbook; return the finished process."""
-        inventory = self.home / "inventory.json"
-        known = {"target": {"ansible_host": self.host, "ansible_user": "root", "portknock_doors": [DOOR]}}
-        group = {"hosts": known if hosts is None else hosts, "vars": {"ansible_become": True}}
-        inventory.write_text(json.dumps({"all": group}))
-        more = {
-            "portknock_client_directory": str(self.directory),
-            "portknock_client_program": program,
-            "portknock_client_ssh_config": str(self.config),
-        }
-        environment = clean_environment(
-            HOME=str(self.home), ANSIBLE_HOME=str(self.home), ANSIBLE_NOCOLOR="1", LC_ALL="C.UTF-8",
-            ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".build"), ANSIBLE_CONFIG=str(self.controller.folder / "ansible.cfg"),
-        )  # fmt: skip
-        ansible = self.controller._playbook
-        done = self.controller.namespace.run(
-            ansible, "-i", inventory, PLAYBOOK, "-e", json.dumps(more), *words, env=environment, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert steps_in(STEPS, done.stdout + done.stderr) == []
-        return done
-
-    def run(self, *words, check=True, **environment):
-        """Run a command as this person; return the finished process."""
-        return self.controller.namespace.run(
-            *words, check=check, timeout=600, env=clean_environment(**{"HOME": str(self.home), **environment})
-        )
-
-    @property
-    def ssh_words(self):
-        """How this person's ssh is called."""
-        return ["ssh", "-F", str(self.config)]
-
-    def ssh(self, *words, options=(), host="target", **more):
-        """Run a command on the target by ssh."""
-        given = [word for option in options for word in ("-o", option)]
-        return self.run(*self.ssh_words, *given, host, *(words or ["echo in"]), **more)
 
 
 def changes(done):
@@ -220,20 +155,6 @@ def test_a_lost_step_costs_a_second_knock(rig, person, counter, program):
     rig.target.namespace.run("iptables", *lose.split())
     assert person.ssh().stdout == "in\n"
     assert counter.take()[0] == 2
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_wrong_knock_ends_and_says_so(rig, person, program):
-    person.run_playbook(program=program)
-    rig.target.reset()
-    rig.target.apply(dict(DOOR, knock=["18000", "14000"]))
-    began = time.monotonic()
-    done = person.ssh(check=False)
-    assert time.monotonic() - began < 400
-    assert done.returncode == 255
-    assert re.search(r"^portknock: port 22 of \S+ did not open with [2-9]\d? knock", done.stderr, re.M), done.stderr
-    assert "refused" in done.stderr
-    assert steps_in(STEPS, done.stderr) == []
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

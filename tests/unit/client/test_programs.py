@@ -1,0 +1,202 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two programs that ssh calls: what they say where no connection comes about, and that it is the same."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._client import answers as _answers
+from ansible_collections.sesame.portknock.plugins.module_utils._client import connect as _connect
+
+FOLDER = os.path.dirname(os.path.abspath(_connect.__file__))
+PROGRAMS = os.path.join(FOLDER, "..", "..", "..", "playbooks", "files")
+BASH = os.path.join(PROGRAMS, "portknock-connect.sh")
+STEPS = [(17005, "tcp"), (19100, "udp")]
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """The Python program as it lies on somebody's machine, imported."""
+    for name in ("answers", "connect", "knock", "probe"):
+        shutil.copy(os.path.join(FOLDER, f"{name}.py"), str(tmp_path / f"_{name}.py"))
+    path = str(tmp_path / "portknock-connect.py")
+    shutil.copy(os.path.join(PROGRAMS, "portknock-connect.py"), path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = importlib.util.spec_from_file_location("portknock_connect", path)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    yield made
+    for name in ("answers", "connect", "knock", "probe"):
+        sys.modules.pop(f"_{name}", None)
+
+
+def error(tries=4, **reasons):
+    return _connect.NotOpenError(reasons, tries)
+
+
+CHANGED = " Has the knock changed? Then run the playbook sesame.portknock.client_config again."
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "tries", "said"),
+    [
+        ({"a": "closed"}, 4, f"after 4 knocks: {_answers.MEANINGS['closed']}.{CHANGED}"),
+        ({"a": "no_listener"}, 1, f"after 1 knock: {_answers.MEANINGS['no_listener']}."),
+        ({"a": "mute", "b": "mute"}, 2, f"after 2 knocks: {_answers.MEANINGS['mute']}."),
+        (
+            {"a": "down", "b": "perhaps"},
+            2,
+            f"after 2 knocks: a: {_answers.MEANINGS['down']}; b: {_answers.MEANINGS['perhaps']}.{CHANGED}",
+        ),
+    ],
+)
+def test_what_is_said(verdicts, tries, said, program, monkeypatch):
+    monkeypatch.setattr(program, "why_not", lambda address, *_more: verdicts[address])
+    failed = error(tries, **dict.fromkeys(verdicts, "refused"))
+    assert program.explain(failed, "host", 22, STEPS, 1) == f"no connection to port 22 of host {said}"
+
+
+@pytest.mark.parametrize(
+    ("reason", "before", "answer", "pinged", "expected"),
+    [
+        ("refused", "refused", ("icmp 3/3", ""), False, "closed"),
+        ("refused", "refused", ("reset", "icmp 3/3"), False, "no_listener"),
+        ("timed out", "silent", ("silent", "silent"), True, "dropped"),
+        ("timed out", "silent", ("silent", "silent"), False, "silent"),
+        ("No route to host", "unreachable", ("unreachable", ""), False, "down"),
+        ("No route to host", "unreachable", ("icmp 3/13 by 192.0.2.1", ""), False, "on_the_way"),
+    ],
+)
+def test_what_is_looked_at_for_it(reason, before, answer, pinged, expected, program, monkeypatch):
+    import _probe
+
+    asked = []
+
+    def compare(*words):
+        asked.append(words)
+        return answer
+
+    monkeypatch.setattr(_probe, "compare", compare)
+    monkeypatch.setattr(_probe, "local_address", lambda _address: "192.0.2.2")
+    # true and false stand for a ping that is answered, and one that is not.
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _words, **more: start(["true" if pinged else "false"], **more))
+    assert program.why_not("192.0.2.7", reason, 22, STEPS, 30) == expected
+    assert asked == [(("192.0.2.7", 22, "tcp"), STEPS, 30, "", before)]
+
+
+def test_what_was_accepted_is_not_looked_at_again(program):
+    assert program.why_not("192.0.2.7", _connect.MUTE, 22, STEPS, 30) == "mute"
+    assert program.why_not("192.0.2.7", _connect.HUNG_UP, 22, STEPS, 30) == "hung_up"
+
+
+@pytest.mark.parametrize(
+    ("parent", "said", "seconds"),
+    [
+        ("/usr/bin/ssh", b"hostname h\nconnecttimeout 7\n", 7),
+        ("/usr/bin/ssh", b"hostname h\nconnecttimeout none\n", 0),
+        ("/usr/bin/ssh", b"", 0),
+        ("/usr/bin/python3", b"connecttimeout 7\n", 0),
+    ],
+)
+def test_ssh_is_asked_how_long_it_waits(parent, said, seconds, program, monkeypatch):
+    called = []
+
+    def run(words, **_more):
+        called.append(words)
+        return subprocess.CompletedProcess(words, 0, said)
+
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    monkeypatch.setattr(os, "readlink", lambda _path: parent)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert program.connect_timeout() == seconds
+    assert [words[:2] for words in called] == ([[parent, "-G"]] if parent.endswith("ssh") else []), (
+        "nothing else is run"
+    )
+
+
+@pytest.mark.parametrize(("limit", "look"), [(0, 1.5), (60, 1.5), (2, 1.0), (1, 0.5)])
+def test_the_last_of_the_time_is_for_the_reason(limit, look, program, monkeypatch):
+    monkeypatch.setattr(program, "connect_timeout", lambda: limit)
+    sockets = program.AsLongAsSsh()
+    whole = limit or program.SECONDS
+    assert whole - look - 5 < sockets.left() <= whole - look
+    assert sockets.look_seconds == look
+
+
+@pytest.fixture
+def bash(tmp_path):
+    """A function that runs lines behind the functions of the bash program, and returns what they print."""
+
+    def run(script, *words):
+        path = tmp_path / "portknock-connect.sh"
+        with open(BASH, encoding="utf-8") as stream:
+            path.write_text("\n".join([stream.read().rsplit("main ", 1)[0], script]), encoding="utf-8")
+        return subprocess.run(["bash", str(path), *words], stdout=subprocess.PIPE, check=True).stdout.decode()
+
+    return run
+
+
+def test_the_bash_program_has_the_same_words(bash):
+    names = sorted(_answers.MEANINGS)
+    assert bash('for each; do meaning "$each"; done', *names).splitlines() == [
+        _answers.MEANINGS[name] for name in names
+    ]
+
+
+CASES = [
+    # reason, the port, a closed one, ping, verdict
+    ("refused", "icmp", "-", "-", "closed"),
+    ("refused", "silent", "-", "-", "closed"),
+    ("refused", "reset", "icmp", "-", "no_listener"),
+    ("refused", "reset", "silent", "-", "no_listener"),
+    ("refused", "reset", "reset", "-", "reset"),
+    ("refused", "refused", "refused", "-", "perhaps"),
+    ("refused", "open", "-", "-", "late"),
+    ("unreachable", "silent", "-", "-", "down"),
+    ("unreachable", "filtered", "-", "-", "filtered"),
+    ("silent", "-", "silent", "yes", "dropped"),
+    ("silent", "-", "reset", "no", "dropped"),
+    ("silent", "-", "silent", "no", "silent"),
+    ("silent", "-", "silent", "", "unknown"),
+    ("mute", "-", "-", "-", "mute"),
+    ("hung_up", "-", "-", "-", "hung_up"),
+]
+
+
+def test_the_bash_program_comes_to_the_same_verdicts(bash):
+    script = """
+    PORT=22 STEPS=(17005/tcp 19100/udp)
+    look() { if [[ $2 == 22 ]]; then echo "$AT_PORT"; else echo "$AT_STEP"; fi; }
+    routed() { true; }
+    answers_ping() { echo "$PINGED"; }
+    while IFS=, read -r REASON AT_PORT AT_STEP PINGED; do verdict a "$REASON"; done <<<"$1"
+    """
+    lines = "\n".join(",".join(case[:4]) for case in CASES)
+    assert bash(script, lines).splitlines() == [case[4] for case in CASES]
+    for reason, port, closed, ping, expected in CASES:
+        if port in ("open", "reset", "refused", "icmp") or reason == "silent":
+            alive = {"yes": True, "no": False}.get(ping)
+            assert _answers.verdict("silent" if port == "-" else port, closed.strip("-"), alive) == expected
+
+
+def test_the_bash_program_says_the_same(bash):
+    script = """
+    NAME=h HOST=host PORT=22 TRY=2 ADDRESSES="a b"
+    verdict() { echo "$2"; }
+    (explain closed closed) 2>&1
+    (explain down perhaps) 2>&1
+    true
+    """
+    first, second = re.findall(r"^portknock: (.*)$", bash(script), re.M)
+    assert first == f"no connection to port 22 of host after 2 knocks: {_answers.MEANINGS['closed']}.{CHANGED}"
+    assert second == (
+        f"no connection to port 22 of host after 2 knocks: a: {_answers.MEANINGS['down']}; "
+        f"b: {_answers.MEANINGS['perhaps']}.{CHANGED}"
+    )
