@@ -119,16 +119,32 @@ function Connect-Address([Net.IPAddress] $Address) {
     $client = New-Object Net.Sockets.TcpClient($Address.AddressFamily)
     try {
         $begun = $client.BeginConnect($Address, $Port, $null, $null)
-        if (-not $begun.AsyncWaitHandle.WaitOne($ConnectMilliseconds)) { throw 'timed out' }
+        if (-not $begun.AsyncWaitHandle.WaitOne($ConnectMilliseconds)) { throw 'TimedOut' }
         $client.EndConnect($begun)
         $client.NoDelay = $true
-        $ready = $client.Client.Poll(1000 * $BannerMilliseconds, [Net.Sockets.SelectMode]::SelectRead)
-        if (-not $ready -or $client.Available -eq 0) { throw 'accepted, but said nothing' }
+        if (-not $client.Client.Poll(1000 * $BannerMilliseconds, [Net.Sockets.SelectMode]::SelectRead)) { throw 'Mute' }
+        if ($client.Available -eq 0) { throw 'HungUp' }
         return $client
     } catch {
-        $script:Reason = $_.Exception.GetBaseException().Message
+        $problem = $_.Exception.GetBaseException()
+        $script:Reason = $problem.Message
+        if ($problem -is [Net.Sockets.SocketException]) { $script:Reason = [string] $problem.SocketErrorCode }
         $client.Close()
     }
+}
+
+# Says what a reason means; as in MEANINGS of _client/answers.py.
+function Get-Meaning([string] $Reason) {
+    switch ($Reason) {
+        'ConnectionRefused' { return 'it is refused: perhaps the host did not accept the knock, perhaps the door is open and nothing listens behind it' }
+        'TimedOut' { return 'nothing answers: perhaps the host is down, perhaps a firewall drops the packets, perhaps the host did not accept the knock' }
+        'HostUnreachable' { return 'no host answers at this address: it is down, or the address is not its own' }
+        'HostDown' { return 'no host answers at this address: it is down, or the address is not its own' }
+        'NetworkUnreachable' { return 'this machine has no route to it' }
+        'Mute' { return 'it accepts the connection and then sends nothing: what listens there hangs, or is no ssh server' }
+        'HungUp' { return 'it accepts the connection and closes it at once: the ssh server does not take this address for now (MaxStartups, PerSourcePenalties), or the port is forwarded to where nothing listens' }
+    }
+    return $Reason
 }
 
 # Copies until one side ends.
@@ -161,5 +177,7 @@ for ($Turn = 0; $Turn -lt $Knock.Tries; $Turn++) {
     }
     Start-Sleep -Milliseconds $Pauses[[Math]::Min($Turn, 3)]
 }
-$Count = $Knock.Tries
-Stop-WithMessage "port $Port of $HostName did not open with $Count knocks: $Reason. Has the knock changed? Then ask for a new directory."
+$Meaning = Get-Meaning $Reason
+$Advice = ''
+if ($Meaning -like '*accept the knock*') { $Advice = ' Has the knock changed? Then ask for a new directory.' }
+Stop-WithMessage "no connection to port $Port of $HostName after $Turn knocks: $Meaning.$Advice"

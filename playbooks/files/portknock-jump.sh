@@ -58,11 +58,34 @@ refused() { [ "$code" != 0 ] && grep -q 'stdio forwarding' "$errors"; }
 
 try=1
 connect "$@"
-while refused && [ "$try" -lt "$TRIES" ]; do
+while refused && ! grep -q prohibited "$errors" && [ "$try" -lt "$TRIES" ]; do
     try=$((try + 1))
     connect "$@"
 done
-! refused || complain "port $port of $host did not open with $try knocks by the jump host. Has the knock changed? Then run the \
-playbook sesame.portknock.client_config again."
+# Why it did not open, by what the jump host's sshd saw; as in MEANINGS of _client/answers.py.
+why() {
+    case $(cat "$errors") in
+        *prohibited*) echo "the jump host does not let ssh connect from it (AllowTcpForwarding, PermitOpen)" ;;
+        *"Connection refused"*)
+            echo "it is refused: perhaps the host did not accept the knock, perhaps the door is open and nothing listens behind it" ;;
+        *"No route to host"*) echo "no host answers at this address: it is down, or the address is not its own" ;;
+        *"Network is unreachable"*) echo "the jump host has no route to it" ;;
+        *"Name or service not known"* | *"name resolution"*) echo "the jump host finds no address of this name" ;;
+        *)
+            echo "nothing answers: perhaps the host is down, perhaps a firewall drops the packets, perhaps the host did not accept \
+the knock" ;;
+    esac
+}
+
+if refused; then
+    reason=$(why)
+    knocks="$try knock"
+    [ "$try" = 1 ] || knocks=${knocks}s
+    advice=
+    case $reason in
+        *knock*) advice=' Has the knock changed? Then run the playbook sesame.portknock.client_config again.' ;;
+    esac
+    complain "no connection to port $port of $host after $knocks by the jump host: $reason.$advice"
+fi
 cat "$errors" >&2
 exit "$code"

@@ -74,6 +74,8 @@ class Client(NamedTuple):
     """Seconds between two steps."""
     at: str
     """Where to knock, '' for where ssh connects to."""
+    window: float
+    """Seconds for which the door is open after the knock."""
     jump: str = ""
     """The arguments of ssh that lead to the jump host, as text for a shell with ssh's tokens in it; '' for no jump host."""
     options: tuple[str, ...] = ()
@@ -143,7 +145,8 @@ def client_of(wish: Wish, path: SshPath, config: str = "") -> Client | None:
     # ssh prints names in small letters.
     address = "" if path.host.lower() == wish.name.lower() else path.host
     client = Client(
-        wish.name, (), (), address, path.port, path.user, tuple(steps), wish.engine, wish.pause, wish.at
+        wish.name, (), (), address, path.port, path.user, tuple(steps), wish.engine, wish.pause, wish.at,
+        send_knock.window_for_port(wish.doors, path.port),
     )  # fmt: skip
     reason = unwritable(wish, path.user) or _out_of_reach(wish, path)
     if reason or not path.jumps:

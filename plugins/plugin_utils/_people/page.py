@@ -64,13 +64,16 @@ def _label(client: Client) -> str:
 
 
 def _use(clients: Sequence[Client]) -> str:
-    return f"ssh {clients[0].name}" if clients else "There is no host yet."
+    if not clients:
+        return "There is no host yet."
+    name = clients[0].name
+    return f"ssh {name}    (with another name to log in: ssh LOGIN@{name})"
 
 
 def _then(client: Client) -> str:
     user = f"{client.user}@" if client.user else ""
-    by = "by ssh through its jump host, which must send the knock: " if client.jump else "by ssh: "
-    return f"{by}{user}{client.address or client.name}, port {client.port}"
+    by = "by ssh through its jump host, which must send the knock" if client.jump else "by ssh"
+    return f"within {client.window:g} seconds {by}: {user}{client.address or client.name}, port {client.port}"
 
 
 def text_page(person: str, clients: Sequence[Client]) -> str:

@@ -89,7 +89,7 @@ def test_a_jump_host_that_this_machines_configuration_names(write):
     assert "portknock-jump.sh far %h %p -l jumper -p 2200 -- gate.example\n" in files["config"]
     assert "send_knock(resolve('far'), ((17005, 'tcp')" in files["jumps/far"]
     assert "# far is left out: behind a jump host, which the program for Windows cannot" in files["windows.config"]
-    assert "far, 17005/tcp 19100/udp\n    then by ssh through its jump host" in files["portknock.txt"]
+    assert "far, 17005/tcp 19100/udp\n    then within 15 seconds by ssh through its jump host" in files["portknock.txt"]
 
 
 def test_a_jump_host_that_is_in_it_too(write):
@@ -132,8 +132,8 @@ def test_the_page(write):
     text, markup = files["portknock.txt"], files["portknock.html"]
     knocks = ["web1 (192.0.2.7), 17005/tcp 19100/udp", "web2 (192.0.2.99), 17005/tcp 19100/udp"]
     assert [line for line in text.splitlines() if "17005" in line] == knocks
-    assert "    then by ssh: me@192.0.2.7, port 22\n" in text
-    assert "<td>by ssh: me@192.0.2.7, port 22</td>" in markup
+    assert "    then within 15 seconds by ssh: me@192.0.2.7, port 22\n" in text
+    assert "<td>within 15 seconds by ssh: me@192.0.2.7, port 22</td>" in markup
     assert not re.search(r"(src|href)=|url\(|https?://(?!www\.w3\.org/)", markup), "it works offline"
     codes = re.findall(r"<svg.*?</svg>", markup, re.S)
     assert len(codes) == 1

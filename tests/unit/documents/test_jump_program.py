@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._client.answers import DOWN, MEANINGS, PERHAPS, UNKNOWN
 
 PATH = os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "playbooks", "files", "portknock-jump.sh"
@@ -19,7 +20,7 @@ case $* in
     *"-W "*)
         echo connected >>"$HERE/tries"
         if [ "$(wc -l <"$HERE/tries")" -ge "$OPENS" ]; then echo banner; cat; exit "$ENDS"; fi
-        echo 'channel 0: open failed: connect failed: Connection refused' >&2
+        echo "channel 0: open failed: $REASON" >&2
         echo 'stdio forwarding failed' >&2
         exit 255 ;;
     *)
@@ -41,11 +42,12 @@ def program(tmp_path):
     shutil.copy(PATH, str(tmp_path))
     (tmp_path / "jumps").mkdir()
 
-    def run(*words, said="sent", opens=1, ends=0):
+    def run(*words, said="sent", opens=1, ends=0, reason="connect failed: Connection refused"):
         (tmp_path / "jumps" / "web1").write_text(SCRIPT.format(said))
         environment = dict(
-            os.environ, HERE=str(tmp_path), OPENS=str(opens), ENDS=str(ends), PATH=f"{tools}:{os.environ['PATH']}"
-        )
+            os.environ, HERE=str(tmp_path), OPENS=str(opens), ENDS=str(ends), REASON=reason,
+            PATH=f"{tools}:{os.environ['PATH']}",
+        )  # fmt: skip
         with subprocess.Popen(
             ["/bin/sh", str(tmp_path / "portknock-jump.sh"), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, env=environment,
@@ -77,13 +79,28 @@ def test_a_knock_that_got_lost_is_sent_again_and_nothing_of_the_input_is_lost(pr
     assert len(calls) == 6
 
 
-def test_what_is_said_when_it_does_not_open(program):
-    done, _calls = program("web1", "192.0.2.7", "22", "bastion", opens=9)
-    assert done[:2] == (255, "")
-    assert done[2] == (
-        "portknock: port 22 of 192.0.2.7 did not open with 3 knocks by the jump host. Has the knock changed? Then run the "
-        "playbook sesame.portknock.client_config again.\n"
-    )
+AGAIN = " Has the knock changed? Then run the playbook sesame.portknock.client_config again."
+
+
+@pytest.mark.parametrize(
+    ("reason", "knocks", "text"),
+    [
+        ("connect failed: Connection refused", "3 knocks", MEANINGS[PERHAPS] + "." + AGAIN),
+        ("connect failed: Connection timed out", "3 knocks", MEANINGS[UNKNOWN] + "." + AGAIN),
+        ("connect failed: No route to host", "3 knocks", MEANINGS[DOWN] + "."),
+        ("connect failed: Network is unreachable", "3 knocks", "the jump host has no route to it."),
+        ("connect failed: Name or service not known", "3 knocks", "the jump host finds no address of this name."),
+        (
+            "administratively prohibited: open failed", "1 knock",
+            "the jump host does not let ssh connect from it (AllowTcpForwarding, PermitOpen).",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_said_when_it_does_not_open(program, reason, knocks, text):
+    done, _calls = program("web1", "192.0.2.7", "22", "bastion", opens=9, reason=reason)
+    assert done == (
+        255, "", f"portknock: no connection to port 22 of 192.0.2.7 after {knocks} by the jump host: {text}\n"
+    )  # fmt: skip
 
 
 def test_a_connection_that_was_open_is_not_made_again(program):

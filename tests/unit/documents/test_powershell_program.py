@@ -12,6 +12,15 @@ pytest.importorskip("ansible", reason="the grammar of PowerShell is installed on
 
 import tree_sitter
 import tree_sitter_powershell
+from ansible_collections.sesame.portknock.plugins.module_utils._client.answers import (
+    DOWN,
+    HUNG_UP,
+    MEANINGS,
+    MUTE,
+    NO_ROUTE,
+    PERHAPS,
+    UNKNOWN,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES, SETTLE
 
 PATH = os.path.join(
@@ -74,6 +83,15 @@ def test_the_engines_are_those_of_the_other_programs():
     assert "$words[1] -ceq 'knockd'" in TEXT
     assert f"if ($keeps) {{ $settle = {SETTLE * 1000:g}; $tries = {ENGINES['knockd'].tries} }}" in TEXT
     assert f"$tries = {ENGINES['iptables'].tries}\n" in TEXT
+
+
+def test_the_words_are_those_of_the_other_programs():
+    meanings = re.findall(r"^        '(\w+)' \{ return '(.*)' \}$", TEXT, re.M)
+    wanted = {
+        "ConnectionRefused": PERHAPS, "TimedOut": UNKNOWN, "HostUnreachable": DOWN, "HostDown": DOWN,
+        "NetworkUnreachable": NO_ROUTE, "Mute": MUTE, "HungUp": HUNG_UP,
+    }  # fmt: skip
+    assert dict(meanings) == {reason: MEANINGS[meaning] for reason, meaning in wanted.items()}
 
 
 def test_what_it_says_on_standard_output_is_the_servers_alone():
