@@ -31,7 +31,7 @@ PACKAGES = {"installations": [{"packages": ["iptables", "iptables-persistent"]}]
 REAL, CHECK = Moment(check=False, diff=False, plain_ssh=True), Moment(check=True, diff=False, plain_ssh=True)
 PEOPLE = "People: run the playbook sesame.portknock.client_config on the machine that they ssh from."
 ANSIBLE = "Ansible: set ansible_connection: sesame.portknock.knock_ssh in the inventory."
-LOOK = "Look: sesame.portknock.knock_ruleset_info. Try the doors: the playbook sesame.portknock.verify."
+LOOK = "Look: portknock status on the host, or sesame.portknock.knock_ruleset_info. Try the doors: the playbook sesame.portknock.verify."
 NOW = "changed. From now on:"
 WOULD = "would be changed (nothing was: check mode)"
 
