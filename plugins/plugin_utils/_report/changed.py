@@ -86,7 +86,10 @@ def _closes(change: Mapping[str, Any]) -> list[str]:
 
 
 def _ways_in(change: Mapping[str, Any], moment: Moment) -> list[str]:
-    look = "Look: portknock status on the host, or sesame.portknock.knock_ruleset_info. Try the doors: the playbook sesame.portknock.verify."
+    look = (
+        "Look: portknock status on the host, or sesame.portknock.knock_ruleset_info. "
+        "Try the doors: the playbook sesame.portknock.verify."
+    )
     if not any(line.startswith("door ") for line in _summary(change)):
         return [look]
     # Whether this controller had to knock shows that the door is one for ssh.

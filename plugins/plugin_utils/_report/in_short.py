@@ -26,6 +26,9 @@ _SAME_IN_IPV4 = (
     ("pk6_", "pk4_"), ("icmp6-adm-", "icmp-admin-"), ("icmp6-", "icmp-"), ("-p ipv6-icmp", "-p icmp"), ("ICMPv6", "ICMP"),
 )  # fmt: skip
 """How a rule of IPv6 says what one of IPv4 says."""
+_OF_KNOCKS = re.compile(r"-A (PORTKNOCK_(?:K[0-9]+|CATALOG\w*)) ")
+"""A rule that recognises a step or forgets one; its ports are left out everywhere."""
+_FEW = 3
 # What every rules file has around its rules, whatever they are.
 _FRAME = re.compile(r"\*|:|#|COMMIT|-N |\s*$")
 _AT_THE_HEAD = re.compile(r"^-I INPUT 1 ")
@@ -46,7 +49,7 @@ def in_short(diff: Sequence[Part], summary: Iterable[str]) -> list[Part]:
     named = [part for part in files if _is_new_or_gone(part) or _says_no_more(part, known)]
     words = [*(summary if rulesets else ()), *_counted(rulesets)]
     words += [line for part in services for line in part["after"].splitlines()] + _names(named)
-    shown = [*_once(rulesets), *(part for part in files if part not in named)]
+    shown = [*map(_folded, _once(rulesets)), *(part for part in files if part not in named)]
     return [_head(words), *shown] if words else shown
 
 
@@ -59,11 +62,19 @@ def _head(words: Iterable[str]) -> Part:
 def _changes(part: Part) -> list[Changed]:
     """Return the lines that go and those that come."""
     before, after = part["before"].splitlines(), part["after"].splitlines()
-    found: list[Changed] = []
+    gone, come = _changed_places(before, after)
+    return [("-", before[place]) for place in gone] + [("+", after[place]) for place in come]
+
+
+def _changed_places(before: Sequence[str], after: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the places of the lines that go, and of those that come."""
+    gone: list[int] = []
+    come: list[int] = []
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if tag != "equal":
-            found += [("-", line) for line in before[i1:i2]] + [("+", line) for line in after[j1:j2]]
-    return found
+            gone += range(i1, i2)
+            come += range(j1, j2)
+    return gone, come
 
 
 def _in_ipv4(change: Changed) -> Changed:
@@ -133,3 +144,23 @@ def _once(rulesets: Sequence[Part]) -> list[Part]:
     }
     header = f"{_RULESET} (IPv4; IPv6 says the same{' but for the lines marked' if marked else ''})"
     return [{"before_header": header, "after_header": header, **sides}]
+
+
+def _folded(part: Part) -> Part:
+    """Return a ruleset with one line for all the rules of knocks that come, and one for those that go."""
+    before, after = part["before"].splitlines(), part["after"].splitlines()
+    gone, come = _changed_places(before, after)
+    return {**part, "before": _fold(before, gone, "removed"), "after": _fold(after, come, "added")}
+
+
+def _fold(lines: Sequence[str], changed: Iterable[int], verb: str) -> str:
+    found = {place: match[1] for place in changed if (match := _OF_KNOCKS.match(lines[place]))}
+    if len(found) < _FEW:
+        return "".join(line + "\n" for line in lines)
+    first = min(found)
+    chains = ", ".join(dict.fromkeys(found.values()))
+    words = f"# {len(found)} rules {verb} that recognise knocks and forget them, in {chains} (-v shows them)"
+    kept = [
+        words if place == first else line for place, line in enumerate(lines) if place == first or place not in found
+    ]
+    return "".join(line + "\n" for line in kept)

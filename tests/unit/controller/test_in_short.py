@@ -51,7 +51,7 @@ def test_a_bare_host():
     assert words[-1] == ""
     assert list(parts) == [MARKED]
     assert parts[MARKED][-1] == "+ " + DHCP
-    assert len([line for line in parts[MARKED] if "#" in line]) == 1
+    assert len([line for line in parts[MARKED] if "IPv6" in line]) == 1
 
 
 def test_the_summary_comes_first():
@@ -63,7 +63,7 @@ def test_the_summary_comes_first():
 
 def test_what_only_ipv4_has_is_marked():
     _words, parts = shown(run(FakeHost(), check=True, trusted_sources=["192.0.2.1"]))
-    assert [line for line in parts[MARKED] if "#" in line] == ["+ " + DHCP, "+ # not IPv6: " + TRUSTED]
+    assert [line for line in parts[MARKED] if "IPv6" in line] == ["+ " + DHCP, "+ # not IPv6: " + TRUSTED]
 
 
 def test_rules_files_that_say_the_same_are_named():
@@ -117,7 +117,7 @@ def test_one_family_alone():
 
 
 def test_nothing_is_left_out_of_the_rulesets():
-    """A host with other rules: each line that changes in either family is in the short diff, as it is or as that of IPv4."""
+    """A host with other rules: each line of either family is in the short diff, as it is or as that of IPv4, but for knocks."""
     host = FakeHost(v4="*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n")
     result = run(host, check=True, reject_with="icmp-admin-prohibited")
     full = [line for part in result["diff"][:2] for line in changed(part)]
@@ -130,7 +130,8 @@ def test_nothing_is_left_out_of_the_rulesets():
             .replace("ipv6-icmp", "icmp")
             .replace("MPv6", "MP")
         )
-        assert {line, other, f"{line[:2]}# IPv6 also: {line[2:]}"} & said, line
+        if not rules_of_knocks([line]):
+            assert {line, other, f"{line[:2]}# IPv6 also: {line[2:]}"} & said, line
 
 
 def test_no_step():
@@ -140,3 +141,39 @@ def test_no_step():
 
 def test_nothing_changes():
     assert in_short([], ["door ssh"]) == []
+
+
+def rules_of_knocks(lines):
+    return [line for line in lines if "PORTKNOCK_K" in line or "PORTKNOCK_CATALOG" in line]
+
+
+def test_rules_of_knocks_are_one_line():
+    result = run(FakeHost(), check=True, doors=[DOOR, WEB])
+    (part,) = [part for part in in_short(result["diff"], []) if part["before_header"] == MARKED]
+    full = rules_of_knocks(result["diff"][0]["after"].splitlines())
+    count = len([line for line in full if line.startswith(("-A PORTKNOCK_K", "-A PORTKNOCK_CATALOG"))])
+    (folded,) = [line for line in part["after"].splitlines() if line.startswith("#") and "IPv6" not in line]
+    assert folded.startswith(f"# {count} rules added that recognise knocks and forget them, in PORTKNOCK_CATALOG, ")
+    assert folded.endswith(" (-v shows them)")
+    assert len(rules_of_knocks(part["after"].splitlines())) == len(full) - count + 1
+
+
+def test_a_change_of_as_many_rules_is_seen():
+    """Another pause between steps: the same number of rules goes and comes."""
+    host = FakeHost()
+    settled(host, doors=[dict(DOOR, knock=["31005", "32100", "33000"])])
+    _words, parts = shown(run(host, check=True, doors=[dict(DOOR, knock=["31005", "32100", "33000"], step_timeout=9)]))
+    signs = [line[0] for lines in parts.values() for line in lines if "PORTKNOCK_K" in line]
+    assert "-" in signs
+    assert "+" in signs
+
+
+def test_one_rule_that_was_edited_is_shown():
+    host = FakeHost()
+    settled(host)
+    table = host.rules["iptables"]
+    save = table.save()
+    rule = next(line for line in save.splitlines() if line.startswith("-A PORTKNOCK_K"))
+    table.restore(save.replace(rule, rule.replace("recent --set", "recent --update", 1)), noflush=False)
+    _words, parts = shown(run(host, check=True))
+    assert [line[:18] for line in parts["ipv4 ruleset in the kernel"]] == ["- -A PORTKNOCK_K1 ", "+ -A PORTKNOCK_K1 "]
