@@ -26,8 +26,10 @@ _SAME_IN_IPV4 = (
     ("pk6_", "pk4_"), ("icmp6-adm-", "icmp-admin-"), ("icmp6-", "icmp-"), ("-p ipv6-icmp", "-p icmp"), ("ICMPv6", "ICMP"),
 )  # fmt: skip
 """How a rule of IPv6 says what one of IPv4 says."""
-_OF_KNOCKS = re.compile(r"-A (PORTKNOCK_(?:K[0-9]+|CATALOG\w*)) ")
-"""A rule that recognises a step or forgets one; its ports are left out everywhere."""
+_OF_KNOCKS = re.compile(
+    r"-A (PORTKNOCK_(?:[KR][0-9]+|CATALOG\w*|FORGET\w*)|PORTKNOCK\w*(?=.* -g PORTKNOCK_(?:[KR][0-9]|CATALOG|FORGET))) "
+)
+"""A rule that recognises a step or forgets one, or leads to such rules; its ports are left out everywhere."""
 _FEW = 3
 # What every rules file has around its rules, whatever they are.
 _FRAME = re.compile(r"\*|:|#|COMMIT|-N |\s*$")
