@@ -19,6 +19,8 @@ LAST = f"{LOCK_DIRECTORY}/last.json"
 
 DIRECTORY = "/etc/portknock"
 STATE_FILE = f"{DIRECTORY}/state.json"
+OPTIONS = f"{DIRECTORY}/options.json"
+"""What was asked for, for what the command changes by itself."""
 PREVIOUS = f"{DIRECTORY}/previous"
 """Where the version before is kept of the rules files that a change has replaced."""
 SPARE = f"{DIRECTORY}/pending"

@@ -136,6 +136,11 @@ lists:
     size:
       description: How many it takes; V(0) where the kernel does not say.
       type: int
+panic:
+  description: Since when the doors and allowed ports are closed by C(portknock panic), in seconds since 1970, V(0) if they are not.
+  returned: success
+  type: int
+  sample: 0
 pending:
   description: The change that waits to be confirmed, empty if there is none.
   returned: success

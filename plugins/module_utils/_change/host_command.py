@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from typing import Any, Callable, Dict, List, NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
@@ -29,15 +30,19 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     COMMAND,
     COMPLETION,
     MANUAL,
+    OPTIONS,
     PYTHONS,
     STATE_FILE,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.canonical import options_of
 
 MODES = {COMMAND: 0o755, COMPLETION: 0o644, MANUAL: 0o644}
 """The files, and their permission bits."""
 MARK = "Written by sesame.portknock"
 """What stands in the beginning of each of them."""
 _REMEMBERED = "command"
+PANIC = "panic"
+"""The name under which it is remembered that the host is in panic, with ``since``, in seconds since 1970."""
 
 
 class Program(NamedTuple):
@@ -47,6 +52,8 @@ class Program(NamedTuple):
     """A digest of what it is made of."""
     build: Callable[[str], Dict[str, str]]
     """Returns path to text of its files, given the path of the Python that runs it."""
+    options: Dict[str, Any]
+    """Those options of the change that no Spec holds."""
 
 
 class HostCommand(Part):
@@ -61,9 +68,14 @@ class HostCommand(Part):
         plan = PartPlan(self.name, wanted, loads=False)
         if wanted.spec is None:
             files: Files = {path: ABSENT_FILE for path in MODES if self._is_ours(path)}
+            if self._host.filesystem.mode(OPTIONS) is not None:
+                files[OPTIONS] = ABSENT_FILE
             return plan._replace(files=files, before={"directories": remembered.get("directories", [])})
+        plan = plan._replace(remembered=_panic(wanted))
         if wanted.command is None:
             return plan
+        kept = json.dumps(dict(options_of(wanted.spec), **wanted.command.options), sort_keys=True) + "\n"
+        plan = plan._replace(files={OPTIONS: (kept, 0o600)})
         program, python = wanted.command, self._python()
         code = _sha256(f"{program.code} {python} {sys.version_info[:2]}")
         if remembered.get("code") == code and not self._differing(remembered["files"]):
@@ -75,11 +87,13 @@ class HostCommand(Part):
         directories = sorted(missing | set(remembered.get("directories", [])))
         digests = {path: _sha256(text) for path, text in texts.items()}
         return plan._replace(
-            files={path: (text, MODES[path]) for path, text in texts.items()},
+            files=dict(plan.files, **{path: (text, MODES[path]) for path, text in texts.items()}),
             # As long as the change is pending, it is what ends it.
             early=(COMMAND,),
             before={"directories": directories},
-            remembered={_REMEMBERED: {"code": code, "files": digests, "directories": directories}},
+            remembered=dict(
+                plan.remembered, **{_REMEMBERED: {"code": code, "files": digests, "directories": directories}}
+            ),
         )
 
     def _python(self) -> str:
@@ -108,7 +122,9 @@ class HostCommand(Part):
     def diff(self, plan: PartPlan) -> List[Dict[str, str]]:  # noqa: ARG002
         return []
 
-    def readable(self, path: str, text: str) -> str:  # noqa: ARG002
+    def readable(self, path: str, text: str) -> str:
+        if path == OPTIONS:
+            return "# The options of this change.\n" if text else ""
         return f"# {MARK}; SHA-256 {_sha256(text)[:16]}\n" if text else ""
 
     # Changing
@@ -148,6 +164,27 @@ class HostCommand(Part):
         return report._replace(drift=report.drift + found)
 
 
+def check_no_panic(state: Dict[str, Any]) -> None:
+    """Refuse a change while the host is in panic.
+
+    :param state: what is remembered of earlier changes.
+    :raises HostError: if it is.
+    """
+    if state.get(PANIC):
+        since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(state[PANIC]["since"]))
+        raise HostError(
+            f"this host is in panic since {since}: all doors and allowed ports are closed, except to trusted sources. Nothing was "
+            "changed. To open them again, run 'portknock resume' on the host; then run this again."
+        )
+
+
+def _panic(wanted: Wanted) -> Dict[str, Dict[str, Any]]:
+    """Return what is to be remembered of panic, where that changes."""
+    if wanted.spec.panic == bool(wanted.state.get(PANIC)):
+        return {}
+    return {PANIC: {"since": int(time.time())} if wanted.spec.panic else {}}
+
+
 def _top_missing(path: str, mode: Callable[[str], Any]) -> str:
     """Return the topmost directory that must be made for a file, '' for none."""
     folder, missing = os.path.dirname(path), ""
@@ -160,4 +197,4 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-__all__ = ("MARK", "MODES", "HostCommand", "Program")
+__all__ = ("MARK", "MODES", "PANIC", "HostCommand", "Program", "check_no_panic")

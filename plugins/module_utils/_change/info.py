@@ -4,11 +4,14 @@
 
 """What knock_ruleset_info tells: every part of every engine adds what it finds on the host. Reads only."""
 
+import json
 from typing import Any, Dict, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import engine_of, parts_on
+from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import PANIC
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import OtherVersionError, Store
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report, findings_result
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import single_step
 
 
@@ -28,6 +31,7 @@ def inspect(host: Any) -> Dict[str, Any]:
         drift=report.drift,
         findings=findings_result(findings),
         pending=_pending(host),
+        panic=json.loads(host.filesystem.read(STATE_FILE) or "{}").get(PANIC, {}).get("since", 0),
         **report.facts,
     )
 

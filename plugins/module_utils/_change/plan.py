@@ -12,6 +12,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.engines i
     parts_on,
     takes_part,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import check_no_panic
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Connection,
     Files,
@@ -100,7 +101,12 @@ class Change(NamedTuple):
 
 
 def plan_change(
-    options: Dict[str, Any], host: Any, may_lack: bool = False, with_diff: bool = True, command: Any = None
+    options: Dict[str, Any],
+    host: Any,
+    may_lack: bool = False,
+    with_diff: bool = True,
+    command: Any = None,
+    panic: Optional[bool] = None,
 ) -> Change:
     """Read the host and plan.
 
@@ -109,13 +115,16 @@ def plan_change(
     :param may_lack: plan for a bare host where packages are not installed yet (check mode).
     :param with_diff: whether somebody will read the diff; it takes as long as the plan.
     :param command: the Program that is to be there as the host's command, None to leave that as it is.
+    :param panic: whether the host is to be in panic; None for a run that must not change that.
     :raises PortknockError: if the options or the host do not allow it.
     """
     absent = options["state"] == "absent"
-    spec = spec_from_options(options)
+    spec = spec_from_options(options)._replace(panic=bool(panic))
     families = _managed(spec, host.kernel.families())
     state = json.loads(host.filesystem.read(STATE_FILE) or "{}")
-    connection = None if absent else connection_of(host.processes.ssh_connection())
+    if panic is None:
+        check_no_panic(state)
+    connection = None if absent or panic is not None else connection_of(host.processes.ssh_connection())
     wanted = Wanted(
         None if absent else spec, families, bool(options["persist"]), may_lack, connection, "", state,
         options["conflicting_firewall"], command,

@@ -16,9 +16,10 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import detach, python_words
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
+from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import check_no_panic
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import DoorHere, OpenDoors, address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, WrongWordError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPENED
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPENED, STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
 
 MOST_SECONDS = 86400
@@ -88,6 +89,7 @@ def open_door(host: Any, name: str, address: str, time: Optional[str]) -> str:
     :raises WrongWordError: for a word that cannot be as it is.
     :raises HostError: if it cannot be opened.
     """
+    check_no_panic(json.loads(host.filesystem.read(STATE_FILE) or "{}"))
     doors, source = open_doors(host), read_address(address)
     if source is None:
         raise WrongWordError(f"ADDRESS: {address!r} is not an IPv4 or IPv6 address")

@@ -21,13 +21,14 @@ def plan_with_command(options: Dict[str, Any], host: Any, **more: bool) -> Tuple
     :param more: as plan_change() takes it.
     :returns: the Change, and the module's result.
     """
-    change = plan_change(options, host, command=program(), **more)
+    change = plan_change(options, host, command=program(options), **more)
     return change, result_of(change)
 
 
-def program() -> Program:
-    """Return what is to be the command of this host."""
-    return Program(hashlib.sha256(json.dumps(code_of_module()).encode()).hexdigest(), _build)
+def program(options: Dict[str, Any]) -> Program:
+    """Return what is to be the command of this host, with the options of the change that it comes with."""
+    code = hashlib.sha256(json.dumps(code_of_module()).encode()).hexdigest()
+    return Program(code, _build, {name: options[name] for name in ("conflicting_firewall", "persist")})
 
 
 def _build(python: str) -> Dict[str, str]:

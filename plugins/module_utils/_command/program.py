@@ -20,6 +20,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._command.doors im
     hold_open,
     open_door,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._command.panic import panic, resume
 from ansible_collections.sesame.portknock.plugins.module_utils._command.parser import parser
 from ansible_collections.sesame.portknock.plugins.module_utils._command.status import check, status_text
 from ansible_collections.sesame.portknock.plugins.module_utils._command.verbs import (
@@ -120,6 +121,16 @@ def _close(arguments: Any, host: Any) -> int:
     return DONE
 
 
+def _panic(_arguments: Any, host: Any) -> int:
+    _say(panic(host))
+    return DONE
+
+
+def _resume(_arguments: Any, host: Any) -> int:
+    _say(resume(host))
+    return DONE
+
+
 def _hold(words: Sequence[str]) -> int:
     """Keep a door open: for the program itself, so neither help nor manual names it."""
     # Whoever has started it waits for this.
@@ -133,6 +144,8 @@ _VERBS: Dict[str, Callable[[Any, Any], int]] = {
     "status": _status,
     "open": _open,
     "close": _close,
+    "panic": _panic,
+    "resume": _resume,
     "confirm": _confirm,
     "rollback": _rollback,
 }

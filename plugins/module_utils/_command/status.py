@@ -4,6 +4,7 @@
 
 """What ``portknock status`` shows, and whether all is well. Pure."""
 
+import time
 from typing import Any, Dict, List, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._command.verbs import CRITICAL, OK, WARNING
@@ -22,9 +23,12 @@ def check(found: Found) -> Tuple[int, str]:
     severe = [each["message"] for each in found["findings"] if each["severity"] == ERROR]
     if not found["engine"]:
         severe.insert(0, "there are no doors of this collection on this host.")
+    if found.get("panic"):
+        severe.insert(0, _panic(found["panic"]))
     if found.get("daemon") and not found["daemon"]["running"]:
         severe.insert(0, "knockd does not listen, so no knock opens a door.")
-    mild = [f"drift: {line.strip()}" for line in found["drift"]]
+    # Until then it is the files of the boot that differ from what is loaded.
+    mild = [f"drift: {line.strip()}" for line in found["drift"]] if not found["pending"] else []
     mild += [each["message"] for each in found["findings"] if each["severity"] == WARNING_FINDING]
     if found["pending"]:
         mild.insert(0, _pending(found["pending"]))
@@ -43,9 +47,9 @@ def status_text(found: Found) -> str:
     else:
         lines = [_heading(found), "", *_table(_rows(found)), "", *_counted(found)]
     lines += [f"pending: {_pending(found['pending']) if found['pending'] else 'no change'}"]
-    lines += _listed("drift", found["drift"])
+    lines += ["drift: not known while a change is pending"] if found["pending"] else _listed("drift", found["drift"])
     lines += _listed("findings", [f"{each['severity']}: {each['message']}" for each in found["findings"]])
-    return "\n".join(lines) + "\n"
+    return "\n".join(([_panic(found["panic"]), ""] if found.get("panic") else []) + lines) + "\n"
 
 
 def _heading(found: Found) -> str:
@@ -83,7 +87,7 @@ def _table(rows: List[Sequence[str]]) -> List[str]:
 
 def _counted(found: Found) -> List[str]:
     wrong = found.get("wrong_knocks")
-    lines = ["refused at the doors' ports: {} packets".format(found.get("refused", 0))]
+    lines = ["packets refused at the doors' ports: {}".format(found.get("refused", 0))]
     if wrong is not None:
         lines.append(f"wrong knocks: {wrong} reset")
     full = ["{} {} {} of {}".format(each["door"] or "knocks in progress", _NAMES[each["ip_version"]], each["entries"],
@@ -93,6 +97,11 @@ def _counted(found: Found) -> List[str]:
 
 def _listed(name: str, lines: Sequence[str]) -> List[str]:
     return [f"{name}:"] + [f"  {line}" for line in lines] if lines else [f"{name}: none"]
+
+
+def _panic(since: int) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(since))
+    return f"PANIC since {when}: all doors and allowed ports are closed, except to trusted sources. To open them: portknock resume"
 
 
 def _pending(pending: Dict[str, Any]) -> str:

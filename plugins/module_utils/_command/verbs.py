@@ -82,7 +82,15 @@ CLOSE = Verb(
     (Argument("DOOR|ADDRESS", "the name of a door, or an IPv4 or IPv6 address"),),
 )
 
-VERBS: Tuple[Verb, ...] = (STATUS, OPEN, CLOSE, CONFIRM, ROLLBACK)
+PANIC = Verb(
+    "panic",
+    "close all doors and allowed ports, except to trusted sources",
+    "No knock opens a door any more, also after a reboot, until 'resume'. Established connections go on. Over ssh it is undone after "
+    "a minute unless you confirm it over a new connection: log in again, from a trusted source, and run 'portknock confirm'.",
+)
+RESUME = Verb("resume", "end the panic: the doors and allowed ports are as they were before it", "")
+
+VERBS: Tuple[Verb, ...] = (STATUS, OPEN, CLOSE, PANIC, RESUME, CONFIRM, ROLLBACK)
 
 EXIT_CODES = (
     (DONE, "done"),

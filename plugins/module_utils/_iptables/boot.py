@@ -24,7 +24,9 @@ def closed_text(spec: Spec, family: str) -> str:
     for network in spec.trusted_sources:
         if family_of(network) == family:
             lines.append(f"-A PORTKNOCK -s {network} -j ACCEPT")
-    for ports in sorted({ports for door in spec.doors for ports in door.opens}):
+    closed = {ports for door in spec.doors for ports in door.opens}
+    closed |= {allow.ports for allow in spec.allow if spec.panic}
+    for ports in sorted(closed):
         syn = " --syn" if ports.protocol == "tcp" else ""
         lines.append(f"-A PORTKNOCK -p {ports.protocol} -m {ports.protocol} --dport {port_text(ports)}{syn} -j DROP")
     return "\n".join(lines + ["-I INPUT 1 -j PORTKNOCK", "COMMIT", ""])

@@ -154,7 +154,7 @@ def _doors(spec: Spec, family: str) -> Chains:
     lists = Lists(family, spec.ipv6_prefix)
     catalog = Catalog(kernel_doors(spec), lists)
     dispatch = Dispatch(spec, family, lists, catalog)
-    rules = [rule for allow in spec.allow for rule in _allow(allow, family)]
+    rules = [rule for allow in spec.allow for rule in _allow(allow, family, spec.panic)]
     # Neither a knock nor a wrong port: somebody else chose where it goes.
     rules.append(RuleParts(STATE + "RELATED", comments.RELATED, "-j ACCEPT"))
     for protocol in PROTOCOLS:
@@ -165,11 +165,14 @@ def _doors(spec: Spec, family: str) -> Chains:
     return chains
 
 
-def _allow(allow: Allow, family: str) -> List[RuleParts]:
+def _allow(allow: Allow, family: str, panic: bool) -> List[RuleParts]:
     sources = of_family(allow.sources, family)
+    meaning = comments.allowed(allow.comment or f"port {port_text(allow.ports)}/{allow.ports.protocol}", panic)
+    if panic:
+        # Whoever it would be open to: the policy may be to accept the others.
+        return [RuleParts(port_match(allow.ports), meaning, "-g " + REFUSE)]
     if allow.sources and not sources:
         return []
-    meaning = comments.allowed(allow.comment or f"port {port_text(allow.ports)}/{allow.ports.protocol}")
     matches = [source_match(network) for network in sources] or [""]
     return [RuleParts(joined(source, port_match(allow.ports)), meaning, "-j ACCEPT") for source in matches]
 

@@ -26,6 +26,8 @@ class Meaning(NamedTuple):
     """Of a step: how many there are."""
     note: str = ""
     """Of an allowed port: the administrator's comment, or the port."""
+    panic: bool = False
+    """Whether it refuses what it would accept, because the host is in panic."""
 
 
 class Comment(NamedTuple):
@@ -114,19 +116,19 @@ _RELEASE_1_0_0: Dict[str, Meaning] = {
 """Wordings of release 1.0.0 that have changed since. Hosts that it closed are read back, too."""
 
 _MEANINGS = dict(_RELEASE_1_0_0, **{wording: meaning for meaning, wording in _FIXED.items()})
-_ALLOWED_PREFIX = "allowed: "
+_ALLOWED_PREFIX, _PANIC_PREFIX = "allowed: ", "closed by panic: "
 _OF_DOOR = re.compile(
     r"door (?P<door>\w+): (?:"
-    r"(?P<entrance>accept sources that have knocked|let in who has knocked)"
+    r"(?P<entrance>accept sources that have knocked|let in who has knocked|(?P<panic>closed by panic))"
     r"|(?P<reset>reset the knock|forget a step)"
     r"|(?P<closing>closing )?step (?P<number>\d+) of (?P<total>\d+)"
     r")\Z"
 )
 
 
-def entrance(door: str) -> Meaning:
-    """Return the Meaning of the rule that accepts sources that have knocked at a door."""
-    return Meaning(ENTRANCE, door)
+def entrance(door: str, panic: bool = False) -> Meaning:
+    """Return the Meaning of the rule that accepts sources that have knocked at a door, or refuses them in panic."""
+    return Meaning(ENTRANCE, door, panic=panic)
 
 
 def step(door: str, number: int, total: int, closing: bool = False) -> Meaning:
@@ -139,22 +141,23 @@ def reset(door: str) -> Meaning:
     return Meaning(RESET, door)
 
 
-def allowed(note: str) -> Meaning:
+def allowed(note: str, panic: bool = False) -> Meaning:
     """Return the Meaning of the rule for an allowed port.
 
     :param note: the administrator's comment, or the port.
+    :param panic: whether it is closed all the same.
     """
-    return Meaning(ALLOWED, note=note)
+    return Meaning(ALLOWED, note=note, panic=panic)
 
 
 def wording_of(meaning: Meaning) -> str:
     """Return how a Meaning is written."""
     if meaning.kind == ENTRANCE:
-        return f"door {meaning.door}: accept sources that have knocked"
+        return f"door {meaning.door}: {'closed by panic' if meaning.panic else 'accept sources that have knocked'}"
     if meaning.kind == RESET:
         return f"door {meaning.door}: reset the knock"
     if meaning.kind == ALLOWED:
-        return _ALLOWED_PREFIX + meaning.note
+        return (_PANIC_PREFIX if meaning.panic else _ALLOWED_PREFIX) + meaning.note
     if meaning.kind in (STEP, CLOSING_STEP):
         word = "step" if meaning.kind == STEP else "closing step"
         return f"door {meaning.door}: {word} {meaning.number} of {meaning.total}"
@@ -165,13 +168,14 @@ def meaning_of(wording: str) -> Meaning:
     """Return the Meaning of a wording, of kind UNKNOWN where it is none of this release or of 1.0.0."""
     if wording in _MEANINGS:
         return _MEANINGS[wording]
-    if wording.startswith(_ALLOWED_PREFIX):
-        return allowed(wording[len(_ALLOWED_PREFIX) :])
+    for prefix in (_ALLOWED_PREFIX, _PANIC_PREFIX):
+        if wording.startswith(prefix):
+            return allowed(wording[len(prefix) :], panic=prefix == _PANIC_PREFIX)
     found = _OF_DOOR.match(wording)
     if not found:
         return Meaning(UNKNOWN)
     if found.group("entrance"):
-        return entrance(found.group("door"))
+        return entrance(found.group("door"), panic=bool(found.group("panic")))
     if found.group("reset"):
         return reset(found.group("door"))
     return step(

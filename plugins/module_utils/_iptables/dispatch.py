@@ -153,14 +153,14 @@ def _entrances(spec: Spec, family: str, lists: Lists) -> Dict[Ports, List[RulePa
 
 def _entrance(spec: Spec, door: Door, family: str, lists: Lists, ports: Ports) -> List[RuleParts]:
     """Accept sources that have knocked; for ``once`` the knock is forgotten by the packet that uses it."""
-    target = "-g " + OPEN if spec.log else "-j ACCEPT"
+    target = "-g " + REFUSE if spec.panic else "-g " + OPEN if spec.log else "-j ACCEPT"
     known = lists.seen(lists.door(door), door.window)
     syn = ""
     if door.once:
         known = joined(known, lists.forget(lists.door(door)))
         syn = SYN if ports.protocol == "tcp" else ""
     match = joined(port_match(ports), syn, known)
-    meaning = comments.entrance(door.name)
+    meaning = comments.entrance(door.name, spec.panic)
     return [RuleParts(joined(source, match), meaning, target) for source in knocker_matches(door, family)]
 
 

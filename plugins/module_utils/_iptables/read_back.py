@@ -41,9 +41,9 @@ def counters(table: Table) -> Dict[str, Dict[str, int]]:
     """Return door name to packets: ``let_in`` (new connections) and ``knocked`` (last steps), of a save with counters."""
     counted: Dict[str, Dict[str, int]] = {}
     for meaning, packets in _packets(table):
-        kind, door, number, total, _note = meaning
+        kind, door, number, total, _note, panic = meaning
         if kind == ENTRANCE:
-            _count(counted, door, "let_in", packets)
+            _count(counted, door, "let_in", 0 if panic else packets)
         elif kind == STEP and number == total:
             _count(counted, door, "knocked", packets)
     return counted
@@ -53,7 +53,7 @@ def refusals(table: Table) -> Dict[str, int]:
     """Return how many packets of a save with counters were ``refused`` at ports of doors, and how many were ``wrong_knocks``."""
     counted = dict(refused=0, wrong_knocks=0)
     for meaning, packets in _packets(table):
-        if meaning == REFUSE_NOT_KNOCKED:
+        if meaning == REFUSE_NOT_KNOCKED or meaning.panic:
             counted["refused"] += packets
         elif meaning in (WRONG_PORT, WRONG_PROTOCOL):
             counted["wrong_knocks"] += packets

@@ -131,6 +131,8 @@ class Spec(NamedTuple):
     """The interface that knockd listens on, '' for that of the default route."""
     acknowledge: Tuple[str, ...]
     """Kinds of findings that need not be shown again."""
+    panic: bool = False
+    """Whether doors and allowed ports are closed to all but trusted sources, until the command ``portknock resume``."""
 
 
 def family_of(network: Union[Address, Network]) -> str:

@@ -12,8 +12,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.info impo
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import kept_text, read_text
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import COMMAND, MANUAL, STATE_FILE
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import COMMAND, MANUAL, OPTIONS, STATE_FILE
 from fake_host import FakeHost
+from shown_steps import steps_in
 from story import IDENT, NEW_SSH, OLD_SSH, FakeAgent, options
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
@@ -27,7 +28,7 @@ class Maker:
         self.code, self.made = code, 0
 
     def program(self):
-        return Program(self.code, self._build)
+        return Program(self.code, self._build, {"persist": True})
 
     def _build(self, python):
         self.made += 1
@@ -79,7 +80,9 @@ def test_it_comes_with_the_change(host):
 def test_the_diff_names_it_and_does_not_show_it(host):
     change, _wanted = plan(host, Maker())
     shown = {part["before_header"]: part for part in change.diff}
-    assert set(MODES) <= set(shown)
+    assert {*MODES, OPTIONS} <= set(shown)
+    assert shown[OPTIONS]["after"] == "# The options of this change.\n"
+    assert steps_in(DOOR["knock"], json.dumps(change.diff)) == []
     assert shown[COMMAND]["before"] == ""
     assert BYTES not in json.dumps(change.diff) and MARK in shown[COMMAND]["after"]
 

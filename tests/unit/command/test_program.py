@@ -118,7 +118,7 @@ def test_nothing_is_pending(verb, console):
 def built(tmp_path_factory):
     """The command as it lies on a host."""
     path = tmp_path_factory.mktemp("host") / "portknock"
-    texts = install.program().build(sys.executable)
+    texts = install.program({"persist": True, "conflicting_firewall": "fail"}).build(sys.executable)
     assert set(texts) == {COMMAND, COMPLETION, MANUAL}
     path.write_bytes(texts[COMMAND].encode("utf-8", "surrogateescape"))
     path.chmod(0o755)

@@ -43,7 +43,7 @@ def test_the_table():
         "                                              2001:db8::7  14 s",
         "web   443/tcp 53/udp  60 s    0       0       -",
         "",
-        "refused at the doors' ports: 12 packets",
+        "packets refused at the doors' ports: 12",
         "wrong knocks: 3 reset",
         "sources on the lists: ssh IPv4 2 of 4096, knocks in progress IPv4 1 of ?",
         "pending: no change",
@@ -79,14 +79,24 @@ def test_check(more, code, line):
 
 
 def test_what_is_wrong_is_listed():
-    text = status_text(dict(FOUND, pending=PENDING, drift=["ipv4: - x"], findings=[finding("error")]))
+    text = status_text(dict(FOUND, drift=["ipv4: - x"], findings=[finding("error")]))
     assert text.splitlines()[0].endswith("NOT as it should be, see below")
     assert text.splitlines()[-5:] == [
-        "pending: a change by me@here is undone in 20 s unless it is confirmed",
+        "pending: no change",
         "drift:",
         "  ipv4: - x",
         "findings:",
         "  error: something.",
+    ]
+
+
+def test_a_pending_change_is_no_drift():
+    """What a boot loads is not what is loaded yet."""
+    found = dict(FOUND, pending=PENDING, drift=["ipv4: - x"])
+    assert check(found) == (1, "portknock WARNING: a change by me@here is undone in 20 s unless it is confirmed")
+    assert status_text(found).splitlines()[-3:-1] == [
+        "pending: a change by me@here is undone in 20 s unless it is confirmed",
+        "drift: not known while a change is pending",
     ]
 
 
