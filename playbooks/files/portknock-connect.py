@@ -147,30 +147,27 @@ def connect(name: str, host: str, port: int) -> None:
 
 def explain(error: NotOpenError, host: str, port: int, steps: Sequence[Tuple[int, str]], seconds: float) -> str:
     """Return the sentences about a port that did not open."""
-    from _answers import ABOUT_THE_KNOCK, MEANINGS
+    from _answers import ABOUT_THE_KNOCK, describe
 
     verdicts = {address: why_not(address, reason, port, steps, seconds) for address, reason in error.reasons.items()}
-    found = list(dict.fromkeys(verdicts.values()))
-    told = "; ".join(f"{address}: {MEANINGS[each]}" for address, each in verdicts.items())
-    text = MEANINGS[found[0]] if len(found) == 1 else told
     knocks = f"{error.tries} knock{'s' if error.tries > 1 else ''}"
     advice = (
         " Has the knock changed? Then run the playbook sesame.portknock.client_config again."
-        if ABOUT_THE_KNOCK & set(found)
+        if ABOUT_THE_KNOCK & set(verdicts.values())
         else ""
     )
-    return f"no connection to port {port} of {host} after {knocks}: {text}.{advice}"
+    return f"no connection to port {port} of {host} after {knocks}: {describe(verdicts)}.{advice}"
 
 
 def why_not(address: str, reason: str, port: int, steps: Sequence[Tuple[int, str]], seconds: float) -> str:
     """Return the verdict about an address, one of MEANINGS; it is looked at once more for that."""
     import _answers
-    from _connect import HUNG_UP, MUTE, REFUSED, SILENT
+    from _connect import AS_PROBED, HUNG_UP, MUTE
     from _probe import compare, local_address
 
     if reason in (MUTE, HUNG_UP):
         return _answers.MUTE if reason == MUTE else _answers.HUNG_UP
-    before = {REFUSED: "refused", SILENT: "silent"}.get(reason, "unreachable")
+    before = AS_PROBED.get(reason, "unreachable")
     with ping(address, seconds) as alive:
         answer, closed = compare((address, port, "tcp"), steps, seconds, "", before)
         return _answers.verdict(answer, closed, alive() if answer == "silent" else None, bool(local_address(address)))

@@ -51,7 +51,7 @@ options:
     default: any
   wait_for:
     description:
-      - A TCP port that must open. The task fails if it does not.
+      - A TCP port that must open. The task fails if it does not, and says why, as far as the answers tell.
       - It is a new connection that is closed at once. For a door with C(once) it is the one that the knock lets in.
       - On Linux it is never made to the end, so that the service does not know. That matters to sshd, which since OpenSSH 9.8 shuts
         out a source for a while whose connections do not log in (C(PerSourcePenalties)). Elsewhere prove the port of sshd by a login,
@@ -145,7 +145,9 @@ import time
 from typing import Any, Dict, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._client import half_open
+from ansible_collections.sesame.portknock.plugins.module_utils._client.answers import ABOUT_THE_KNOCK, describe, verdict
 from ansible_collections.sesame.portknock.plugins.module_utils._client.connect import (
+    AS_PROBED,
     NotOpenError,
     Sockets,
     connect_after_knock,
@@ -160,6 +162,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.knock imp
     settle_of,
     steps_of_turn,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._client.probe import compare, local_address
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.basic import SecretiveModule
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
@@ -167,13 +170,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.values impo
 
 FAMILIES = {"any": "any", "ipv4": "inet", "ipv6": "inet6"}
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-_REFUSED = (
-    "Refused means that the host is up and did not accept the knock: check the steps and their order, the source address "
-    "that the host sees, and that a service listens behind the door."
-)
-_SILENT = (
-    "Nothing answered: check that the host is up and that nothing on the way drops the packets. A door that refuses by "
-    "dropping looks the same when it does not accept the knock."
+LOOK_SECONDS = 1.5
+"""Seconds to find out why a port did not open: the kernel repeats a SYN after one."""
+_CHECK = (
+    " Check the steps and their order, the engine, and that the knock reaches the host from the address that it expects: "
+    "NAT may change it, and the door's sources may leave it out."
 )
 
 
@@ -236,14 +237,21 @@ class _Looks(Sockets):
         return super().connect(address, port, patience, banner)
 
 
-def explain(options: Dict[str, Any], error: NotOpenError) -> str:
-    """Return the sentences about a port that did not open."""
+def explain(options: Dict[str, Any], error: NotOpenError, steps: Steps) -> str:
+    """Return the sentences about a port that did not open, which is looked at once more for them."""
     wanted = options["wait_for"]
+    verdicts = {address: _why_not(address, wanted["port"], reason, steps) for address, reason in error.reasons.items()}
     knocks = f"{error.tries} knock{'s' if error.tries > 1 else ''}"
     return (
-        f"port {wanted['port']} of {options['host']} did not open within {wanted['timeout']} s and {knocks} ({error}). "
-        f"{_REFUSED if error.refused else _SILENT}"
+        f"port {wanted['port']} of {options['host']} did not open within {wanted['timeout']} s and {knocks}: "
+        f"{describe(verdicts)}.{_CHECK if ABOUT_THE_KNOCK & set(verdicts.values()) else ''}"
     )
+
+
+def _why_not(address: str, port: int, reason: str, steps: Steps) -> str:
+    before = AS_PROBED.get(reason, "unreachable")
+    answer, closed = compare((address, port, "tcp"), steps, LOOK_SECONDS, "", before)
+    return verdict(answer, closed, routed=bool(local_address(address)))
 
 
 def main() -> None:
@@ -261,7 +269,7 @@ def main() -> None:
         opened = {} if module.check_mode else knock_and_wait(options, steps, addresses)
     except NotOpenError as error:
         seconds = round(time.monotonic() - began, 3)
-        module.fail_json(msg=explain(options, error), changed=True, seconds=seconds)
+        module.fail_json(msg=explain(options, error, steps), changed=True, seconds=seconds)
     except (KnockError, PortknockError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(

@@ -9,6 +9,7 @@ step is found wherever it stands as a word of its own, and nothing else is taken
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
@@ -330,6 +331,21 @@ def test_the_configuration_of_knockd(options):
 
 
 # Whole results
+
+
+@given(OPTIONS, st.sampled_from([22, 2222, 443]), st.booleans())
+def test_what_is_said_of_a_connection_that_could_not_be_made(options, port, own):
+    pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
+    from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.explain import explain
+    from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath
+
+    doors = options["doors"]
+    known = {"knock_doors": doors, "knock": doors[0]["knock"] if own else None, "knock_via": "direct"}
+    plugin = SimpleNamespace(get_option={"knock_engine": "iptables", "knock_host": "", **known}.get)
+    path = SshPath("192.0.2.7", port, "any", "me", source="192.0.2.2")
+    text = explain(plugin, f"ssh: connect to host 192.0.2.7 port {port}: Connection timed out", path, 3)
+    assert text
+    assert shown(text, options) == []
 
 
 @pytest.mark.slow

@@ -65,6 +65,16 @@ def verdict(answer: str, closed: str = "", alive: Optional[bool] = None, routed:
     return ON_THE_WAY if " by " in answer else CLOSED
 
 
+def describe(verdicts: Dict[str, str]) -> str:
+    """Return what is to be said of addresses that did not open: once, where it is the same of all.
+
+    :param verdicts: address to verdict.
+    """
+    if len(set(verdicts.values())) == 1:
+        return MEANINGS[next(iter(verdicts.values()))]
+    return "; ".join(f"{address}: {MEANINGS[each]}" for address, each in verdicts.items())
+
+
 def _of_silence(closed: str, alive: Optional[bool]) -> str:
     if alive or closed in ("reset", "refused") or (closed.startswith("icmp") and " by " not in closed):
         return DROPPED
@@ -76,5 +86,6 @@ __all__ = (
     "HUNG_UP",
     "MEANINGS",
     "MUTE",
+    "describe",
     "verdict",
 )

@@ -39,6 +39,9 @@ last try, and another look that says why it failed, end within five seconds."""
 REFUSED, SILENT = "refused", "timed out"
 MUTE, HUNG_UP = "accepted, but said nothing", "accepted, and closed at once"
 
+AS_PROBED = {REFUSED: "refused", SILENT: "silent"}
+"""Reasons as _client/probe.py names them; what is not among them is ``unreachable`` there."""
+
 
 class Opened(NamedTuple):
     """A connection that was let in."""
@@ -61,7 +64,6 @@ class NotOpenError(OSError):
         super().__init__("; ".join(f"{address}: {reason}" for address, reason in reasons.items()))
         self.reasons = reasons
         self.tries = tries
-        self.refused = REFUSED in reasons.values()
 
 
 class Sockets:
@@ -196,6 +198,7 @@ def reason_of(error: OSError) -> str:
 
 __all__ = (
     "ANSWERED_SECONDS",
+    "AS_PROBED",
     "BANNER_SECONDS",
     "CONNECT_SECONDS",
     "HUNG_UP",

@@ -34,7 +34,7 @@ _SAID = {
     "No route to host": "unreachable",
     "Network is unreachable": "unreachable",
 }
-_BANNER = "during banner exchange"
+_BANNER, _CONNECT = "during banner exchange", "ssh: connect to host"
 # These errors have more than one cause, and another look tells which.
 _UNCLEAR = ("refused", "unreachable")
 
@@ -52,6 +52,8 @@ def explain(connection: Any, text: str, path: SshPath | None, knocks: int) -> st
         # As the guard does, which sends its own.
         return ""
     path = path or ssh_path(connection)
+    if path.jumps and _CONNECT in text:
+        return "It is the jump host that ssh could not connect to."
     why_not = _why_no_knock(connection.get_option("knock_via"), words, doors, path.port)
     if why_not:
         return f"knock_ssh sent no knock: {why_not}"
@@ -119,7 +121,8 @@ def _address_and_answer(connection: Any, text: str, path: SshPath) -> tuple[str,
     addresses = look_up(path).addresses
     address = addresses[-1] if addresses else ""
     if _BANNER in text:
-        return address, MUTE
+        # Behind a jump host it is what ssh says of a connection that this one still tries to make.
+        return address, MUTE if address else verdict("silent")
     said = next((answer for words, answer in _SAID.items() if words in text), "silent")
     if not address or said not in _UNCLEAR:
         return address, verdict(said)

@@ -82,7 +82,7 @@ def test_it_ends_in_time_when_all_is_silent():
     script = Script("silent")
     with pytest.raises(NotOpenError) as caught:
         connect_after_knock(script.knock, ["a"], 22, 10, sockets=script)
-    assert (str(caught.value), caught.value.refused) == ("a: timed out", False)
+    assert (str(caught.value), caught.value.reasons) == ("a: timed out", {"a": _connect.SILENT})
     assert 10 - CONNECT_SECONDS < script.clock - 50.3 <= 10.2
     assert caught.value.tries == script.log.count("knock") == 3
 
@@ -106,7 +106,7 @@ def test_it_ends_in_time_when_all_is_refused():
     script = Script(errno.ECONNREFUSED)
     with pytest.raises(NotOpenError) as caught:
         connect_after_knock(script.knock, ["a"], 22, 5, sockets=script)
-    assert (str(caught.value), caught.value.refused) == ("a: refused", True)
+    assert (str(caught.value), caught.value.reasons) == ("a: refused", {"a": _connect.REFUSED})
     assert 3.5 < script.clock - 50.3 <= 5
     assert caught.value.tries == script.log.count("knock")
 

@@ -92,6 +92,13 @@ def test_an_ssh_server_that_says_nothing():
     assert said("Connection timed out during banner exchange", knock_doors=[DOOR]) == f"{KNOCKED}{MEANINGS['mute']}."
 
 
+def test_a_jump_host_that_still_tries(seen):
+    text = "Connection timed out during banner exchange\r\nConnection to UNKNOWN port 65535 timed out"
+    words = said(text, PATH._replace(jump="me@bastion"), knock_doors=[DOOR])
+    assert f"by the jump host me@bastion. Port 22 of 192.0.2.7: {MEANINGS['unknown']}." in words
+    assert seen["asked"] == []
+
+
 def test_steps_of_the_host_alone():
     assert said(knocks=1, knock=STEPS, knock_host="192.0.2.9") == (
         f"knock_ssh knocked 1 time at 192.0.2.9, directly, from 192.0.2.2. Port 22 of 192.0.2.7: {MEANINGS['closed']}."
@@ -107,6 +114,14 @@ def test_the_jump_host_knocked(seen):
             "192.0.2.2", "the jump host's address"
         )
     )  # fmt: skip
+    assert seen["asked"] == []
+
+
+def test_the_jump_host_could_not_be_reached(seen):
+    """Its port says nothing of the door."""
+    assert (
+        said(path=PATH._replace(jump="me@bastion"), knock=STEPS) == "It is the jump host that ssh could not connect to."
+    )
     assert seen["asked"] == []
 
 

@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("ansible", reason="a module is run by ansible-core, and this Python has none")
 
+from ansible_collections.sesame.portknock.plugins.module_utils._client.answers import MEANINGS
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import PAUSE, SETTLE
 from ansible_collections.sesame.portknock.plugins.modules import knock
 from shown_steps import steps_in
@@ -156,7 +157,7 @@ def test_refused_is_told():
     assert 0.2 <= result["seconds"] < 5
     # How many knocks there is time for depends on the machine.
     assert re.sub(r"[2-9] knocks", "N knocks", result["msg"]) == (
-        "port {0} of {1} did not open within 1 s and N knocks ({1}: refused). ".format(port, HOST) + knock._REFUSED
+        f"port {port} of {HOST} did not open within 1 s and N knocks: {MEANINGS['reset']}.{knock._CHECK}"
     )
 
 
@@ -175,7 +176,7 @@ def test_silence_is_told():
             client.close()
     assert code == 1
     assert result["msg"] == (
-        "port {0} of {1} did not open within 1 s and 1 knock ({1}: timed out). ".format(port, HOST) + knock._SILENT
+        f"port {port} of {HOST} did not open within 1 s and 1 knock: {MEANINGS['dropped']}.{knock._CHECK}"
     )
 
 
