@@ -155,6 +155,67 @@ pending:
     seconds_left:
       description: Seconds until it is rolled back, if it is not confirmed.
       type: int
+proof:
+  description:
+    - What the prover says of each door and IP version, on the tables raw, mangle, nat and filter as they are in the kernel.
+    - It looks at every first packet of a TCP or UDP connection to an address of this host. What else decides on packets, such as
+      native tables of nftables, is not part of it; the findings are about that.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    door:
+      description: The door's name.
+      type: str
+    ip_version:
+      description: V(ipv4) or V(ipv6).
+      type: str
+    result:
+      description:
+        - V(proved) if no packet gets to the door's ports from a source that has not knocked and is not trusted, and those from a
+          source that has knocked are refused by no rule of the collection.
+        - V(void) if RV(proof[].packet) does or is, by RV(proof[].rule).
+        - V(not proved) if that could not be told.
+      type: str
+    packet:
+      description: A packet that refutes it, or that could not be followed; empty for none.
+      type: dict
+      contains:
+        interface:
+          description: The interface that it comes in by.
+          type: str
+        source:
+          description: The address that it comes from.
+          type: str
+        protocol:
+          description: V(tcp) or V(udp).
+          type: str
+        source_port:
+          description: Its source port.
+          type: int
+        port:
+          description: Its destination port.
+          type: int
+        flags:
+          description: Its TCP flags.
+          type: list
+          elements: str
+        state:
+          description: What connection tracking calls it, V(NEW) or V(RELATED).
+          type: str
+    rule:
+      description: The rule that decides this packet, or the policy of a chain; empty for none.
+      type: str
+    message:
+      description: The same in a sentence, with what the packet must meet besides; empty if the door is proved.
+      type: str
+  sample:
+    - door: ssh
+      ip_version: ipv4
+      result: proved
+      packet: {}
+      rule: ""
+      message: ""
 refused:
   description: Packets to ports of doors that were refused since the rules were loaded, as their sources had not knocked.
   returned: success

@@ -24,6 +24,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.only_at_boot import only_at_boot
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import layout_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import lists_in, prove_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
@@ -55,7 +56,7 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
     :raises HostError: if the ruleset cannot be read.
     """
     families = [family for family in host.kernel.families() if iptables.installed(family)]
-    none = dict(ip_versions=[], refused=0, wrong_knocks=0, lists=[])
+    none = dict(ip_versions=[], refused=0, wrong_knocks=0, lists=[], proof=[])
     report = report._replace(facts=dict(report.facts, backend=iptables.backend if families else "", **none))
     now, native = _Now(host), Native(host.command.run, host.command.find, host.nftables.chains)
     listing = read_native(iptables, native) if families else NOTHING
@@ -149,6 +150,7 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     local = host.kernel.local_network()
     foreign = ruleset_findings(document, spec, family, ForeignRules(document, spec), hooked, local)
     foreign += _at_boot(host, family, document, spec) if kept else []
+    proof = prove_doors(document, family, spec, lists_in(own.chains if own else live.chains), local)
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     facts = dict(
         _counted_facts(report.facts, table, recognises), lists=report.facts["lists"] + now.fill(alive.doors, family)
@@ -159,7 +161,7 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
         steps=dict(report.steps, **steps),
         drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family, local)],
         findings=report.findings + foreign,
-        facts=dict(facts, ip_versions=report.facts["ip_versions"] + [family]),
+        facts=dict(facts, ip_versions=report.facts["ip_versions"] + [family], proof=report.facts["proof"] + proof),
     )
 
 

@@ -72,6 +72,22 @@ def test_doors_and_who_has_them_open():
     assert ("web", "ipv6") not in doors
 
 
+def test_the_doors_are_proved_or_a_way_in_is_shown():
+    host = Host()
+    run(host, doors=[DOOR, WEB])
+    assert [(word["door"], word["ip_version"], word["result"]) for word in looked_at(host)["proof"]] == [
+        ("ssh", "ipv4", "proved"), ("web", "ipv4", "proved"), ("ssh", "ipv6", "proved"),
+    ]  # fmt: skip
+    host.rules["ip6tables"].tables["filter"].chains["INPUT"].insert(0, "-i eth1 -p tcp -j ACCEPT")
+    told = [word for word in looked_at(host)["proof"] if word["result"] != "proved"]
+    assert [(word["door"], word["ip_version"], word["result"], word["rule"]) for word in told] == [
+        ("ssh", "ipv6", "void", "-A INPUT -i eth1 -p tcp -j ACCEPT")
+    ]
+    assert told[0]["packet"]["interface"] == "eth1"
+    run(host)
+    assert {word["result"] for word in looked_at(host)["proof"]} == {"proved"}
+
+
 def test_no_step_is_told():
     host = Host(v4="*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 17005 -j ACCEPT\nCOMMIT\n")
     run(host, doors=[DOOR, WEB])

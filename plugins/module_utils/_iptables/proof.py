@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Asks the prover about the doors, and says in an operator's words what it answers. Pure."""
+
+import re
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Names
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_own_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import of_family
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import (
+    PROVED,
+    GuardedDoor,
+    Question,
+    Unguarded,
+    Word,
+    prove,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Network
+
+_TOO_MANY = "its packets part into more cases than are followed"
+
+
+def lists_in(chains: Mapping[str, Iterable[str]]) -> Dict[str, str]:
+    """Return the name of each door to that of its list, as the rules of one family have it.
+
+    :param chains: name of a chain of the collection to its rules.
+    """
+    named = (name for rules in chains.values() for text in rules for name in _LIST.findall(text))
+    return {door: listed for listed, door in named}
+
+
+_LIST = re.compile(r"--name (pk[46](?:\.[0-9]+)?_([A-Za-z]\w*))(?=\s|$)")
+
+
+def prove_doors(
+    document: Document, family: str, protected: Protected, lists: Mapping[str, str], local: LocalNetwork
+) -> List[Dict[str, Any]]:
+    """Return what the prover says of each door in one family, as modules return it.
+
+    :param document: the Document of the ruleset that is to be judged.
+    :param protected: the doors that are to hold.
+    :param lists: name of a door to that of its list.
+    :param local: what is known of the host's network.
+    """
+    words = prove(document, family, _question(family, protected, lists, local))
+    names = Names(protected)
+    return [_result(word, family, names) for word in words]
+
+
+def _question(family: str, protected: Protected, lists: Mapping[str, str], local: LocalNetwork) -> Question:
+    doors = [
+        GuardedDoor(door.name, tuple(door.opens), lists.get(door.name, ""), door.window, _sources(door.sources, family))
+        for door in protected.doors
+    ]
+    return Question(
+        doors=tuple(doors),
+        allow=tuple(Unguarded(each.ports, _sources(each.sources, family)) for each in protected.allow),
+        trusted_interfaces=tuple(protected.trusted_interfaces),
+        trusted_sources=tuple(of_family(protected.trusted_sources, family)),
+        own=tuple(local.own),
+        is_ours=is_own_rule,
+    )
+
+
+def _sources(sources: Sequence[Network], family: str) -> Optional[Tuple[Network, ...]]:
+    found = tuple(of_family(sources, family))
+    return None if sources and not found else found
+
+
+def _result(word: Word, family: str, names: Names) -> Dict[str, Any]:
+    result: Dict[str, Any] = dict(door=word.door, ip_version=family, result=word.word, packet={}, rule="", message="")
+    packet, place = word.packet, word.place
+    if packet is None or place is None:
+        return result if word.word == PROVED else dict(result, message=f"Not proved: {_TOO_MANY}.")
+    result["packet"] = dict(
+        interface=packet.interface,
+        source=packet.source,
+        protocol=packet.protocol,
+        source_port=packet.sport,
+        port=packet.port,
+        flags=list(packet.flags),
+        state=packet.state,
+    )
+    rule = _shown(word.rule, names)
+    return dict(
+        result, rule=rule, message=_message(word, rule, place.table, [_shown(text, names) for text in word.assumed])
+    )
+
+
+def _shown(text: str, names: Names) -> str:
+    """Return a rule for a message, its ports masked if it names a step."""
+    return masked(text) if names.names_step(text) else text
+
+
+def _message(word: Word, rule: str, table: str, assumed: List[str]) -> str:
+    packet = word.packet
+    if packet is None:
+        return ""
+    flags = f" ({', '.join(packet.flags)})" if packet.flags else ""
+    sent = f"{packet.protocol.upper()} from {packet.source} port {packet.sport} to port {packet.port}{flags} on {packet.interface}"
+    if word.gets_in:
+        becomes = "is sent elsewhere" if word.away else "gets in without the knock"
+    else:
+        becomes = "is refused although its source has knocked"
+    text = f"{word.word.capitalize()}: {sent} {becomes}, by {rule} in table {table}"
+    others = [each for each in assumed if each != rule]
+    if rule in assumed:
+        text += ", if the packet meets all that this rule asks"
+    if others:
+        text += ", if it meets what cannot be told from the rules: " + "; ".join(others)
+    return text + "."
+
+
+__all__ = ("lists_in", "prove_doors")

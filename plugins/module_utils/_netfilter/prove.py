@@ -1,0 +1,360 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The theorems about doors, proved on a whole ruleset of one family, or refuted by a packet. Pure.
+
+For each door: no first packet of a connection from a stranger that is not on its list gets to its ports; one from a source on the
+list does. What the prover says to be proved is so for every such packet; what it refutes has been replayed with the packet that it
+names; of all else it says that it is not proved.
+"""
+
+import ipaddress
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_replay import (
+    ACCEPTED,
+    REFUSED,
+    SENT_AWAY,
+    Replay,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
+    DNAT,
+    DPORT,
+    INTERFACE,
+    MARK,
+    NEW,
+    RELATED,
+    SOURCE,
+    STATE,
+    STATES,
+    ListMatch,
+    Term,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import (
+    Place,
+    Ruleset,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import (
+    INDEX,
+    Box,
+    Packet,
+    Parts,
+    changed,
+    intersected,
+    range_of,
+    without,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_walk import (
+    Hit,
+    Listed,
+    TooManyCases,
+    Walk,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
+
+PROVED, VOID, NOT_PROVED = "proved", "void", "not proved"
+_NEW, _RELATED = (1 << STATES.index(frozenset((state,))) for state in (NEW, RELATED))
+MOST_REPLAYS = 20
+"""How many of the ways into a door are tried before it is said that none was followed."""
+
+
+class GuardedDoor(NamedTuple):
+    """A door as the prover is asked about it."""
+
+    name: str
+    """Its name."""
+    opens: Tuple[Ports, ...]
+    """Its ports."""
+    listed: str
+    """The name of the list of those who have knocked."""
+    window: int
+    """Seconds after the knock for which the list counts."""
+    sources: Optional[Tuple[AnyNetwork, ...]]
+    """Who may knock: networks of this family, empty for everyone; None where no source of this family may."""
+
+
+class Unguarded(NamedTuple):
+    """Ports that need no knock."""
+
+    ports: Ports
+    """The ports."""
+    sources: Optional[Tuple[AnyNetwork, ...]]
+    """For whom, as for GuardedDoor.sources."""
+
+
+class Question(NamedTuple):
+    """What is to be proved of one family."""
+
+    doors: Tuple[GuardedDoor, ...]
+    """Every door."""
+    allow: Tuple[Unguarded, ...]
+    """Ports that need no knock."""
+    trusted_interfaces: Tuple[str, ...]
+    """Interfaces on which no packet needs a knock; ``lo`` is always one."""
+    trusted_sources: Tuple[AnyNetwork, ...]
+    """Sources that need no knock; networks of this family."""
+    own: Tuple[AnyNetwork, ...]
+    """The host's own addresses; empty where they are not known."""
+    is_ours: Callable[[str, str], bool]
+    """Whether a rule, by its chain and text, is the collection's."""
+
+
+class Word(NamedTuple):
+    """What the prover says of one door in one family."""
+
+    door: str
+    """Its name."""
+    word: str
+    """PROVED, VOID or NOT_PROVED."""
+    packet: Optional[Packet]
+    """The packet that refutes it, or the one that could not be followed."""
+    place: Optional[Place]
+    """The rule that decides this packet, or a chain's policy."""
+    rule: str
+    """Its text."""
+    assumed: Tuple[str, ...]
+    """Rules that the packet must meet on its way, and of which nothing tells whether it does: of a set, a mark, a limit, …"""
+    gets_in: bool
+    """Whether the packet gets in without the knock; else it is refused although its source has knocked."""
+    away: bool
+    """Whether nat sends the packet elsewhere before INPUT sees its port."""
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether nothing had to be assumed, and the packet reaches INPUT as it came."""
+        return self.word == VOID and not self.assumed and not self.away
+
+
+def prove(document: Document, family: str, question: Question) -> Tuple[Word, ...]:
+    """Return what can be said of each door.
+
+    :param document: the Document of the ruleset that is to be judged.
+    :param family: ``ipv4`` or ``ipv6``.
+    """
+    if not question.doors:
+        return ()
+    return _Proof(document, family, question).words()
+
+
+class _Proof:
+    def __init__(self, document: Document, family: str, question: Question) -> None:
+        self._question = question
+        self._ruleset = Ruleset(document, family)
+        self._space = self._ruleset.space(question.own, _terms(question))
+
+    def words(self) -> Tuple[Word, ...]:
+        closed = self._together(self._question.doors, self._closed)
+        opened = [word for group in _apart(self._question.doors) for word in self._together(group, self._opened)]
+        return tuple(_worse(*pair) for pair in zip(closed, sorted(opened, key=self._number)))
+
+    def _number(self, word: Word) -> int:
+        return [door.name for door in self._question.doors].index(word.door)
+
+    @staticmethod
+    def _together(doors: Sequence[GuardedDoor], theorem: Callable[[Sequence[GuardedDoor]], List[Word]]) -> List[Word]:
+        """Prove for all doors at once, or one by one where these are too many cases."""
+        try:
+            return theorem(doors)
+        except TooManyCases:
+            if len(doors) == 1:
+                return [_not_proved(doors[0])]
+        return [word for door in doors for word in _Proof._together([door], theorem)]
+
+    # No stranger gets in who is not listed.
+
+    def _closed(self, doors: Sequence[GuardedDoor]) -> List[Word]:
+        space, listed = self._space, _unlisted(self._question.doors)
+        services = space.service(ports for door in doors for ports in door.opens)
+        walk = Walk(self._ruleset, space, listed)
+        hits = walk.answer(self._strangers(services)).accepted
+        if self._ruleset.diverts:
+            hits += walk.answer(self._strangers(space.all[0] & ~services), into=services).accepted
+        return [self._way_in(door, [hit for hit in hits if self._leads_to(hit, door)], listed) for door in doors]
+
+    def _leads_to(self, hit: Hit, door: GuardedDoor) -> bool:
+        return bool((hit.way.services | hit.way.box[0]) & self._space.service(door.opens))
+
+    def _strangers(self, services: int) -> List[Box]:
+        """Return the packets to some services from all whom nothing lets in without a knock."""
+        question, space = self._question, self._space
+        boxes = [self._first(services, _NEW | _RELATED)]
+        for parts in (*self._trusted(), *map(self._allowed, question.allow)):
+            boxes = [left for each in boxes for left in _left(each, parts)]
+        return [each for each in boxes if each[0] & space.all[0]]
+
+    def _first(self, services: int, states: int) -> Box:
+        space = self._space
+        box = changed(changed(space.all, 0, services), INDEX[STATE], states)
+        return changed(box, INDEX[MARK], 1 << (space.marks or [0]).index(0))
+
+    def _trusted(self) -> List[Parts]:
+        space, question = self._space, self._question
+        terms = [Term(INTERFACE, name, False) for name in ("lo", *question.trusted_interfaces)]
+        terms += [Term(SOURCE, (range_of(network),), False) for network in question.trusted_sources]
+        return [(found,) for found in map(space.bits, terms) if found is not None]
+
+    def _allowed(self, allow: Unguarded) -> Parts:
+        if allow.sources is None:
+            return ((0, 0),)
+        parts = [(0, self._space.service([allow.ports]))]
+        if allow.sources:
+            found = self._space.bits(Term(SOURCE, tuple(range_of(each) for each in allow.sources), False))
+            parts += [found] if found is not None else []
+        return tuple(parts)
+
+    def _way_in(self, door: GuardedDoor, hits: Sequence[Hit], listed: Listed) -> Word:
+        """Return a Word about the packets that may get in: the surest of those that do."""
+        found = _not_proved(door) if hits else Word(door.name, PROVED, None, None, "", (), False, False)
+        hits = sorted(hits, key=lambda hit: (hit.away, not hit.way.box[INDEX[STATE]] & _NEW))
+        for hit in hits[:MOST_REPLAYS]:
+            word = self._replayed(door, hit, listed, gets_in=True)
+            if word.is_certain:
+                return word
+            if found.packet is None or (word.word == VOID and found.word != VOID):
+                found = word
+        return found
+
+    def _replayed(self, door: GuardedDoor, hit: Hit, listed: Listed, gets_in: bool) -> Word:
+        """Return the Word of one packet out of those that a rule decides, sent once more, alone."""
+        space, way = self._space, hit.way
+        box = changed(way.box, 0, self._came_for(door, way.services or way.box[0]))
+        related = box[INDEX[STATE]] in (_RELATED, 1 << STATES.index(frozenset((RELATED, DNAT))))
+        packet = space.packet(changed(box, INDEX[STATE], _RELATED if related else _NEW))
+        is_own = _is_own(self._question.own)
+        outcome = Replay(self._ruleset, packet, way.taken, listed, is_own).outcome()
+        wanted = SENT_AWAY if hit.away else ACCEPTED if gets_in else REFUSED
+        place = way.taken[-1]
+        # A helper must have announced a related one, which no ruleset tells.
+        sure = outcome.verdict == wanted and packet.state == NEW
+        away = hit.away or bool(way.services)
+        word = VOID if sure else NOT_PROVED
+        return Word(door.name, word, packet, place, self._ruleset.text(place), outcome.assumed, gets_in, away)
+
+    def _came_for(self, door: GuardedDoor, services: int) -> int:
+        """Return the services that a packet was sent to: the door's own if there are such."""
+        return services & self._space.service(door.opens) or services
+
+    # Who is listed gets in.
+
+    def _opened(self, doors: Sequence[GuardedDoor]) -> List[Word]:
+        listed = _is_listed(doors)
+        boxes = [box for door in doors for box in self._knockers(door)]
+        answer = Walk(self._ruleset, self._space, listed).answer(boxes) if boxes else None
+        words = []
+        for door in doors:
+            word = Word(door.name, PROVED, None, None, "", (), False, False)
+            if answer is not None and door.sources is not None:
+                accepted = any(self._leads_to(hit, door) for hit in answer.accepted)
+                refused = [hit for hit in answer.refused if self._leads_to(hit, door)]
+                shut = refused if not accepted else [hit for hit in refused if self._is_ours(hit.way.taken)]
+                word = self._shut_out(door, shut, listed) if shut else word
+            words.append(word)
+        return words
+
+    def _knockers(self, door: GuardedDoor) -> List[Box]:
+        if door.sources is None:
+            return []
+        boxes = _left(self._first(self._space.service(door.opens), _NEW), self._trusted()[0])
+        if not door.sources:
+            return boxes
+        found = self._space.bits(Term(SOURCE, tuple(range_of(each) for each in door.sources), False))
+        return [met for met in (intersected(each, (found,)) for each in boxes if found) if met is not None]
+
+    def _is_ours(self, taken: Sequence[Place]) -> bool:
+        """Return whether a rule of ours refuses, or the policy of a chain, behind all rules."""
+        place = taken[-1]
+        text = self._ruleset.text(place)
+        return text.startswith("-P ") or self._question.is_ours(place.chain, text.partition(f"-A {place.chain} ")[2])
+
+    def _shut_out(self, door: GuardedDoor, hits: Sequence[Hit], listed: Listed) -> Word:
+        found = _not_proved(door)
+        for hit in hits[:MOST_REPLAYS]:
+            found = self._replayed(door, hit, listed, gets_in=False)
+            if found.is_certain:
+                break
+        return found
+
+
+def _left(box: Box, parts: Parts) -> List[Box]:
+    return without(box, parts) if intersected(box, parts) is not None else [box]
+
+
+def _terms(question: Question) -> List[Term]:
+    """Return what is asked about, so that the classes know its borders."""
+    ports = [each for door in question.doors for each in door.opens] + [each.ports for each in question.allow]
+    sources = [each.sources for each in question.doors] + [each.sources for each in question.allow]
+    networks = [network for some in sources for network in some or ()]
+    terms = [Term(DPORT, ((each.first, each.last),), False) for each in ports]
+    terms += [Term(SOURCE, (range_of(each),), False) for each in (*networks, *question.trusted_sources)]
+    return terms + [Term(INTERFACE, name, False) for name in question.trusted_interfaces]
+
+
+def _is_own(own: Sequence[AnyNetwork]) -> Callable[[str], bool]:
+    def answer(text: str) -> bool:
+        try:
+            address: Any = ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        return any(address.version == each.version and address in each for each in own)
+
+    return answer
+
+
+def _apart(doors: Sequence[GuardedDoor]) -> List[List[GuardedDoor]]:
+    """Part doors into groups of which no two share a port: who knocked at one is not let in by the other's rule."""
+    groups: List[Tuple[List[GuardedDoor], List[Ports]]] = []
+    for door in doors:
+        for members, taken in groups:
+            if not any(_overlap(one, other) for one in door.opens for other in taken):
+                members.append(door)
+                taken += door.opens
+                break
+        else:
+            groups.append(([door], list(door.opens)))
+    return [members for members, _taken in groups]
+
+
+def _overlap(one: Ports, other: Ports) -> bool:
+    return one.protocol == other.protocol and one.first <= other.last and other.first <= one.last
+
+
+def _unlisted(doors: Sequence[GuardedDoor]) -> Listed:
+    """A source that is on no list which opens the port in question; what other lists hold is not known."""
+    by_list = {door.listed: door for door in doors}
+
+    def listed(asked: ListMatch) -> Tuple[Tuple[Ports, ...], Optional[bool]]:
+        door = by_list.get(asked.name)
+        if door is None or not 0 < asked.seconds <= door.window:
+            # Whoever knocked before the window may still be on the list.
+            return (), None
+        return door.opens, False
+
+    return listed
+
+
+def _is_listed(doors: Sequence[GuardedDoor]) -> Listed:
+    """A source that has just knocked at the door whose port is in question; what other lists hold is not known."""
+    by_list = {door.listed: door for door in doors}
+
+    def listed(asked: ListMatch) -> Tuple[Tuple[Ports, ...], Optional[bool]]:
+        door = by_list.get(asked.name)
+        if door is None or not asked.plain or 0 < asked.seconds < door.window:
+            return (), None
+        return door.opens, True
+
+    return listed
+
+
+def _not_proved(door: GuardedDoor) -> Word:
+    return Word(door.name, NOT_PROVED, None, None, "", (), False, False)
+
+
+def _worse(one: Word, other: Word) -> Word:
+    order = (PROVED, NOT_PROVED, VOID)
+    return other if order.index(other.word) > order.index(one.word) else one
+
+
+__all__ = ("NOT_PROVED", "PROVED", "VOID", "GuardedDoor", "Question", "Unguarded", "Word", "prove")
