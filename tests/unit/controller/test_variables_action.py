@@ -18,6 +18,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.options imp
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.variables import PREFIX, ROLE_ONLY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistakes import MISTAKES
+from shown_steps import steps_in
 from wishes import SHAPES
 
 DOOR = {"name": "ssh", "knock": ["17005", "9100"], "opens": ["22"]}
@@ -112,6 +114,19 @@ def test_encrypted_texts_are_texts():
     assert by_role({"portknock_doors": doors}) == {"changed": False}
     _result, sent = by_module({"doors": doors})
     assert sent["doors"][0]["knock"] == "17005, 9100"
+
+
+# Mistakes
+
+
+def test_there_are_enough_mistakes():
+    assert len(MISTAKES) > 50
+
+
+@pytest.mark.parametrize(("variables", "message"), MISTAKES)
+def test_the_message_as_a_whole(variables, message):
+    assert by_role(variables) == {"changed": False, "failed": True, "msg": message}
+    assert steps_in(["40001", "30002"], message) == []
 
 
 # Role and module

@@ -4,13 +4,11 @@
 
 """Malformed wishes, given to the role and to the module: with -vvv nothing that ansible-playbook prints shows a step."""
 
-import os
-import subprocess
 import sys
 
 import yaml
-from rig.controller import cores, playbook_of
-from rig.target import ROOT, clean_environment
+from rig.controller import cores
+from rig.local_play import play_locally
 from wishes import SHAPES, STEP, holds_step, shaped
 
 ROLE = "sesame.portknock.portknock"
@@ -62,15 +60,7 @@ def test_no_shape_shows_a_step(rig, tmp_path):
     core = cores()[0 if rig.backend == "nft" else -1]
     variables = {"wishes": [shaped(name) for name in sorted(SHAPES)], "sent": SENT}
     (tmp_path / "wishes.yml").write_text(yaml.safe_dump(dict(variables, ansible_python_interpreter=sys.executable)))
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([play()], sort_keys=False))
-    done = subprocess.run(
-        [playbook_of(core), "-i", "localhost,", "-c", "local", "--check", "-vvv", "-e", "@wishes.yml", "play.yml"],
-        capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path,
-        env=clean_environment(
-            HOME=str(tmp_path), LC_ALL="C.UTF-8", ANSIBLE_NOCOLOR="1", ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".build"),
-            ANSIBLE_LOCALHOST_WARNING="false", PATH=os.environ["PATH"],
-        ),
-    )  # fmt: skip
+    done = play_locally(core, tmp_path, [play()], "-i", "localhost,", "-vvv", "-e", "@wishes.yml")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.count('"msg": "refused"') == 3 * len(SHAPES) + len(SENT)
     shown = [line for line in (done.stdout + done.stderr).splitlines() if holds_step(line)]
