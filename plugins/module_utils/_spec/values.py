@@ -177,8 +177,8 @@ def _port(text: str, path: str, secret: bool = False) -> int:
 
 
 def split_protocol(value: Any, path: str) -> Tuple[str, str]:
-    """Return the port's text and the protocol of ``PORT/PROTOCOL``."""
-    text = str(value)
+    """Return the port's text and the protocol of ``PORT/PROTOCOL``; blanks around it come from a text with commas."""
+    text = str(value).strip(" ")
     if value is None or isinstance(value, (bool, float, dict, list, tuple)):
         raise SpecError(path, f"is {kind_of(value)}, but must be {_PLAIN_PORT}.")
     if _TURNED.match(text):

@@ -75,7 +75,7 @@ REFUSED = [
     (one(knock=["07005"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
     (one(knock=["0x1b5d"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
     (one(knock=["7005-7010"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
-    (one(knock=[" 7005"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
+    (one(knock=["\t7005"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
     (one(knock=["7005\n"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
     (one(knock=["\u0667\u0660\u0660\u0665"]), "doors[0].knock[0]: this is not a valid port. " + PORT),
     (one(knock=["7005/icmp"]), "doors[0].knock[0]: the protocol is unknown. Write PORT, PORT/tcp or PORT/udp."),
@@ -296,6 +296,7 @@ def test_the_prefix_is_in_every_path():
 
 TAKEN = [
     one(knock=["7000", "7001", "6999"]),
+    one(knock=["7000", " 9100/udp "], opens=[" 22-30"]),
     one(knock=["7000", "7002"]),
     one(knock=["7001", "7000", "7002"]),
     one(knock=["7005", "9100"], close=["9100", "7005"]),
