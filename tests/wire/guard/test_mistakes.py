@@ -13,6 +13,7 @@ from rig.controller import cores
 from rig.local_play import play_locally, run_locally
 
 ROLE = {"ansible.builtin.include_role": {"name": "sesame.portknock.portknock"}}
+CHECK = {"sesame.portknock.portknock_variables": {}}
 ROOT_NEEDED = "this needs root. Set become: true for the play or the task, or log in as root."
 LONGEST_LINE = 400
 
@@ -41,7 +42,11 @@ def play_of(tasks, **more):
 
 def test_each_mistake_is_answered_by_one_message(release, tmp_path):
     """ansible-core's own check of a role's variables would answer with all of their documentation, ten kilobytes."""
-    tasks = [attempt(f"m{index}", ROLE, vars=variables) for index, (variables, _message) in enumerate(MISTAKES)]
+    # Every fourth with the role, and the others with what the role does first: it takes half the time.
+    tasks = [
+        attempt(f"m{index}", CHECK if index % 4 else ROLE, vars=variables)
+        for index, (variables, _message) in enumerate(MISTAKES)
+    ]
     # Those of a removal, and without root.
     nobody = {"become": True, "become_user": "nobody", "become_method": "su", "become_flags": "-s /bin/sh"}
     removal = {"ansible.builtin.include_role": {"name": "sesame.portknock.portknock", "tasks_from": "remove"}}
