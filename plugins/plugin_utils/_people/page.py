@@ -49,7 +49,7 @@ Windows 10 and later
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
     "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left}"
-    "code,pre{font-family:monospace}pre{background:#f3f3f3;padding:.6em;overflow:auto}svg{margin:1em 1em 0 0}"
+    "code,pre{font-family:monospace}pre{background:#f3f3f3;padding:.6em;white-space:pre-wrap}svg{margin:1em 1em 0 0}"
 )
 
 
