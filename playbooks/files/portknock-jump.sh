@@ -50,7 +50,8 @@ knock_by_jump_host() {
 # ssh reads nothing of what is to be sent before the jump host has connected, so a try that was refused has cost nothing.
 connect() {
     knock_by_jump_host "$@"
-    ssh -W "$target" "$@" 2>"$errors"
+    # It says why at the level INFO.
+    ssh -o LogLevel=INFO -W "$target" "$@" 2>"$errors"
     code=$?
 }
 
@@ -71,9 +72,10 @@ why() {
         *"No route to host"*) echo "no host answers at this address: it is down, or the address is not its own" ;;
         *"Network is unreachable"*) echo "the jump host has no route to it" ;;
         *"Name or service not known"* | *"name resolution"*) echo "the jump host finds no address of this name" ;;
-        *)
+        *"timed out"*)
             echo "nothing answers: perhaps the host is down, perhaps a firewall drops the packets, perhaps the host did not accept \
 the knock" ;;
+        *) echo "the jump host could not connect to it, perhaps because the host did not accept the knock" ;;
     esac
 }
 
@@ -87,5 +89,5 @@ if refused; then
     esac
     complain "no connection to port $port of $host after $knocks by the jump host: $reason.$advice"
 fi
-cat "$errors" >&2
+[ "$code" = 0 ] || cat "$errors" >&2
 exit "$code"

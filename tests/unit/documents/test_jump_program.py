@@ -13,7 +13,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.answers i
 PATH = os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "playbooks", "files", "portknock-jump.sh"
 )
-# Writes down how it was called. It runs what it is to run at the jump host, and connects in the try that is asked for.
+# Writes down how it was called. It runs what it is to run at the jump host, or says at once what that would say, and connects
+# in the try that is asked for.
 SSH = """#!/bin/sh
 printf '%s\\n' "$*" >>"$HERE/calls"
 case $* in
@@ -24,6 +25,7 @@ case $* in
         echo 'stdio forwarding failed' >&2
         exit 255 ;;
     *)
+        [ -n "$RUNS" ] || { cat >/dev/null; echo "portknock: $SAID"; exit; }
         for word; do last=$word; done
         sh -c "$last" ;;
 esac
@@ -42,10 +44,10 @@ def program(tmp_path):
     shutil.copy(PATH, str(tmp_path))
     (tmp_path / "jumps").mkdir()
 
-    def run(*words, said="sent", opens=1, ends=0, reason="connect failed: Connection refused"):
+    def run(*words, said="sent", opens=1, ends=0, reason="connect failed: Connection refused", runs=""):
         (tmp_path / "jumps" / "web1").write_text(SCRIPT.format(said))
         environment = dict(
-            os.environ, HERE=str(tmp_path), OPENS=str(opens), ENDS=str(ends), REASON=reason,
+            os.environ, HERE=str(tmp_path), OPENS=str(opens), ENDS=str(ends), REASON=reason, RUNS=runs, SAID=said,
             PATH=f"{tools}:{os.environ['PATH']}",
         )  # fmt: skip
         with subprocess.Popen(
@@ -60,17 +62,17 @@ def program(tmp_path):
 
 
 def test_it_knocks_by_the_jump_host_and_connects_through_it(program):
-    done, calls = program("web1", "192.0.2.7", "22", "-p", "2200", "--", "bastion")
+    done, calls = program("web1", "192.0.2.7", "22", "-p", "2200", "--", "bastion", runs="yes")
     assert done == (0, "banner\nto the host\n", "")
     assert len(calls) == 2
     assert calls[0].startswith("-o ClearAllForwardings=yes ")
     assert " -p 2200 -- bastion exec sh -c " in calls[0]
-    assert calls[1] == "-W 192.0.2.7:22 -p 2200 -- bastion"
+    assert calls[1] == "-o LogLevel=INFO -W 192.0.2.7:22 -p 2200 -- bastion"
 
 
 def test_an_ipv6_address(program):
     _done, calls = program("web1", "fd00::7", "22", "bastion")
-    assert calls[1] == "-W [fd00::7]:22 bastion"
+    assert calls[1] == "-o LogLevel=INFO -W [fd00::7]:22 bastion"
 
 
 def test_a_knock_that_got_lost_is_sent_again_and_nothing_of_the_input_is_lost(program):
@@ -90,6 +92,10 @@ AGAIN = " Has the knock changed? Then run the playbook sesame.portknock.client_c
         ("connect failed: No route to host", "3 knocks", MEANINGS[DOWN] + "."),
         ("connect failed: Network is unreachable", "3 knocks", "the jump host has no route to it."),
         ("connect failed: Name or service not known", "3 knocks", "the jump host finds no address of this name."),
+        (
+            "no reason", "3 knocks",
+            "the jump host could not connect to it, perhaps because the host did not accept the knock." + AGAIN,
+        ),
         (
             "administratively prohibited: open failed", "1 knock",
             "the jump host does not let ssh connect from it (AllowTcpForwarding, PermitOpen).",
@@ -116,7 +122,7 @@ def test_a_connection_that_was_open_is_not_made_again(program):
     ],
 )
 def test_no_knock_no_connection(program, words, said, message):
-    done, calls = program(*words, said=said)
+    done, calls = program(*words, said=said, runs="yes")
     assert done == (255, "", message)
     assert not [call for call in calls if "-W" in call]
 
