@@ -25,7 +25,7 @@ case $* in
         echo 'stdio forwarding failed' >&2
         exit 255 ;;
     *)
-        [ -n "$RUNS" ] || { cat >/dev/null; echo "portknock: $SAID"; exit; }
+        [ -n "$RUNS" ] || { cat >/dev/null; echo "portknock: $ANSWER"; exit; }
         for word; do last=$word; done
         sh -c "$last" ;;
 esac
@@ -47,7 +47,7 @@ def program(tmp_path):
     def run(*words, said="sent", opens=1, ends=0, reason="connect failed: Connection refused", runs=""):
         (tmp_path / "jumps" / "web1").write_text(SCRIPT.format(said))
         environment = dict(
-            os.environ, HERE=str(tmp_path), OPENS=str(opens), ENDS=str(ends), REASON=reason, RUNS=runs, SAID=said,
+            os.environ, HERE=str(tmp_path), OPENS=str(opens), ENDS=str(ends), REASON=reason, RUNS=runs, ANSWER=said,
             PATH=f"{tools}:{os.environ['PATH']}",
         )  # fmt: skip
         with subprocess.Popen(
