@@ -13,7 +13,7 @@ OPENED = f"{RUN}/opened"
 """What lies here says until when a door was opened to a source by hand."""
 
 LOCK_DIRECTORY = "/run/portknock.d"
-"""Root's alone from its birth, and never removed: nobody else can hold what lies in it."""
+"""Root's alone from its birth, and never removed: no other user can hold what lies in it."""
 LOCK = f"{LOCK_DIRECTORY}/lock"
 LAST = f"{LOCK_DIRECTORY}/last.json"
 

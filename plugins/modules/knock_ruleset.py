@@ -164,7 +164,7 @@ backend:
   sample: nft
 closes:
   description:
-    - Listening ports that nobody outside can reach any more under the new ruleset, and could before; the port of the tunnel that
+    - Listening ports that cannot be reached from outside any more under the new ruleset, and could before; the port of the tunnel that
       this connection comes through is the first. Empty where the rules do not change.
     - Programs that listen for the host itself alone are left out, as are those that need no knock from a trusted interface.
   returned: success
@@ -234,7 +234,7 @@ guard:
       description:
         - V(confirmed); V(unproved), confirmed as well, over a connection that proves nothing; V(rolled_back).
         - V(not_needed) if no rule in the kernel had to change; V(off) with O(guard=false).
-        - V(unknown) if nobody saw how the change ended - no connection to the host was possible any more, and it rolls back by
+        - V(unknown) if it could not be seen how the change ended - no connection to the host was possible any more, and it rolls back by
           itself; or the host knows nothing of the change although it was not restarted.
       type: str
     proof:

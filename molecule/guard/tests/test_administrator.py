@@ -34,12 +34,12 @@ def test_timer_s_service_rolls_back_now(target, controller):
 
 def test_rollback_undoes_it_now(target, controller):
     run = hold(target, controller, 300)
-    assert target.out(f"sh {RUN}/rollback") == "The change was rolled back: somebody on the host asked for it.\n"
+    assert target.out(f"sh {RUN}/rollback") == "The change was rolled back: it was asked for on the host.\n"
     assert target.is_as_before() and not target.guards()
     event = run.only()
     assert event.kind == "failed" and event.result["rolled_back"], event
-    assert "somebody on the host asked for it" in event.result["msg"] and event.result["guard"]["seconds"] < 300
-    assert target.out(f"sh {RUN}/status") == "The change was rolled back: somebody on the host asked for it.\n"
+    assert "it was asked for on the host" in event.result["msg"] and event.result["guard"]["seconds"] < 300
+    assert target.out(f"sh {RUN}/status") == "The change was rolled back: it was asked for on the host.\n"
     wrong = target.run(f"sh {RUN}/rollback --now", check=False)
     assert wrong.returncode == 2 and wrong.stderr.startswith("usage: ")
     # Too late: it stays undone, and that is said.

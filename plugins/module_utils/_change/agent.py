@@ -7,7 +7,7 @@
 Where systemd runs, a transient timer waits and a transient service rolls back: no session, no parent and no kill of
 anything of ours ends a timer of PID 1. Elsewhere a process waits that has left its session and its parents behind.
 The program is this collection's own code as a zip file in /run, because the files of a module are gone once it ends. A second
-copy lies on the disk: for when somebody empties /run, and for the next boot, which undoes what was saved meanwhile. Where no
+copy lies on the disk: for when /run is emptied, and for the next boot, which undoes what was saved meanwhile. Where no
 Python runs it any more, a few commands of sh, which are in the unit itself, let everybody in again.
 """
 
@@ -117,7 +117,7 @@ class Agent:
                 self._host.command.run([run, *words, *python_words(PROGRAM), "boot-again", record.id])
 
     def put_back(self) -> None:
-        """Have the program in /run again if somebody removed it: the controller asks it how a change ended."""
+        """Have the program in /run again if it was removed: the controller asks it how a change ended."""
         filesystem = self._host.filesystem
         with contextlib.suppress(HostError, OSError):
             if filesystem.mode(PROGRAM) is None and filesystem.mode(SPARE_PROGRAM) is not None:
@@ -179,10 +179,10 @@ def _commands(words: Sequence[str], programs: Sequence[str], record: Record, las
     (systemd 252), and what begins with a dollar or percent sign as something else. A newline is safe.
     """
     tries = [_quoted(python_words(program) + list(words)) for program in programs]
-    return " || ".join(tries + ["\n".join(["{", *last_way, *_told(record), "}"])])
+    return " || ".join(tries + ["\n".join(["{", *last_way, *_word_of_last_way(record), "}"])])
 
 
-def _told(record: Record) -> List[str]:
+def _word_of_last_way(record: Record) -> List[str]:
     """Return commands for sh that leave word for the controller of what the last way has done."""
     last = dict(
         id=record.id, owner=record.owner, outcome=ROLLED_BACK, undo=EMPTIED, connection="", ended=record.begun,

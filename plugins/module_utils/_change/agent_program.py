@@ -84,7 +84,7 @@ def _say(answer: Answer, as_json: bool) -> None:
         sys.stdout.write((MARK + json.dumps(answer) if as_json else sentence_of(answer)) + "\n")
         sys.stdout.flush()
     except OSError:
-        # Nobody listens any more; what was done is done.
+        # Nothing reads it any more; what was done is done.
         pass
 
 
@@ -94,7 +94,7 @@ def sentence_of(answer: Answer) -> str:
     if outcome == CONFIRMED:
         return "The change is confirmed and kept."
     if outcome == ROLLED_BACK:
-        reason, undo = why.rstrip(".") or "somebody asked for it", answer.get("undo", "")
+        reason, undo = why.rstrip(".") or "it was asked for", answer.get("undo", "")
         return f"The change was rolled back: {reason}." + ("" if undo == EXACT else f" {undone_sentence(undo)}")
     if outcome == "pending":
         return "A change is pending, made by {owner}, {age} s ago. It is undone in {left} s unless it is confirmed.".format(
@@ -121,7 +121,7 @@ def _status(guard: Guard, host: Host, name: str) -> Outcome:
         left = record.deadline - host.clock.monotonic()
         answer = dict(
             outcome="pending",
-            owner=record.owner or "somebody",
+            owner=record.owner or "an unnamed run",
             age=int(time.time() - record.begun),
             left=max(0, int(left)),
         )
@@ -139,7 +139,7 @@ def _tidy(guard: Guard, host: Host, _name: str) -> Outcome:
 def _boot(guard: Guard, host: Host, _name: str) -> Outcome:
     """Undo what was not confirmed before the host was restarted."""
     with contextlib.ExitStack() as stack:
-        # Nothing else runs yet that could have it, and nobody gets in until this is done.
+        # Nothing else runs yet that could have it, and no connection gets in until this is done.
         with contextlib.suppress(HostError):
             stack.enter_context(host.lock.hold(_LOCK_SECONDS))
         record = guard.pending()
@@ -165,7 +165,7 @@ def _rollback(guard: Guard, host: Host, name: str) -> Outcome:
 
 
 def undo_now(guard: Guard, host: Host, name: str = "") -> Answer:
-    """Undo a change because somebody asks for it; name its id, or '' for whichever is pending."""
+    """Undo a change because it is asked for; name its id, or '' for whichever is pending."""
     return guard.undo(name, _why_now(guard, host))
 
 
@@ -200,7 +200,7 @@ def _wait(guard: Guard, host: Host, name: str) -> Outcome:
 
 
 def _at_deadline(guard: Guard, host: Host, name: str, before: str = "") -> Outcome:
-    """Roll back, again and again until it works: nobody else will.
+    """Roll back, again and again until it works: nothing else will.
 
     Where the record of the change was removed, nothing can be undone here; there is another way.
 
@@ -238,7 +238,7 @@ def _why_now(guard: Guard, host: Host) -> str:
     """Return why a change is undone: by hand, or at its deadline, by its own timer or where that is late by the controller."""
     record = guard.pending()
     early = record is not None and host.clock.monotonic() < record.deadline - 0.5
-    return "somebody on the host asked for it" if early else NOT_CONFIRMED
+    return "it was asked for on the host" if early else NOT_CONFIRMED
 
 
 def _report(error: Exception) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is left to do once a change is to stay: files moved into place, our unit switched, the parts told.
+"""What is left to do once a change is to stay: files moved into place, our unit switched, the parts informed.
 
 It has two halves. Staging needs room on the disk and may fail, then nothing was kept; finishing only renames.
 """

@@ -94,14 +94,14 @@ class Guard:
 
         :param options: the module's options.
         :returns: the Record of the change, which now waits to be confirmed; what loads nothing, or is not to be guarded, has
-            nobody to wait for, and keep() is to follow at once.
+            nothing to wait for, and keep() is to follow at once.
         :raises AppliedError: with what failed, and how it was undone.
         """
         record = self._arm(change, options)
         try:
             record = self._load(change, record)
             if record.agent and self._host.clock.monotonic() >= record.deadline:
-                raise HostError("applying took longer than guard_timeout, so nobody could have confirmed it.")
+                raise HostError("applying took longer than guard_timeout, so it could not be confirmed in time.")
             self._store.write(record)
         except HostError as error:
             undo = self._take_back(record, error)
@@ -164,7 +164,7 @@ class Guard:
             owner=options.get("guard_owner") or "",
             begun=time.time(),
             boot=processes.boot(),
-            # Without a guard nobody is waited for: whoever finds the record undoes it.
+            # Without a guard no confirmation is waited for: whoever finds the record undoes it.
             deadline=clock.monotonic() + (timeout if guarded else 0),
             state=ARMED,
             agent="",
@@ -256,7 +256,7 @@ class Guard:
             self._roll_back(record, unheard if unheard and problem == _LATE else problem)
             return self.ended(record.id)
         if not name:
-            return self._finish(record, why="somebody on the host confirmed it")
+            return self._finish(record, why="it was confirmed on the host by hand")
         if unheard:
             return dict(outcome="unheard", why=unheard)
         return dict(self._finish(record, connection=" ".join(words)), **self._untracked_ones(record, tracked))
@@ -365,7 +365,7 @@ def _unfinished(record: Record) -> str:
     return {
         ARMED: "its run ended before it was applied",
         UNDOING: "it could not be kept",
-    }.get(record.state, "nobody confirmed it")
+    }.get(record.state, "it was not confirmed")
 
 
 def _is_newer(session: Session, record: Record) -> bool:

@@ -113,7 +113,7 @@ def plan_change(
     :param options: the module's options.
     :param host: a Host.
     :param may_lack: plan for a bare host where packages are not installed yet (check mode).
-    :param with_diff: whether somebody will read the diff; it takes as long as the plan.
+    :param with_diff: whether the diff will be shown; it takes as long as the plan.
     :param command: the Program that is to be there as the host's command, None to leave that as it is.
     :param panic: whether the host is to be in panic; None for a run that must not change that.
     :raises PortknockError: if the options or the host do not allow it.

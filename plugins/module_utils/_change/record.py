@@ -4,7 +4,7 @@
 
 """A change that waits to be confirmed: what is written down about it, and where.
 
-The record lies in /run, and a copy of it on the disk, for when /run was emptied, by somebody or by a reboot. The rules files
+The record lies in /run, and a copy of it on the disk, for when /run was emptied, by hand or by a reboot. The rules files
 are not touched before a change is confirmed, so a reboot is a rollback as well: what others saved meanwhile is undone at the
 next boot, as the copy says. Whoever reads or changes the record holds the lock of the host.
 """
@@ -36,7 +36,7 @@ MARK = "portknock-guard: "
 ARMED, APPLIED, CONFIRMING, UNDOING = "armed", "applied", "confirming", "undoing"
 CONFIRMED, ROLLED_BACK = "confirmed", "rolled_back"
 
-NOT_CONFIRMED = "nobody confirmed it in time"
+NOT_CONFIRMED = "it was not confirmed in time"
 """Why a change is undone at its deadline. The controller, which reads it, then says why it could not confirm."""
 
 
@@ -115,7 +115,7 @@ class OtherVersion(NamedTuple):
 
 
 def _description(owner: str, begun: float) -> str:
-    return "{}, {} s ago".format(owner or "somebody", max(0, int(time.time() - begun)))
+    return "{}, {} s ago".format(owner or "an unnamed run", max(0, int(time.time() - begun)))
 
 
 def kept_text(text: Optional[str]) -> Any:
@@ -202,7 +202,7 @@ class Store:
         """
         text = json.dumps(record._asdict())
         self._filesystem.replace_files({PENDING: (text, 0o600)})
-        # On a full or read-only disk nobody can save what would have to be undone at the next boot.
+        # On a full or read-only disk nothing can be saved that would have to be undone at the next boot.
         with contextlib.suppress(HostError):
             self._filesystem.replace_files({SPARE_RECORD: (text, 0o600)})
 

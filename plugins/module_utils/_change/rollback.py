@@ -68,7 +68,7 @@ def _is_written_by_us(path: str, record: Record) -> bool:
 
 
 def _without_loaded(path: str, before: Tuple[Any, Any], now: Tuple[Any, Any], parts: List[Part]) -> Tuple[Any, Any]:
-    """Return text and mode of a file that somebody else has written since.
+    """Return text and mode of a file that others have written since.
 
     What was loaded may have been saved to it, and must not come back with the next boot; the rest is not ours to undo.
     """

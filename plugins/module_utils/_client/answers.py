@@ -59,7 +59,7 @@ def verdict(answer: str, closed: str = "", alive: Optional[bool] = None, routed:
     if answer == "unreachable":
         return DOWN if routed else NO_ROUTE
     if answer in ("reset", "refused"):
-        # Where a closed port is refused in the same way, or nobody knows how it is, both are possible.
+        # Where a closed port is refused in the same way, or it is not known how it is, both are possible.
         both = closed in ("", "reset", "refused", "unreachable", "open")
         return (RESET if answer == "reset" else PERHAPS) if both else NO_LISTENER
     return ON_THE_WAY if " by " in answer else CLOSED

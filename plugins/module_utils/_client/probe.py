@@ -141,7 +141,7 @@ def _collect(tries: "Dict[int, _Try]", found: Dict[Target, str], end: float) -> 
             _repeat(waiting.values())
             again += AGAIN
             continue
-        # A connection that is left half open wakes nobody.
+        # A connection that is left half open wakes no service.
         blind = any(made.is_half_open for made in waiting.values())
         ready = {number for number, _event in poller.poll(min(left, _BLIND_SECONDS if blind else left) * 1000 + 1)}
         for number in ready | {number for number, made in waiting.items() if made.has_answered()}:

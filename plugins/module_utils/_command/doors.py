@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Opens a door to somebody by hand, and closes it.
+"""Opens a door to an address by hand, and closes it.
 
 An engine opens a door for its window. For any other time a process of its own opens it again and again until the time is over,
 and then closes it. What it works on lies in a file: without that, or with another id in it, it ends.
@@ -116,7 +116,7 @@ def close(host: Any, what: str) -> str:
     Openings(host).forget("" if source is not None else what, source)
     closed = [(name, each) for name in (names if source is not None else [what]) for each in doors.close(name, source)]
     if not closed:
-        return "It was open to nobody." if source is None else f"No door was open to {source}."
+        return "It was open to no address." if source is None else f"No door was open to {source}."
     told = ", ".join(sorted({each for _name, each in closed} if source is None else {name for name, _each in closed}))
     subject = f"Door {what} is closed; taken off its list: " if source is None else f"Closed to {source}: "
     return f"{subject}{told}. Established connections go on."

@@ -81,7 +81,7 @@ class Sockets:
     def _of_wireguard(self, interface: str) -> List[int]:
         """Ask wg for the port; where it is not there, WireGuard's sockets are those of UDP that no process has.
 
-        A tunnel whose every peer is sent something again and again is kept up from here: nobody needs to come in by its port.
+        A tunnel whose every peer is sent something again and again is kept up from here: no connection needs to come in by its port.
         """
         udp = [each for path in ("/proc/net/udp", "/proc/net/udp6") for each in parse("udp", self._read(path))]
         port = self._wg(interface, "listen-port")

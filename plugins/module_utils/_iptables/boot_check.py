@@ -4,7 +4,7 @@
 
 """Whether a boot may load a rules file: it must load, without a name server, and let this connection in. Pure.
 
-A boot loads the file instead of the live rules, and nobody waits then who could undo it. So the file is judged before anything
+A boot loads the file instead of the live rules, and nothing waits then that could undo it. So the file is judged before anything
 is changed, as the live rules are.
 """
 

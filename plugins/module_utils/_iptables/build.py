@@ -155,7 +155,7 @@ def _doors(spec: Spec, family: str) -> Chains:
     catalog = Catalog(kernel_doors(spec), lists)
     dispatch = Dispatch(spec, family, lists, catalog)
     rules = [rule for allow in spec.allow for rule in _allow(allow, family, spec.panic)]
-    # Neither a knock nor a wrong port: somebody else chose where it goes.
+    # Neither a knock nor a wrong port: a program of this host chose where it goes.
     rules.append(RuleParts(STATE + "RELATED", comments.RELATED, "-j ACCEPT"))
     for protocol in PROTOCOLS:
         rules += dispatch.rules(protocol)

@@ -94,7 +94,7 @@ class Iptables:
     def commands(self) -> Commands:
         """The commands that are used, chosen once.
 
-        :raises HostError: if the backend of the plain ones cannot be told.
+        :raises HostError: if the backend of the plain ones is not known.
         """
         if self._commands is None:
             self._commands = self._commands_of(self.plain_backend())

@@ -4,7 +4,7 @@
 
 """Comments of rules: the only file in which they are written and read back. Pure.
 
-Every rule of the collection has one: ``portknock:ID WORDING``. The ID tells whether somebody edited the rule; the wording is
+Every rule of the collection has one: ``portknock:ID WORDING``. The ID tells whether the rule was edited by hand; the wording is
 for people who read ``iptables -L``, and is what doors are found by when a ruleset is read back.
 """
 
@@ -36,7 +36,7 @@ class Comment(NamedTuple):
     id: str
     """Eight hexadecimal digits, see rule_id()."""
     meaning: Meaning
-    """What the rule is for; of kind UNKNOWN where nobody here wrote the wording."""
+    """What the rule is for; of kind UNKNOWN where the collection did not write the wording."""
 
 
 ENTRANCE, STEP, CLOSING_STEP, RESET, ALLOWED, UNKNOWN = (

@@ -49,7 +49,7 @@ class Listeners(NamedTuple):
     """What there is to say of the programs that listen."""
 
     closes: List[Dict[str, Any]]
-    """Those that nobody outside can reach any more, as the module returns them."""
+    """Those that cannot be reached from outside any more, as the module returns them."""
     findings: Tuple[Finding, ...]
     """What an operator should know."""
 
@@ -87,9 +87,9 @@ def _interface_of(connection: Optional[Connection], local: LocalNetwork) -> str:
 
 
 def closing(plans: Iterable[Plan], spec: Spec, listening: Listening, local: LocalNetwork) -> List[Any]:
-    """Return the Listeners that nobody outside can reach any more, and could before; those of the tunnel first.
+    """Return the Listeners that cannot be reached from outside any more, and could before; those of the tunnel first.
 
-    Nobody means: but for who needs no knock, and who is let in with one. A socket of a family that is not managed stays reachable.
+    That is: but by who needs no knock, and by who is let in with one. A socket of a family that is not managed stays reachable.
     """
     by_family = {plan.family: plan for plan in plans if plan.change}
     sockets = [each for each in listening.sockets if not _is_inside(each, spec, local)]
@@ -106,7 +106,7 @@ def closing(plans: Iterable[Plan], spec: Spec, listening: Listening, local: Loca
 
 
 def reached(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
-    """Return the ports that somebody outside can reach once a plan is carried out, be it with a knock."""
+    """Return the ports that can be reached from outside once a plan is carried out, be it with a knock."""
     opened = [ports for door in spec.doors for ports in door.opens] + [allow.ports for allow in spec.allow]
     found = {key for key in keys if any(_covers(ports, key) for ports in opened)} | _diverted(plan, spec, keys)
     tail = position_of(plan.then, TAIL)
@@ -162,7 +162,7 @@ def _covers(ports: Ports, key: Key) -> bool:
 
 
 def _families(listener: Any) -> List[str]:
-    """Return the IP versions that reach a socket: one that listens on all of IPv6 takes IPv4 as well, unless it was told not to."""
+    """Return the IP versions that reach a socket: one that listens on all of IPv6 takes IPv4 as well, unless it was set not to."""
     if listener.address == "::":
         return [IPV4, IPV6]
     return [IPV6 if ":" in listener.address else IPV4]
@@ -206,7 +206,7 @@ def _tunnel_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> L
     message = (
         f"policy: this connection comes through {listening.interface}, a tunnel that ends on this host at port {ports}, and policy "
         "reject refuses new packets to that port. The tunnel goes on only until its own connection ends (idle, a reboot, an address "
-        "that changes); after that nobody gets in through it. Name the port in allow."
+        "that changes); after that no connection gets in through it. Name the port in allow."
     )
     return [Finding("tunnel_closes", "", "", message)]
 

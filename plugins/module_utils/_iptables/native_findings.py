@@ -124,7 +124,7 @@ def _finding(chain: BaseChain, verb: str, ports: Set[Port], family: str, protect
     whose = [f"door {name}" for name in opened] + [f"the knock of door {name}" for name in knocked] + allowed
     where = f"chain {chain.name} of table {chain.family} {chain.table}"
     if verb == _MAY:
-        rest = "depending on what cannot be told from the rules. Look at it, and try a knock"
+        rest = "depending on what the rules alone do not decide. Look at it, and try a knock"
     elif verb == _UNTRACKS:
         rest = "so that connections through the door stop when its window is over. Take the rule with notrack out"
     else:

@@ -123,7 +123,7 @@ def saving_services(configs: Mapping[str, str]) -> List[Finding]:
         Finding(
             "saves_on_stop", "", "",
             f"{name} in {path}: stopping or restarting the service writes whatever is in the kernel to the rules file, a change "
-            "that nobody has confirmed yet as well, and rules of programs that come and go. Set it to no.",
+            "that is not confirmed yet as well, and rules of programs that come and go. Set it to no.",
         )
         for path, text in sorted(configs.items())
         for name in re.findall(r"^\s*(IP6?TABLES_SAVE_ON_(?:STOP|RESTART))=[\"']?yes\b", text, re.M)

@@ -60,7 +60,7 @@ def multiport_match(protocol: str, group: List[Ports], new: bool = False) -> str
 
 
 def knocker_matches(door: Door, family: str) -> List[str]:
-    """Return the matches of the sources that may knock: one empty match for everyone, none where nobody of a family may."""
+    """Return the matches of the sources that may knock: one empty match for everyone, none where no source of a family may."""
     if not door.sources:
         return [""]
     return [source_match(network) for network in of_family(door.sources, family)]

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the chains of nftables beside iptables do to new packets from a stranger, as far as that can be told. Pure.
+"""What the chains of nftables beside iptables do to new packets from a stranger, as far as that is known. Pure.
 
-A condition that cannot be told from the ruleset makes what follows it possible, not certain. A stranger's address is in no set and
+A condition that the ruleset alone does not decide makes what follows it possible, not certain. A stranger's address is in no set and
 no network that a rule names.
 """
 
@@ -61,7 +61,7 @@ class BaseChain(NamedTuple):
 
 
 class _Unknown(Exception):
-    """A condition that cannot be told."""
+    """A condition of which it is not known whether it holds."""
 
 
 _FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6"), "netdev": ("ip", "ip6")}
@@ -128,7 +128,7 @@ class NftWalker:
         return frozenset((_GOES_ON,))
 
     def _holds(self, part: Item, packet: NewPacket) -> Optional[bool]:
-        """Return whether a condition holds, None where that cannot be told; True for what is none."""
+        """Return whether a condition holds, None where that is not known; True for what is none."""
         if "match" not in part:
             return None if any(name in part for name in _DOUBTFUL) else True
         left, right, compare = (
@@ -181,7 +181,7 @@ class NftWalker:
     def _compare(self, left: Any, right: Any, packet: NewPacket) -> bool:
         """Return whether a packet has a value in one field.
 
-        :raises _Unknown: if that cannot be told.
+        :raises _Unknown: if that is not known.
         """
         if isinstance(left, dict) and "concat" in left:
             return self._compare_all(left["concat"], right, packet)
@@ -196,7 +196,7 @@ class NftWalker:
         return self._contains(right, _value(field, packet))
 
     def _compare_all(self, fields: List[Any], right: Any, packet: NewPacket) -> bool:
-        """Return whether a packet has values in several fields: no, or it cannot be told."""
+        """Return whether a packet has values in several fields: no, or it is not known."""
         for each in self._elements(right):
             values = each.get("concat", []) if isinstance(each, dict) else []
             if not any(self._differs(field, value, packet) for field, value in zip(fields, values)):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a change was not confirmed, told apart by what became of the tries, in words for the operator. Pure.
+"""Why a change was not confirmed, distinguished by what became of the tries, in words for the operator. Pure.
 
 PRIVATE to the collection: it may change at any time.
 """
@@ -128,7 +128,7 @@ def explain(
     if state_of(outcome) == answers.UNKNOWN:
         return (
             f"The change was not confirmed, and {where} knows nothing of it any more although it was not restarted: {RUN} was "
-            f"removed there. Nobody saw whether the change was undone.{last} Look at it with knock_ruleset_info, and run this "
+            f"removed there. It is not known whether the change was undone.{last} Look at it with knock_ruleset_info, and run this "
             "again."
         )
     state = _state(outcome)

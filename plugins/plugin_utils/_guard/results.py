@@ -17,7 +17,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.client imp
 
 
 def state_of(outcome: Outcome) -> str:
-    """Return ``confirmed``, ``rolled_back`` or ``unknown``: the last where nobody could see how the change ended."""
+    """Return ``confirmed``, ``rolled_back`` or ``unknown``: the last where it could not be seen how the change ended."""
     said = outcome.answer.get("outcome")
     if said in (CONFIRMED, ROLLED_BACK):
         return str(said)

@@ -82,7 +82,7 @@ def test_it_undoes_at_the_deadline(place, tmp_path):
     until(lambda: place.read("last.json"))
     assert place.host.clock.monotonic() >= wanted.deadline
     assert place.host.clock.monotonic() - wanted.deadline < 50
-    assert place.read("last.json")["why"] == "nobody confirmed it in time"
+    assert place.read("last.json")["why"] == "it was not confirmed in time"
     until(lambda: not waiting(place))
     assert place.read("pending.json") is None
 

@@ -62,7 +62,7 @@ def test_usage(words, story, capsys):
 
 SPOKEN = [
     ("confirm", ["confirm"], 0, "The change is confirmed and kept.\n", "new"),
-    ("rollback", ["rollback"], 0, "The change was rolled back: somebody on the host asked for it.\n", "old"),
+    ("rollback", ["rollback"], 0, "The change was rolled back: it was asked for on the host.\n", "old"),
     ("another id", ["confirm", "ffff"], 1, "No change is pending, and none was since the host was started.\n", ""),
     ("not that one", ["rollback", "ffff"], 1, "No change is pending, and none was since the host was started.\n", ""),
 ]
@@ -96,9 +96,9 @@ def test_the_status_of_a_pending_change(story, capsys, monkeypatch):
 
 
 def test_the_status_afterwards(story, capsys):
-    story.guard.undo(IDENT, "nobody confirmed it in time")
+    story.guard.undo(IDENT, "it was not confirmed in time")
     assert _console.main(["status"]) == 0
-    assert said(capsys) == "The change was rolled back: nobody confirmed it in time.\n"
+    assert said(capsys) == "The change was rolled back: it was not confirmed in time.\n"
     assert _console.main(["status", "--json", IDENT]) == 0
     answer = as_json(said(capsys))
     assert (answer["outcome"], answer["undo"], answer["id"]) == ("rolled_back", "exact", IDENT)
@@ -185,7 +185,7 @@ def log(monkeypatch):
 def test_the_deadline(story, log, capsys):
     story.host.now += TIMEOUT
     assert _console.main(["rollback", "--deadline", IDENT]) == 0
-    assert said(capsys) == "The change was rolled back: nobody confirmed it in time.\n"
+    assert said(capsys) == "The change was rolled back: it was not confirmed in time.\n"
     story.assert_old()
     assert log == []
 

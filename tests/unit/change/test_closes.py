@@ -86,7 +86,7 @@ def test_the_tunnel_of_this_connection_is_first():
     assert result["findings"][0]["message"] == (
         "policy: this connection comes through wg0, a tunnel that ends on this host at port 51820/udp, and policy reject refuses new "
         "packets to that port. The tunnel goes on only until its own connection ends (idle, a reboot, an address that changes); after "
-        "that nobody gets in through it. Name the port in allow."
+        "that no connection gets in through it. Name the port in allow."
     )
     assert "tunnel_closes" in kinds(run(made)), "as long as it is so"
 

@@ -43,15 +43,15 @@ def test_confirmed(story):
 def test_not_confirmed(story):
     story.apply()
     story.host.now += TIMEOUT
-    answer = story.guard.undo(IDENT, "nobody confirmed it in time")
+    answer = story.guard.undo(IDENT, "it was not confirmed in time")
     assert (answer["outcome"], answer["undo"], answer["why"]) == (
         "rolled_back",
         "exact",
-        "nobody confirmed it in time",
+        "it was not confirmed in time",
     )
     story.assert_old()
     late = story.confirm()
-    assert (late["outcome"], late["why"]) == ("rolled_back", "nobody confirmed it in time")
+    assert (late["outcome"], late["why"]) == ("rolled_back", "it was not confirmed in time")
     story.assert_old()
 
 
@@ -81,7 +81,7 @@ def test_an_administrator_needs_no_new_connection(story):
 
 def test_an_administrator_undoes(story):
     story.apply()
-    assert story.guard.undo("", "somebody asked for it")["outcome"] == "rolled_back"
+    assert story.guard.undo("", "it was asked for")["outcome"] == "rolled_back"
     story.assert_old()
 
 
@@ -204,7 +204,7 @@ def test_a_second_run_after_the_deadline_undoes():
     story.host.now = record.deadline
     assert "had been left unfinished; it was undone first" in story.guard.finish_earlier()
     story.assert_old()
-    assert story.guard.ended(IDENT)["why"] == "nobody confirmed it"
+    assert story.guard.ended(IDENT)["why"] == "it was not confirmed"
 
 
 def test_a_second_run_after_one_that_died_before_it_was_applied():

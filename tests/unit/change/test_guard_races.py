@@ -63,7 +63,7 @@ class Play:
 
     def at_deadline(self):
         self.host.now = max(self.host.now, self.deadline)
-        return self.guard.undo(IDENT, "nobody confirmed it in time")
+        return self.guard.undo(IDENT, "it was not confirmed in time")
 
     def next_run(self):
         self.guard.finish_earlier()

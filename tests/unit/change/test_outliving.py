@@ -17,7 +17,7 @@ def test_run_that_is_emptied_leaves_the_way_back(story):
     """Somebody removes /run/portknock in the window: what is on the disk says the same."""
     story.apply()
     story.host.files = {path: value for path, value in story.host.files.items() if not path.startswith("/run/")}
-    assert story.guard.undo(IDENT, "nobody confirmed it in time")["outcome"] == "rolled_back"
+    assert story.guard.undo(IDENT, "it was not confirmed in time")["outcome"] == "rolled_back"
     story.assert_old()
 
 

@@ -128,7 +128,7 @@ def test_close_a_door(console, host):
     assert line.startswith("Door ssh is closed; taken off its list: ") and "198.51.100.7" in line
     assert (sources(host, "pk4_ssh"), sources(host, "pk6.64_ssh")) == ([], [])
     assert sources(host, "pk4_web") == ["192.0.2.9"]
-    assert console.out("close", "ssh") == ["It was open to nobody."]
+    assert console.out("close", "ssh") == ["It was open to no address."]
 
 
 def test_close_an_address(console, host):

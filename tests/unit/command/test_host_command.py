@@ -89,7 +89,7 @@ def test_the_diff_names_it_and_does_not_show_it(host):
 
 def test_it_goes_with_a_rollback(host):
     guard = apply(host, Maker())
-    guard.undo(IDENT, "nobody confirmed it in time")
+    guard.undo(IDENT, "it was not confirmed in time")
     assert installed(host) == {} and STATE_FILE not in host.files
 
 
@@ -98,7 +98,7 @@ def test_a_rollback_puts_the_former_one_back(host):
     before = dict(host.files)
     guard = apply(host, Maker("two"), log=True)
     assert "two" in host.read(COMMAND)
-    guard.undo(IDENT, "nobody confirmed it in time")
+    guard.undo(IDENT, "it was not confirmed in time")
     assert {path: host.files[path] for path in MODES} == {path: before[path] for path in MODES}
     assert host.read(STATE_FILE) == before[STATE_FILE][0]
 

@@ -74,12 +74,12 @@ def story(console):
 def test_rollback(console, story):
     line = "pending: a change by me@here is undone in {0} s unless it is confirmed".format(TIMEOUT - 1)
     assert line in console.out("status")
-    assert console.out("rollback") == ["The change was rolled back: somebody on the host asked for it."]
+    assert console.out("rollback") == ["The change was rolled back: it was asked for on the host."]
     story.assert_old()
     assert console.run("confirm") == (
         1,
         "",
-        "portknock: No change is pending. The last one: The change was rolled back: somebody on the host asked for it.\n",
+        "portknock: No change is pending. The last one: The change was rolled back: it was asked for on the host.\n",
     )
 
 

@@ -47,7 +47,7 @@ SAID = [
     ("restarted", outcome_of(UNKNOWN)._replace(restarted=True), NO_DOOR, ["it was restarted, which undoes it too"]),
     ("forgotten", outcome_of(UNKNOWN, TIMED_OUT), AT_DOOR,
      ["was not confirmed", "h knows nothing of it any more although it was not restarted", "/run/portknock was removed",
-      "Nobody saw whether the change was undone", "knock_ruleset_info"]),
+      "It is not known whether the change was undone", "knock_ruleset_info"]),
     ("a slow login", outcome_of(LATE, TIMED_OUT, f"{reasons.NOT_DONE} after 26 s"), AT_DOOR,
      ["Rolled back: login and confirmation took too long", "guard_timeout (30 s)", "UseDNS", "set guard_timeout to 60 or more"]),
     ("no key", outcome_of(LATE, "root@h: Permission denied (publickey)"), AT_DOOR,
@@ -190,7 +190,7 @@ def test_a_proof_says_what_could_not_be_seen():
 
 
 def test_nothing_of_a_cut_off_where_there_was_none():
-    text = explain(outcome_of(dict(LATE, why="somebody on the host asked for it")), AT_DOOR, "h", 30)
+    text = explain(outcome_of(dict(LATE, why="it was asked for on the host")), AT_DOOR, "h", 30)
     assert "cut this controller off" not in text
     assert "Door" not in text
 

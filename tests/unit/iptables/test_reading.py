@@ -81,6 +81,22 @@ def test_a_table_that_becomes_unreadable_in_the_window(installed, how, has_nft):
     assert host.ours() == {}
 
 
+@pytest.mark.parametrize("ends", ["confirmed", "rolled_back"])
+def test_a_misprinted_rule_that_is_added_in_the_window(ends):
+    """What was loaded is read back all the same: only rules of others are printed as something else. The next run refuses."""
+    host = TwoBackends(v4=FOREIGN)
+    guard, record = guarded(host)
+    host.held["ip"] = [native_rule()]
+    host.rules["iptables-nft"].restore("*filter\n-A INPUT -j DROP\nCOMMIT\n", noflush=True)
+    answer = guard.confirm(record.id) if ends == "confirmed" else guard.undo(record.id, "late")
+    assert (answer["outcome"], answer.get("undo")) == (ends, None if ends == "confirmed" else "exact")
+    assert bool(host.ours()) is (ends == "confirmed")
+    assert "-A INPUT -j DROP" in host.rules["iptables-nft"].save()
+    host.frozen = True
+    with pytest.raises(HostError, match="chain INPUT, handle 12"):
+        run(host)
+
+
 def test_a_table_that_becomes_unreadable_while_it_is_loaded():
     host = TwoBackends(v4=FOREIGN)
     asked = options()

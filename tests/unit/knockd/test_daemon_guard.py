@@ -84,7 +84,7 @@ def test_a_rollback_puts_all_of_it_back(before, ending, host):
     assert everything(host) != was
     if ending == "deadline":
         host.now += 60
-        assert change.guard.undo(IDENT, "nobody confirmed it")["outcome"] == "rolled_back"
+        assert change.guard.undo(IDENT, "it was not confirmed")["outcome"] == "rolled_back"
     else:
         fail(host, ending)
         answer = change.confirm()
