@@ -51,6 +51,9 @@ MANUAL = "/usr/local/share/man/man8/portknock.8"
 PYTHONS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 """Where a distribution has the Python that its own programs run with."""
 
+METRICS_SERVICE, METRICS_TIMER = "portknock-metrics.service", "portknock-metrics.timer"
+METRICS_FILE = "portknock.prom"
+
 MODPROBE = "/etc/modprobe.d/portknock.conf"
 RECENT_LISTS = "/proc/net/xt_recent"
 IPTABLES_SERVICE_CONFIGS = ("/etc/sysconfig/iptables-config", "/etc/sysconfig/ip6tables-config")

@@ -20,6 +20,7 @@ author:
   - sesame.portknock contributors (@sesame)
 extends_documentation_fragment:
   - sesame.portknock.ruleset
+  - sesame.portknock.metrics
 options:
   icmp:
     description:

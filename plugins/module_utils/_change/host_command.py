@@ -15,6 +15,12 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NamedTuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._change.metrics_timer import (
+    is_off,
+    switch,
+    timer_before,
+    timer_files,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     ABSENT_FILE,
     EXACT,
@@ -30,9 +36,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     COMMAND,
     COMPLETION,
     MANUAL,
+    METRICS_TIMER,
     OPTIONS,
     PYTHONS,
     STATE_FILE,
+    UNITS,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.canonical import options_of
 
@@ -70,12 +78,21 @@ class HostCommand(Part):
             files: Files = {path: ABSENT_FILE for path in MODES if self._is_ours(path)}
             if self._host.filesystem.mode(OPTIONS) is not None:
                 files[OPTIONS] = ABSENT_FILE
-            return plan._replace(files=files, before={"directories": remembered.get("directories", [])})
+            files.update(timer_files(self._host, wanted))
+            return plan._replace(files=files, before=self._before(wanted, remembered.get("directories", [])))
         plan = plan._replace(remembered=_panic(wanted))
         if wanted.command is None:
             return plan
+        plan = plan._replace(keeps=is_off(self._host, wanted), before=self._before(wanted, []))
+        return self._plan_files(plan, wanted, remembered)
+
+    def _before(self, wanted: Wanted, directories: List[str]) -> Dict[str, Any]:
+        was = json.loads(self._host.filesystem.read(OPTIONS) or "{}").get("metrics_directory", "")
+        return {"directories": directories, "timer": timer_before(self._host, wanted, was)}
+
+    def _plan_files(self, plan: PartPlan, wanted: Wanted, remembered: Dict[str, Any]) -> PartPlan:
         kept = json.dumps(dict(options_of(wanted.spec), **wanted.command.options), sort_keys=True) + "\n"
-        plan = plan._replace(files={OPTIONS: (kept, 0o600)})
+        plan = plan._replace(files=dict(timer_files(self._host, wanted), **{OPTIONS: (kept, 0o600)}))
         program, python = wanted.command, self._python()
         code = _sha256(f"{program.code} {python} {sys.version_info[:2]}")
         if remembered.get("code") == code and not self._differing(remembered["files"]):
@@ -90,7 +107,7 @@ class HostCommand(Part):
             files=dict(plan.files, **{path: (text, MODES[path]) for path, text in texts.items()}),
             # As long as the change is pending, it is what ends it.
             early=(COMMAND,),
-            before={"directories": directories},
+            before=self._before(wanted, directories),
             remembered=dict(
                 plan.remembered, **{_REMEMBERED: {"code": code, "files": digests, "directories": directories}}
             ),
@@ -125,6 +142,8 @@ class HostCommand(Part):
     def readable(self, path: str, text: str) -> str:
         if path == OPTIONS:
             return "# The options of this change.\n" if text else ""
+        if path.startswith(UNITS):
+            return text
         return f"# {MARK}; SHA-256 {_sha256(text)[:16]}\n" if text else ""
 
     # Changing
@@ -139,6 +158,11 @@ class HostCommand(Part):
         return ""
 
     def keep(self, before: Dict[str, Any]) -> None:
+        self._tidy(before)
+        if "timer" in before:
+            switch(self._host, before["timer"], on=bool(before["timer"]["now"]))
+
+    def _tidy(self, before: Dict[str, Any]) -> None:
         """Remove the directories that were made for its files, where nothing is in them."""
         for path in MODES if before.get("directories") else ():
             folder = os.path.dirname(path)
@@ -150,7 +174,9 @@ class HostCommand(Part):
         return EXACT
 
     def undo_with_files(self, before: Dict[str, Any]) -> None:
-        self.keep(before)
+        self._tidy(before)
+        if "timer" in before and before["timer"]["ran"] != self._host.systemd.is_wanted(METRICS_TIMER):
+            switch(self._host, before["timer"], on=before["timer"]["ran"])
 
     def is_loaded_in(self, before: str, now: str) -> bool:  # noqa: ARG002
         return False

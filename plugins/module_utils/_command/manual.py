@@ -73,7 +73,7 @@ complete -F _portknock portknock
 
 
 def _case(verb: Verb) -> str:
-    flags = " ".join([each.name for each in verb.arguments if each.is_flag] + ["--help"])
+    flags = " ".join([each.name.split()[0] for each in verb.arguments if each.is_flag] + ["--help"])
     return f'    *:{verb.name}) words="{flags}" ;;\n'
 
 

@@ -43,8 +43,11 @@ def _add(verbs: Any, verb: Verb) -> None:
         verb.name, help=verb.summary, description=f"{verb.summary[0].upper()}{verb.summary[1:]}. {verb.text}"
     )
     for argument in verb.arguments:
-        if argument.is_flag:
-            made.add_argument(argument.name, help=argument.help, action="store_true")
+        flag, _blank, value = argument.name.partition(" ")
+        if value:
+            made.add_argument(flag, metavar=value, help=argument.help)
+        elif argument.is_flag:
+            made.add_argument(flag, help=argument.help, action="store_true")
         else:
             made.add_argument(
                 argument.name.lower().replace("|", "_"),

@@ -20,6 +20,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._command.doors im
     hold_open,
     open_door,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._command.metrics import metrics_text, write_metrics
 from ansible_collections.sesame.portknock.plugins.module_utils._command.panic import panic, resume
 from ansible_collections.sesame.portknock.plugins.module_utils._command.parser import parser
 from ansible_collections.sesame.portknock.plugins.module_utils._command.status import check, status_text
@@ -131,6 +132,15 @@ def _resume(_arguments: Any, host: Any) -> int:
     return DONE
 
 
+def _metrics(arguments: Any, host: Any) -> int:
+    text = metrics_text(inspect(host))
+    if arguments.write:
+        write_metrics(host, arguments.write, text)
+    else:
+        _say(text)
+    return DONE
+
+
 def _hold(words: Sequence[str]) -> int:
     """Keep a door open: for the program itself, so neither help nor manual names it."""
     # Whoever has started it waits for this.
@@ -146,6 +156,7 @@ _VERBS: Dict[str, Callable[[Any, Any], int]] = {
     "close": _close,
     "panic": _panic,
     "resume": _resume,
+    "metrics": _metrics,
     "confirm": _confirm,
     "rollback": _rollback,
 }

@@ -11,7 +11,7 @@ class Argument(NamedTuple):
     """A word or a flag behind a verb."""
 
     name: str
-    """As it is shown in capitals, or the flag with its dashes."""
+    """As it is shown in capitals, or the flag with its dashes and what must follow it."""
     help: str
     """What it is, as the end of a sentence."""
     optional: bool = False
@@ -90,7 +90,19 @@ PANIC = Verb(
 )
 RESUME = Verb("resume", "end the panic: the doors and allowed ports are as they were before it", "")
 
-VERBS: Tuple[Verb, ...] = (STATUS, OPEN, CLOSE, PANIC, RESUME, CONFIRM, ROLLBACK)
+METRICS = Verb(
+    "metrics",
+    "print metrics for Prometheus",
+    "Doors open, knocks, refusals, wrong knocks, drift, pending changes, and how full the kernel's lists are.",
+    (
+        Argument(
+            "--write DIRECTORY",
+            "write them to portknock.prom in that directory, for the textfile collector of node_exporter",
+        ),
+    ),
+)
+
+VERBS: Tuple[Verb, ...] = (STATUS, OPEN, CLOSE, PANIC, RESUME, CONFIRM, ROLLBACK, METRICS)
 
 EXIT_CODES = (
     (DONE, "done"),

@@ -44,6 +44,7 @@ def argument_spec() -> Dict[str, Any]:
         guard=dict(type="bool", default=DEFAULTS["guard"]),
         guard_timeout=dict(type="int", default=DEFAULTS["guard_timeout"]),
         acknowledge=_strings(default=DEFAULTS["acknowledge"]),
+        metrics_directory=dict(type="str", default=DEFAULTS["metrics_directory"]),
         guard_id=dict(type="str", default=""),
         guard_owner=dict(type="str", default=""),
         state=dict(type="str", choices=["present", "absent"], default=DEFAULTS["state"]),

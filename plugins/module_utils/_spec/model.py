@@ -51,6 +51,7 @@ DEFAULTS = {
     "guard": True,
     "guard_timeout": 30,
     "acknowledge": [],
+    "metrics_directory": "",
     "state": "present",
 }
 """What an option is that is not given."""
@@ -131,6 +132,8 @@ class Spec(NamedTuple):
     """The interface that knockd listens on, '' for that of the default route."""
     acknowledge: Tuple[str, ...]
     """Kinds of findings that need not be shown again."""
+    metrics_directory: str
+    """Where metrics are written, '' for nowhere."""
     panic: bool = False
     """Whether doors and allowed ports are closed to all but trusted sources, until the command ``portknock resume``."""
 

@@ -7,6 +7,7 @@
 Every refusal is a SpecError with the option's path. A knock is a secret, so no message repeats a step.
 """
 
+import re
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import ERROR, SEVERITIES
@@ -86,6 +87,16 @@ def _read_interface(value: Any, path: str) -> str:
     return read_single_interface(value, path) if value != "" else ""
 
 
+def _read_directory(value: Any, path: str) -> str:
+    """Return a directory; it stands in a unit, so nothing that systemd or a shell would replace may be in it."""
+    text = read_text(value, path)
+    if text and not DIRECTORY.match(text):
+        raise SpecError(
+            path, f"{shown(text)}is not the full path of a directory: use letters, digits and . _ - after each '/'."
+        )
+    return text.rstrip("/")
+
+
 def _read_kinds(value: Any, path: str) -> List[str]:
     """Return kinds of findings that may be hidden: none that says that the doors, or the way in, are not what was asked for."""
     kinds = [(read_text(item, where), where) for item, where in read_strings(value, path)]
@@ -102,6 +113,8 @@ def _read_kinds(value: Any, path: str) -> List[str]:
             )
     return [kind for kind, _where in kinds]
 
+
+DIRECTORY = re.compile(r"(?:/[A-Za-z0-9._-]+)+/?\Z")
 
 READERS: Dict[str, Callable[[Any, str], Any]] = {
     "state": _choice("present", "absent"),
@@ -123,6 +136,7 @@ READERS: Dict[str, Callable[[Any, str], Any]] = {
     "doors": _read_list,
     "allow": _read_list,
     "acknowledge": _read_kinds,
+    "metrics_directory": _read_directory,
 }
 """Every option to what checks its value alone and returns it in its type, given the value and its path."""
 
@@ -170,6 +184,7 @@ def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
         engine=values["engine"],
         knockd_interface=values["knockd_interface"],
         acknowledge=tuple(values["acknowledge"]),
+        metrics_directory=values["metrics_directory"],
     )
     _check_names(spec, prefix + "doors")
     _check_ports(spec, prefix)

@@ -188,5 +188,5 @@ def test_the_completion(tmp_path):
 
 def test_the_parser_knows_what_the_words_say():
     for verb in VERBS:
-        words = [argument.name for argument in verb.arguments]
+        words = [word for argument in verb.arguments for word in argument.name.split()]
         assert parser().parse_args([verb.name, *words]).verb == verb.name

@@ -38,6 +38,7 @@ WISHES = {
         "engine": "knockd",
         "knockd_interface": "eth1",
         "acknowledge": ["list_size"],
+        "metrics_directory": "/var/lib/node",
     },
 }
 
