@@ -150,7 +150,7 @@ def test_a_close_has_its_own_time():
     assert (found["open ssh"]["seq_timeout"], found["close ssh"]["seq_timeout"]) == ("7", "4")
 
 
-@pytest.mark.parametrize(("more", "wanted"), [({}, True), ({"doors": []}, False), ({"doors": None}, False)])
+@pytest.mark.parametrize(("more", "wanted"), [({}, True), ({"doors": []}, False)])
 def test_who_needs_knockd(more, wanted):
     assert is_needed(spec_from_options(dict({"doors": [DOOR], "engine": "knockd"}, **more))) is wanted
     assert is_needed(None) is False
