@@ -152,9 +152,12 @@ def check_keys(item: Any, path: str, known: Sequence[str]) -> None:
         check_given(item[key], f"{path}.{key}")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the nearest of some names, '' where none is so near that it may be meant."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=_NEAR)), "")
+def nearest(word: str, known: Iterable[str], near: float = _NEAR) -> str:
+    """Return the nearest of some names, '' where none is so near that it may be meant.
+
+    :param near: how much of both must be the same, 0 to 1.
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=near)), "")
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:

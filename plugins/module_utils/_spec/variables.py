@@ -47,13 +47,26 @@ def unknown_names(
     """
     ours = {name[len(PREFIX) :]: name for name in [*known, *of_playbooks]}
     found = []
-    for name in sorted(name for name in variables if name.startswith(PREFIX)):
-        near = nearest(name[len(PREFIX) :], ours)
-        if name not in ours.values() and not _is_result(variables[name]) and (near or name not in made):
+    for name in sorted(variables):
+        near = nearest(name[len(PREFIX) :], ours) if name.startswith(PREFIX) else _mistyped_prefix(name, ours)
+        if name in ours.values() or _is_result(variables[name]) or not (near or name.startswith(PREFIX)):
+            continue
+        if near or name not in made:
             found.append(f"{name}: there is no such variable. {f'Did you mean {ours[near]}?' if near else _OWN_NAMES}")
     return found
 
 
+def _mistyped_prefix(name: str, ours: Collection[str]) -> str:
+    """Return the name without its prefix where that is nearly ours and the rest is a name of ours, else ''."""
+    if name[:1] not in ("p", "P"):
+        return ""
+    rest = next((short for short in ours if name.endswith("_" + short)), "")
+    prefix = name[: -len(rest)].lower().replace("_", "")
+    return rest if rest and nearest(prefix, [PREFIX[:-1]], _NEARLY_THE_PREFIX) else ""
+
+
+_NEARLY_THE_PREFIX = 0.88
+"""``portnock`` is; ``portlock``, which may be another's, is not."""
 _OWN_NAMES = f"Names that begin with {PREFIX} are this role's: give a variable of your own another one."
 
 

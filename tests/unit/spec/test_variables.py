@@ -55,6 +55,17 @@ def test_the_nearest_name_is_named(wrong, right, made):
     )
 
 
+@pytest.mark.parametrize(
+    "prefix", ["portnock", "portknok", "port_knock", "Portknock", "PORTKNOCK", "portknocks", "potknock", "portkonck"]
+)
+def test_a_prefix_that_is_mistyped(prefix):
+    """Alone it would be a variable of somebody else, and the door would not have what was meant."""
+    assert problem({prefix + "_trusted_sources": []}) == (
+        f"{prefix}_trusted_sources: there is no such variable. Did you mean portknock_trusted_sources?"
+    )
+    assert unknown_names({prefix + "_trusted_sources": RESULT}, KNOWN, PLAYBOOKS, []) == []
+
+
 def test_a_name_that_is_near_none():
     assert problem({"portknock_colour": "red"}) == (
         "portknock_colour: there is no such variable. Names that begin with portknock_ are this role's: "
@@ -81,6 +92,9 @@ def test_all_of_them_are_named_in_one_message():
         ("portknock_door", {"results": [], "changed": True, "msg": ""}, True),
         ("portknock_door", {"failed": False}, False),
         ("portknockdoors", [], False),
+        ("portlock_state", "open", False),
+        ("postgres_doors", [], False),
+        ("p_doors", [], False),
         ("__portknock_result", 5, False),
         ("ansible_knock", [], False),
         ("portknock", 5, False),
