@@ -133,7 +133,8 @@ def explain(
         )
     state = _state(outcome)
     if why and why != NOT_CONFIRMED:
-        return f"Rolled back: {why.rstrip('.')}. {state}"
+        of_tracking = [each for each in findings if each["kind"] == "untracked"] if "does not track" in why else []
+        return f"Rolled back: {why.rstrip('.')}.{_quote(attempt, of_tracking)} {state}"
     if outcome.unheard:
         return (
             f"Rolled back: {attempt.engine} receives no knock from this controller. {_unheard(outcome, attempt, where)}"

@@ -48,6 +48,8 @@ def test_a_connection_that_is_not_tracked(rig, controller):
         assert event.kind == "failed", run.output
         assert (event.result["rolled_back"], event.result["guard"]["state"]) == (True, "rolled_back")
         assert "the host does not track connections to port 22 (conntrack)" in event.result["msg"]
+        quoted = event.result["msg"].partition("A finding of this change may be the reason: ")[2]
+        assert "of table inet elsewhere" in quoted, event.result["msg"]
         assert event.result["guard"]["seconds"] < LONG / 4, "there is nothing to wait for"
         case.check_target(OLD)
 
