@@ -65,6 +65,8 @@ class Login(NamedTuple):
     """The name that it logs in with, '' where it says none."""
     port: int
     """The port of sshd, as far as Ansible's own options say it."""
+    key: str = ""
+    """The path of its private key, '' where it says none."""
 
 
 def login_of(name: str, address: str, variables: Mapping[str, Any]) -> Login:
@@ -85,6 +87,7 @@ def login_of(name: str, address: str, variables: Mapping[str, Any]) -> Login:
     except (AnsibleError, ValueError):
         raise AnsibleError(f"{name}: ansible_port must be a number.") from None
     key, user = option("private_key_file"), option("remote_user")
+    key = os.path.abspath(os.path.expanduser(key)) if key else ""
     # What core gives every ssh, where nothing else was asked for, is for its own many connections.
     usual = constants.config.get_configuration_definitions("connection", plugin._load_name)["ssh_args"].get("default")
     words = _split(name, "ansible_ssh_args", option("ssh_args")) if option("ssh_args") != usual else []
@@ -92,11 +95,11 @@ def login_of(name: str, address: str, variables: Mapping[str, Any]) -> Login:
     words += ["-o", "StrictHostKeyChecking=no"] if str(checking).lower() in ("false", "no", "0", "off") else []
     words += ["-p", str(port)] if option("port") else []
     # Not -i, which ssh -G forgets where the file is not there yet.
-    words += ["-o", f'IdentityFile="{os.path.abspath(os.path.expanduser(key))}"'] if key else []
+    words += ["-o", f'IdentityFile="{key}"'] if key else []
     words += ["-l", user] if user else []
     words += _split(name, "ansible_ssh_common_args", option("ssh_common_args"))
     words += _split(name, "ansible_ssh_extra_args", option("ssh_extra_args"))
-    return Login(address, tuple(words), user, port)
+    return Login(address, tuple(words), user, port, key)
 
 
 _HOST_KEY_CHECKING = ("ansible_ssh_host_key_checking", "ansible_host_key_checking")

@@ -86,11 +86,24 @@ def hosts_with_knocks(names: Sequence[str], hostvars: Mapping[str, Mapping[str, 
     found = []
     for name in names:
         known = hostvars[name]
-        variables = {each: known[each] for each in VARIABLES if each in known}
+        variables = {each: _resolved(name, known, each) for each in VARIABLES if each in known}
         wish = read_wish(name, variables)
         if wish:
             found.append(Found(wish, login_of(name, wish.address, variables)))
     return found
+
+
+def _resolved(name: str, known: Mapping[str, Any], variable: str) -> Any:
+    """Return the value of a variable; the error names the variable, and not its value."""
+    try:
+        value = known[variable]
+    except AnsibleError as error:
+        reason = str(error).splitlines()[0]
+        raise AnsibleError(f"{name}: {variable} cannot be resolved: {reason.rstrip('.')}.") from None
+    # What older releases of ansible-core leave of a template with an undefined variable.
+    if isinstance(value, str) and "{{" in value:
+        raise AnsibleError(f"{name}: {variable} cannot be resolved: a variable in its template is undefined.")
+    return value
 
 
 def find_clients(found: Sequence[Found], ssh: Ssh, config: str) -> list[Client]:

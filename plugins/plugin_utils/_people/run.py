@@ -37,6 +37,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._people.config_te
     knocks_text,
 )
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people.gather import (
+    Found,
     check,
     find_clients,
     hosts_with_knocks,
@@ -46,6 +47,8 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._people.gather im
 USUAL_CONFIG = "~/.ssh/config"
 PLACE = "~/.ssh/portknock"
 """Where the configuration is, its programs and knocks."""
+MOST_NAMES = 10
+"""Names in a message."""
 _COLLECTION = Path(__file__).resolve().parents[3]
 _PROGRAMS = {
     f"{CONNECT}.py": "playbooks/files/portknock-connect.py",
@@ -102,7 +105,7 @@ def write_for_user(options: Mapping[str, Any], hostvars: Mapping[str, Mapping[st
         "directory": str(directory),
         "hosts": [client.name for client in clients if not client.left_out],
         "left_out": {client.shown: client.left_out for client in clients if client.left_out},
-        "messages": _messages(directory, clients, before),
+        "messages": [*_messages(directory, clients, before), *_missing_keys(found, clients)],
         "diff": {"before_header": CONFIG, "after_header": CONFIG, "before": before, "after": text},
     }
 
@@ -127,7 +130,18 @@ def _messages(directory: Path, clients: Sequence[Client], before: str) -> list[s
     if not written:
         messages = ["No host has a door that ssh could open: the configuration is empty, and no knock is kept."]
     messages += [f"{client.shown} is left out: {client.left_out}" for client in clients if client.left_out]
-    return messages + ([f"No longer in it: {', '.join(gone)}"] if gone else [])
+    more = f" and {len(gone) - MOST_NAMES} more" if len(gone) > MOST_NAMES else ""
+    return messages + ([f"No longer in it: {', '.join(gone[:MOST_NAMES])}{more}"] if gone else [])
+
+
+def _missing_keys(found: Sequence[Found], clients: Sequence[Client]) -> list[str]:
+    """Return what is to be said of keys that are not there: a path in the inventory may mean another folder than was meant."""
+    written = {client.name for client in clients if not client.left_out}
+    return [
+        f"{each.wish.name}: its key {each.login.key} is not there."
+        for each in found
+        if each.wish.name in written and each.login.key and not os.path.exists(each.login.key)
+    ][:MOST_NAMES]
 
 
 def python_that_stays() -> str:

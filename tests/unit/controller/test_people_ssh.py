@@ -168,6 +168,26 @@ def test_arguments_that_ssh_does_not_take(person, variables, message):
     assert person.text == before, "the old one stays"
 
 
+class Unresolved(dict):
+    """Variables of a host as newer releases of ansible-core give them."""
+
+    def __getitem__(self, name):
+        raise AnsibleError("'nosuch' is undefined\n\nOrigin: here")
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"ansible_user": "{{ nosuch }}", "ansible_knock": KNOCK}, "a variable in its template is undefined"),
+        (Unresolved(ansible_user=""), "'nosuch' is undefined"),
+    ],
+)
+def test_a_template_that_cannot_be_resolved(variables, reason):
+    with pytest.raises(AnsibleError) as caught:
+        gather.hosts_with_knocks(["web1"], {"web1": variables})
+    assert str(caught.value) == f"web1: ansible_user cannot be resolved: {reason}."
+
+
 def test_the_users_own_configuration_is_broken(person):
     person.config.write_text("Nonsense yes\n")
     with pytest.raises(AnsibleError, match=f"given: {person.config}: line 1: Bad configuration option: nonsense. No"):
@@ -217,6 +237,18 @@ def test_a_name_has_the_addresses_that_it_is_looked_up_to(person, monkeypatch):
 )
 def test_how_ansible_calls_ssh(variables, words):
     assert login_of("web1", "web1", variables).words == words
+
+
+def test_a_key_that_is_not_there_is_said(person):
+    (person.home / "k").touch()
+    keys = {"a": "k", "b": "nosuch"}
+    result = person.write(**{name: {"ansible_private_key_file": str(person.home / key)} for name, key in keys.items()})
+    assert result["messages"][1:] == [f"b: its key {person.home}/nosuch is not there."]
+
+
+def test_many_that_went_are_not_all_named(person):
+    person.write(**{f"h{number}": {} for number in range(12)})
+    assert person.write()["messages"][1] == "No longer in it: h0, h1, h10, h11, h2, h3, h4, h5, h6, h7 and 2 more"
 
 
 def test_the_last_configuration_counts():
