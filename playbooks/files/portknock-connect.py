@@ -142,6 +142,11 @@ def connect(name: str, host: str, port: int) -> None:
     except NotOpenError as error:
         raise ConnectError(explain(error, host, port, line.steps, sockets.look_seconds)) from None
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    said = opened.recv(255, socket.MSG_PEEK)
+    if b"SSH-" not in said:
+        # "Not allowed at this time", "Exceeded MaxStartups": ssh does not show it.
+        line = said.decode("ascii", "replace").splitlines()[0]
+        print(f"portknock: {host} says: {''.join(filter(str.isprintable, line))}", file=sys.stderr)
     hand_over(opened)
 
 

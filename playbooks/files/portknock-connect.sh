@@ -133,20 +133,25 @@ ask_ssh() {
 
 # Connects, waits for the server's first line, reports it to the shell above, and copies until one side ends.
 attempt() {
-    local line reader
+    local line reader writer
     exec 3<>"/dev/tcp/$1/$PORT" || exit 1
     kill -USR2 $$
     IFS= read -r -u 3 line || exit 1
     kill -USR1 $$
+    # "Not allowed at this time", "Exceeded MaxStartups": ssh does not show it.
+    [[ $line == SSH-* ]] || printf 'portknock: %s says: %s\n' "$HOST" "${line//[![:print:]]/}" >&6
     printf '%s\n' "$line"
-    cat <&3 &
+    cat <&3 6>&- &
     reader=$!
+    # What waits for more from ssh must not hold what ssh reads from: it would not see that the server has ended.
     {
-        cat <&5 >&3
+        cat <&5
         kill "$reader"
-    } &
-    exec 3>&- 5<&-
+    } >&3 6>&- &
+    writer=$!
+    exec 3>&- 5<&- 6>&-
     wait "$reader"
+    kill "$writer"
 } 2>/dev/null
 
 # ADDRESS TENTHS: returns only if it did not get in, with the REASON.
@@ -358,7 +363,7 @@ main() {
     check_routes
     trap 'IN=yes' USR1
     trap 'CONNECTED=yes' USR2
-    exec 5<&0
+    exec 5<&0 6>&2
     for ((TRY = 1; ; TRY++)); do
         knock "$TRY"
         ADDRESSES=$(addresses_of "$HOST")

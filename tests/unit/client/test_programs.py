@@ -7,8 +7,10 @@ import importlib.util
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._client import answers as _answers
@@ -200,3 +202,61 @@ def test_the_bash_program_says_the_same(bash):
         f"no connection to port 22 of host after 2 knocks: a: {_answers.MEANINGS['down']}; "
         f"b: {_answers.MEANINGS['perhaps']}.{CHANGED}"
     )
+
+
+@pytest.fixture
+def hangs_up():
+    """The port of a server that says something else than ssh's do, and closes the connection."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(4)
+
+        def serve():
+            with listener.accept()[0] as opened:
+                opened.sendall(b"Not allowed at this time\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(60)
+
+
+SAID = b"portknock: 127.0.0.1 says: Not allowed at this time\n"
+
+
+def test_the_bash_program_says_what_the_server_says_and_ends_with_it(hangs_up, tmp_path):
+    """ssh sees the end only if nobody holds what it reads from, also not what waits for more from ssh."""
+    shutil.copy(BASH, str(tmp_path))
+    (tmp_path / "knocks").write_text("h iptables 0.01 - 17005/udp\n")
+    words = ["bash", str(tmp_path / "portknock-connect.sh"), "h", "127.0.0.1", str(hangs_up)]
+    running = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with running:
+        watch = threading.Timer(60, running.kill)
+        watch.start()
+        assert (running.stdout.read(), running.stderr.read()) == (b"Not allowed at this time\r\n", SAID)
+        watch.cancel()
+        running.stdin.close()
+
+
+def test_the_python_program_says_what_the_server_says(hangs_up, program, tmp_path):
+    (tmp_path / "knocks").write_text("h iptables 0.01 - 17005/udp\n")
+    ours, its = socket.socketpair()
+    with ours, its:
+        words = [sys.executable, "-ISB", program.__file__, "h", "127.0.0.1", str(hangs_up)]
+        done = subprocess.run(words, stdout=its, stderr=subprocess.PIPE, check=True, timeout=60)
+        _byte, extra, _flags, _where = ours.recvmsg(1, socket.CMSG_SPACE(4))
+        handed = socket.socket(fileno=int.from_bytes(extra[0][2][:4], sys.byteorder))
+        assert (done.stderr, handed.recv(99)) == (SAID, b"Not allowed at this time\r\n"), "nothing of it is lost"
+        handed.close()
+
+
+def test_the_python_program_hands_ssh_a_socket_that_never_was_connected(program, tmp_path):
+    """Of that one ssh says one line, and of none at all two."""
+    (tmp_path / "knocks").write_text("")
+    ours, its = socket.socketpair()
+    with ours, its:
+        done = subprocess.run([sys.executable, "-ISB", program.__file__, "h", "127.0.0.1", "1"], stdout=its,
+                              stderr=subprocess.PIPE, check=False, timeout=60)  # fmt: skip
+        _byte, extra, _flags, _where = ours.recvmsg(1, socket.CMSG_SPACE(4))
+    assert (done.returncode, len(extra)) == (1, 1)
+    assert done.stderr.startswith(b"portknock: h is not in ")
