@@ -4,11 +4,13 @@
 """The diff as a person reads it, made of what the module returns for a host in memory."""
 
 import difflib
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("ansible", reason="it runs on controllers, and this Python has no ansible-core")
 
+from ansible_collections.sesame.portknock.plugins.action import knock_ruleset
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import UNIT
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.in_short import in_short
 from fake_host import FakeHost
@@ -179,3 +181,12 @@ def test_one_rule_that_was_edited_is_shown():
     table.restore(save.replace(rule, rule.replace("recent --set", "recent --update", 1)), noflush=False)
     _words, parts = shown(run(host, check=True))
     assert [line[:18] for line in parts["ipv4 ruleset in the kernel"]] == ["- -A PORTKNOCK_K1 ", "+ -A PORTKNOCK_K1 "]
+
+
+@pytest.mark.parametrize("verbosity", [0, 1])
+def test_the_texts_of_all_files_are_there_with_v(monkeypatch, verbosity):
+    full = run(FakeHost(), check=True)
+    monkeypatch.setattr(knock_ruleset, "display", SimpleNamespace(verbosity=verbosity))
+    readable = knock_ruleset._readable(dict(full))
+    assert readable["diff"] == (full["diff"] if verbosity else in_short(full["diff"], full["summary"]))
+    assert readable["diff"] != [], verbosity
