@@ -40,12 +40,12 @@ def report(change: Mapping[str, Any], host: Mapping[str, Any], moment: Moment) -
         return ["findings:", *notes] if notes else []
     if moment.check:
         summary = _summary(change) if changed and not moment.diff else []
-        return ["would be changed (nothing was: check mode)", *summary, *notes]
+        return ["would change (check mode)", *summary, *notes]
     if not change.get("engine"):
         return ["all that the collection wrote is removed; other rules and the installed packages stay", *notes]
     if (change.get("guard") or {}).get("state") not in _KEPT:
         return ["only files and services changed, the rules are as they were", *notes]
-    return ["changed. From now on:", *_summary(change), *notes, *_ways_in(change, moment)]
+    return ["changed. From now on:", *_summary(change), *_switched_off(change), *notes, *_ways_in(change, moment)]
 
 
 def _summary(change: Mapping[str, Any]) -> list[str]:
@@ -58,6 +58,12 @@ def _would(change: Mapping[str, Any], host: Mapping[str, Any], moment: Moment) -
     lines = [f"Would install {packages}"] if packages else []
     lines += [f"Would install {later}, which removes ufw"] if later else []
     return lines + [f"Would {verb} {', '.join(services[verb])}" for verb in _SERVICE_VERBS if services.get(verb)]
+
+
+def _switched_off(change: Mapping[str, Any]) -> list[str]:
+    services = change.get("services") or {}
+    names = dict.fromkeys([*services.get("stop", ()), *services.get("disable", ())])
+    return [f"switched off: {', '.join(names)}"] if names else []
 
 
 def _packages(installations: Sequence[Mapping[str, Any]]) -> str:
@@ -82,7 +88,7 @@ def _closes(change: Mapping[str, Any]) -> list[str]:
         for each in change.get("closes") or ()
     ]
     # The same program may listen on the same port over IPv4 and IPv6.
-    return [f"nobody outside reaches any more: {', '.join(dict.fromkeys(ports))}"] if ports else []
+    return [f"no longer reachable from outside: {', '.join(dict.fromkeys(ports))}"] if ports else []
 
 
 def _ways_in(change: Mapping[str, Any], moment: Moment) -> list[str]:
@@ -94,7 +100,7 @@ def _ways_in(change: Mapping[str, Any], moment: Moment) -> list[str]:
         return [look]
     # Whether this controller had to knock shows that the door is one for ssh.
     knocked = (change.get("guard") or {}).get("knocked")
-    refused = "Plain ssh is" if knocked else "Who connects to a door's ports is"
+    refused = "Plain ssh is" if knocked else "Connections to a door's ports are"
     ansible = (
         ["Ansible: set ansible_connection: sesame.portknock.knock_ssh in the inventory."] if moment.plain_ssh else []
     )

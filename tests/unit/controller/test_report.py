@@ -33,7 +33,7 @@ PEOPLE = "People: run the playbook sesame.portknock.client_config on the machine
 ANSIBLE = "Ansible: set ansible_connection: sesame.portknock.knock_ssh in the inventory."
 LOOK = "Look: portknock status on the host, or sesame.portknock.knock_ruleset_info. Try the doors: the playbook sesame.portknock.verify."
 NOW = "changed. From now on:"
-WOULD = "would be changed (nothing was: check mode)"
+WOULD = "would change (check mode)"
 
 
 REPORTS = {
@@ -53,12 +53,16 @@ REPORTS = {
     ),
     "trusted": (
         dict(CHANGED, guard={"state": "confirmed", "knocked": ""}), {}, REAL,
-        [NOW, DOOR, REST, "Who connects to a door's ports is refused without a knock.", ANSIBLE, PEOPLE, LOOK],
+        [NOW, DOOR, REST, "Connections to a door's ports are refused without a knock.", ANSIBLE, PEOPLE, LOOK],
+    ),
+    "another firewall": (
+        dict(CHANGED, summary=[REST], services=dict(stop=["ufw"], disable=["ufw", "nftables"], enable=["netfilter-persistent"])),
+        {}, REAL, [NOW, REST, "switched off: ufw, nftables", LOOK],
     ),
     "no doors": (dict(CHANGED, summary=[REST]), {}, REAL, [NOW, REST, LOOK]),
     "it closes": (
         dict(CHANGED, closes=[TUNNEL, POSTGRES, dict(POSTGRES, address="::")], summary=[REST]), {}, REAL,
-        [NOW, REST, "nobody outside reaches any more: 51820/udp, 5432/tcp (postgres)", LOOK],
+        [NOW, REST, "no longer reachable from outside: 51820/udp, 5432/tcp (postgres)", LOOK],
     ),
     "files alone": (
         dict(CHANGED, guard={"state": "not_needed"}), {}, REAL,
