@@ -7,7 +7,6 @@
 A knock is a secret, and a step may stand where it does not belong: no message repeats a value that could be one.
 """
 
-import difflib
 import ipaddress
 import re
 import unicodedata
@@ -57,14 +56,15 @@ def shown(value: Any) -> str:
     return f"{text!r} " if isinstance(value, str) and (_WORDS.match(text) or _ADDRESS.match(text)) else ""
 
 
+_KINDS: Tuple[Tuple[Any, str], ...] = (
+    (bool, "true or false"), ((int, float), "a number"), (str, "a text"), (dict, "a dictionary"), ((list, tuple), "a list"),
+)  # fmt: skip
+"""Types of Python, and what a value of them is in YAML; the first that fits counts."""
+
+
 def kind_of(value: Any) -> str:
     """Return what a value is in YAML, for a message."""
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return "a number"
-    kinds = ((str, "a text"), (dict, "a dictionary"), ((list, tuple), "a list"))
-    return next((word for types, word in kinds if isinstance(value, types)), "empty")  # type: ignore[arg-type]
+    return next((word for types, word in _KINDS if isinstance(value, types)), "empty")
 
 
 def check_given(value: Any, path: str) -> None:
@@ -157,6 +157,8 @@ def nearest(word: str, known: Iterable[str], near: float = _NEAR) -> str:
 
     :param near: how much of both must be the same, 0 to 1.
     """
+    import difflib  # As late as this: a run on a host that refuses nothing has no need of it.
+
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=near)), "")
 
 

@@ -156,7 +156,8 @@ def _folded(part: Part) -> Part:
 
 
 def _fold(lines: Sequence[str], changed: Iterable[int], verb: str) -> str:
-    found = {place: match[1] for place in changed if (match := _OF_KNOCKS.match(lines[place]))}
+    matches = ((place, _OF_KNOCKS.match(lines[place])) for place in changed)
+    found = {place: match[1] for place, match in matches if match}
     if len(found) < _FEW:
         return "".join(line + "\n" for line in lines)
     first = min(found)
