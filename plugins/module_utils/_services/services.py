@@ -23,6 +23,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.distributio
     distribution_of,
     parse_os_release,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import NFTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES, OS_RELEASE, UFW_CONFIG
 from ansible_collections.sesame.portknock.plugins.module_utils._services.plan import OTHERS, Facts, Todo, plan_services
 
@@ -60,9 +61,10 @@ class Services(Part):
             services = distribution_of(parse_os_release(self._host.filesystem.read(OS_RELEASE))).services
             loaders = tuple(dict.fromkeys(services[family] for family in wanted.families if family in services))
         states = self._host.systemd.states(*OTHERS, *loaders)
-        others = any(states[name].active or states[name].enabled for name in OTHERS)
+        # The ruleset part reads the rules as well, and better; here they matter only where a service would flush them.
+        live_rules = states[NFTABLES].active and self._has_live_rules()
         config = self._host.filesystem.read(UFW_CONFIG)
-        return Facts(self._host.systemd.runs(), states, config, others and self._has_live_rules(), loaders)
+        return Facts(self._host.systemd.runs(), states, config, live_rules, loaders)
 
     def _has_live_rules(self) -> bool:
         saves = [self._host.command.find(name + "-save") for name in IPTABLES.values()]

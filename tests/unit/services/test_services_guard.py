@@ -4,6 +4,7 @@
 """Services inside the transaction: another firewall makes way, and is back, with its rules, where the change is not kept."""
 
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import UFW_CONFIG
 from fake_systemd import NOT_THERE, RUNNING
@@ -145,3 +146,11 @@ def test_removing_leaves_services_alone():
 
 def test_options_of_a_run():
     assert options()["conflicting_firewall"] == "fail"
+
+
+@pytest.mark.parametrize(("name", "looks"), [("firewalld", 0), ("ufw", 0), ("nftables", 1)])
+def test_the_rules_are_looked_at_for_it_only_where_a_stop_would_flush_them(name, looks):
+    story = story_with(name)
+    plan_change(options(**story.wanted), story.host)
+    saves = [words for words in story.host.commands if words[0].endswith("tables-save")]
+    assert len(saves) == 2 + looks
