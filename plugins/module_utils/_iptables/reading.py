@@ -19,6 +19,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import (
     KernelRule,
     first_misprinted,
+    first_unknown,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import TABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
@@ -88,7 +89,7 @@ def _read_save(iptables: Iptables, family: str, rules: Rules, tables: Tuple[str,
             if table in tables:
                 raise UnreadableError(family, table)
     except UnreadableError as error:
-        raise UnreadableError(family, error.table, _where(first_misprinted(held, error.table, ""))) from error
+        raise UnreadableError(family, error.table, _where(first_unknown(held, error.table))) from error
     for table in tables:
         found = first_misprinted(held, table, save)
         if found:

@@ -82,6 +82,18 @@ def first_misprinted(rules: Sequence[KernelRule], table: str, save: str) -> Opti
     return None
 
 
+def first_unknown(rules: Sequence[KernelRule], table: str) -> Optional[KernelRule]:
+    """Return the first rule of a table that has what no release up to 1.8.11 knows, or None.
+
+    :param rules: of one family.
+    """
+    return next((rule for rule in rules if rule.table == table and _is_unknown(rule)), None)
+
+
+def _is_unknown(rule: KernelRule) -> bool:
+    return rule.options is None or bool({*_NOT_YET.values(), _STATE} & set(rule.options))
+
+
 def _printed(save: str, table: str) -> Dict[str, List[str]]:
     """Return chain to its rules as a save prints them."""
     block = f"\n{save}".partition(f"\n*{table}\n")[2].partition("\nCOMMIT")[0]
@@ -129,14 +141,11 @@ _MARK, _FLAGS, _FRAGMENT, _WHOLE_FRAGMENT = (
 )
 _VALUE, _NEW_MARK = _Field("a value"), _Field("a new mark")
 _META = {
-    3: _MARK,
-    4: _ONE_OF_FEW,
-    5: _ONE_OF_FEW,
-    6: _ONE_OF_FEW,
-    7: _ONE_OF_FEW,
-    16: _ONE_OF_FEW,
-    19: _Field("--pkt-type"),
-}
+    3: _MARK, 4: _ONE_OF_FEW, 5: _ONE_OF_FEW, 6: _ONE_OF_FEW, 7: _ONE_OF_FEW, 10: _Field("--uid-owner"), 11: _Field("--gid-owner"),
+    16: _ONE_OF_FEW, 19: _Field("--pkt-type"), 20: _Field("--cpu"),
+}  # fmt: skip
+_STATE = "state "
+_CT = {0: _Field(_STATE, True)}
 _META_MARK, _META_TRACE = 3, 12
 _TRANSPORT = {
     (2, 0, 2): _SPORT,
@@ -154,6 +163,11 @@ _NETWORK = {
 _ADDRESSES = {2: {12: 4, 16: 4}, 10: {8: 16, 24: 16}}
 """Family to offset and most bytes of addresses; of a prefix the first bytes alone are loaded."""
 _EXTENSIONS = (b"match\0", b"target\0", b"counter\0")
+_NOT_YET = {
+    b"connlimit\0": "--connlimit", b"masq\0": "-j MASQUERADE", b"nat\0": "NAT ", b"notrack\0": "--notrack", b"queue\0": "-j NFQUEUE",
+    b"quota\0": "--quota", b"redir\0": "-j REDIRECT", b"reject\0": "-j REJECT", b"tproxy\0": "-j TPROXY",
+}  # fmt: skip
+"""What no release up to 1.8.11 reads: it prints no table that holds it. To what a later one will print."""
 _OFFSET_OF_FRAGMENT = b"\x1f\xff"
 
 
@@ -179,6 +193,9 @@ class _Rule:
             self.options.add("MARK ")
         else:
             raise _Unknown
+
+    def ct(self, parts: Dict[int, bytes]) -> None:
+        self._load(parts[1], _CT.get(_number(parts[2])))
 
     def payload(self, parts: Dict[int, bytes]) -> None:
         place = _number(parts[2]), _number(parts[3]), _number(parts[4])
@@ -233,12 +250,12 @@ class _Rule:
         return self._fields[_number(register)]
 
 
-_Read = Callable[[_Rule, Dict[int, bytes]], None]
-_READ: Dict[bytes, _Read] = {
+_READ: Dict[bytes, Callable[[_Rule, Dict[int, bytes]], None]] = {
     b"meta\0": _Rule.meta,
     b"payload\0": _Rule.payload,
     b"bitwise\0": _Rule.bitwise,
     b"cmp\0": _Rule.cmp,
+    b"ct\0": _Rule.ct,
     b"range\0": _Rule.range,
     b"immediate\0": _Rule.immediate,
     b"limit\0": _Rule.limit,
@@ -252,21 +269,21 @@ def _options(expressions: bytes, family: int) -> Optional[Tuple[str, ...]]:
     try:
         for _kind, element in each_attribute(expressions):
             if not element.startswith(_EXTENSIONS, 4):
-                read, parts = _expression(element)
-                read(rule, parts)
+                name, parts = _expression(element)
+                if name in _NOT_YET:
+                    rule.options.add(_NOT_YET[name])
+                else:
+                    _READ[name](rule, parts)
     except (_Unknown, KeyError, struct.error):
         return None
     return tuple(sorted(rule.options))
 
 
 @functools.lru_cache(maxsize=4096)
-def _expression(element: bytes) -> Tuple[_Read, Dict[int, bytes]]:
-    """Return what reads an expression, and its attributes. The same ones come again and again.
-
-    :raises KeyError: for one that iptables does not know.
-    """
+def _expression(element: bytes) -> Tuple[bytes, Dict[int, bytes]]:
+    """Return the name of an expression, and its attributes. The same ones come again and again."""
     parts = attributes(element)
-    return _READ[parts[1]], attributes(parts.get(2, b""))
+    return parts[1], attributes(parts.get(2, b""))
 
 
 __all__ = (
@@ -275,6 +292,7 @@ __all__ = (
     "GET_RULES",
     "KernelRule",
     "first_misprinted",
+    "first_unknown",
     "read_chain",
     "read_rule",
 )

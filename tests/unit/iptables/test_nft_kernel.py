@@ -17,6 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import (
     KernelRule,
     first_misprinted,
+    first_unknown,
     read_chain,
     read_rule,
 )
@@ -56,6 +57,32 @@ def test_no_rule_of_iptables_is_taken_for_one_of_nft(path, counters):
         text = "\n".join(recorded[family]).replace("-A INPUT", counters + "-A INPUT") + "\n"
         assert len(rules) == text.count("-A INPUT ") > 8
         assert first_misprinted(rules, "filter", text) is None
+
+
+BY_NAME = {form["rule"]: read_rule(bytes.fromhex(form["body"])) for form in FORMS}
+
+
+@pytest.mark.parametrize(
+    ("rule", "right"),
+    [
+        ("reject", "-j REJECT --reject-with icmp-port-unreachable"),
+        ("ct state new drop", "-m conntrack --ctstate NEW -j DROP"),
+        ("meta skuid 5 drop", "-m owner --uid-owner 5 -j DROP"),
+        ("notrack", "-j CT --notrack"),
+    ],
+)
+def test_what_a_later_release_may_print_as_it_is(rule, right):
+    """Else a host with a newer iptables, which writes such rules itself, could not be read."""
+    assert first_misprinted([BY_NAME[rule]], "filter", save(right)) is None
+    assert first_misprinted([BY_NAME[rule]], "filter", save("-j DROP")) == BY_NAME[rule]
+
+
+def test_the_rule_that_hides_a_table():
+    hidden = [form["rule"] for form in FORMS if not form["printed"]]
+    assert len(hidden) > 15
+    for name in hidden:
+        assert first_unknown([PORT, BY_NAME[name]], "filter") == BY_NAME[name], name
+    assert first_unknown([BY_NAME["reject"]], "nat") is None
 
 
 PORT, NEVER = KernelRule("filter", "INPUT", 7, ("--dport",)), KernelRule("filter", "INPUT", 8, None)
