@@ -2,9 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the kernel holds in nftables, asked without the command nft, which not every host has."""
+"""What the kernel holds in nftables, asked without the command nft, which not every host has.
 
-from typing import Any, Callable, Dict, List, Optional, TypeVar
+It is not taken apart here: a run that meets what the run before met compares the bytes alone.
+"""
+
+import re
+from typing import List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.netlink import (
@@ -13,19 +17,18 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.netlink imp
     answers,
     talk,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import DUMP, REQUEST, request
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import (
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import (
+    DUMP,
     FAMILIES,
-    GET_CHAINS,
-    GET_RULES,
-    KernelRule,
-    read_chain,
-    read_rule,
+    REQUEST,
+    request,
 )
 
 _TRIES = 20
-
-Read = TypeVar("Read")
+GET_CHAINS, GET_RULES = 10 << 8 | 4, 10 << 8 | 7
+"""Types of requests; that of each answer is lower by one."""
+_COUNTED = re.compile(rb"(counter\0.{8}).{8}(.{4}).{8}", re.S)
+"""An expression that counts, up to its bytes, and what is between these and its packets."""
 
 
 class Nftables:
@@ -35,32 +38,32 @@ class Nftables:
         """Take what talks to the kernel, for tests."""
         self._exchange = exchange
 
-    def rules(self, family: str) -> List[KernelRule]:
-        """Return the rules of all tables of a family, those of a chain in their order.
+    def rules(self, family: str) -> List[bytes]:
+        """Return the rules of all tables of a family, those of a chain in their order, with counters of zero, for nft_kernel.
 
         :param family: as nft names it, ``ip`` or ``ip6``.
         :raises HostError: if the kernel does not say.
         """
         try:
-            return self._dump(GET_RULES, family, read_rule)
+            return [_COUNTED.sub(rb"\1%b\2%b" % (bytes(8), bytes(8)), body) for body in self._dump(GET_RULES, family)]
         except OSError as error:
             raise HostError(
                 f"the kernel does not list the rules of nftables ({error}), so it is not known whether iptables shows all of its own "
                 "tables. Nothing was changed. Run this again; where it fails again, look whether 'iptables-save' works there."
             ) from error
 
-    def chains(self) -> Optional[List[Dict[str, Any]]]:
-        """Return the chains of all tables as ``nft -j`` lists them, None where the kernel does not say."""
+    def chains(self) -> Optional[List[bytes]]:
+        """Return the chains of all tables, for nft_kernel, None where the kernel does not say."""
         try:
-            return self._dump(GET_CHAINS, "", read_chain)
+            return self._dump(GET_CHAINS, "")
         except OSError:
             return None
 
-    def _dump(self, kind: int, family: str, read: Callable[[bytes], Read]) -> List[Read]:
+    def _dump(self, kind: int, family: str) -> List[bytes]:
         asked = request(kind, REQUEST | DUMP, FAMILIES.get(family, 0))
         for turn in range(_TRIES):
             try:
-                return [read(body) for found, body in answers(self._exchange, asked) if found == kind - 1]
+                return [body for found, body in answers(self._exchange, asked) if found == kind - 1]
             except InterruptedDumpError:
                 # Others write rules at the same time.
                 if turn == _TRIES - 1:
@@ -68,4 +71,4 @@ class Nftables:
         raise AssertionError
 
 
-__all__ = ("Nftables",)
+__all__ = ("GET_RULES", "Nftables")

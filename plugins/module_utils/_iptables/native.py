@@ -9,6 +9,7 @@ from typing import Callable, List, NamedTuple, Optional
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT_FAMILIES, Run
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, jumps_in, read_listing
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import read_chain
 
 
 class Listing(NamedTuple):
@@ -27,10 +28,10 @@ class Native:
     """Reads what is in nftables, and deletes jumps to chains of the collection."""
 
     def __init__(
-        self, run: Run, find: Callable[[str], Optional[str]], chains: Callable[[], Optional[List[Item]]]
+        self, run: Run, find: Callable[[str], Optional[str]], held: Callable[[], Optional[List[bytes]]]
     ) -> None:
-        """Take the seams: run and find as Iptables does, and what returns the chains that the kernel holds."""
-        self._run, self._nft, self._chains = run, find("nft"), chains
+        """Take the seams: run and find as Iptables does, and what returns the chains as the kernel sends them."""
+        self._run, self._nft, self._held = run, find("nft"), held
 
     def listing(self) -> Listing:
         """Return what is there."""
@@ -38,6 +39,10 @@ class Native:
             return Listing(self._chains(), has_rules=False)
         code, out, _err = self._run([self._nft, "-j", "-s", "list", "ruleset"], "")
         return Listing(read_listing(out) if code == 0 else None)
+
+    def _chains(self) -> Optional[List[Item]]:
+        held = self._held()
+        return None if held is None else [read_chain(body) for body in held]
 
     def holds_ours(self, family: str) -> Optional[bool]:
         """Return whether a chain of the collection is there for an IP version, None where that is not known."""

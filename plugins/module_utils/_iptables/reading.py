@@ -20,6 +20,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_ke
     KernelRule,
     first_misprinted,
     first_unknown,
+    read_rule,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import TABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
@@ -52,8 +53,8 @@ def _missing_commands(family: str) -> str:
     )
 
 
-Rules = Callable[[str], List[KernelRule]]
-"""From a family, as nft names it, to its rules as the kernel holds them."""
+Rules = Callable[[str], List[bytes]]
+"""From a family, as nft names it, to its rules as the kernel sends them."""
 
 
 def read_native(iptables: Iptables, native: Native) -> Listing:
@@ -82,7 +83,7 @@ def read_saves(
 
 
 def _read_save(iptables: Iptables, family: str, rules: Rules, tables: Tuple[str, ...], counters: bool) -> str:
-    held = rules(NFT_FAMILIES[family]) if iptables.is_nft else []
+    held = [read_rule(body) for body in rules(NFT_FAMILIES[family])] if iptables.is_nft else []
     try:
         save = iptables.save(family, counters)
         for table in unreadable_tables(save):

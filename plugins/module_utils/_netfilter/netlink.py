@@ -18,6 +18,8 @@ ERROR, DONE = 2, 3
 """Types of messages: a refusal or an acknowledgement, and the end of a dump."""
 INTERRUPTED = 0x10
 """Flag of an answer: what is dumped changed meanwhile, so that something may be missing."""
+FAMILIES = {"inet": 1, "ip": 2, "netdev": 5, "ip6": 10}
+"""Families as nft names them, and their numbers."""
 NESTED = 0x8000
 """Flag of an attribute's kind: it is made of attributes."""
 _KIND = 0x3FFF
@@ -72,6 +74,7 @@ __all__ = (
     "DONE",
     "DUMP",
     "ERROR",
+    "FAMILIES",
     "INTERRUPTED",
     "NESTED",
     "NETFILTER",

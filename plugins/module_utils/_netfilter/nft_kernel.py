@@ -16,12 +16,11 @@ import re
 import struct
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import attributes, each_attribute
-
-GET_CHAINS, GET_RULES = 10 << 8 | 4, 10 << 8 | 7
-"""Types of requests; that of each answer is lower by one."""
-FAMILIES = {"inet": 1, "ip": 2, "netdev": 5, "ip6": 10}
-"""Families as nft names them, and their numbers."""
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import (
+    FAMILIES,
+    attributes,
+    each_attribute,
+)
 
 
 class KernelRule(NamedTuple):
@@ -38,14 +37,14 @@ class KernelRule(NamedTuple):
 
 
 def read_rule(body: bytes) -> KernelRule:
-    """Return the rule of a message that answers GET_RULES."""
+    """Return a rule from the body of the message that holds it."""
     parts = attributes(body[4:])
     handle = _number(parts.get(3, b""))
     return KernelRule(_text(parts.get(1, b"")), _text(parts.get(2, b"")), handle, _options(parts.get(4, b""), body[0]))
 
 
 def read_chain(body: bytes) -> Dict[str, Any]:
-    """Return the chain of a message that answers GET_CHAINS, as ``nft -j`` lists it."""
+    """Return a chain as ``nft -j`` lists it, from the body of the message that holds it."""
     parts = attributes(body[4:])
     family = next((name for name, number in FAMILIES.items() if number == body[0]), "")
     chain = dict(family=family, table=_text(parts.get(1, b"")), name=_text(parts.get(3, b"")))
@@ -287,9 +286,6 @@ def _expression(element: bytes) -> Tuple[bytes, Dict[int, bytes]]:
 
 
 __all__ = (
-    "FAMILIES",
-    "GET_CHAINS",
-    "GET_RULES",
     "KernelRule",
     "first_misprinted",
     "first_unknown",

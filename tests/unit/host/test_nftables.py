@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.nftables import Nftables
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import attribute
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import read_rule
 
 CHANGED = 0x10
 
@@ -43,10 +44,26 @@ def nftables(*answers):
     return Nftables(exchange), asked
 
 
+def handles(made, family):
+    return [read_rule(body).handle for body in made.rules(family)]
+
+
+@pytest.mark.parametrize("counted", [(0, 0), (7, 420), (2**63, 1)])
+def test_what_a_rule_has_counted_is_left_out(counted):
+    """Else no run would meet what the run before met."""
+
+    def body(packets, size):
+        data = attribute(1, struct.pack(">Q", size)) + attribute(2, struct.pack(">Q", packets))
+        element = attribute(1, b"counter\0") + attribute(2 | 0x8000, data)
+        return bytes([2, 0, 0, 0]) + attribute(3, struct.pack(">Q", 3)) + attribute(4, attribute(1, element) * 2)
+
+    assert nftables([message(0xA06, body(*counted)), DONE])[0].rules("ip") == [body(0, 0)]
+
+
 @pytest.mark.parametrize(("family", "number"), [("ip", 2), ("ip6", 10)])
 def test_rules(family, number):
     made, asked = nftables([rule(3) + rule(4), rule(5), DONE])
-    assert [each.handle for each in made.rules(family)] == [3, 4, 5]
+    assert handles(made, family) == [3, 4, 5]
     assert struct.unpack_from("=IHH", asked[0]) == (len(asked[0]), 0xA07, 0x301)
     assert asked[0][16:20] == bytes([number, 0, 0, 0])
 
@@ -54,14 +71,14 @@ def test_rules(family, number):
 def test_chains():
     body = bytes([2, 0, 0, 0]) + attribute(1, b"filter\0") + attribute(3, b"PORTKNOCK\0")
     made, asked = nftables([message(0xA03, body), DONE])
-    assert made.chains() == [{"chain": dict(family="ip", table="filter", name="PORTKNOCK")}]
+    assert made.chains() == [body]
     assert struct.unpack_from("=IHH", asked[0]) == (len(asked[0]), 0xA04, 0x301)
     assert asked[0][16] == 0
 
 
 def test_what_changed_meanwhile_is_asked_for_again():
     made, asked = nftables([rule(3, CHANGED), DONE], [rule(3) + rule(4), DONE])
-    assert [each.handle for each in made.rules("ip")] == [3, 4]
+    assert handles(made, "ip") == [3, 4]
     assert len(asked) == 2
 
 

@@ -13,7 +13,6 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import LEGACY, NFT
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Listing, Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import netlink
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import (
     KernelRule,
     first_misprinted,
@@ -22,6 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_ke
     read_rule,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from fake_kernel import chain_message
 
 RECORDED = Path(__file__).resolve().parents[1] / "corpus" / "native"
 FORMS = json.loads((RECORDED / "forms.json").read_text())
@@ -108,23 +108,19 @@ def test_a_message_that_is_cut_short_raises_nothing(cut):
     read_rule(body[:-cut] if cut else body)
 
 
-def chain(name, number, family=2, policy=1, table="filter"):
-    def text(value):
-        return value.encode() + b"\0"
-
-    hook = netlink.attribute(1, number.to_bytes(4, "big")) + netlink.attribute(2, bytes(4))
-    parts = [(1, text(table)), (3, text(name)), (4, hook), (5, policy.to_bytes(4, "big"))]
-    return bytes([family, 0, 0, 0]) + b"".join(netlink.attribute(*part) for part in parts)
+def chain(name, hook, family="ip", policy="accept", table="filter"):
+    return chain_message(dict(family=family, table=table, name=name, hook=hook, policy=policy))
 
 
-def test_chains():
-    assert read_chain(chain("INPUT", 1)) == {
-        "chain": dict(family="ip", table="filter", name="INPUT", hook="input", policy="accept")
-    }
-    found = read_chain(chain("early", 0, family=1, policy=0, table="mine"))["chain"]
-    assert found == dict(family="inet", table="mine", name="early", hook="prerouting", policy="drop")
-    assert read_chain(chain("x", 0, family=5))["chain"]["hook"] == "ingress"
-    assert "hook" not in read_chain(bytes([10, 0, 0, 0]) + netlink.attribute(3, b"PORTKNOCK\0"))["chain"]
+@pytest.mark.parametrize("family", ["ip", "ip6", "inet"])
+@pytest.mark.parametrize("hook", ["prerouting", "input", "output"])
+@pytest.mark.parametrize("policy", ["accept", "drop"])
+def test_chains(family, hook, policy):
+    listed = dict(family=family, table="mine", name="early", hook=hook, policy=policy)
+    assert read_chain(chain_message(listed)) == {"chain": listed}
+    own = dict(family=family, table="filter", name="PORTKNOCK")
+    assert read_chain(chain_message(own)) == {"chain": own}
+    assert read_chain(chain("x", "prerouting", family="netdev"))["chain"]["hook"] == "ingress"
 
 
 class Commands:
@@ -146,22 +142,27 @@ SPEC = spec_from_options(
 
 
 def beside(*chains, backend=NFT, families=("ipv4",)):
-    native = Native(None, lambda _name: None, lambda: [read_chain(each) for each in chains])
+    native = Native(None, lambda _name: None, lambda: list(chains))
     assert native.listing().has_rules is False
     return findings_beside(Commands(backend), native.listing(), SPEC, families)
 
 
 def test_chains_beside_iptables_which_cannot_be_looked_at():
-    own, mine = chain("INPUT", 1), chain("input", 1, family=1, table="mine")
-    (found,) = beside(own, mine, chain("x", 0, family=5, table="early"))
+    own, mine = chain("INPUT", "input"), chain("input", "input", family="inet", table="mine")
+    (found,) = beside(own, mine, chain("x", "prerouting", family="netdev", table="early"))
     assert (found.kind, found.message) == (
         "native_unknown",
         "packets to this host pass chains of nftables beside iptables (tables inet mine, netdev early), and whether these drop packets "
         "to the doors is not known, because the command nft is not installed. Install the package nftables, without enabling its "
         "service, then run this again.",
     )
-    assert beside(own) == beside(own, chain("out", 3, family=1)) == beside(chain("INPUT", 1, family=10)) == []
-    assert beside(chain("mine", 1, family=10, table="six")) == []
+    assert (
+        beside(own)
+        == beside(own, chain("out", "output", family="inet"))
+        == beside(chain("INPUT", "input", family="ip6"))
+        == []
+    )
+    assert beside(chain("mine", "input", family="ip6", table="six")) == []
     # Beside the backend legacy they are others' all the same.
     assert ["(table ip filter)" in each.message for each in beside(own, backend=LEGACY)] == [True]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Un
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import FAMILIES, attribute
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 
 if TYPE_CHECKING:
@@ -98,14 +99,39 @@ class FakeLists:
         host.recent[name] = "".join(line for line in text if not line.startswith("src={0} ".format(address.exploded)))
 
 
+def rule_message(rule: KernelRule, family: str) -> bytes:
+    """Return the message of a rule that asks for a port, or of one that no release of iptables prints."""
+
+    def expression(name: bytes, *parts: Tuple[int, int]) -> bytes:
+        data = b"".join(attribute(kind, number.to_bytes(4, "big")) for kind, number in parts)
+        return attribute(1, attribute(1, name + b"\0") + attribute(2, data))
+
+    load = expression(b"payload", (1, 8), (2, 2), (3, 2), (4, 2)) + expression(b"cmp", (1, 8), (2, 0))
+    assert rule.options in (None, ("--dport",))
+    parts = [(1, rule.table.encode() + b"\0"), (2, rule.chain.encode() + b"\0"), (3, rule.handle.to_bytes(8, "big"))]
+    parts.append((4, load if rule.options else expression(b"lookup")))
+    return bytes([FAMILIES[family], 0, 0, 0]) + b"".join(attribute(*part) for part in parts)
+
+
+def chain_message(chain: Dict[str, Any]) -> bytes:
+    """Return the message of a chain, from the fields that nft lists of it."""
+    parts = [(1, chain["table"].encode() + b"\0"), (3, chain["name"].encode() + b"\0")]
+    if "hook" in chain:
+        number = ("prerouting", "input", "forward", "output", "postrouting").index(chain["hook"])
+        parts.append((4, attribute(1, number.to_bytes(4, "big")) + attribute(2, bytes(4))))
+        parts.append((5, (chain["policy"] == "accept").to_bytes(4, "big")))
+    return bytes([FAMILIES[chain["family"]], 0, 0, 0]) + b"".join(attribute(*part) for part in parts)
+
+
 class FakeNftables:
     """What the kernel of a FakeHost holds in nftables."""
 
     def __init__(self, host: "FakeHost") -> None:
         self._host = host
 
-    def rules(self, family: str) -> List[KernelRule]:
-        return self._host.held.get(family, [])
+    def rules(self, family: str) -> List[bytes]:
+        return [rule_message(rule, family) for rule in self._host.held.get(family, [])]
 
-    def chains(self) -> Optional[List[Dict[str, Any]]]:
-        return self._host.chains
+    def chains(self) -> Optional[List[bytes]]:
+        chains = self._host.chains
+        return None if chains is None else [chain_message(each["chain"]) for each in chains]

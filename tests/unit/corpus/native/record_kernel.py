@@ -10,10 +10,7 @@ record.sh, for forms.json behind each rule there, which nft had added to INPUT. 
 
 import sys
 
-from ansible_collections.sesame.portknock.plugins.module_utils._host.netlink import answers, talk
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import DUMP, REQUEST, request
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import FAMILIES, GET_RULES
+from ansible_collections.sesame.portknock.plugins.module_utils._host.nftables import Nftables
 
-for kind, body in answers(talk, request(GET_RULES, REQUEST | DUMP, FAMILIES[sys.argv[1]])):
-    if kind == GET_RULES - 1:
-        print(body.hex())
+for body in Nftables().rules(sys.argv[1]):
+    print(body.hex())
