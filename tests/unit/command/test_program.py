@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command ``portknock``: its command line, its exit codes, and the file that it is."""
 
+import io
 import os
 import subprocess
 import sys
@@ -30,6 +31,15 @@ def test_a_wrong_command_line_is_one_line_and_code_2(words, console):
     code, out, err = console.run(*words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("portknock: ") and err.endswith(" --help\n")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", b"f\\xfcr \\udcff\n"), ("utf-8", b"f\xc3\xbcr \\udcff\n")])
+def test_a_terminal_that_lacks_a_letter(encoding, shown, monkeypatch):
+    """Of a rule's comment, or of bytes in a file that are no UTF-8."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    program._say("f\u00fcr \udcff")
+    assert written.getvalue() == shown
 
 
 @pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
