@@ -19,7 +19,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.answers i
     MUTE,
     verdict,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES, KnockError
+from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
 from ansible_collections.sesame.portknock.plugins.module_utils._client.probe import compare, local_address
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, look_up, ssh_path
@@ -126,14 +126,7 @@ def _address_and_answer(connection: Any, text: str, path: SshPath) -> tuple[str,
     said = next((answer for words, answer in _SAID.items() if words in text), "silent")
     if not address or said not in _UNCLEAR:
         return address, verdict(said)
-    steps = _steps(connection, path)
+    words, doors = connection.get_option("knock"), connection.get_option("knock_doors")
+    steps = send_knock.steps_for_port(words, doors, path.port)
     answer, closed = compare((address, path.port, "tcp"), steps, LOOK_SECONDS, path.source, said)
     return address, verdict(answer, closed, routed=bool(local_address(address)))
-
-
-def _steps(connection: Any, path: SshPath) -> send_knock.Steps:
-    try:
-        words, doors = connection.get_option("knock"), connection.get_option("knock_doors")
-        return send_knock.steps_for_port(words, doors, path.port)
-    except KnockError:
-        return ()
