@@ -236,7 +236,8 @@ guard:
         - V(confirmed); V(unproved), confirmed as well, over a connection that proves nothing; V(rolled_back).
         - V(not_needed) if no rule in the kernel had to change; V(off) with O(guard=false).
         - V(unknown) if it could not be seen how the change ended - no connection to the host was possible any more, and it rolls back by
-          itself; or the host knows nothing of the change although it was not restarted.
+          itself; or the host can be reached and does not say it, for instance because Python was removed there; or it knows nothing
+          of the change although it was not restarted.
       type: str
     proof:
       description: The new connection that confirmed the change.

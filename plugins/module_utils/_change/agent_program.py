@@ -115,7 +115,9 @@ def _confirm(guard: Guard, host: Host, name: str) -> Outcome:
 
 def _status(guard: Guard, host: Host, name: str) -> Outcome:
     record = guard.pending()
-    if record is None or (name and record.id != name):
+    # Commands of sh may have undone the change, which leave the record: the controller still has it rolled back, a person reads how it is.
+    is_undone = record is not None and not name and guard.ended(record.id).get("id") == record.id
+    if record is None or is_undone or (name and record.id != name):
         answer = guard.ended(name)
     else:
         left = record.deadline - host.clock.monotonic()

@@ -34,6 +34,8 @@ _VERBS = {
     frozenset((DROPPED, POLICY_DROPPED)): "drops", frozenset((SENT_ELSEWHERE,)): "redirects",
 }  # fmt: skip
 
+_INSTALL_NFT = "Install the package nftables, without enabling its service, then run this again."
+
 Port = Tuple[int, str]
 
 
@@ -46,15 +48,21 @@ def findings_beside(
     :param protected: what names the ports.
     :param families: the IP versions that are managed.
     """
-    if listing.items is not None and not listing.has_rules:
-        found = _unread_tables(listing.items, families, iptables.is_nft)
-    else:
+    if listing.has_rules:
         found = native_findings(listing.items, protected, families, iptables.is_nft)
+    else:
+        found = _unread_tables(listing.items, families, iptables.is_nft)
     return found + other_policies(iptables.other(), families)
 
 
-def _unread_tables(items: Sequence[Item], families: Sequence[str], own: bool) -> List[Finding]:
-    """Return a Finding where packets must pass chains beside iptables that cannot be looked at without nft."""
+def _unread_tables(items: Optional[Sequence[Item]], families: Sequence[str], own: bool) -> List[Finding]:
+    """Return a Finding where packets must pass, or may have to, chains beside iptables that cannot be looked at without nft."""
+    if items is None:
+        message = (
+            "whether rules of nftables beside iptables drop packets to the doors is not known: the kernel does not list its chains, and "
+            f"the command nft is not installed. {_INSTALL_NFT}"
+        )
+        return [Finding("native_unknown", "", "", message)]
     chains = [
         chain
         for chain in base_chains(items)
@@ -65,8 +73,7 @@ def _unread_tables(items: Sequence[Item], families: Sequence[str], own: bool) ->
         return []
     message = (
         f"packets to this host pass chains of nftables beside iptables ({_tables(tables)}), and whether these drop packets to the doors "
-        "is not known, because the command nft is not installed. Install the package nftables, without enabling its service, then run "
-        "this again."
+        f"is not known, because the command nft is not installed. {_INSTALL_NFT}"
     )
     return [Finding("native_unknown", "", "", message)]
 

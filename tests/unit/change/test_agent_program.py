@@ -15,7 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.guard imp
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import LockedError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PENDING
 from fake_host import is_of_a_change
 from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, Story
 
@@ -102,6 +102,27 @@ def test_the_status_afterwards(story, capsys):
     assert _console.main(["status", "--json", IDENT]) == 0
     answer = as_json(said(capsys))
     assert (answer["outcome"], answer["undo"], answer["id"]) == ("rolled_back", "exact", IDENT)
+
+
+def test_the_status_where_sh_alone_has_undone_it(story, capsys):
+    """Python was gone at the deadline, and is back: the record is still there."""
+    word = dict(
+        id=IDENT,
+        owner="",
+        outcome="rolled_back",
+        undo="emptied",
+        why="the program could not run",
+        connection="",
+        ended=0,
+    )
+    story.host.files[LAST] = (json.dumps(word), 0o600)
+    assert _console.main(["status"]) == 0
+    assert said(capsys).startswith("The change was rolled back: the program could not run. ")
+    assert _console.main(["status", "--json", IDENT]) == 0
+    assert as_json(said(capsys))["outcome"] == "pending"
+    assert _console.main(["rollback", "--json", IDENT]) == 0
+    assert as_json(said(capsys))["undo"] == "exact"
+    story.assert_old()
 
 
 def test_the_controller_confirms(story, capsys):
