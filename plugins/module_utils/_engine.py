@@ -42,6 +42,7 @@ SEVERITIES = {
     "tunnel_closes": ERROR,
     "unguarded": ERROR,
     "untracked": ERROR,
+    "void": ERROR,
     # They may not be, or not for long.
     "broad_trust": WARNING,
     "connection_unguarded": WARNING,
@@ -156,6 +157,8 @@ class Wanted(NamedTuple):
     """What to do about another firewall: ``fail`` or ``disable``."""
     command: Any = None
     """The program that is to be there as the host's command, None to leave that as it is."""
+    prove: bool = True
+    """Whether a ruleset under which a packet gets to a door without the knock is refused, and not merely reported."""
 
 
 _NO_FILES: Files = {}

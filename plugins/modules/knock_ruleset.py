@@ -21,6 +21,7 @@ author:
 extends_documentation_fragment:
   - sesame.portknock.ruleset
   - sesame.portknock.metrics
+  - sesame.portknock.findings
 options:
   icmp:
     description:
@@ -88,14 +89,6 @@ options:
       - Who makes the change, for other runs that find it pending. The action plugin sets it.
     type: str
     default: ""
-  acknowledge:
-    description:
-      - Kinds of findings that are known and need not be shown again, such as V(list_size). The role does not print them; they are
-        still returned, with RV(findings[].acknowledged) set.
-      - Findings of severity V(error) cannot be acknowledged. The file C(docs/findings.md) of the collection has all kinds.
-    type: list
-    elements: str
-    default: []
   state:
     description:
       - V(absent) removes everything that this module has written, from the kernel and the files, and leaves the rest as it was.
@@ -200,7 +193,8 @@ findings:
         - One of V(broad_trust), V(connection_unguarded), V(doors_gone), V(family_open), V(knockd), V(limited),
           V(list_shared), V(list_size), V(lost_effect), V(may_be_unguarded), V(native_table), V(native_unknown),
           V(not_loaded_at_boot), V(not_persisted), V(nothing_listens), V(only_at_boot), V(other_backend),
-          V(other_firewall), V(policy_drop), V(saves_on_stop), V(single_step), V(tunnel_closes), V(unguarded), V(untracked).
+          V(other_firewall), V(policy_drop), V(saves_on_stop), V(single_step), V(tunnel_closes), V(unguarded), V(untracked),
+          V(void).
       type: str
     severity:
       description:
@@ -282,6 +276,12 @@ pending:
     id: {description: Its id., type: str}
     owner: {description: Who makes it., type: str}
     seconds_left: {description: "Seconds until it is rolled back, if it is not confirmed.", type: int}
+proof:
+  description: What the prover says of each door and IP version under what would be in the kernel, V(live), and what the next boot
+    would load, V(boot), as M(sesame.portknock.knock_ruleset_info) returns it.
+  returned: success
+  type: list
+  elements: dict
 services:
   description: The services that the change stops, disables and enables, without the suffix; empty lists if there are none.
   returned: success

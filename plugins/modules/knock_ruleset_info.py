@@ -170,6 +170,9 @@ proof:
     ip_version:
       description: V(ipv4) or V(ipv6).
       type: str
+    ruleset:
+      description: V(live).
+      type: str
     result:
       description:
         - V(proved) if no packet gets to the door's ports from a source that has not knocked and is not trusted, and those from a
@@ -212,6 +215,7 @@ proof:
   sample:
     - door: ssh
       ip_version: ipv4
+      ruleset: live
       result: proved
       packet: {}
       rule: ""

@@ -127,7 +127,7 @@ def plan_change(
     connection = None if absent or panic is not None else connection_of(host.processes.ssh_connection())
     wanted = Wanted(
         None if absent else spec, families, bool(options["persist"]), may_lack, connection, "", state,
-        options["conflicting_firewall"], command,
+        options["conflicting_firewall"], command, bool(options["prove"]),
     )  # fmt: skip
     parts = parts_on(host)
     plans = _plan_parts(parts, spec.engine, wanted)

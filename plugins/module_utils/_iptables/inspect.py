@@ -24,7 +24,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.only_at_boot import only_at_boot
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import layout_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import lists_in, prove_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import (
+    is_panic,
+    lists_in,
+    prove_doors,
+    void_findings,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
@@ -150,7 +155,9 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     local = host.kernel.local_network()
     foreign = ruleset_findings(document, spec, family, ForeignRules(document, spec), hooked, local)
     foreign += _at_boot(host, family, document, spec) if kept else []
-    proof = prove_doors(document, family, spec, lists_in(own.chains if own else live.chains), local)
+    ours = own.chains if own else live.chains
+    proofs = prove_doors(document, family, spec, lists_in(ours), local, is_panic(ours))
+    entries = [dict(proof.entry, ruleset="live") for proof in proofs]
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     facts = dict(
         _counted_facts(report.facts, table, recognises), lists=report.facts["lists"] + now.fill(alive.doors, family)
@@ -160,8 +167,8 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
         doors=report.doors + _doors(alive, family, table, now),
         steps=dict(report.steps, **steps),
         drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family, local)],
-        findings=report.findings + foreign,
-        facts=dict(facts, ip_versions=report.facts["ip_versions"] + [family], proof=report.facts["proof"] + proof),
+        findings=report.findings + foreign + void_findings(proofs),
+        facts=dict(facts, ip_versions=report.facts["ip_versions"] + [family], proof=report.facts["proof"] + entries),
     )
 
 

@@ -105,6 +105,21 @@ def check_kept(
     check_boot(checked, wanted.connection, test, {family: fallback_text(built) for family, built in owns.items()})
 
 
+def boot_texts(host: Any, wanted: Wanted, kept: Kept) -> Dict[str, Tuple[str, str]]:
+    """Return IP version to path and text of the file that a boot will load our rules with, where it will.
+
+    :param host: a Host.
+    """
+    if wanted.spec is None or not wanted.persist:
+        return {}
+    paths = {family: path for family, path in kept.rules_files.items() if family in wanted.families}
+    texts = {
+        path: (kept.files[path][0] if path in kept.files else host.filesystem.read(path)) or ""
+        for path in paths.values()
+    }
+    return {family: (path, texts[path]) for family, path in paths.items() if texts[path]}
+
+
 def kept_findings(host: Any, wanted: Wanted, plans: Sequence[Plan], kept: Kept) -> List[Finding]:
     """Return what an operator should know of what outlives a reboot, and of what the kernel remembers.
 

@@ -5,8 +5,10 @@
 """Asks the prover about the doors, and says in an operator's words what it answers. Pure."""
 
 import re
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import read_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Names
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_own_rule
@@ -14,6 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_pa
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import (
     PROVED,
+    VOID,
     GuardedDoor,
     Question,
     Unguarded,
@@ -39,24 +42,76 @@ def lists_in(chains: Mapping[str, Iterable[str]]) -> Dict[str, str]:
 _LIST = re.compile(r"--name (pk[46](?:\.[0-9]+)?_([A-Za-z]\w*))(?=\s|$)")
 
 
+def is_panic(chains: Mapping[str, Iterable[str]]) -> bool:
+    """Return whether chains of the collection are those of a host in panic.
+
+    :param chains: name of a chain of the collection to its rules.
+    """
+    comments = (read_comment(text) for rules in chains.values() for text in rules)
+    return any(comment.meaning.panic for comment in comments if comment)
+
+
+class Proof(NamedTuple):
+    """What the prover says of one door in one family."""
+
+    entry: Dict[str, Any]
+    """As modules return it, but for the ruleset that it is about."""
+    is_certain: bool
+    """Whether a packet gets in without the knock, and nothing had to be assumed for that."""
+    finding: Optional[Finding]
+    """What an operator should know."""
+
+
 def prove_doors(
-    document: Document, family: str, protected: Protected, lists: Mapping[str, str], local: LocalNetwork
-) -> List[Dict[str, Any]]:
-    """Return what the prover says of each door in one family, as modules return it.
+    document: Document,
+    family: str,
+    protected: Protected,
+    lists: Mapping[str, str],
+    local: LocalNetwork,
+    panic: bool = False,
+) -> List[Proof]:
+    """Return what the prover says of each door in one family.
 
     :param document: the Document of the ruleset that is to be judged.
     :param protected: the doors that are to hold.
     :param lists: name of a door to that of its list.
     :param local: what is known of the host's network.
+    :param panic: whether the doors are to open to nobody.
     """
-    words = prove(document, family, _question(family, protected, lists, local))
+    words = prove(document, family, _question(family, protected, lists, local, panic))
     names = Names(protected)
-    return [_result(word, family, names) for word in words]
+    return [_proof(word, family, names) for word in words]
 
 
-def _question(family: str, protected: Protected, lists: Mapping[str, str], local: LocalNetwork) -> Question:
+def void_findings(proofs: Iterable[Proof]) -> List[Finding]:
+    """Return what an operator should know of what was not proved."""
+    return [proof.finding for proof in proofs if proof.finding is not None]
+
+
+def _proof(word: Word, family: str, names: Names) -> Proof:
+    entry = _result(word, family, names)
+    # What nat sends elsewhere, and who is refused, has findings of its own.
+    if word.word != VOID or word.away or not word.gets_in:
+        return Proof(entry, False, None)
+    text = (
+        f"door {word.door}: {entry['message']} Remove that rule, or trust the sources that it is for (trusted_sources, "
+        "trusted_interfaces)."
+    )
+    return Proof(entry, not word.assumed, Finding("void", family, entry["rule"], text))
+
+
+def _question(
+    family: str, protected: Protected, lists: Mapping[str, str], local: LocalNetwork, panic: bool
+) -> Question:
     doors = [
-        GuardedDoor(door.name, tuple(door.opens), lists.get(door.name, ""), door.window, _sources(door.sources, family))
+        GuardedDoor(
+            door.name,
+            tuple(door.opens),
+            lists.get(door.name, ""),
+            door.window,
+            _sources(door.sources, family),
+            panic,
+        )
         for door in protected.doors
     ]
     return Question(
@@ -118,4 +173,4 @@ def _message(word: Word, rule: str, table: str, assumed: List[str]) -> str:
     return text + "."
 
 
-__all__ = ("lists_in", "prove_doors")
+__all__ = ("Proof", "is_panic", "lists_in", "prove_doors", "void_findings")

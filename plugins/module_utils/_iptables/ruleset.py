@@ -44,6 +44,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, position_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.kept import (
     Kept,
+    boot_texts,
     check_kept,
     kept_findings,
     plan_kept,
@@ -62,6 +63,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
     emptying_command,
     plan_family,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import prove_change
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
     check_commands,
     read_native,
@@ -137,6 +139,7 @@ class Ruleset(Part):
         persists = wanted.persist and wanted.spec is not None
         if persists and installed:
             check_kept(self._host, iptables, wanted, owns, kept, loads)
+        proven = prove_change(wanted, plans, boot_texts(self._host, wanted, kept), local)
         listeners = look_at_listeners(self._host.sockets, wanted, plans, local)
         return PartPlan(
             part=self.name,
@@ -148,8 +151,8 @@ class Ruleset(Part):
             saved_to=tuple(kept.rules_files.values()),
             last_way=_last_way(iptables, plans) if installed else (),
             door=door,
-            findings=self._findings(wanted, plans, kept) + listeners.findings,
-            facts={"backend": iptables.backend if installed else NFT, "closes": listeners.closes},
+            findings=self._findings(wanted, plans, kept) + listeners.findings + proven.findings,
+            facts=dict(backend=iptables.backend if installed else NFT, closes=listeners.closes, proof=proven.words),
             before={
                 "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
                 "families": list(texts),

@@ -74,6 +74,8 @@ class GuardedDoor(NamedTuple):
     """Seconds after the knock for which the list counts."""
     sources: Optional[Tuple[AnyNetwork, ...]]
     """Who may knock: networks of this family, empty for everyone; None where no source of this family may."""
+    shut: bool
+    """Whether it is to open to nobody now, as in panic."""
 
 
 class Unguarded(NamedTuple):
@@ -124,7 +126,7 @@ class Word(NamedTuple):
 
     @property
     def is_certain(self) -> bool:
-        """Whether nothing had to be assumed, and the packet reaches INPUT as it came."""
+        """Whether it is refuted with nothing assumed, by a packet that reaches INPUT as it came."""
         return self.word == VOID and not self.assumed and not self.away
 
 
@@ -246,7 +248,7 @@ class _Proof:
         words = []
         for door in doors:
             word = Word(door.name, PROVED, None, None, "", (), False, False)
-            if answer is not None and door.sources is not None:
+            if answer is not None and door.sources is not None and not door.shut:
                 accepted = any(self._leads_to(hit, door) for hit in answer.accepted)
                 refused = [hit for hit in answer.refused if self._leads_to(hit, door)]
                 shut = refused if not accepted else [hit for hit in refused if self._is_ours(hit.way.taken)]

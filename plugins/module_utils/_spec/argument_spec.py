@@ -43,6 +43,7 @@ def argument_spec() -> Dict[str, Any]:
         conflicting_firewall=dict(type="str", choices=["fail", "disable"], default=DEFAULTS["conflicting_firewall"]),
         guard=dict(type="bool", default=DEFAULTS["guard"]),
         guard_timeout=dict(type="int", default=DEFAULTS["guard_timeout"]),
+        prove=dict(type="bool", default=DEFAULTS["prove"]),
         acknowledge=_strings(default=DEFAULTS["acknowledge"]),
         metrics_directory=dict(type="str", default=DEFAULTS["metrics_directory"]),
         guard_id=dict(type="str", default=""),

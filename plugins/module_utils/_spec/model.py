@@ -50,6 +50,7 @@ DEFAULTS = {
     "conflicting_firewall": "fail",
     "guard": True,
     "guard_timeout": 30,
+    "prove": True,
     "acknowledge": [],
     "metrics_directory": "",
     "state": "present",

@@ -121,6 +121,7 @@ READERS: Dict[str, Callable[[Any, str], Any]] = {
     "persist": read_flag,
     "guard": read_flag,
     "guard_timeout": _number(*GUARD_TIMEOUT),
+    "prove": read_flag,
     "conflicting_firewall": _choice("fail", "disable"),
     "ip_versions": _read_versions,
     "policy": _choice(*POLICIES),

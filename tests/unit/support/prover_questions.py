@@ -89,7 +89,7 @@ def words_of(text: str, spec: Spec, family: str, local: LocalNetwork = UNKNOWN) 
     """Return what the prover says of each door of a Spec on a ruleset."""
     lists = Lists(family, spec.ipv6_prefix)
     named = {door.name: lists.door(door) for door in spec.doors}
-    return prove_doors(parse(text), family, spec, named, local)
+    return [proof.entry for proof in prove_doors(parse(text), family, spec, named, local)]
 
 
 def word_of(
