@@ -14,20 +14,26 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks i
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_own_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import of_family
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import (
-    PROVED,
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import prove
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
+    CASES,
+    NO_KNOCK,
+    SETS_LIST,
     VOID,
     GuardedDoor,
     Question,
     Unguarded,
     Word,
-    prove,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Network
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, Network, Spec
 
-_TOO_MANY = "its packets part into more cases than are followed"
+_WHY = {
+    CASES: "its packets part into more cases than are followed",
+    NO_KNOCK: "no rule puts a source on its list",
+    SETS_LIST: "a rule puts sources on its list that have not done all steps of the knock",
+}
 
 
 def lists_in(chains: Mapping[str, Iterable[str]]) -> Dict[str, str]:
@@ -90,8 +96,8 @@ def void_findings(proofs: Iterable[Proof]) -> List[Finding]:
 
 def _proof(word: Word, family: str, names: Names) -> Proof:
     entry = _result(word, family, names)
-    # What nat sends elsewhere, and who is refused, has findings of its own.
-    if word.word != VOID or word.away or not word.gets_in:
+    # What nat sends elsewhere, who is refused, and what else sets lists, has findings of its own.
+    if word.word != VOID or word.packet is None or word.away or not word.gets_in:
         return Proof(entry, False, None)
     text = (
         f"door {word.door}: {entry['message']} Remove that rule, or trust the sources that it is for (trusted_sources, "
@@ -103,6 +109,7 @@ def _proof(word: Word, family: str, names: Names) -> Proof:
 def _question(
     family: str, protected: Protected, lists: Mapping[str, str], local: LocalNetwork, panic: bool
 ) -> Question:
+    recognise = not isinstance(protected, Spec) or ENGINES[protected.engine].rules_recognise
     doors = [
         GuardedDoor(
             door.name,
@@ -111,6 +118,8 @@ def _question(
             door.window,
             _sources(door.sources, family),
             panic,
+            tuple(door.knock) if recognise else (),
+            getattr(door, "step_timeout", 0),
         )
         for door in protected.doors
     ]
@@ -132,8 +141,12 @@ def _sources(sources: Sequence[Network], family: str) -> Optional[Tuple[Network,
 def _result(word: Word, family: str, names: Names) -> Dict[str, Any]:
     result: Dict[str, Any] = dict(door=word.door, ip_version=family, result=word.word, packet={}, rule="", message="")
     packet, place = word.packet, word.place
+    if word.why:
+        result["rule"] = _shown(word.rule, names)
+        where = f": {result['rule']} in table {place.table}" if place is not None else ""
+        return dict(result, message=f"{word.word.capitalize()}: {_WHY[word.why]}{where}.")
     if packet is None or place is None:
-        return result if word.word == PROVED else dict(result, message=f"Not proved: {_TOO_MANY}.")
+        return result
     result["packet"] = dict(
         interface=packet.interface,
         source=packet.source,

@@ -10,9 +10,22 @@ names; of all else it says that it is not proved.
 """
 
 import ipaddress
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_lists import Knock, ListRules
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
+    CASES,
+    NO_KNOCK,
+    NOT_PROVED,
+    PROVED,
+    SETS_LIST,
+    VOID,
+    GuardedDoor,
+    Question,
+    Unguarded,
+    Word,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_replay import (
     ACCEPTED,
     REFUSED,
@@ -39,7 +52,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import (
     INDEX,
     Box,
-    Packet,
     Parts,
     changed,
     intersected,
@@ -55,79 +67,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
-PROVED, VOID, NOT_PROVED = "proved", "void", "not proved"
 _NEW, _RELATED = (1 << STATES.index(frozenset((state,))) for state in (NEW, RELATED))
 MOST_REPLAYS = 20
 """How many of the ways into a door are tried before it is said that none was followed."""
-
-
-class GuardedDoor(NamedTuple):
-    """A door as the prover is asked about it."""
-
-    name: str
-    """Its name."""
-    opens: Tuple[Ports, ...]
-    """Its ports."""
-    listed: str
-    """The name of the list of those who have knocked."""
-    window: int
-    """Seconds after the knock for which the list counts."""
-    sources: Optional[Tuple[AnyNetwork, ...]]
-    """Who may knock: networks of this family, empty for everyone; None where no source of this family may."""
-    shut: bool
-    """Whether it is to open to nobody now, as in panic."""
-
-
-class Unguarded(NamedTuple):
-    """Ports that need no knock."""
-
-    ports: Ports
-    """The ports."""
-    sources: Optional[Tuple[AnyNetwork, ...]]
-    """For whom, as for GuardedDoor.sources."""
-
-
-class Question(NamedTuple):
-    """What is to be proved of one family."""
-
-    doors: Tuple[GuardedDoor, ...]
-    """Every door."""
-    allow: Tuple[Unguarded, ...]
-    """Ports that need no knock."""
-    trusted_interfaces: Tuple[str, ...]
-    """Interfaces on which no packet needs a knock; ``lo`` is always one."""
-    trusted_sources: Tuple[AnyNetwork, ...]
-    """Sources that need no knock; networks of this family."""
-    own: Tuple[AnyNetwork, ...]
-    """The host's own addresses; empty where they are not known."""
-    is_ours: Callable[[str, str], bool]
-    """Whether a rule, by its chain and text, is the collection's."""
-
-
-class Word(NamedTuple):
-    """What the prover says of one door in one family."""
-
-    door: str
-    """Its name."""
-    word: str
-    """PROVED, VOID or NOT_PROVED."""
-    packet: Optional[Packet]
-    """The packet that refutes it, or the one that could not be followed."""
-    place: Optional[Place]
-    """The rule that decides this packet, or a chain's policy."""
-    rule: str
-    """Its text."""
-    assumed: Tuple[str, ...]
-    """Rules that the packet must meet on its way, and of which nothing tells whether it does: of a set, a mark, a limit, …"""
-    gets_in: bool
-    """Whether the packet gets in without the knock; else it is refused although its source has knocked."""
-    away: bool
-    """Whether nat sends the packet elsewhere before INPUT sees its port."""
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether it is refuted with nothing assumed, by a packet that reaches INPUT as it came."""
-        return self.word == VOID and not self.assumed and not self.away
 
 
 def prove(document: Document, family: str, question: Question) -> Tuple[Word, ...]:
@@ -150,7 +92,9 @@ class _Proof:
     def words(self) -> Tuple[Word, ...]:
         closed = self._together(self._question.doors, self._closed)
         opened = [word for group in _apart(self._question.doors) for word in self._together(group, self._opened)]
-        return tuple(_worse(*pair) for pair in zip(closed, sorted(opened, key=self._number)))
+        opened.sort(key=self._number)
+        knocks = self._knocks()
+        return tuple(_worst(*some) for some in zip(closed, opened, knocks))
 
     def _number(self, word: Word) -> int:
         return [door.name for door in self._question.doors].index(word.door)
@@ -238,6 +182,25 @@ class _Proof:
     def _came_for(self, door: GuardedDoor, services: int) -> int:
         """Return the services that a packet was sent to: the door's own if there are such."""
         return services & self._space.service(door.opens) or services
+
+    # Nobody is listed but by the steps.
+
+    def _knocks(self) -> List[Word]:
+        rules, words = ListRules(self._ruleset), []
+        for door in self._question.doors:
+            ranges = None if door.sources is None else tuple(map(range_of, door.sources))
+            knock = Knock(door.listed, door.steps, door.step_timeout, ranges)
+            place = rules.wrong(knock)
+            if place is not None:
+                text = self._ruleset.text(place)
+                # A foreign one meets packets that this does not look for; ours were made to be proved.
+                word = NOT_PROVED if self._is_ours([place]) else VOID
+                words.append(Word(door.name, word, None, place, text, (), True, False, SETS_LIST))
+            elif not rules.opens(knock):
+                words.append(Word(door.name, NOT_PROVED, None, None, "", (), False, False, NO_KNOCK))
+            else:
+                words.append(Word(door.name, PROVED, None, None, "", (), False, False))
+        return words
 
     # Who is listed gets in.
 
@@ -351,12 +314,12 @@ def _is_listed(doors: Sequence[GuardedDoor]) -> Listed:
 
 
 def _not_proved(door: GuardedDoor) -> Word:
-    return Word(door.name, NOT_PROVED, None, None, "", (), False, False)
+    return Word(door.name, NOT_PROVED, None, None, "", (), False, False, CASES)
 
 
-def _worse(one: Word, other: Word) -> Word:
-    order = (PROVED, NOT_PROVED, VOID)
-    return other if order.index(other.word) > order.index(one.word) else one
+def _worst(*words: Word) -> Word:
+    order = (VOID, NOT_PROVED, PROVED)
+    return min(words, key=lambda word: order.index(word.word))
 
 
-__all__ = ("NOT_PROVED", "PROVED", "VOID", "GuardedDoor", "Question", "Unguarded", "Word", "prove")
+__all__ = ("prove",)

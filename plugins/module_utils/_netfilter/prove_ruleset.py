@@ -39,7 +39,7 @@ class Ruleset:
 
     def __init__(self, document: Document, family: str) -> None:
         """Take a Document, and ``ipv4`` or ``ipv6``."""
-        self.family = family
+        self.document, self.family = document, family
         self.tables = {name: document.table(name) for name in ("raw", "mangle", "nat", "filter")}
         self._rules: Dict[str, ReadRule] = {}
         self._reached: Set[Tuple[str, str]] = set()
