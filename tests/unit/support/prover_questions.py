@@ -85,11 +85,16 @@ def box_of(space: Space, packet: Packet) -> Box:
     return changed(box, 6, 1 << OPENERS.index(flags) if packet.protocol == "tcp" else 1)
 
 
+def named_lists(spec: Spec, family: str) -> Dict[str, str]:
+    """Return the name of each door to that of its list."""
+    lists = Lists(family, spec.ipv6_prefix)
+    return {door.name: lists.door(door) for door in spec.doors}
+
+
 def words_of(text: str, spec: Spec, family: str, local: LocalNetwork = UNKNOWN) -> List[Dict[str, Any]]:
     """Return what the prover says of each door of a Spec on a ruleset."""
-    lists = Lists(family, spec.ipv6_prefix)
-    named = {door.name: lists.door(door) for door in spec.doors}
-    return [proof.entry for proof in prove_doors(parse(text), family, spec, named, local)]
+    proofs = prove_doors(parse(text), family, spec, named_lists(spec, family), local)
+    return [proof.entry for proof in proofs]
 
 
 def word_of(
