@@ -150,6 +150,13 @@ class Agent:
             self._host.systemd.call("reset-failed", UNIT + ".service")
         return False
 
+    def is_lost(self, record: Record) -> bool:
+        """Return whether the timer of a change is gone.
+
+        A restart of the user space alone (systemctl soft-reboot) takes it away, and leaves /run, the rules and the boot's id.
+        """
+        return record.agent != "process" and self._host.systemd.call("is-active", "--quiet", UNIT + ".timer") != 0
+
     def disarm(self, record: Record) -> None:
         """Take the timer away; a waiting process notices by itself that its change is no longer pending."""
         if record.agent == "systemd":

@@ -140,13 +140,16 @@ def _tidy(guard: Guard, host: Host, _name: str) -> Outcome:
 
 def _boot(guard: Guard, host: Host, _name: str) -> Outcome:
     """Undo what was not confirmed before the host was restarted."""
+    agent = Agent(host)
     with contextlib.ExitStack() as stack:
-        # Nothing else runs yet that could have it, and no connection gets in until this is done.
+        locked = False
+        # At boot nothing else runs yet that could have it, and no connection gets in until this is done.
         with contextlib.suppress(HostError):
             stack.enter_context(host.lock.hold(_LOCK_SECONDS))
+            locked = True
         record = guard.pending()
-        if record is not None and record.boot != host.processes.boot():
-            Agent(host).look_again(record)
+        if record is not None and (record.boot != host.processes.boot() or (locked and agent.is_lost(record))):
+            agent.look_again(record)
             end_other_boot(host, parts_on(host), record)
     return guard.ended(""), True
 

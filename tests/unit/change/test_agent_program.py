@@ -259,6 +259,23 @@ def test_the_boot_undoes_what_is_of_another_boot_alone(story, capsys):
     assert _console.main(["boot"]) == 0
 
 
+def test_the_boot_undoes_what_has_lost_its_timer(story):
+    """As by systemctl soft-reboot, which leaves /run, the rules and the boot's id; but not beside a run that is at work."""
+    story.agent.lost = True
+    free = story.host.hold_lock
+
+    def held(_seconds):
+        raise LockedError("another run has it")
+
+    story.host.hold_lock = held
+    assert _console.main(["boot"]) == 0
+    assert story.state() == "applied"
+    story.host.hold_lock = free
+    assert _console.main(["boot"]) == 0
+    assert story.guard.pending() is None
+    story.assert_old_after_boot()
+
+
 def failing(error, times, action):
     """Fail some times, then act."""
     count = [0]

@@ -59,6 +59,7 @@ class FakeAgent:
         self.last_way: List[str] = []
         self.put_backs = 0
         self.looks: List[str] = []
+        self.lost = False
 
     def arm(self, record: Record, timeout: int, last_way: Sequence[str] = ()) -> str:
         if self.error is not None:
@@ -72,6 +73,9 @@ class FakeAgent:
 
     def look_again(self, record: Record) -> None:
         self.looks.append(record.id)
+
+    def is_lost(self, _record: Record) -> bool:
+        return self.lost
 
     def disarm(self, record: Record) -> None:
         self.disarmed.append(record.id)
