@@ -221,7 +221,7 @@ class Guard:
             state="pending",
             id=record.id,
             door=door,
-            port=int(record.session[3]) if len(record.session) == 4 else 0,
+            port=_port_from_outside(record.session),
             seconds_left=round(record.deadline - self._host.clock.monotonic(), 3),
             agent=record.agent,
             proof_door=record.proof.get("door", ""),
@@ -366,6 +366,16 @@ def _unfinished(record: Record) -> str:
         ARMED: "its run ended before it was applied",
         UNDOING: "it could not be kept",
     }.get(record.state, "it was not confirmed")
+
+
+def _port_from_outside(words: List[str]) -> int:
+    """Return the port of the words of SSH_CONNECTION, 0 where that is not what the controller connects to.
+
+    A program of this host may take connections to another port and pass them on to sshd, as sslh and stunnel do.
+    """
+    if len(words) != 4 or address_of(words[0]).is_loopback:
+        return 0
+    return int(words[3])
 
 
 def _is_newer(session: Session, record: Record) -> bool:

@@ -31,6 +31,14 @@ def test_nothing_is_kept_before_the_confirm(story):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("session", ["127.0.0.1 50000 127.0.0.1 22", "::1 50000 ::1 22", ""])
+def test_the_port_of_a_relay_on_the_host_is_not_what_the_controller_connects_to(session):
+    """Whatever listens in front of sshd, its own connection says nothing of where it came from."""
+    story = Story()
+    story.host.ssh = session or None
+    assert story.guard.answer(story.apply(), "")["port"] == 0
+
+
 def test_confirmed(story):
     story.apply()
     assert story.confirm() == dict(outcome="confirmed", connection=NEW_SSH, why="")
