@@ -7,12 +7,13 @@
 import ipaddress
 import os
 import struct
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
 
 _TABLES = (("tcp", "/proc/net/tcp"), ("tcp", "/proc/net/tcp6"), ("udp", "/proc/net/udp"), ("udp", "/proc/net/udp6"))
 _WAITS = {"tcp": "0A", "udp": "07"}
@@ -32,6 +33,21 @@ class Listener(NamedTuple):
     """The port."""
     inode: int
     """Its number in the kernel."""
+
+
+class Carrier(NamedTuple):
+    """What the packets of a tunnel come in by, where that is a protocol of its own."""
+
+    protocol: int
+    """The number of the IP protocol."""
+    family: str
+    """The IP version of the packets that carry it."""
+    peer: str
+    """The address of the other end, '' where anybody may be it."""
+
+
+_CARRIERS = {768: (4, IPV4), 769: (41, IPV6), 776: (41, IPV4), 778: (47, IPV4), 823: (47, IPV6)}
+"""The kernel's number of a kind of tunnel (ARPHRD_TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE) to the protocol that carries it."""
 
 
 class Sockets:
@@ -77,6 +93,15 @@ class Sockets:
         mine = {inode for pid in _numbers("/proc") for inode in self._of_tun(pid, interface)}
         found = [each for protocol, path in _TABLES for each in parse(protocol, self._read(path))]
         return sorted(each.inode for each in found if each.inode in mine)
+
+    def carrier_of(self, interface: str) -> Optional[Carrier]:
+        """Return the protocol that carries a tunnel of the kernel's own, None where the interface is none."""
+        kind, peer = (self._read(f"/sys/class/net/{interface}/{name}").strip() for name in ("type", "broadcast"))
+        protocol, family = _CARRIERS.get(int(kind or 0), (0, ""))
+        if not protocol:
+            return None
+        packed = bytes.fromhex(peer.replace(":", ""))
+        return Carrier(protocol, family, str(ipaddress.ip_address(packed)) if any(packed) else "")
 
     def _of_wireguard(self, interface: str) -> List[int]:
         """Ask wg for the port; where it is not there, WireGuard's sockets are those of UDP that no process has.
@@ -167,4 +192,4 @@ def _links(pid: int) -> Iterator[Tuple[int, str]]:
             continue
 
 
-__all__ = ("Listener", "Sockets", "parse", "parse_connected")
+__all__ = ("Carrier", "Listener", "Sockets", "parse", "parse_connected")

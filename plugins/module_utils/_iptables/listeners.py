@@ -5,6 +5,7 @@
 """Which programs that listen can be reached from outside, and which can no more once the ruleset is changed. Pure."""
 
 import ipaddress
+import re
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
@@ -43,6 +44,8 @@ class Listening(NamedTuple):
     """The sockets of the tunnel that this connection comes through."""
     interface: str
     """Its interface, '' where it comes through none."""
+    carrier: Any
+    """The Carrier of that interface, or None."""
 
 
 class Listeners(NamedTuple):
@@ -65,7 +68,8 @@ def look_at_listeners(sockets: Any, wanted: Wanted, plans: Sequence[Plan], local
     managed = [plan for plan in plans if plan.family in wanted.families]
     interface = _interface_of(connection, local)
     tunnel = sockets.of_tunnel(interface) if interface else []
-    listening = Listening(sockets.listening(), tunnel, interface)
+    carrier = sockets.carrier_of(interface) if interface else None
+    listening = Listening(sockets.listening(), tunnel, interface, carrier)
     lost = closing(managed, spec, listening, local)
     names = sockets.processes([each.inode for each in lost]) if lost else {}
     closes = [
@@ -184,7 +188,7 @@ def listener_findings(
     connection: Optional[Connection],
 ) -> List[Finding]:
     """Return findings about who listens: doors to nothing, a tunnel that closes, a connection's port without a door."""
-    found = _tunnel_closes(plans, spec, listening)
+    found = _tunnel_closes(plans, spec, listening) + _carrier_closes(plans, spec, listening)
     if connection is not None and spec.doors:
         found += _connection_unguarded(plans, spec, connection)
     if listening.sockets:
@@ -209,6 +213,41 @@ def _tunnel_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> L
         "that changes); after that no connection gets in through it. Name the port in allow."
     )
     return [Finding("tunnel_closes", "", "", message)]
+
+
+def _carrier_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> List[Finding]:
+    """Return a Finding where the packets that carry a tunnel without a port are refused once nothing has been sent for a while."""
+    carrier, interface = listening.carrier, listening.interface
+    plan = next((each for each in plans if carrier and each.family == carrier.family), None)
+    if plan is None or spec.policy != "reject" or _is_trusted(carrier.peer, spec):
+        return []
+    table = plan.document.table("filter")
+    rules = [rule.text for chain in table.chains.values() for rule in chain] if table else []
+    names = "|".join(_PROTOCOLS[carrier.protocol])
+    # A rule without a protocol may accept them as well; whether it does is not looked into.
+    mentioned = re.compile(rf"(-p|--protocol) ({names})(?![\w-])")
+    if any(mentioned.search(text) for text in rules) or any(_accepts_any(rule.text) for rule in foreign_rules(table)):
+        return []
+    peer = carrier.peer or "its other end"
+    message = (
+        f"policy: this connection comes through {interface}, a tunnel that ends on this host and is carried by IP protocol "
+        f"{carrier.protocol}, and policy reject refuses new packets of it. The tunnel goes on only as long as this host sends "
+        f"something through it every few minutes; after that no connection gets in through it. Name {peer} in trusted_sources, or add a "
+        f"rule of your own that accepts -p {carrier.protocol}."
+    )
+    return [Finding("tunnel_closes", "", "", message)]
+
+
+_PROTOCOLS = {4: ("4", "ipencap"), 41: ("41", "ipv6"), 47: ("47", "gre")}
+"""Number of an IP protocol to how rules name it."""
+
+
+def _is_trusted(address: str, spec: Spec) -> bool:
+    return bool(address) and any(address_of(address) in ipaddress.ip_network(each) for each in spec.trusted_sources)
+
+
+def _accepts_any(text: str) -> bool:
+    return text.endswith("-j ACCEPT") and "-p " not in text and "ESTABLISHED" not in text and "-i lo " not in text
 
 
 def _nothing_listens(plans: Sequence[Plan], spec: Spec, keys: Set[Key]) -> List[Finding]:

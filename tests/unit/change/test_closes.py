@@ -4,6 +4,7 @@
 """What a change closes: programs that nobody outside reaches any more, the tunnel's first; and doors to nothing."""
 
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Carrier
 from fake_host import FakeHost
 from module_run import DOOR, run, settled
 
@@ -102,6 +103,37 @@ def test_the_tunnel_of_this_connection_is_first():
 def test_a_tunnel_that_stays_open(options):
     made = host(ssh=THROUGH_WG)
     made.tunnels = {"wg0": [5]}
+    assert "tunnel_closes" not in kinds(run(made, **options))
+
+
+GRE = Carrier(47, "ipv4", "198.51.100.1")
+IP6TNL = Carrier(41, "ipv6", "")
+
+
+def test_a_tunnel_without_a_port():
+    made = host(ssh=THROUGH_WG)
+    made.carriers = {"wg0": IP6TNL}
+    assert kinds(run(made))[0] == "tunnel_closes"
+    made.carriers = {"wg0": GRE}
+    message = run(made)["findings"][0]["message"]
+    assert "carried by IP protocol 47" in message
+    assert "Name 198.51.100.1 in trusted_sources, or add a rule of your own that accepts -p 47." in message
+
+
+@pytest.mark.parametrize(
+    ("v4", "options", "carrier"),
+    [
+        ("", {"policy": "accept"}, GRE),
+        ("", {"trusted_sources": ["198.51.100.0/24"]}, GRE),
+        ("-A INPUT -p gre -j ACCEPT\n", {}, GRE),
+        ("-A INPUT -s 198.51.100.1/32 -p 41 -j ACCEPT\n", {}, Carrier(41, "ipv4", "")),
+        ("-A INPUT -i eth1 -j ACCEPT\n", {}, GRE),
+        ("", {"ip_versions": ["ipv4"]}, GRE._replace(family="ipv6")),
+    ],
+)
+def test_a_tunnel_without_a_port_that_stays_open(v4, options, carrier):
+    made = host(FILTER.format("ACCEPT", v4) if v4 else "", ssh=THROUGH_WG)
+    made.carriers = {"wg0": carrier}
     assert "tunnel_closes" not in kinds(run(made, **options))
 
 

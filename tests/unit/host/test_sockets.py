@@ -127,6 +127,22 @@ def test_no_tunnel(here):
     assert here.of_tunnel("nosuch0") == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "peer", "carrier"),
+    [
+        ("776", "c6:33:64:01", (41, "ipv4", "198.51.100.1")),
+        ("778", "00:00:00:00", (47, "ipv4", "")),
+        ("769", "20:01:0d:b8:00:00:00:00:00:00:00:00:00:00:00:01", (41, "ipv6", "2001:db8::1")),
+        ("1", "ff:ff:ff:ff:ff:ff", None),
+        ("", "", None),
+    ],
+)
+def test_the_protocol_that_carries_a_tunnel(kind, peer, carrier):
+    kernel = Kernel("")
+    kernel.files = {"/sys/class/net/he0/type": f"{kind}\n", "/sys/class/net/he0/broadcast": f"{peer}\n"}
+    assert Sockets(kernel, kernel).carrier_of("he0") == carrier
+
+
 class Kernel:
     """Files and commands of a host with WireGuard; nobody on this machine has these sockets."""
 

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Carrier
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import local_network
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
@@ -89,6 +90,7 @@ class FakeHost(FakeFolders):
         self.listens: Dict[Tuple[str, str, int, int], str] = {}
         self.services: Set[str] = set()
         self.tunnels: Dict[str, List[int]] = {}
+        self.carriers: Dict[str, Carrier] = {}
         # Family, as nft names it, to the rules that the kernel holds, and all chains as nft lists them
         self.held: Dict[str, List[KernelRule]] = {}
         self.chains: Optional[List[Dict[str, Any]]] = []

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
-from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Carrier, Listener
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import FAMILIES, attribute
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 
@@ -50,6 +50,9 @@ class FakeSockets:
 
     def of_tunnel(self, interface: str) -> List[int]:
         return self._host.tunnels.get(interface, [])
+
+    def carrier_of(self, interface: str) -> Optional[Carrier]:
+        return self._host.carriers.get(interface)
 
     def connected(self) -> List[Flow]:
         return self._host.connected
