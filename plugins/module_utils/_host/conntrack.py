@@ -50,6 +50,8 @@ _LIBERAL = b"\x08\x08"
 _FIVE_DAYS = 432000
 """Seconds without a packet after which a connection is forgotten, as the kernel has it for those that it saw begin."""
 _AT_ONCE = 100
+_MOST = 20000
+"""Connections that are entered: a third of what a small host's table has room for, so that new ones have room as well."""
 
 
 class Flow(NamedTuple):
@@ -96,11 +98,11 @@ class Conntrack:
             host answers on it in any case.
         """
         own = answers_of(session)
-        requests = [_entry(flow) for flow in flows if own is None or flow != _reversed(own)]
-        for start in range(0, len(requests), _AT_ONCE):
+        wanted = [flow for flow in flows if own is None or flow != _reversed(own)][:_MOST]
+        for start in range(0, len(wanted), _AT_ONCE):
             try:
                 # It has done all of them once it has answered the first.
-                next(iter(self._exchange(b"".join(requests[start : start + _AT_ONCE]))), None)
+                next(iter(self._exchange(b"".join(map(_entry, wanted[start : start + _AT_ONCE])))), None)
             except OSError:
                 return
 

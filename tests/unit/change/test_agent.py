@@ -125,6 +125,16 @@ def test_only_a_timer_is_disarmed(host):
     )
 
 
+@pytest.mark.parametrize(
+    ("agent", "active", "lost"),
+    [("systemd", True, False), ("systemd", False, True), ("", False, True), ("process", False, False)],
+)
+def test_a_change_whose_timer_is_gone(agent, active, lost, host):
+    host.failing_commands = {} if active else {"systemctl": 1}
+    assert Agent(host).is_lost(record()._replace(agent=agent)) is lost
+    assert [words[1:] for words in host.commands] in ([], [("is-active", "--quiet", "portknock-guard.timer")])
+
+
 @pytest.mark.parametrize(("directory", "program"), [("/run/portknock", PROGRAM), (SPARE, SPARE_PROGRAM)])
 def test_what_lies_on_the_host(directory, program, host):
     Agent(host).arm(record(), 30)

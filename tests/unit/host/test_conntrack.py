@@ -202,3 +202,9 @@ def test_very_many_connections_are_entered_in_a_few_steps(answers, asked):
     made, requests = conntrack(*answers)
     made.adopt([FLOW._replace(source_port=port) for port in range(1024, 1024 + 250)], [])
     assert len(requests) == asked
+
+
+def test_no_more_are_entered_than_there_is_room_for():
+    made, requests = conntrack(*[[refusal(0)]] * 200)
+    made.adopt([FLOW._replace(source_port=port) for port in range(1024, 1024 + 30000)], [])
+    assert len(requests) == 200
