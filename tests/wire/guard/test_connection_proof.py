@@ -168,36 +168,6 @@ def test_behind_a_port_forward(rig, controller):
     case.check_target(NEW)
 
 
-RELAY = """
-import socket, threading
-listener = socket.create_server(("", 443))
-
-def copy(source, sink):
-    while data := source.recv(65536):
-        sink.sendall(data)
-    sink.shutdown(socket.SHUT_WR)
-
-while True:
-    near, far = listener.accept()[0], socket.create_connection(("127.0.0.1", 22))
-    for pair in ((near, far), (far, near)):
-        threading.Thread(target=copy, args=pair, daemon=True).start()
-"""
-
-
-def test_through_a_relay_on_the_host(rig, controller):
-    """A program of the host takes the connection, as sslh does, and sshd sees one from the host itself: the door is the program's."""
-    case = Case(rig, controller)
-    relay = rig.target.namespace.start("python3", "-c", RELAY)
-    try:
-        outside = {"target": {"ansible_port": 443}}
-        run = case.apply(door(*KNOCK, opens=(443,)), guard_timeout=LONG, run={"hosts": outside})
-        case.check(NEW, run)
-        assert run.only().result["guard"]["knocked"] == "ssh"
-    finally:
-        relay.kill()
-        relay.wait()
-
-
 @pytest.mark.parametrize(
     ("shell", "kind"), [("csh", "sh"), ("tcsh", "ansible.posix.csh"), ("fish", "ansible.posix.fish")]
 )

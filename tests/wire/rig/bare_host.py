@@ -166,22 +166,6 @@ class BareHost:
         """Return the text of files, '' for those that are not there."""
         return self.run("cat", *paths, check=False).stdout
 
-    def install(self, *packages: str) -> None:
-        """Install packages that the image's own repository does not hold, from this machine's mirror."""
-        line = f"deb [trusted=yes] {hosts_sh('host_mirror') or 'http://deb.debian.org/debian'} bookworm main"
-        self.write("/etc/apt/sources.list.d/mirror.list", line + "\n", "0644")
-        self.run("apt-get", "update", "-qq")
-        words = (
-            "env",
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "install",
-            "--yes",
-            "-qq",
-            "--no-install-recommends",
-        )
-        self.run(*words, *packages)
-
     def has_command(self, name: str) -> bool:
         """Return whether the host has a command."""
         return self.run("sh", "-c", f"command -v {name}", check=False).returncode == 0
