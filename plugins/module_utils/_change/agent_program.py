@@ -198,9 +198,12 @@ def _wait(guard: Guard, host: Host, name: str) -> Outcome:
         time.sleep(min(left, 0.5))
         # What cannot be read is not over yet.
         with contextlib.suppress(Exception):
-            if store.is_lost(before):
+            now = guard.pending()
+            # Looked at in this order, a record that is removed at any moment is not taken for a change that has ended.
+            if now is None and store.is_lost(before):
                 store.write(record)
-            record = guard.pending()
+            else:
+                record = now
     return dict(outcome="ended"), True
 
 
