@@ -276,23 +276,6 @@ def test_the_boot_undoes_what_has_lost_its_timer(story):
     story.assert_old_after_boot()
 
 
-def test_who_waits_undoes_a_change_whose_record_is_removed_at_any_moment(story, monkeypatch):
-    """Also between two looks at it: what is gone has not ended."""
-    pending, looks = story.guard.pending, []
-
-    def removed_before_the_second_look():
-        looks.append(1)
-        if len(looks) == 2:
-            story.host.files = {path: value for path, value in story.host.files.items() if not is_of_a_change(path)}
-        return pending()
-
-    monkeypatch.setattr(story.guard, "pending", removed_before_the_second_look)
-    monkeypatch.setattr(_console.os, "dup2", lambda *_numbers: None)
-    answer, done = _console._wait(story.guard, story.host, IDENT)
-    assert (answer["outcome"], done) == ("rolled_back", True)
-    story.assert_old()
-
-
 def failing(error, times, action):
     """Fail some times, then act."""
     count = [0]

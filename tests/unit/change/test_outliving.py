@@ -10,6 +10,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change import ag
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Record
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE, SPARE_RECORD, UNDONE_RECORD
+from fake_host import is_of_a_change
 from story import IDENT, Story
 
 
@@ -26,6 +27,29 @@ def test_run_that_is_emptied_leaves_the_way_ahead(story):
     story.host.files = {path: value for path, value in story.host.files.items() if not path.startswith("/run/")}
     assert story.confirm()["outcome"] == "confirmed"
     story.assert_new()
+
+
+def test_a_record_that_is_removed_at_any_moment_is_not_taken_for_an_end(story, monkeypatch):
+    """Also between two looks at it, by the process that waits where systemd does not run."""
+    story.apply()
+    pending, looks = story.guard.pending, []
+
+    def removed_before_the_second_look():
+        looks.append(1)
+        if len(looks) == 2:
+            story.host.files = {path: value for path, value in story.host.files.items() if not is_of_a_change(path)}
+        return pending()
+
+    def sleep(seconds):
+        story.host.now += seconds
+
+    monkeypatch.setattr(story.guard, "pending", removed_before_the_second_look)
+    monkeypatch.setattr(agent_program, "Agent", lambda _host: story.agent)
+    monkeypatch.setattr(agent_program.time, "sleep", sleep)
+    monkeypatch.setattr(agent_program.os, "dup2", lambda *_numbers: None)
+    answer, done = agent_program._wait(story.guard, story.host, IDENT)
+    assert (answer["outcome"], done) == ("rolled_back", True)
+    story.assert_old()
 
 
 def test_a_copy_that_could_not_be_removed_revives_nothing():
