@@ -6,7 +6,7 @@
 
 from typing import Any, Dict, Iterable, List, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Allow, Door, Network, Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import KERNEL, Allow, Door, Network, Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 
 _MOST_SHOWN = 12
@@ -19,6 +19,8 @@ def summary(spec: Spec) -> List[str]:
     trusted = _sources(spec.trusted_sources) + [name for name in spec.trusted_interfaces if name != "lo"]
     if trusted:
         lines.append(f"no knock needed from: {_some(trusted)}")
+    if spec.doors and spec.engine != KERNEL:
+        lines.append(f"knocks are recognised by: {spec.engine}")
     rest = "refused (policy reject)" if spec.policy == "reject" else "left to the other rules (policy accept)"
     return [*lines, f"everything else: {rest}"]
 

@@ -15,6 +15,9 @@ SHOP = {"port": 443, "comment": "the web shop"}
 WORDS = {
     "a door": (dict(doors=[SSH]), [DOOR, "open to everyone: ping", REFUSED]),
     "no ping": (dict(doors=[SSH], icmp=False), [DOOR, REFUSED]),
+    "another engine": (
+        dict(doors=[SSH], engine="knockd"), [DOOR, "open to everyone: ping", "knocks are recognised by: knockd", REFUSED],
+    ),
     "policy accept": (dict(doors=[SSH], policy="accept"), [DOOR, LEFT]),
     "a door for some": (
         dict(doors=[dict(SSH, opens=["9000-9010/udp", "22"], window=30, once=True, sources=["10.0.0.0/8", "2001:db8::1"])]),
