@@ -15,6 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_ke
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
 from fake_kernel import ROUTE, ROUTE6, FakeConntrack, FakeFolders, FakeLists, FakeNftables, FakeSockets
+from fake_services import FakeServices
 from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLock, FakeSystemd
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
@@ -43,7 +44,7 @@ def knockd_host(kind: Optional[Type["FakeHost"]] = None, **more: Any) -> "FakeHo
     return host
 
 
-class FakeHost(FakeFolders):
+class FakeHost(FakeFolders, FakeServices):
     """Set the attributes to what the host is like; what was done to it is in ``done``."""
 
     def __init__(
@@ -308,75 +309,6 @@ class FakeHost(FakeFolders):
 
     def hide_lists(self) -> None:
         self._change("hide_lists")
-
-    # knockd and its unit. The drop-ins that systemd has read count, not what lies in the directories since.
-
-    def knockd(self) -> Tuple[bool, Optional[str]]:
-        """How knockd is: whether it is enabled, and the configuration that it was started with, None where it does not run."""
-        return KNOCKD in self.wants, self.daemon["config"] if self.daemon else None
-
-    def hear(self, name: str, source: str) -> None:
-        """Do what knockd or a rule does with a source that has knocked."""
-        self.recent[name] = "src={0} ttl: 64 last_seen: 4294967296 oldest_pkt: 1 4294967296\n".format(source)
-
-    def service(self, verb: str, *units: str, must: bool = True) -> None:
-        if not self.runs_systemd:
-            return
-        self._change("service", verb, *units)
-        if self.service_refuses == verb:
-            if must:
-                raise HostError("systemctl {0} {1} failed: no".format(verb, " ".join(units)))
-            return
-        name = units[0].replace(".service", "") if units else ""
-        if name.endswith(".path"):
-            return
-        if verb in ("enable", "disable") or (verb in ("start", "stop") and name in self.units):
-            self._switch_service(verb, name)
-            return
-        verbs: Dict[str, Callable[[], Any]] = {
-            "daemon-reload": self._reload,
-            "restart": self._start,
-            "stop": self._stop,
-            "reset-failed": int,
-        }
-        verbs[verb]()
-
-    def _switch_service(self, verb: str, name: str) -> None:
-        """Do what systemctl does to a service, and what the service does with its rules."""
-        state = self.units[name]
-        if verb in ("enable", "disable"):
-            self.units[name] = state._replace(enabled=verb == "enable")
-            return
-        self.units[name] = state._replace(active=verb == "start")
-        if name in self.services_rules:
-            text = self.services_rules[name] if verb == "start" else ""
-            self.rules["iptables"].without("other-firewall")
-            if text:
-                self.rules["iptables"].restore(text, noflush=True)
-
-    def _reload(self) -> None:
-        self.drop_ins = {
-            path.rpartition("/")[2]: text
-            for path, (text, _mode) in self.files.items()
-            if path.rpartition("/")[0]
-            in ("/etc/systemd/system/knockd.service.d", "/run/systemd/system/knockd.service.d")
-        }
-
-    def _start(self) -> None:
-        starts = [line for _name, text in sorted(self.drop_ins.items()) for line in text.splitlines()]
-        command = [line for line in starts if line.startswith("ExecStart=/")][-1:] or ["-c /etc/knockd.conf"]
-        path = command[0].partition("-c ")[2].split(" ", 1)[0]
-        self.daemon = dict(config=self.read(path), path=path, since=self.now)
-
-    def _stop(self) -> None:
-        self.daemon = None
-
-    def words_of(self, pid: Optional[int]) -> List[str]:
-        return ["/usr/sbin/knockd", "-c", self.daemon["path"], ""] if pid and self.daemon else [""]
-
-    def captures_packets(self, pid: Optional[int]) -> bool:
-        self._alive()
-        return bool(pid) and self.daemon is not None and self.now >= self.daemon["since"] + self.slow_start
 
     def interfaces(self) -> List[str]:
         return sorted(self.addresses_of)
