@@ -29,7 +29,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Rule
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, Spec, family_of
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, port_text
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, ports_name
 
 Key = Tuple[int, str]
 """Port and protocol."""
@@ -260,7 +260,7 @@ def _nothing_listens(plans: Sequence[Plan], spec: Spec, keys: Set[Key]) -> List[
             if not served:
                 message = (
                     f"doors[{index}].opens[{number}]: door {door.name!r} opens "
-                    f"{port_text(ports).replace(':', '-')}/{ports.protocol}, and no program here listens there but for this host "
+                    f"{ports_name(ports)}, and no program here listens there but for this host "
                     "itself. Start the service, or name the port that it listens on."
                 )
                 found.append(Finding("nothing_listens", "", "", message))

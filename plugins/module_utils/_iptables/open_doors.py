@@ -17,7 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of, read_list
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, family_of
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 
 _LIST = re.compile(r"pk(?P<version>[46])(?:\.(?P<bits>\d+))?_(?P<door>\w+)\Z")
 
@@ -34,7 +34,7 @@ class RulesetDoors(OpenDoors):
             DoorHere(
                 door.name,
                 family,
-                tuple(f"{port_text(ports).replace(':', '-')}/{ports.protocol}" for ports in door.opens),
+                tuple(ports_name(ports) for ports in door.opens),
                 door.window,
                 door.sources,
                 door.once,
