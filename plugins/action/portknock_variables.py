@@ -43,9 +43,12 @@ class ActionModule(ActionBase):
         return {**result, "changed": False, **({"failed": True, "msg": problem} if problem else {})}
 
     def _made(self, variables: dict[str, Any]) -> Collection[str]:
-        """Return the names that tasks of this run registered or set; all where this release of ansible-core does not say."""
-        facts = getattr(self._task.get_variable_manager(), "_nonpersistent_fact_cache", None)
-        return variables if facts is None else facts.get(variables.get("inventory_hostname"), ())
+        """Return the names that tasks registered or set; all where this release of ansible-core does not say."""
+        now = getattr(self._task.get_variable_manager(), "_nonpersistent_fact_cache", None)
+        if now is None:
+            return variables
+        # Those of an earlier run, where facts are kept in a cache, are facts of the host.
+        return {*now.get(variables.get("inventory_hostname"), ()), *(variables.get("ansible_facts") or ())}
 
 
 def argument_specs() -> dict[str, Any]:

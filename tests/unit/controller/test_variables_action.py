@@ -82,6 +82,7 @@ def test_what_other_tasks_made_is_let_be():
     colour = {"portknock_colour": "red"}
     assert by_role(colour, made=colour) == {"changed": False}
     assert by_role(colour)["failed"] is True
+    assert by_role(dict(colour, ansible_facts=colour)) == {"changed": False}, "an earlier run, whose facts are cached"
     assert by_role({"portknock_door": []}, made=["portknock_door"])["msg"].endswith("Did you mean portknock_doors?")
 
 
