@@ -92,7 +92,7 @@ def jump_scripts(clients: Sequence[Client]) -> dict[str, str]:
     """Return what the jump hosts run for the hosts behind them: the name of a file to its text."""
     return {
         f"{JUMPS}/{client.name}": jump_script(
-            client.at or client.address or client.name, client.steps, client.pause, settle_of(client.engine)
+            client.address or client.name, client.steps, client.pause, settle_of(client.engine)
         )
         for client in clients
         if client.jump and not client.left_out

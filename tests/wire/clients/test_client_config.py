@@ -197,6 +197,18 @@ def test_hosts_that_went_go(person):
     assert (person.directory / "knocks").read_text() == ""
 
 
+def test_the_inventorys_key_and_user_let_a_person_in(person, counter):
+    own = [line for line in person.config.read_text().splitlines() if "IdentityFile" not in line]
+    person.config.write_text("\n".join(own) + "\n    User nobody\n")
+    variables = {"ansible_host": person.host, "portknock_doors": [DOOR], "ansible_user": "root"}
+    person.run_playbook(hosts={"target": variables})
+    assert "Permission denied" in person.ssh(check=False).stderr
+    person.run_playbook(hosts={"target": dict(variables, ansible_ssh_private_key_file=str(person.controller.key))})
+    counter.take()
+    assert person.ssh("id -un").stdout == "root\n"
+    assert counter.take() == (1, 1)
+
+
 def test_a_hundred_hosts_cost_little(person):
     """Processor time of ansible-playbook and all that it starts; a task for each host took ten times as much."""
     variables = {"ansible_knock": list(STEPS), "ansible_ssh_private_key_file": "~/.ssh/x"}
