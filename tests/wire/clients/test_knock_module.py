@@ -63,16 +63,18 @@ def test_a_lost_step_costs_a_second_knock(rig, controller, counter):
     assert counter.take()[0] == 2
 
 
-@pytest.mark.parametrize(
-    ("reject_with", "told"),
-    [
-        ("icmp-port-unreachable", "the host refuses it by ICMP, as a closed door does"),
-        ("tcp-reset", "it is refused by a TCP reset: perhaps the door is closed"),
-        ("drop", "nothing answers: perhaps the host is down"),
-    ],
-)
-def test_why_it_did_not_open(rig, controller, reject_with, told):
+TOLD = {
+    "icmp-port-unreachable": "the host refuses it by ICMP, as a closed door does",
+    "tcp-reset": "it is refused by a TCP reset: perhaps the door is closed",
+    "drop": "nothing answers: perhaps the host is down",
+}
+
+
+@pytest.mark.parametrize("reject_with", TOLD)
+def test_why_it_did_not_open(rig, controller, reject_with):
     rig.target.apply(dict(DOOR, knock=["18000", "14000"]), reject_with=reject_with)
     message = knock(controller, expect=1, wait_for={"port": 22, "timeout": 5})["msg"]
     host = TARGET[FAMILIES[0]]
-    assert re.match(rf"port 22 of {host} did not open within 5 s and \d+ knocks?: {told}", message), message
+    assert re.match(rf"port 22 of {host} did not open within 5 s and \d+ knocks?: {TOLD[reject_with]}", message), (
+        message
+    )
