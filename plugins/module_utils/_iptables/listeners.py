@@ -68,7 +68,7 @@ def look_at_listeners(sockets: Any, wanted: Wanted, plans: Sequence[Plan], local
     managed = [plan for plan in plans if plan.family in wanted.families]
     interface = _interface_of(connection, local)
     tunnel = sockets.of_tunnel(interface) if interface else []
-    carrier = sockets.carrier_of(interface) if interface else None
+    carrier = _carrier(sockets, interface, spec, local)
     listening = Listening(sockets.listening(), tunnel, interface, carrier)
     lost = closing(managed, spec, listening, local)
     names = sockets.processes([each.inode for each in lost]) if lost else {}
@@ -77,6 +77,15 @@ def look_at_listeners(sockets: Any, wanted: Wanted, plans: Sequence[Plan], local
         for each in lost
     ]
     return Listeners(closes, tuple(listener_findings(managed, spec, listening, connection)))
+
+
+def _carrier(sockets: Any, interface: str, spec: Spec, local: LocalNetwork) -> Any:
+    """Return the Carrier of an interface; None where it is no such tunnel, or its packets come in by an interface that is trusted."""
+    carrier = sockets.carrier_of(interface) if interface else None
+    if carrier is None or not carrier.peer:
+        return carrier
+    outer = local.interface_to(address_of(carrier.peer))
+    return None if outer and any(is_interface(name, outer) for name in spec.trusted_interfaces) else carrier
 
 
 def _interface_of(connection: Optional[Connection], local: LocalNetwork) -> str:
@@ -225,7 +234,7 @@ def _carrier_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> 
     rules = [rule.text for chain in table.chains.values() for rule in chain] if table else []
     names = "|".join(_PROTOCOLS[carrier.protocol])
     # A rule without a protocol may accept them as well; whether it does is not looked into.
-    mentioned = re.compile(rf"(-p|--protocol) ({names})(?![\w-])")
+    mentioned = re.compile(rf"-p ({names})(?![\w-])")
     if any(mentioned.search(text) for text in rules) or any(_accepts_any(rule.text) for rule in foreign_rules(table)):
         return []
     peer = carrier.peer or "its other end"

@@ -125,6 +125,7 @@ def test_a_tunnel_without_a_port():
     [
         ("", {"policy": "accept"}, GRE),
         ("", {"trusted_sources": ["198.51.100.0/24"]}, GRE),
+        ("", {"trusted_interfaces": ["wg0"]}, GRE._replace(peer="10.8.0.9")),
         ("-A INPUT -p gre -j ACCEPT\n", {}, GRE),
         ("-A INPUT -s 198.51.100.1/32 -p 41 -j ACCEPT\n", {}, Carrier(41, "ipv4", "")),
         ("-A INPUT -i eth1 -j ACCEPT\n", {}, GRE),
