@@ -209,13 +209,10 @@ class GuardClient:
                 if answer["outcome"] != PENDING:
                     self._errors.append(answer.get("why") or "the host does not know how the change ended")
                 last = answer
-            except NoAnswerError as error:
-                self._errors.append(str(error))
-                last = {"outcome": NO_ANSWER, "why": str(error)}
             except TryError as error:
                 self._errors.append(str(error))
                 self._host.reset()
-                last = None
+                last = {"outcome": NO_ANSWER, "why": str(error)} if isinstance(error, NoAnswerError) else None
             turn += 1
             self._sleep(0.5)
         return last

@@ -237,7 +237,7 @@ def test_a_host_that_answers_nothing_is_reached_all_the_same():
     outcome, host, _clock = settle(fresh=[{}], usual=[{}])
     assert (outcome.answer["outcome"], outcome.reached) == ("no answer", True)
     assert outcome.errors[-1] == "the host did not answer the confirmation"
-    assert host.count("reset") == 0, "the connection is well"
+    assert host.count("reset") > 1, "another connection may answer"
 
 
 def test_the_last_way_where_no_program_can_be_run():
