@@ -5,11 +5,10 @@
 
 import re
 
-from rig_console import AFTER, RUN, soon
+from rig_console import AFTER, soon
 
 PENDING = re.compile(
-    r"A change is pending, made by \S+@\S+ process \d+ \(\w+\), \d+ s ago\. "
-    r"It is undone in \d+ s unless it is confirmed\.\n"
+    r"^pending: a change by \S+@\S+ process \d+ \(\w+\) is undone in \d+ s unless it is confirmed$", re.MULTILINE
 )
 
 
@@ -18,7 +17,7 @@ def hold(target, controller, timeout):
     target.lose_knocks()
     run = controller.start(AFTER, guard_timeout=timeout)
     run.until(target.waits)
-    assert PENDING.fullmatch(target.out(f"sh {RUN}/status"))
+    assert PENDING.search(target.out("portknock status"))
     return run
 
 
@@ -34,23 +33,22 @@ def test_timer_s_service_rolls_back_now(target, controller):
 
 def test_rollback_undoes_it_now(target, controller):
     run = hold(target, controller, 300)
-    assert target.out(f"sh {RUN}/rollback") == "The change was rolled back: it was asked for on the host.\n"
+    assert target.out("portknock rollback") == "The change was rolled back: it was asked for on the host.\n"
     assert target.is_as_before() and not target.guards()
     event = run.only()
     assert event.kind == "failed" and event.result["rolled_back"], event
     assert "it was asked for on the host" in event.result["msg"] and event.result["guard"]["seconds"] < 300
-    assert target.out(f"sh {RUN}/status") == "The change was rolled back: it was asked for on the host.\n"
-    wrong = target.run(f"sh {RUN}/rollback --now", check=False)
-    assert wrong.returncode == 2 and wrong.stderr.startswith("usage: ")
+    wrong = target.run("portknock rollback --now", check=False)
+    assert wrong.returncode == 2 and wrong.stderr.startswith("portknock: ")
     # Too late: it stays undone, and that is said.
-    late = target.run(f"sh {RUN}/confirm", check=False)
-    assert late.returncode == 1 and late.stdout.startswith("The change was rolled back: ")
+    late = target.run("portknock confirm", check=False)
+    assert late.returncode == 1 and "No change is pending. The last one: The change was rolled back: " in late.stderr
     assert target.is_as_before() and target.lets_in() and target.is_tidy()
 
 
 def test_confirm_keeps_it_now(target, controller):
     run = hold(target, controller, 6)
-    assert target.out(f"sh {RUN}/confirm") == "The change is confirmed and kept.\n"
+    assert target.out("portknock confirm") == "The change is confirmed and kept.\n"
     assert not target.guards() and target.files() != target.files_before
     event = run.only()
     assert event.kind == "ok" and event.result["changed"] and event.result["guard"]["state"] == "confirmed", event
@@ -58,6 +56,6 @@ def test_confirm_keeps_it_now(target, controller):
     assert "new connection" not in event.result["guard"]["proof"]
     target.pass_knocks()
     assert target.lets_in_after_a_knock() and target.is_tidy()
-    late = target.run(f"sh {RUN}/rollback", check=False)
-    assert late.returncode == 1 and late.stdout == "The change is confirmed and kept.\n"
+    late = target.run("portknock rollback", check=False)
+    assert late.returncode == 1 and late.stderr.endswith("The last one: The change is confirmed and kept.\n")
     assert not target.is_as_before()

@@ -30,7 +30,7 @@ def test_without_a_confirmation_it_is_undone(target, controller):
     # As its timer does it after a minute.
     target.run("systemctl start portknock-guard.service")
     assert soon(lambda: visitor.finds_open(ALLOWED))
-    assert target.lets_in_after_a_knock() and target.is_tidy()
+    assert target.lets_in_after_a_knock() and soon(target.is_tidy), target.leftovers()
 
 
 def test_a_new_connection_confirms_it(target, controller):

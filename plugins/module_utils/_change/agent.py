@@ -30,7 +30,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     LOCK_DIRECTORY,
     PROGRAM,
     RUN,
-    SPARE,
     SPARE_PROGRAM,
     SPARE_RECORD,
     SPARE_UNDO,
@@ -41,16 +40,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
 )
 
 _START_SECONDS = 15
-_COMMAND = """#!/bin/sh
-# Written by sesame.portknock. {what}
-exec {program} {verb} "$@"
-"""
-_COMMANDS = {
-    "confirm": "Keeps the change of the knock ruleset that is pending.",
-    "rollback": "Undoes the change of the knock ruleset that is pending.",
-    "status": "Tells which change of the knock ruleset is pending, or how the last one ended.",
-    "tidy": "Removes this directory, unless a change is pending.",
-}
+_FORMER_SCRIPTS = ("confirm", "rollback", "status", "tidy")
+"""What earlier releases left beside the program."""
 
 
 _UNDO_UNIT_TEXT = f"""# Written by sesame.portknock; it goes when the pending change is confirmed or rolled back.
@@ -90,14 +81,14 @@ class Agent:
         :returns: ``systemd`` or ``process``.
         :raises HostError: if nothing can be armed.
         """
-        data = archive(self._program)
+        # The controller reads in the first line by what Python it is run.
+        data = archive(self._program, f"#!{_python()} -ISB\n")
         self._host.filesystem.replace_bytes(PROGRAM, data)
-        self._host.filesystem.replace_files(_scripts(RUN, PROGRAM))
+        self._remove_former_scripts()
         runs = self._host.systemd.runs()
         # As with the record's copy: a disk that takes no file takes no ruleset either.
         with contextlib.suppress(HostError):
             self._host.filesystem.replace_bytes(SPARE_PROGRAM, data)
-            self._host.filesystem.replace_files(_scripts(SPARE, SPARE_PROGRAM))
             self._host.filesystem.replace_files(_boot_files(record, last_way) if runs else {})
         if runs and self._host.command.find("systemd-run") and self._arm_unit(record, timeout, last_way):
             return "systemd"
@@ -123,7 +114,11 @@ class Agent:
             if filesystem.mode(PROGRAM) is None and filesystem.mode(SPARE_PROGRAM) is not None:
                 with open(SPARE_PROGRAM, "rb") as stream:
                     filesystem.replace_bytes(PROGRAM, stream.read())
-                filesystem.replace_files(_scripts(RUN, PROGRAM))
+
+    def _remove_former_scripts(self) -> None:
+        filesystem = self._host.filesystem
+        paths = [f"{RUN}/{name}" for name in _FORMER_SCRIPTS if filesystem.mode(f"{RUN}/{name}") is not None]
+        filesystem.replace_files(dict.fromkeys(paths, (None, None)))
 
     def _arm_unit(self, record: Record, timeout: int, last_way: Sequence[str]) -> bool:
         words = [
@@ -165,18 +160,15 @@ class Agent:
 
 def python_words(program: str) -> List[str]:
     """Return the words that run a program with the Python that runs this, wherever a name of it may point to later."""
-    return [sys.executable or "/usr/bin/python3", "-I", "-S", "-B", program]
+    return [_python(), "-I", "-S", "-B", program]
+
+
+def _python() -> str:
+    return sys.executable or "/usr/bin/python3"
 
 
 def _quoted(words: Sequence[str]) -> str:
     return " ".join(shlex.quote(word) for word in words)
-
-
-def _scripts(directory: str, program: str) -> Files:
-    return {
-        f"{directory}/{verb}": (_COMMAND.format(what=what, program=_quoted(python_words(program)), verb=verb), 0o700)
-        for verb, what in _COMMANDS.items()
-    }
 
 
 def _commands(words: Sequence[str], programs: Sequence[str], record: Record, last_way: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ def main(words: Sequence[str]) -> int:
     if "--deadline" in flags:
         actions["rollback"] = functools.partial(_at_deadline, before="".join(names[1:2]))
     if verb not in actions or flags - {"--json", "--deadline"}:
-        sys.stderr.write(f"usage: sh {RUN}/confirm | sh {RUN}/rollback | sh {RUN}/status\n")
+        sys.stderr.write("usage: portknock confirm | portknock rollback | portknock status\n")
         return 2
     host = this_host(PlainRunner())
     try:

@@ -25,16 +25,17 @@ _FLAGS = bytes(4) if sys.version_info >= (3, 7) else b""
 _MAIN = "import sys\nfrom {0} import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
-def archive(program: str, first_line: str = "") -> bytes:
+def archive(program: str, first_lines: str = "", small: bool = False) -> bytes:
     """Return our module_utils, as far as they are loaded, as a zip file that Python runs.
 
     :param program: the name of the module whose main() it calls.
-    :param first_line: what stands in front of it, for a file that is to stay: then it is made small.
+    :param first_lines: what stands in front of it.
+    :param small: whether to compress it, which takes a while.
     :raises HostError: if the source of one cannot be read.
     """
-    stream = io.BytesIO(first_line.encode())
+    stream = io.BytesIO(first_lines.encode())
     stream.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED if first_line else zipfile.ZIP_STORED) as made:
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED if small else zipfile.ZIP_STORED) as made:
         names = sorted(name for name in sys.modules if _is_needed(name, program))
         for package in _packages(names):
             made.writestr(package.replace(".", "/") + "/__init__.py", "")

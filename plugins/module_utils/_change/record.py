@@ -157,7 +157,7 @@ class OtherVersionError(HostError):
         """Take what is understood of it, None where that is nothing."""
         super().__init__(
             f"{PENDING} was written by another version, or by hand, so the change that is pending cannot be read. End it on "
-            f"the host with the program of its own version: sh {RUN}/rollback, or sh {RUN}/confirm."
+            f"the host: portknock rollback, or portknock confirm; release 1.0.0 has its own, sh {RUN}/rollback and sh {RUN}/confirm."
         )
         self.record = record
 

@@ -141,12 +141,19 @@ def end_other_version(host: Any) -> str:
         if record is None or record.boot != host.processes.boot() or time_left(host, record) > 0:
             return ""
         verb = "confirm" if record.state == CONFIRMING else "rollback"
-        python = sys.executable or host.command.find("python3") or "/usr/bin/python3"
-        only_spare = host.filesystem.mode(PROGRAM) is None and host.filesystem.mode(SPARE_PROGRAM) is not None
-        program = SPARE_PROGRAM if only_spare else PROGRAM
-        host.command.run([python, "-I", "-S", "-B", program, verb, record.id])
+        call_its_program(host, verb, record.id)
         return f"An earlier change ({record.description()}), made by another version, had been left unfinished; it was ended first."
     return ""
+
+
+def call_its_program(host: Any, *words: str) -> Tuple[int, str, str]:
+    """Run the program that made the pending change, whatever its version is; it takes the lock of the host itself.
+
+    :returns: exit code, output and errors.
+    """
+    python = sys.executable or host.command.find("python3") or "/usr/bin/python3"
+    only_spare = host.filesystem.mode(PROGRAM) is None and host.filesystem.mode(SPARE_PROGRAM) is not None
+    return host.command.run([python, "-I", "-S", "-B", SPARE_PROGRAM if only_spare else PROGRAM, *words])
 
 
 def refuse_other_version(host: Any, error: OtherVersionError) -> None:
@@ -170,4 +177,12 @@ def time_left(host: Any, record: Any) -> float:
     return max(0.0, record.deadline - host.clock.monotonic()) if record.state == APPLIED else 0.0
 
 
-__all__ = ("end_other_boot", "end_other_version", "refuse_other_version", "roll_back", "time_left", "undo_loaded")
+__all__ = (
+    "call_its_program",
+    "end_other_boot",
+    "end_other_version",
+    "refuse_other_version",
+    "roll_back",
+    "time_left",
+    "undo_loaded",
+)

@@ -41,7 +41,7 @@ def _build(python: str) -> Dict[str, str]:
 
     for part in parts_on(this_host(PlainRunner())):
         part.import_late()
-    data = archive(_program.__name__, f"#!{python} -ISB\n# {MARK}; changes to this file are lost.\n")
+    data = archive(_program.__name__, f"#!{python} -ISB\n# {MARK}; changes to this file are lost.\n", small=True)
     return {
         COMMAND: data.decode("utf-8", "surrogateescape"),
         COMPLETION: completion(),

@@ -13,7 +13,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.agent imp
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_program import sentence_of, undo_now
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
-from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, ROLLED_BACK
+from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
+    CONFIRMED,
+    ROLLED_BACK,
+    OtherVersionError,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import call_its_program
 from ansible_collections.sesame.portknock.plugins.module_utils._command.doors import (
     add_openings,
     close,
@@ -80,15 +85,28 @@ def _status(arguments: Any, host: Any) -> int:
     return code if arguments.check else DONE
 
 
-def _confirm(_arguments: Any, host: Any) -> int:
+def _end(arguments: Any, host: Any) -> int:
+    """Confirm the pending change or roll it back, with the program of its own version where that is another one."""
+    try:
+        return (_confirm if arguments.verb == "confirm" else _rollback)(host)
+    except OtherVersionError:
+        code, out, err = call_its_program(host, arguments.verb)
+        if code:
+            raise PortknockError((out + err).strip()) from None
+        _say(out)
+        return DONE
+
+
+def _confirm(host: Any) -> int:
     guard = Guard(host, Agent(host))
     with host.lock.hold(_LOCK_SECONDS):
-        # By its id, as the controller does it: then a connection that is older than the change is no proof.
-        answer = guard.confirm(_pending(guard), host.processes.session())
+        session, name = host.processes.session(), _pending(guard)
+        # Over ssh by its id, as the controller does it: then a connection that is older than the change is no proof.
+        answer = guard.confirm(name if session[0] else "", session)
     return _ended(answer, CONFIRMED)
 
 
-def _rollback(_arguments: Any, host: Any) -> int:
+def _rollback(host: Any) -> int:
     guard = Guard(host, Agent(host))
     with host.lock.hold(_LOCK_SECONDS):
         answer = undo_now(guard, host, _pending(guard))
@@ -160,8 +178,8 @@ _VERBS: Dict[str, Callable[[Any, Any], int]] = {
     "panic": _panic,
     "resume": _resume,
     "metrics": _metrics,
-    "confirm": _confirm,
-    "rollback": _rollback,
+    "confirm": _end,
+    "rollback": _end,
 }
 
 

@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import CONFIRMED, MARK, ROLLED_BACK
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, RUN, SPARE
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PROGRAM, SPARE_PROGRAM
 from ansible_collections.sesame.portknock.plugins.plugin_utils.any_shell import for_any_shell
 
 UNKNOWN, PENDING, STALE, UNHEARD = "unknown", "pending", "stale", "unheard"
@@ -53,10 +53,10 @@ def command(verb: str, ident: str) -> str:
     mark = MARK.strip()
     # What a program prints is kept back until it is known to be an answer: where Python is gone, sh says so.
     return for_any_shell(
-        f"for place in {RUN} {SPARE}; do "
-        f"if test -e $place/{verb}; then said=$(sh $place/{verb} --json {ident} 2>&1); "
+        f"for program in {PROGRAM} {SPARE_PROGRAM}; do "
+        f"if test -e $program; then read -r python <$program; said=$(${{python#??}} $program {verb} --json {ident} 2>&1); "
         f'case $said in *"{MARK}"*) printf "%s" "$said"; echo; exit;; esac; '
-        f"tried=$place; fi; done; "
+        f"tried=$program; fi; done; "
         f'if test "$tried"; then printf "%s" "{MARK}{NOT_RUN}: $said" | tr "[:cntrl:]" " "; echo; '
         f"else echo {mark} {UNKNOWN} {_BOOT}; fi; "
         f'if test -e {LAST}; then printf "%s " {mark}; cat {LAST}; echo; fi'

@@ -117,12 +117,12 @@ def explain(
     if not outcome.reached:
         return (
             f"The change was not confirmed within guard_timeout ({timeout} s), and {where} cannot be reached since.{last} The host "
-            f"undoes the change by itself; where it can be reached some other way, run 'sh {RUN}/status' there."
+            f"undoes the change by itself; where it can be reached some other way, run 'portknock status' there."
         )
     if outcome.answer["outcome"] not in answers.ENDED:
         return (
             f"The change was not confirmed within guard_timeout ({timeout} s). {where} can be reached by ssh, but how the change ended "
-            f"could not be seen.{last} The host undoes the change by itself; look at it with knock_ruleset_info, or run 'sh {RUN}/status' "
+            f"could not be seen.{last} The host undoes the change by itself; look at it with knock_ruleset_info, or run 'portknock status' "
             "there, once that is mended."
         )
     if state_of(outcome) == answers.UNKNOWN:

@@ -31,7 +31,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(_archive, "_source", lambda name: made.own(source(name)))
     monkeypatch.setattr(_archive, "compiled", lambda _name: None)
     for name in (
-        "LAST", "LOCK_DIRECTORY", "PROGRAM", "RUN", "SPARE", "SPARE_PROGRAM", "SPARE_RECORD", "SPARE_UNDO", "UNDO_UNIT", "UNDO_WANTS"
+        "LAST", "LOCK_DIRECTORY", "PROGRAM", "RUN", "SPARE_PROGRAM", "SPARE_RECORD", "SPARE_UNDO", "UNDO_UNIT", "UNDO_WANTS"
     ):  # fmt: skip
         monkeypatch.setattr(_agent, name, made.own(getattr(_agent, name)))
     made.host.filesystem.replace_bytes(made.program, archive(_agent_program.__name__))

@@ -55,9 +55,7 @@ def as_json(text):
 def test_usage(words, story, capsys):
     story.host.frozen = True
     assert _console.main(words) == 2
-    assert capsys.readouterr().err == (
-        "usage: sh /run/portknock/confirm | sh /run/portknock/rollback | sh /run/portknock/status\n"
-    )
+    assert capsys.readouterr().err == ("usage: portknock confirm | portknock rollback | portknock status\n")
 
 
 SPOKEN = [

@@ -78,7 +78,7 @@ def test_one_that_its_program_cannot_end_is_refused_with_advice():
     host, guard = released()
     host.now, host.works = 1031.0, False
     end_other_version(host)
-    with pytest.raises(OtherVersionError, match="written by another version.*sh /run/portknock/rollback"):
+    with pytest.raises(OtherVersionError, match="written by another version.*portknock rollback, or portknock confirm"):
         guard.finish_earlier()
     assert PENDING in host.files
 

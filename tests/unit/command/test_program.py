@@ -13,7 +13,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._command import i
 from ansible_collections.sesame.portknock.plugins.module_utils._command.manual import completion, manual
 from ansible_collections.sesame.portknock.plugins.module_utils._command.parser import parser
 from ansible_collections.sesame.portknock.plugins.module_utils._command.verbs import VERBS
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import COMMAND, COMPLETION, MANUAL
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import COMMAND, COMPLETION, MANUAL, PENDING
 from module_run import DOOR, run
 from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, Story
 
@@ -119,6 +119,16 @@ def test_nothing_is_pending(verb, console):
     code, out, err = console.run(verb)
     assert (code, out) == (1, "")
     assert err == "portknock: No change is pending, and none was since the host was started.\n"
+
+
+@pytest.mark.parametrize(("code", "out"), [(0, "The change was rolled back: as it says.\n"), (1, "It cannot.\n")])
+def test_a_change_of_another_version_is_ended_by_its_own_program(code, out, console, story, monkeypatch):
+    called = []
+    console.host.files[PENDING] = ('{"version": 99}', 0o600)
+    monkeypatch.setattr(program, "call_its_program", lambda _host, *words: called.append(words) or (code, out, ""))
+    said = console.run("rollback")
+    assert said == ((0, out, "") if code == 0 else (1, "", "portknock: " + out))
+    assert called == [("rollback",)] and story.guard
 
 
 # The file

@@ -17,7 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change import re
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import MARK
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
 from ansible_collections.sesame.portknock.plugins.module_utils._host.processes import Processes
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, RUN, SPARE
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import LAST, PROGRAM, SPARE_PROGRAM
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard import answers
 from ansible_collections.sesame.portknock.plugins.plugin_utils._guard.answers import TryError, command, read_answer
 from ansible_collections.sesame.portknock.plugins.plugin_utils.any_shell import for_any_shell
@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 
 def test_both_halves_speak_of_the_same():
     assert answers.MARK == MARK
-    assert answers.RUN == _transaction.RUN
     assert answers.CONFIRMED == _transaction.CONFIRMED
     assert answers.ROLLED_BACK == _transaction.ROLLED_BACK
 
@@ -98,7 +97,7 @@ def _shells():
 def elsewhere(folder):
     """The command, on a host whose files lie below a folder."""
     text = command("confirm", IDENT)
-    for path in (SPARE, LAST, RUN + " "):
+    for path in (SPARE_PROGRAM, LAST, PROGRAM):
         assert path in text
         text = text.replace(path, f"{folder}{path}")
     return text
@@ -114,24 +113,25 @@ def test_the_command_on_a_host_that_was_restarted(shell):
 
 
 @pytest.mark.parametrize("shell", _shells())
-def test_the_command_calls_the_script(shell, tmp_path):
-    for place in (SPARE, RUN):
-        path = tmp_path / place[1:] / "confirm"
+def test_the_command_calls_the_program(shell, tmp_path):
+    """By what its first line names, whatever stands behind that."""
+    for place in (SPARE_PROGRAM, PROGRAM):
+        path = tmp_path / place[1:]
         path.parent.mkdir(parents=True)
-        path.write_text(f'echo "{MARK}" {place} "$@"; echo Bye\n')
+        path.write_bytes(f'#!/bin/sh -u\necho "{MARK}" {place} "$@"; echo Bye; exit\nPK\0\1'.encode())
         text = elsewhere(tmp_path)
         done = subprocess.run([shell, "-c", text + " && sleep 0"], capture_output=True, text=True, check=True)
-        assert done.stdout == f"{MARK} {place} --json {IDENT}\nBye\n"
+        assert done.stdout == f"{MARK} {place} confirm --json {IDENT}\nBye\n"
 
 
-NO_PYTHON = "exec /nonexistent/python3 -I guard.zip\n"
+NO_PYTHON = "#!/nonexistent/python3 -ISB\n"
 
 
 @pytest.mark.parametrize("shell", _shells())
 def test_a_program_that_cannot_be_run(shell, tmp_path):
     """Python is gone: sh says so; and where only one copy of the program is broken, the other one answers."""
-    for place in (RUN, SPARE):
-        path = tmp_path / place[1:] / "confirm"
+    for place in (PROGRAM, SPARE_PROGRAM):
+        path = tmp_path / place[1:]
         path.parent.mkdir(parents=True)
         path.write_text(NO_PYTHON)
     done = subprocess.run([shell, "-c", elsewhere(tmp_path)], capture_output=True, text=True, check=True)
@@ -139,7 +139,7 @@ def test_a_program_that_cannot_be_run(shell, tmp_path):
     assert answer["outcome"] == answers.NOT_RUN
     assert answer["why"].startswith(answers.PROGRAM_NOT_RUN + " (")
     assert "/nonexistent/python3" in answer["why"]
-    (tmp_path / SPARE[1:] / "confirm").write_text(f"printf '%s\\n' '{MARK}{json.dumps(LATE)}'\n")
+    (tmp_path / SPARE_PROGRAM[1:]).write_text(f"#!/bin/sh\nprintf '%s\\n' '{MARK}{json.dumps(LATE)}'\n")
     done = subprocess.run([shell, "-c", elsewhere(tmp_path)], capture_output=True, text=True, check=True)
     assert read_answer(done.stdout, IDENT) == LATE
 
@@ -147,7 +147,7 @@ def test_a_program_that_cannot_be_run(shell, tmp_path):
 @pytest.mark.parametrize("shell", _shells())
 def test_the_word_of_the_last_way_where_no_program_can_be_run(shell, tmp_path):
     for path, text in (
-        (tmp_path / RUN[1:] / "confirm", NO_PYTHON),
+        (tmp_path / PROGRAM[1:], NO_PYTHON),
         (tmp_path / LAST[1:], json.dumps(dict(LATE, id=IDENT))),
     ):
         path.parent.mkdir(parents=True)

@@ -70,10 +70,10 @@ SAID = [
       "whether Python is still installed", f"The last try: {NOT_RUN['why']}.", "chains were emptied"]),
     ("nobody saw how it ended", outcome_of(NOT_RUN, NOT_RUN["why"]), AT_DOOR,
      ["not confirmed within guard_timeout (30 s)", "h can be reached by ssh, but how the change ended could not be seen",
-      f"The last try: {NOT_RUN['why']}.", "The host undoes the change by itself", "run 'sh /run/portknock/status' there"]),
+      f"The last try: {NOT_RUN['why']}.", "The host undoes the change by itself", "run 'portknock status' there"]),
     ("gone", outcome_of({}, TIMED_OUT, reached=False), AT_DOOR,
      ["not confirmed within guard_timeout (30 s)", "h cannot be reached since", TIMED_OUT, "undoes the change by itself",
-      "run 'sh /run/portknock/status' there."]),
+      "run 'portknock status' there."]),
 ]  # fmt: skip
 
 

@@ -179,13 +179,13 @@ def test_an_administrator_at_the_console(rig, controller, verb):
     with case.waiting():
         run = case.apply(start=True, guard_timeout=LONG)
         run.until(case.applied)
-        said = rig.target.namespace.run("sh", "/run/portknock/status").stdout
+        said = faults.program(rig, "status").stdout
         assert "pending" in said
         assert steps_in(KNOCK, said) == [], said
-        rig.target.namespace.run("sh", f"/run/portknock/{verb}")
+        faults.program(rig, verb)
         assert faults.last(rig)["outcome"] == {"confirm": "confirmed", "rollback": "rolled_back"}[verb]
     case.check(NEW if verb == "confirm" else OLD, run.wait())
-    assert rig.target.namespace.run("sh", "/run/portknock/rollback", check=False).returncode != 0 or verb == "rollback"
+    assert faults.program(rig, "rollback", check=False).returncode != 0 or verb == "rollback"
     case.check_target(NEW if verb == "confirm" else OLD)
     case.check_next()
 
@@ -198,7 +198,7 @@ def test_a_late_confirm_is_told_so(rig, controller):
         run.until(case.applied)
         name = faults.pending(rig)["id"]
         faults.settled(rig)
-        late = rig.target.namespace.run("sh", "/run/portknock/confirm", name, check=False)
+        late = faults.program(rig, "confirm", name, check=False)
         assert late.returncode != 0
         assert "rolled back" in late.stdout
     case.check(OLD, run.wait())
@@ -210,7 +210,7 @@ def test_a_wrong_id_confirms_nothing(rig, controller):
         run = case.apply(start=True)
         run.until(case.applied)
         for name in ("0123456789abcdef", "x", "../../etc"):
-            assert rig.target.namespace.run("sh", "/run/portknock/confirm", name, check=False).returncode != 0
+            assert faults.program(rig, "confirm", name, check=False).returncode != 0
         assert case.applied()
     case.check(NEW if run.wait().only().kind == "ok" else OLD, run)
 
@@ -230,7 +230,7 @@ def test_a_confirm_over_the_old_connection_proves_nothing(rig, controller):
             "-o",
             f"ControlPath={path}",
             "root@10.77.0.1",
-            f"sh /run/portknock/confirm {name}",
+            f"python3 -ISB {faults.AGENT} confirm {name}",
         ]
         old = controller.namespace.run(*words, check=False)
         assert old.returncode != 0

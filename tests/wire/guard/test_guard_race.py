@@ -12,7 +12,12 @@ from rig.packets import IPV4
 # Seconds by which the second starts later: a confirmation takes about 0.3 s.
 DELAYS = (0, 0.02, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5)
 TURNS = 25
-RACE = "sh /run/portknock/{0} >/run/own/first 2>&1 & sleep {2}; sh /run/portknock/{1} >/run/own/second 2>&1; wait"
+RACE = f"""
+python3 -ISB {faults.AGENT} {{0}} >/run/own/first 2>&1 &
+sleep {{2}}
+python3 -ISB {faults.AGENT} {{1}} >/run/own/second 2>&1
+wait
+"""
 DONE = {"confirmed": "confirmed", "rolled_back": "rolled back"}
 
 

@@ -114,7 +114,7 @@ class Run:
 
     def confirms(self) -> bool:
         """Return whether it has the module's answer and tries to confirm."""
-        return any("/confirm --json" in _command_line(pid) for pid in _descendants(self._process.pid))
+        return any(" confirm --json" in _command_line(pid) for pid in _descendants(self._process.pid))
 
     def kill(self, number: int, whole: bool = True) -> None:
         """Send a signal to ansible-playbook, and to all that it started unless whole is false.

@@ -57,6 +57,12 @@ def inside(rig: Rig, path: str) -> Path:
     return Path(f"/proc/{rig.target.namespace.pid}/root{path}")
 
 
+def program(rig: Rig, verb: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the program of the guard, as the controller does."""
+    script = 'read -r python <$0; exec ${python#??} $0 "$@"'
+    return rig.target.namespace.run("sh", "-c", script, AGENT, verb, *words, check=check)
+
+
 def text_of(rig: Rig, path: str) -> str:
     """Return a file of the target, '' where there is none."""
     try:
