@@ -39,16 +39,17 @@ from ansible_collections.sesame.portknock.plugins.module_utils._command.verbs im
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, WrongWordError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPTIONS
 
 _LOCK_SECONDS = 10
 
 
 def main(words: Sequence[str]) -> int:
     """Do what the command line says; return the exit code."""
-    if list(words[:1]) == ["hold"]:
-        return _hold(words[1:])
-    arguments = parser().parse_args(list(words))
     host = this_host(PlainRunner())
+    if list(words[:1]) == ["hold"] and host.processes.is_root():
+        return _hold(words[1:], host)
+    arguments = parser().parse_args(list(words))
     try:
         if not host.processes.is_root():
             sys.stderr.write("portknock: this needs root. Log in as root, or put sudo in front of it.\n")
@@ -75,7 +76,7 @@ def _say(text: str) -> None:
 
 
 def _status(arguments: Any, host: Any) -> int:
-    found = inspect(host)
+    found = _looked_at(host)
     found["doors"] = add_openings(host, found["doors"])
     code, line = check(found)
     if arguments.json:
@@ -83,6 +84,12 @@ def _status(arguments: Any, host: Any) -> int:
     else:
         _say(line if arguments.check else status_text(found))
     return code if arguments.check else DONE
+
+
+def _looked_at(host: Any) -> Dict[str, Any]:
+    """Return what there is on the host, without the findings that were acknowledged."""
+    found, known = inspect(host), json.loads(host.filesystem.read(OPTIONS) or "{}").get("acknowledge", [])
+    return dict(found, findings=[each for each in found["findings"] if each["kind"] not in known])
 
 
 def _end(arguments: Any, host: Any) -> int:
@@ -154,7 +161,7 @@ def _resume(_arguments: Any, host: Any) -> int:
 
 
 def _metrics(arguments: Any, host: Any) -> int:
-    text = metrics_text(inspect(host))
+    text = metrics_text(_looked_at(host))
     if arguments.write:
         write_metrics(host, arguments.write, text)
     else:
@@ -162,12 +169,12 @@ def _metrics(arguments: Any, host: Any) -> int:
     return DONE
 
 
-def _hold(words: Sequence[str]) -> int:
+def _hold(words: Sequence[str], host: Any) -> int:
     """Keep a door open: for the program itself, so neither help nor manual names it."""
     # Whoever has started it waits for this.
     _say("armed")
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-    hold_open(this_host(PlainRunner()), *words)
+    hold_open(host, *words)
     return DONE
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._command.status import check, status_text
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPTIONS, STATE_FILE
 from fake_host import knockd_host
 from module_run import DOOR, run
 from shown_steps import steps_in
@@ -141,3 +141,12 @@ def test_what_cannot_be_read_is_unknown(console):
     code, out, err = console.run("status", "--check")
     assert (code, out) == (3, "") and err == "portknock: it cannot be read.\n"
     assert console.run("status")[0] == 1
+
+
+def test_an_acknowledged_finding_is_not_shown(console):
+    run(console.host, doors=[dict(DOOR, knock=["17005"])])
+    assert console.run("status", "--check")[0] == 1
+    assert "findings:" in console.out("status")
+    console.host.files[OPTIONS] = ('{"acknowledge": ["single_step"]}', 0o600)
+    assert console.run("status", "--check")[0] == 0
+    assert "findings: none" in console.out("status")
