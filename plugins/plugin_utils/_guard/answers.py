@@ -51,10 +51,12 @@ class NoAnswerError(TryError):
 def command(verb: str, ident: str) -> str:
     """Return the one command that is run on the host."""
     mark = MARK.strip()
-    # What a program prints is kept back until it is known to be an answer: where Python is gone, sh says so.
+    # What a program prints is kept back until it is known to be an answer: where Python is gone, sh says so. Release 1.0.0 has left
+    # a script for each verb beside its program, which does not say by what Python it is run.
     return for_any_shell(
         f"for program in {PROGRAM} {SPARE_PROGRAM}; do "
-        f"if test -e $program; then read -r python <$program; said=$(${{python#??}} $program {verb} --json {ident} 2>&1); "
+        f"if test -e $program; then former=${{program%/*}}/{verb}; read -r python <$program; "
+        f"said=$(if test -e $former; then sh $former --json {ident}; else ${{python#??}} $program {verb} --json {ident}; fi 2>&1); "
         f'case $said in *"{MARK}"*) printf "%s" "$said"; echo; exit;; esac; '
         f"tried=$program; fi; done; "
         f'if test "$tried"; then printf "%s" "{MARK}{NOT_RUN}: $said" | tr "[:cntrl:]" " "; echo; '

@@ -124,6 +124,16 @@ def test_the_command_calls_the_program(shell, tmp_path):
         assert done.stdout == f"{MARK} {place} confirm --json {IDENT}\nBye\n"
 
 
+@pytest.mark.parametrize("shell", _shells())
+def test_a_change_of_release_1_0_0_is_asked_for_by_its_script(shell, tmp_path):
+    path = tmp_path / PROGRAM[1:]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK\0\1\n")
+    (path.parent / "confirm").write_text(f'#!/bin/sh\necho "{MARK}" "$@"\n')
+    done = subprocess.run([shell, "-c", elsewhere(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{MARK} --json {IDENT}\n"
+
+
 NO_PYTHON = "#!/nonexistent/python3 -ISB\n"
 
 
