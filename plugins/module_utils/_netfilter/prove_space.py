@@ -138,7 +138,10 @@ class Space:
         """First and last of the host's own addresses, as numbers; empty where they are not known."""
         no_sources = [range_of(ipaddress.ip_network(text)) for text in _NO_SOURCES[self.version]]
         no_hosts = [range_of(ipaddress.ip_network(text)) for text in _NO_HOSTS[self.version]]
-        ranges: Dict[str, List[Tuple[int, int]]] = {SOURCE: list(no_sources), DESTINATION: self.own_ranges + no_hosts}
+        ranges: Dict[str, List[Tuple[int, int]]] = {
+            SOURCE: no_sources + self.own_ranges,
+            DESTINATION: self.own_ranges + no_hosts,
+        }
         patterns = {"lo": None}
         for term in (*terms, *more):
             if term.kind in (SOURCE, DESTINATION, DPORT, SPORT):
@@ -153,6 +156,7 @@ class Space:
         self.marks = _reachable_marks(mark_changes)
         """Every mark that a packet may come to have; None where they cannot be listed."""
         self.half = len(self.dports.starts)
+        self._own_sources = self.sources.bits(self.own_ranges)
         own_bits = self.destinations.bits(self.own_ranges)
         hosts = own_bits or self.destinations.all & ~self.destinations.bits(no_hosts)
         self.all: Box = (
@@ -214,10 +218,11 @@ class Space:
         """Return a packet that lies in a box, of the usual kind where there is one."""
         service, half = first_bit(box[0]), self.half
         protocol = PROTOCOLS[service // half]
-        flags = OPENERS[first_bit(box[INDEX[FLAGS]])]
+        flags, sources = OPENERS[first_bit(box[INDEX[FLAGS]])], box[INDEX[SOURCE]]
         return Packet(
             interface=self.interfaces[first_bit(box[INDEX[INTERFACE]])],
-            source=self._address(self.sources, box[INDEX[SOURCE]], _USUAL_SOURCES),
+            # One of the host's own addresses comes in by no wire that others send on.
+            source=self._address(self.sources, sources & ~self._own_sources or sources, _USUAL_SOURCES),
             destination=self._address(self.destinations, box[INDEX[DESTINATION]], _USUAL_HOSTS),
             protocol=protocol,
             sport=_usual(self.sports, box[INDEX[SPORT]], [_USUAL_SPORT]),
