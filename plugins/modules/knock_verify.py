@@ -110,6 +110,11 @@ rows:
     later:
       description: What is seen when the window is over.
       type: str
+    proof:
+      description:
+        - What the host's prover says of a door, V(proved), V(void) or V(not proved); V(-) where it says nothing.
+        - If it found a packet that gets in without the knock, the row is wrong, whatever this controller saw.
+      type: str
     state:
       description: V(ok), V(wrong), or V(unseen) where it cannot be seen from the controller.
       type: str
@@ -123,6 +128,7 @@ rows:
       wrong: refused (icmp 3/3)
       right: open
       later: refused (icmp 3/3)
+      proof: proved
       state: ok
       note: ""
 summary:

@@ -138,21 +138,12 @@ class Space:
         """First and last of the host's own addresses, as numbers; empty where they are not known."""
         no_sources = [range_of(ipaddress.ip_network(text)) for text in _NO_SOURCES[self.version]]
         no_hosts = [range_of(ipaddress.ip_network(text)) for text in _NO_HOSTS[self.version]]
-        ranges: Dict[str, List[Tuple[int, int]]] = {
-            SOURCE: no_sources + self.own_ranges,
-            DESTINATION: self.own_ranges + no_hosts,
-        }
-        patterns = {"lo": None}
-        for term in (*terms, *more):
-            if term.kind in (SOURCE, DESTINATION, DPORT, SPORT):
-                ranges.setdefault(term.kind, []).extend(term.data)
-            elif term.kind == INTERFACE:
-                patterns[term.data] = None
-        self.sources = _Classes(1 << (32 if self.version == 4 else 128), ranges[SOURCE])
-        self.destinations = _Classes(self.sources._end, ranges[DESTINATION])
-        self.dports = _Classes(65536, ranges.get(DPORT, ()))
-        self.sports = _Classes(65536, ranges.get(SPORT, ()))
-        self.interfaces = _interface_names(list(patterns))
+        ranges, patterns = _mentioned((*terms, *more))
+        end = 1 << (32 if self.version == 4 else 128)
+        self.sources = _Classes(end, ranges[SOURCE] + no_sources + self.own_ranges)
+        self.destinations = _Classes(end, ranges[DESTINATION] + self.own_ranges + no_hosts)
+        self.dports, self.sports = _Classes(65536, ranges[DPORT]), _Classes(65536, ranges[SPORT])
+        self.interfaces = _interface_names(patterns)
         self.marks = _reachable_marks(mark_changes)
         """Every mark that a packet may come to have; None where they cannot be listed."""
         self.half = len(self.dports.starts)
@@ -236,6 +227,18 @@ class Space:
     def _address(self, classes: _Classes, bits: int, wished: Mapping[int, Sequence[str]]) -> str:
         number = _usual(classes, bits, [int(ipaddress.ip_address(text)) for text in wished[self.version]])
         return str(ipaddress.IPv4Address(number) if self.version == 4 else ipaddress.IPv6Address(number))
+
+
+def _mentioned(terms: Iterable[Term]) -> Tuple[Dict[str, List[Tuple[int, int]]], List[str]]:
+    """Return the ranges of numbers that terms mention, by their kind, and the patterns of interfaces."""
+    ranges: Dict[str, List[Tuple[int, int]]] = {kind: [] for kind in (SOURCE, DESTINATION, DPORT, SPORT)}
+    patterns = {"lo": None}
+    for term in terms:
+        if term.kind in ranges:
+            ranges[term.kind].extend(term.data)
+        elif term.kind == INTERFACE:
+            patterns[term.data] = None
+    return ranges, list(patterns)
 
 
 def range_of(network: AnyNetwork) -> Tuple[int, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_HEAD = ("host", "what", "IP", "no knock", "wrong knock", "right knock", "afterwards", "")
+_HEAD = ("host", "what", "IP", "no knock", "wrong knock", "right knock", "afterwards", "proof", "")
 _WORDS = {"ok": "ok", "wrong": "WRONG", "unseen": "not seen"}
 
 
@@ -31,9 +31,13 @@ def table(seen: Mapping[str, Mapping[str, Any]], check_mode: bool) -> list[str]:
 def _rows(host: str, result: Mapping[str, Any], check_mode: bool) -> list[Sequence[str]]:
     if not result.get("rows"):
         why = "nothing to look at: no doors" if "rows" in result else "not looked at, see above"
-        return [(host, "-", "-", "-", "-", "-", "-", "not looked at in check mode" if check_mode else why)]
+        return [(host, "-", "-", "-", "-", "-", "-", "-", "not looked at in check mode" if check_mode else why)]
     return [
-        (host, *(row[key] for key in ("what", "ip_version", "without", "wrong", "right", "later")), _verdict(row))
+        (
+            host,
+            *(row[key] for key in ("what", "ip_version", "without", "wrong", "right", "later", "proof")),
+            _verdict(row),
+        )
         for row in result["rows"]
     ]
 

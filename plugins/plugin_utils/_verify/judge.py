@@ -114,6 +114,37 @@ def judge_door(seen: Seen, door: Door, context: Context) -> Verdict:
     return _judge_opening(seen, door, context) or _judge_closing(seen, opens, door, context)
 
 
+def proof_of(info: Mapping[str, Any], name: str, family: str) -> dict[str, Any]:
+    """Return what the host's prover says of a door, empty where it says nothing."""
+    for entry in info.get("proof") or ():
+        if (entry["door"], entry["ip_version"]) == (name, family):
+            return dict(entry)
+    return {}
+
+
+def with_proof(verdict: Verdict, seen: Seen, proof: Mapping[str, Any], reject_with: str) -> Verdict:
+    """Return what is to be said of a door when its packets and its proof are looked at together.
+
+    A packet that the prover found, and that did not come from this controller, is as bad as one that was seen to get in.
+
+    :param proof: what proof_of() returned.
+    """
+    result = proof.get("result")
+    if result == "void":
+        if verdict.state == WRONG:
+            return verdict._replace(note=f"{verdict.note} {proof['message']}")
+        return Verdict(WRONG, (
+            f"nothing wrong is seen from here, but the ruleset does not hold. {proof['message']} Remove that rule, or name whom it is "
+            "for in portknock_trusted_sources; then run sesame.portknock.site."
+        ))  # fmt: skip
+    if result == "proved" and any(is_open(seen, moment, reject_with) for moment in ("first", "second")):
+        return Verdict(verdict.state, (
+            f"{verdict.note} The tables of iptables are proved to let nobody in without a knock: look for another host or program that "
+            "answers at this address, and for rules of nft."
+        ))  # fmt: skip
+    return verdict
+
+
 def _judge_unwaited(seen: Seen, door: Door, context: Context) -> Verdict:
     if not door_info(context.info, door.name, seen["family"]).get("open_for"):
         note = "open, and the host knows of no source that has knocked. " + _open_without_knock(seen["family"], context)

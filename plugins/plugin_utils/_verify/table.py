@@ -29,6 +29,8 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.judge imp
     judge_allowed,
     judge_door,
     judge_rest,
+    proof_of,
+    with_proof,
 )
 
 Row = dict[str, str]
@@ -56,7 +58,7 @@ def rows(seen: Seen, context: Context) -> list[Row]:
 
 
 def _row(what: str, family: str, verdict: Verdict, **cells: str) -> Row:
-    empty = {"without": "-", "wrong": "-", "right": "-", "later": "-"}
+    empty = {"proof": "-", "without": "-", "wrong": "-", "right": "-", "later": "-"}
     return {"what": what, "ip_version": family, **empty, "state": verdict.state, "note": verdict.note, **cells}
 
 
@@ -100,9 +102,12 @@ def _door_row(seen: Seen, context: Context, silent: set[str]) -> Row:
     family, what = seen["family"], f"door {door.name}"
     if family in silent:
         return _silent_row(what, family, context)
-    verdict = judge_door(seen, door, context)
-    reject_with = context.spec.reject_with
-    cells = {"without": _cell(seen, "second" if "second" in seen else "first", reject_with)}
+    reject_with, proof = context.spec.reject_with, proof_of(context.info, door.name, family)
+    verdict = with_proof(judge_door(seen, door, context), seen, proof, reject_with)
+    cells = {
+        "proof": proof.get("result", "-"),
+        "without": _cell(seen, "second" if "second" in seen else "first", reject_with),
+    }
     cells.update({moment: _cell(seen, moment, reject_with) for moment in ("wrong", "right", "later") if moment in seen})
     if "closed" in seen and "later" not in seen:
         cells["later"] = _cell(seen, "closed", reject_with)

@@ -93,12 +93,29 @@ def test_report(name):
 
 
 ROW = {"what": "door ssh", "ip_version": "ipv4", "without": "refused (icmp 3/3)", "wrong": "refused (icmp 3/3)",
-       "right": "open", "later": "refused (icmp 3/3)", "state": "ok", "note": ""}  # fmt: skip
+       "right": "open", "later": "refused (icmp 3/3)", "proof": "proved", "state": "ok", "note": ""}  # fmt: skip
 OPEN = dict(
-    ROW, ip_version="ipv6", without="open", wrong="-", right="-", later="-", state="wrong", note="open without a knock."
+    ROW,
+    ip_version="ipv6",
+    without="open",
+    wrong="-",
+    right="-",
+    later="-",
+    proof="void",
+    state="wrong",
+    note="open without a knock.",
 )
 BLIND = dict(
-    ROW, what="all", ip_version="", without="-", wrong="-", right="-", later="-", state="unseen", note="a jump host."
+    ROW,
+    what="all",
+    ip_version="",
+    without="-",
+    wrong="-",
+    right="-",
+    later="-",
+    proof="-",
+    state="unseen",
+    note="a jump host.",
 )
 
 
@@ -106,12 +123,12 @@ def test_table():
     seen = {"alpha": {"rows": [ROW, OPEN]}, "b": {"rows": []}, "beta": {"rows": [BLIND]}, "off": {}}
     assert "\n".join(table(seen, check_mode=False)) == (
         """\
-host   what      IP    no knock            wrong knock         right knock  afterwards
-alpha  door ssh  ipv4  refused (icmp 3/3)  refused (icmp 3/3)  open         refused (icmp 3/3)  ok
-alpha  door ssh  ipv6  open                -                   -            -                   WRONG: open without a knock.
-b      -         -     -                   -                   -            -                   nothing to look at: no doors
-beta   all             -                   -                   -            -                   not seen: a jump host.
-off    -         -     -                   -                   -            -                   not looked at, see above
+host   what      IP    no knock            wrong knock         right knock  afterwards          proof
+alpha  door ssh  ipv4  refused (icmp 3/3)  refused (icmp 3/3)  open         refused (icmp 3/3)  proved  ok
+alpha  door ssh  ipv6  open                -                   -            -                   void    WRONG: open without a knock.
+b      -         -     -                   -                   -            -                   -       nothing to look at: no doors
+beta   all             -                   -                   -            -                   -       not seen: a jump host.
+off    -         -     -                   -                   -            -                   -       not looked at, see above
 1 wrong, 2 not seen"""
     )
 
@@ -119,7 +136,7 @@ off    -         -     -                   -                   -            -   
 def test_table_in_check_mode():
     lines = table({"alpha": {}}, check_mode=True)
     assert [line.split("  ")[-1].strip() for line in lines] == [
-        "afterwards", "not looked at in check mode", "0 wrong, 1 not seen",
+        "proof", "not looked at in check mode", "0 wrong, 1 not seen",
     ]  # fmt: skip
 
 

@@ -55,9 +55,47 @@ def test_a_door_that_is_right():
         "wrong": "refused (icmp 3/3)",
         "right": "open",
         "later": "silent",
+        "proof": "-",
         "state": "ok",
         "note": "",
     }
+
+
+def proof(result, message=""):
+    entry = {"door": "ssh", "ip_version": "ipv4", "result": result, "message": message}
+    return dict(TOLD, proof=[dict(entry, ip_version="ipv6", result="void", message="Of the other family."), entry])
+
+
+FOUND = "Void: TCP from 203.0.113.77 port 12345 to port 22 (SYN) on eth1 gets in without the knock, by -A INPUT -i eth1 -j ACCEPT."
+
+
+def test_what_is_proved_and_seen_is_right():
+    row = row_of(RIGHT, told=proof("proved"))
+    assert (row["proof"], row["state"], row["note"]) == ("proved", "ok", "")
+    row = row_of(RIGHT, told=proof("not proved", "Not proved: some reason."))
+    assert (row["proof"], row["state"], row["note"]) == ("not proved", "ok", "")
+
+
+def test_a_packet_that_others_send_gets_in():
+    row = row_of(RIGHT, told=proof("void", FOUND))
+    assert (row["proof"], row["state"]) == ("void", "wrong")
+    assert row["note"] == (
+        f"nothing wrong is seen from here, but the ruleset does not hold. {FOUND} Remove that rule, or name whom it is for in "
+        "portknock_trusted_sources; then run sesame.portknock.site."
+    )
+
+
+def test_an_open_door_and_its_proof():
+    seen = {"first": {"22/tcp": OPEN}, "second": {"22/tcp": OPEN}}
+    row = row_of(seen, told=proof("void", FOUND))
+    assert row["state"] == "wrong"
+    assert row["note"].endswith("then run sesame.portknock.site. " + FOUND)
+    row = row_of(seen, told=proof("proved"))
+    assert row["state"] == "wrong"
+    assert row["note"].endswith(
+        "then run sesame.portknock.site. The tables of iptables are proved to let nobody in without a knock: look for another host or "
+        "program that answers at this address, and for rules of nft."
+    )
 
 
 SHUT = {"22/tcp": "icmp 3/3"}
