@@ -18,6 +18,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
     CASES,
     NO_KNOCK,
+    NOT_COUNTED,
     SETS_LIST,
     VOID,
     GuardedDoor,
@@ -32,6 +33,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 _WHY = {
     CASES: "its packets part into more cases than are followed",
     NO_KNOCK: "no rule puts a source on its list",
+    NOT_COUNTED: "packets of its knock are decided before the rule that counts them",
     SETS_LIST: "a rule puts sources on its list that have not done all steps of the knock",
 }
 

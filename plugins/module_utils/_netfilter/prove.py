@@ -10,13 +10,14 @@ names; of all else it says that it is not proved.
 """
 
 import ipaddress
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_lists import Knock, ListRules
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
     CASES,
     NO_KNOCK,
+    NOT_COUNTED,
     NOT_PROVED,
     PROVED,
     SETS_LIST,
@@ -65,6 +66,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     Walk,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Step
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 _NEW, _RELATED = (1 << STATES.index(frozenset((state,))) for state in (NEW, RELATED))
@@ -93,8 +95,10 @@ class _Proof:
         closed = self._together(self._question.doors, self._closed)
         opened = [word for group in _apart(self._question.doors) for word in self._together(group, self._opened)]
         opened.sort(key=self._number)
-        knocks = self._knocks()
-        return tuple(_worst(*some) for some in zip(closed, opened, knocks))
+        rules = ListRules(self._ruleset)
+        listed = [self._knock(door, rules) for door in self._question.doors]
+        counted = self._together(self._question.doors, lambda doors: self._counted(doors, rules))
+        return tuple(_worst(*some) for some in zip(closed, opened, listed, counted))
 
     def _number(self, word: Word) -> int:
         return [door.name for door in self._question.doors].index(word.door)
@@ -153,7 +157,7 @@ class _Proof:
 
     def _way_in(self, door: GuardedDoor, hits: Sequence[Hit], listed: Listed) -> Word:
         """Return a Word about the packets that may get in: the surest of those that do."""
-        found = _not_proved(door) if hits else Word(door.name, PROVED, None, None, "", (), False, False)
+        found = _not_proved(door) if hits else _proved(door)
         hits = sorted(hits, key=lambda hit: (hit.away, not hit.way.box[INDEX[STATE]] & _NEW))
         for hit in hits[:MOST_REPLAYS]:
             word = self._replayed(door, hit, listed, gets_in=True)
@@ -185,32 +189,62 @@ class _Proof:
 
     # Nobody is listed but by the steps.
 
-    def _knocks(self) -> List[Word]:
-        rules, words = ListRules(self._ruleset), []
-        for door in self._question.doors:
-            ranges = None if door.sources is None else tuple(map(range_of, door.sources))
-            knock = Knock(door.listed, door.steps, door.step_timeout, ranges)
-            place = rules.wrong(knock)
-            if place is not None:
-                text = self._ruleset.text(place)
-                # A foreign one meets packets that this does not look for; ours were made to be proved.
-                word = NOT_PROVED if self._is_ours([place]) else VOID
-                words.append(Word(door.name, word, None, place, text, (), True, False, SETS_LIST))
-            elif not rules.opens(knock):
-                words.append(Word(door.name, NOT_PROVED, None, None, "", (), False, False, NO_KNOCK))
-            else:
-                words.append(Word(door.name, PROVED, None, None, "", (), False, False))
-        return words
+    def _knock(self, door: GuardedDoor, rules: ListRules) -> Word:
+        knock = _knock_of(door)
+        place = rules.wrong(knock)
+        if place is not None:
+            # A foreign one meets packets that this does not look for; ours were made to be proved.
+            word = NOT_PROVED if self._is_ours([place]) else VOID
+            return Word(door.name, word, None, place, self._ruleset.text(place), (), True, False, SETS_LIST)
+        if not rules.opens(knock):
+            return Word(door.name, NOT_PROVED, None, None, "", (), False, False, NO_KNOCK)
+        return _proved(door)
+
+    def _counted(self, doors: Sequence[GuardedDoor], rules: ListRules) -> List[Word]:
+        """Return whether each packet of a knock meets the rule that counts it, once the steps before are done."""
+        steps = [
+            (door, step, places)
+            for door in doors
+            if door.steps and not door.shut and rules.wrong(_knock_of(door)) is None
+            for step, places in zip(reversed(door.steps), rules.counters(_knock_of(door)))
+        ]
+        watched = frozenset(place for _door, _step, places in steps for place in places)
+        walk = Walk(self._ruleset, self._space, _on_every_list, watched)
+        boxes = [box for door, step, _places in steps for box in self._knockers(door, (_ports_of(step),))]
+        answer = walk.answer(_unlike(boxes))
+        found = {}
+        for door, step, places in steps:
+            for box in self._knockers(door, (_ports_of(step),)):
+                for hit in answer.accepted + answer.refused:
+                    met = intersected(hit.way.box, tuple(enumerate(box[:3])))
+                    if met is not None and not places & set(hit.way.taken) and self._is_ours(hit.way.taken):
+                        found[door.name] = hit.way.taken[-1]
+        return [
+            Word(
+                door.name,
+                NOT_PROVED,
+                None,
+                found[door.name],
+                self._ruleset.text(found[door.name]),
+                (),
+                False,
+                False,
+                NOT_COUNTED,
+            )
+            if door.name in found
+            else _proved(door)
+            for door in doors
+        ]
 
     # Who is listed gets in.
 
     def _opened(self, doors: Sequence[GuardedDoor]) -> List[Word]:
         listed = _is_listed(doors)
-        boxes = [box for door in doors for box in self._knockers(door)]
+        boxes = [box for door in doors for box in self._knockers(door, door.opens)]
         answer = Walk(self._ruleset, self._space, listed).answer(boxes) if boxes else None
         words = []
         for door in doors:
-            word = Word(door.name, PROVED, None, None, "", (), False, False)
+            word = _proved(door)
             if answer is not None and door.sources is not None and not door.shut:
                 accepted = any(self._leads_to(hit, door) for hit in answer.accepted)
                 refused = [hit for hit in answer.refused if self._leads_to(hit, door)]
@@ -219,10 +253,13 @@ class _Proof:
             words.append(word)
         return words
 
-    def _knockers(self, door: GuardedDoor) -> List[Box]:
+    def _knockers(self, door: GuardedDoor, ports: Sequence[Ports]) -> List[Box]:
+        """Return the first packets to some ports from those who may knock and are not trusted."""
         if door.sources is None:
             return []
-        boxes = _left(self._first(self._space.service(door.opens), _NEW), self._trusted()[0])
+        boxes = [self._first(self._space.service(ports), _NEW)]
+        for parts in self._trusted():
+            boxes = [left for each in boxes for left in _left(each, parts)]
         if not door.sources:
             return boxes
         found = self._space.bits(Term(SOURCE, tuple(range_of(each) for each in door.sources), False))
@@ -249,7 +286,8 @@ def _left(box: Box, parts: Parts) -> List[Box]:
 
 def _terms(question: Question) -> List[Term]:
     """Return what is asked about, so that the classes know its borders."""
-    ports = [each for door in question.doors for each in door.opens] + [each.ports for each in question.allow]
+    ports = [each for door in question.doors for each in (*door.opens, *map(_ports_of, door.steps))]
+    ports += [each.ports for each in question.allow]
     sources = [each.sources for each in question.doors] + [each.sources for each in question.allow]
     networks = [network for some in sources for network in some or ()]
     terms = [Term(DPORT, ((each.first, each.last),), False) for each in ports]
@@ -311,6 +349,32 @@ def _is_listed(doors: Sequence[GuardedDoor]) -> Listed:
         return door.opens, True
 
     return listed
+
+
+def _on_every_list(_asked: ListMatch) -> Tuple[Tuple[Ports, ...], Optional[bool]]:
+    """A source that is in the middle of every knock."""
+    return tuple(Ports(0, 65535, protocol) for protocol in PROTOCOLS), True
+
+
+def _knock_of(door: GuardedDoor) -> Knock:
+    ranges = None if door.sources is None else tuple(map(range_of, door.sources))
+    return Knock(door.listed, door.steps, door.step_timeout, ranges)
+
+
+def _ports_of(step: Step) -> Ports:
+    return Ports(step.port, step.port, step.protocol)
+
+
+def _unlike(boxes: Sequence[Box]) -> List[Box]:
+    """Return boxes as few: those that differ in their services alone are one."""
+    services: Dict[Box, int] = {}
+    for box in boxes:
+        services[box[1:]] = services.get(box[1:], 0) | box[0]
+    return [(bits, *rest) for rest, bits in services.items()]
+
+
+def _proved(door: GuardedDoor) -> Word:
+    return Word(door.name, PROVED, None, None, "", (), False, False)
 
 
 def _not_proved(door: GuardedDoor) -> Word:

@@ -69,6 +69,24 @@ class ListRules:
             return next((setter.place for setter in self._setters.get(knock.listed, ())), None)
         return self._wrong(knock, knock.listed, len(knock.steps), frozenset())
 
+    def counters(self, knock: Knock) -> List[FrozenSet[Place]]:
+        """Return the rules that count each step of a knock for which wrong() found none, the last step first."""
+        found, name, seen = [], knock.listed, frozenset()  # type: List[FrozenSet[Place]], str, FrozenSet[str]
+        for number in range(len(knock.steps), 0, -1):
+            setters = self._setters.get(name, [])
+            found.append(frozenset(setter.place for setter in setters))
+            seen |= {name}
+            name = next(
+                (
+                    asked.name
+                    for setter in setters[:1]
+                    for asked in setter.asked
+                    if number > 1 and self._shows_steps(knock, asked, number - 1, seen, setter)
+                ),
+                "",
+            )
+        return found
+
     def opens(self, knock: Knock) -> bool:
         """Return whether some rule puts sources on a door's list."""
         return not knock.steps or knock.sources is None or bool(self._setters.get(knock.listed))

@@ -13,8 +13,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 PROVED, VOID, NOT_PROVED = "proved", "void", "not proved"
-SETS_LIST, NO_KNOCK, CASES = "sets list", "no knock", "cases"
-"""A rule puts sources on a door's list that have not done its steps; no rule puts any there; too many cases to follow."""
+SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES = "sets list", "no knock", "not counted", "cases"
+"""A rule puts sources on a door's list that have not done its steps; no rule puts any there; packets of the knock do not meet the
+rule that counts them; too many cases to follow."""
 
 
 class GuardedDoor(NamedTuple):
@@ -84,7 +85,7 @@ class Word(NamedTuple):
     away: bool
     """Whether nat sends the packet elsewhere before INPUT sees its port."""
     why: str = ""
-    """What is wrong where that is shown by no packet: SETS_LIST, NO_KNOCK or CASES."""
+    """What is wrong where that is shown by no packet: SETS_LIST, NO_KNOCK, NOT_COUNTED or CASES."""
 
     @property
     def is_certain(self) -> bool:
@@ -93,5 +94,15 @@ class Word(NamedTuple):
 
 
 __all__ = (
-    "CASES", "NOT_PROVED", "NO_KNOCK", "PROVED", "SETS_LIST", "VOID", "GuardedDoor", "Question", "Unguarded", "Word",
+    "CASES",
+    "NOT_COUNTED",
+    "NOT_PROVED",
+    "NO_KNOCK",
+    "PROVED",
+    "SETS_LIST",
+    "VOID",
+    "GuardedDoor",
+    "Question",
+    "Unguarded",
+    "Word",
 )  # fmt: skip

@@ -8,7 +8,7 @@ Where a match is not understood, its packets go both ways, so what may be accept
 the kernel accepts or refuses. The number of sets is bounded; beyond it nothing is said.
 """
 
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import GOES_ON
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
@@ -106,8 +106,12 @@ class Condition(NamedTuple):
 class Walk:
     """One question to a Ruleset."""
 
-    def __init__(self, ruleset: Ruleset, space: Space, listed: Listed) -> None:
-        """Take the rules, their Space, and what is known of who is on which list."""
+    def __init__(self, ruleset: Ruleset, space: Space, listed: Listed, watched: FrozenSet[Place] = frozenset()) -> None:
+        """Take the rules, their Space, and what is known of who is on which list.
+
+        :param watched: rules without a target that are to be in the ways of packets which meet them.
+        """
+        self.watched = watched
         self._ruleset, self._space, self._listed = ruleset, space, listed
         self._conditions: Dict[str, Condition] = {}
         self._cases = 0
@@ -308,7 +312,9 @@ class _TableWalk:
             return []
         if not target or target in GOES_ON:
             moved = self._walk.moved(way, rule)
-            if moved != way:
+            if places[-1] in self._walk.watched:
+                moved = _taken(moved, places[-1:])
+            elif moved != way:
                 self.changes = True
                 moved = _taken(moved, places)
             return [moved] if condition.sure or moved != way else []
