@@ -278,24 +278,38 @@ class _TableWalk:
             condition = self._walk.condition(rule.text)
             if condition.never:
                 continue
-            going: List[Way] = []
-            for way in ways:
-                met = intersected(way.box, condition.parts)
-                if met is None:
-                    going.append(way)
-                    continue
-                self._walk.count()
-                if condition.sure:
-                    going += [way._replace(box=box) for box in without(way.box, condition.parts)]
-                else:
-                    going.append(way)
-                places = (*calls, Place(self._table.name, name, number))
-                going += self._apply(condition, way._replace(box=met), places, back)
-            # Two that differ in the rules behind them alone are one from here on.
-            ways = list({(way.box, way.services): way for way in reversed(going)}.values())[::-1]
+            meeting = [(way, intersected(way.box, condition.parts)) for way in ways]
+            if all(met is None for _way, met in meeting):
+                continue
+            places = (*calls, Place(self._table.name, name, number))
+            ways = self._parted(condition, meeting, places, back)
+            if not condition.sure or condition.rule.target in self._table.chains:
+                # Two that differ in the rules behind them alone are one from here on.
+                ways = list({(way.box, way.services): way for way in reversed(ways)}.values())[::-1]
             if not ways:
                 break
         return back + ways
+
+    def _parted(
+        self,
+        condition: Condition,
+        meeting: Iterable[Tuple[Way, Optional[Box]]],
+        places: Tuple[Place, ...],
+        back: List[Way],
+    ) -> List[Way]:
+        """Return the packets that go on behind a rule, given those that come to it and which of them may meet it."""
+        going: List[Way] = []
+        for way, met in meeting:
+            if met is None:
+                going.append(way)
+                continue
+            self._walk.count()
+            if condition.sure:
+                going += [Way(box, way.taken, way.services) for box in without(way.box, condition.parts)]
+            else:
+                going.append(way)
+            going += self._apply(condition, Way(met, way.taken, way.services), places, back)
+        return going
 
     def _apply(self, condition: Condition, way: Way, places: Tuple[Place, ...], back: List[Way]) -> List[Way]:
         """Do what a rule does to packets that meet it, and return those that go on behind it."""
