@@ -15,7 +15,7 @@ from rig.target import FAMILIES, HERE, ROOT, clean_environment, door
 
 KNOCK = (7000, "9100/udp", 3100)
 DOOR = door(*KNOCK, opens=("2222", "22"), window=600, step_timeout=60)
-ONE = {"doors": [DOOR], "allow": [{"port": "443"}], "persist": False}
+ONE = {"doors": [DOOR], "allow": [{"port": "443", "comment": "für alle, 誰でも"}], "persist": False}
 TWO = {
     "doors": [DOOR, door(7500, 9500, name="two", opens=("8000",))],
     "allow": [{"port": "443"}, {"port": "80"}],

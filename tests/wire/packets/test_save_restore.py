@@ -11,20 +11,24 @@ from rig.target import FAMILIES, door
 DOOR = door(7000, "9100/udp", 3100, opens=(2222,))
 
 
+ALLOW = [{"port": 443, "comment": "für alle, 誰でも"}]
+
+
 def rules(text):
     """Return a save without its comments and counters."""
     return [line.split(" [")[0] for line in text.splitlines() if not line.startswith("#")]
 
 
 def test_a_restored_ruleset_is_the_same_and_works(rig):
-    rig.target.apply(DOOR)
+    rig.target.apply(DOOR, allow=ALLOW)
     saved = {family: rig.target.save(family) for family in FAMILIES}
     rig.target.reset()
     for family in FAMILIES:
+        assert ALLOW[0]["comment"] in saved[family]
         assert rig.client.probe(2222, family) == OPEN
         rig.target.restore(family, saved[family])
         assert rules(rig.target.save(family)) == rules(saved[family])
-        assert rig.target.plan(family, doors=[DOOR]).change == ""
+        assert rig.target.plan(family, doors=[DOOR], allow=ALLOW).change == ""
     for family in FAMILIES:
         assert rig.client.probe(2222, family) == REFUSED[family]
         rig.client.knock(*DOOR["knock"], family=family)
