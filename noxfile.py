@@ -178,7 +178,7 @@ def wire(session: nox.Session, group: str, backend: str) -> None:
     environments.posix_collection()
     releases = [release for release in environments.CORES if environments.core(release)]
     session.env["PORTKNOCK_CORES"] = " ".join(releases)
-    words = ["-p", "no:cacheprovider", "-v", "--tb=short", "--color=no", "--durations=25", "--backend", backend]
+    words = ["-p", "no:cacheprovider", "-v", "--tb=short", "--color=no", "--durations=60", "--backend", backend]
     # Each worker has namespaces of its own, and waits most of the time.
     words += ["-n", "3", "--dist", "worksteal"]
     words = ["-m", "pytest", "-c", "pyproject.toml", *words, *session.posargs, f"tests/wire/{group}"]
