@@ -157,16 +157,24 @@ pending:
       type: int
 proof:
   description:
-    - What the prover says of each door and IP version, on the tables raw, mangle, nat and filter as they are in the kernel.
+    - What the prover says of each door, each allowed port and, under policy V(reject), the rest, for each IP version, on the tables
+      raw, mangle, nat and filter as they are in the kernel.
     - It looks at every first packet of a TCP or UDP connection to an address of this host. What else decides on packets, such as
       native tables of nftables, is not part of it; the findings are about that.
   returned: success
   type: list
   elements: dict
   contains:
-    door:
-      description: The door's name.
+    what:
+      description: V(door NAME), V(allow PORT/PROTOCOL) or V(rest).
       type: str
+    door:
+      description: The door's name; empty for the others.
+      type: str
+    exceptions:
+      description: Of the rest, the foreign rules that let packets in, or send them to another host.
+      type: list
+      elements: str
     ip_version:
       description: V(ipv4) or V(ipv6).
       type: str
@@ -176,7 +184,8 @@ proof:
     result:
       description:
         - V(proved) if no packet gets to the door's ports from a source that has not knocked and is not trusted, and those from a
-          source that has knocked are refused by no rule of the collection.
+          source that has knocked are refused by no rule of the collection; if an allowed port is refused by none; if nothing of the
+          rest is let in but by RV(proof[].exceptions).
         - V(void) if RV(proof[].packet) does or is, by RV(proof[].rule).
         - V(not proved) if that could not be told.
       type: str
@@ -213,12 +222,14 @@ proof:
       description: The same in a sentence, with what the packet must meet besides; empty if the door is proved.
       type: str
   sample:
-    - door: ssh
+    - what: door ssh
+      door: ssh
       ip_version: ipv4
       ruleset: live
       result: proved
       packet: {}
       rule: ""
+      exceptions: []
       message: ""
 refused:
   description: Packets to ports of doors that were refused since the rules were loaded, as their sources had not knocked.

@@ -156,7 +156,7 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     foreign = ruleset_findings(document, spec, family, ForeignRules(document, spec), hooked, local)
     foreign += _at_boot(host, family, document, spec) if kept else []
     ours = own.chains if own else live.chains
-    proofs = prove_doors(document, family, spec, lists_in(ours), local, is_panic(ours))
+    proofs = prove_doors(document, family, spec, lists_in(ours), local, is_panic(ours), TAIL in ours)
     entries = [dict(proof.entry, ruleset="live") for proof in proofs]
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     facts = dict(

@@ -15,23 +15,27 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import of_family
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import prove
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_asked import Asked
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
     CASES,
     NO_KNOCK,
     NOT_COUNTED,
     SETS_LIST,
+    STEP,
     VOID,
     GuardedDoor,
     Question,
     Unguarded,
     Word,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rest import PortsWord, prove_ports
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, Network, Spec
 
 _WHY = {
     CASES: "its packets part into more cases than are followed",
+    STEP: "packets to the port of a step are let in",
     NO_KNOCK: "no rule puts a source on its list",
     NOT_COUNTED: "packets of its knock are decided before the rule that counts them",
     SETS_LIST: "a rule puts sources on its list that have not done all steps of the knock",
@@ -77,6 +81,7 @@ def prove_doors(
     lists: Mapping[str, str],
     local: LocalNetwork,
     panic: bool = False,
+    refuses_rest: bool = False,
 ) -> List[Proof]:
     """Return what the prover says of each door in one family.
 
@@ -85,10 +90,12 @@ def prove_doors(
     :param lists: name of a door to that of its list.
     :param local: what is known of the host's network.
     :param panic: whether the doors are to open to nobody.
+    :param refuses_rest: whether all other ports are to be refused.
     """
-    words = prove(document, family, _question(family, protected, lists, local, panic))
+    asked = Asked(document, family, _question(family, protected, lists, local, panic, refuses_rest))
     names = Names(protected)
-    return [_proof(word, family, names) for word in words]
+    doors = [_proof(word, family, names) for word in prove(asked)]
+    return doors + [_ports_proof(each, family, names) for each in prove_ports(asked)]
 
 
 def void_findings(proofs: Iterable[Proof]) -> List[Finding]:
@@ -108,8 +115,22 @@ def _proof(word: Word, family: str, names: Names) -> Proof:
     return Proof(entry, not word.assumed, Finding("void", family, entry["rule"], text))
 
 
+def _ports_proof(each: PortsWord, family: str, names: Names) -> Proof:
+    word = each.word
+    if word.packet is not None and names.names_step(f"--dport {word.packet.port}"):
+        word = word._replace(packet=None, why=STEP)
+    entry = _result(word, family, names, " although its port is allowed")
+    shown = [_shown(text, names) for text in each.exceptions]
+    return Proof(dict(entry, what=word.door, door="", exceptions=shown), False, None)
+
+
 def _question(
-    family: str, protected: Protected, lists: Mapping[str, str], local: LocalNetwork, panic: bool
+    family: str,
+    protected: Protected,
+    lists: Mapping[str, str],
+    local: LocalNetwork,
+    panic: bool,
+    refuses_rest: bool,
 ) -> Question:
     recognise = not isinstance(protected, Spec) or ENGINES[protected.engine].rules_recognise
     doors = [
@@ -131,6 +152,7 @@ def _question(
         trusted_interfaces=tuple(protected.trusted_interfaces),
         trusted_sources=tuple(of_family(protected.trusted_sources, family)),
         own=tuple(local.own),
+        refuses_rest=refuses_rest,
         is_ours=is_own_rule,
     )
 
@@ -140,8 +162,19 @@ def _sources(sources: Sequence[Network], family: str) -> Optional[Tuple[Network,
     return None if sources and not found else found
 
 
-def _result(word: Word, family: str, names: Names) -> Dict[str, Any]:
-    result: Dict[str, Any] = dict(door=word.door, ip_version=family, result=word.word, packet={}, rule="", message="")
+def _result(
+    word: Word, family: str, names: Names, in_spite: str = " although its source has knocked"
+) -> Dict[str, Any]:
+    result: Dict[str, Any] = dict(
+        what=f"door {word.door}",
+        door=word.door,
+        ip_version=family,
+        result=word.word,
+        packet={},
+        rule="",
+        exceptions=[],
+        message="",
+    )
     packet, place = word.packet, word.place
     if word.why:
         result["rule"] = _shown(word.rule, names)
@@ -160,7 +193,9 @@ def _result(word: Word, family: str, names: Names) -> Dict[str, Any]:
     )
     rule = _shown(word.rule, names)
     return dict(
-        result, rule=rule, message=_message(word, rule, place.table, [_shown(text, names) for text in word.assumed])
+        result,
+        rule=rule,
+        message=_message(word, rule, place.table, [_shown(text, names) for text in word.assumed], in_spite),
     )
 
 
@@ -169,16 +204,15 @@ def _shown(text: str, names: Names) -> str:
     return masked(text) if names.names_step(text) else text
 
 
-def _message(word: Word, rule: str, table: str, assumed: List[str]) -> str:
+def _message(word: Word, rule: str, table: str, assumed: List[str], in_spite: str) -> str:
     packet = word.packet
     if packet is None:
         return ""
     flags = f" ({', '.join(packet.flags)})" if packet.flags else ""
     sent = f"{packet.protocol.upper()} from {packet.source} port {packet.sport} to port {packet.port}{flags} on {packet.interface}"
-    if word.gets_in:
-        becomes = "is sent elsewhere" if word.away else "gets in without the knock"
-    else:
-        becomes = "is refused although its source has knocked"
+    becomes = "is sent elsewhere" if word.away else "gets in without the knock"
+    if not word.gets_in:
+        becomes = "is refused" + in_spite
     text = f"{word.word.capitalize()}: {sent} {becomes}, by {rule} in table {table}"
     others = [each for each in assumed if each != rule]
     if rule in assumed:

@@ -60,7 +60,7 @@ def prove_change(
 def _proofs(wanted: Wanted, family: str, document: Document, local: LocalNetwork, path: str) -> List[Proof]:
     lists = Lists(family, wanted.spec.ipv6_prefix)
     named = {door.name: lists.door(door) for door in wanted.spec.doors}
-    proofs = prove_doors(document, family, wanted.spec, named, local, wanted.spec.panic)
+    proofs = prove_doors(document, family, wanted.spec, named, local, wanted.spec.panic, wanted.spec.policy == "reject")
     for proof in proofs:
         if proof.is_certain and wanted.prove:
             raise _refusal(proof.entry, path)

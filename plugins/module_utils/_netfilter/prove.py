@@ -9,10 +9,14 @@ list does. What the prover says to be proved is so for every such packet; what i
 names; of all else it says that it is not proved.
 """
 
-import ipaddress
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_asked import (
+    NEW_BITS,
+    RELATED_BITS,
+    Asked,
+    ports_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_lists import Knock, ListRules
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
     CASES,
@@ -23,8 +27,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     SETS_LIST,
     VOID,
     GuardedDoor,
-    Question,
-    Unguarded,
     Word,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_replay import (
@@ -35,29 +37,18 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
     DNAT,
-    DPORT,
-    INTERFACE,
-    MARK,
     NEW,
     RELATED,
-    SOURCE,
     STATE,
     STATES,
     ListMatch,
-    Term,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import (
-    Place,
-    Ruleset,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import (
     INDEX,
     Box,
-    Parts,
     changed,
     intersected,
     range_of,
-    without,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_walk import (
     Hit,
@@ -65,43 +56,33 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     TooManyCases,
     Walk,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
-_NEW, _RELATED = (1 << STATES.index(frozenset((state,))) for state in (NEW, RELATED))
 MOST_REPLAYS = 20
 """How many of the ways into a door are tried before it is said that none was followed."""
 
 
-def prove(document: Document, family: str, question: Question) -> Tuple[Word, ...]:
-    """Return what can be said of each door.
-
-    :param document: the Document of the ruleset that is to be judged.
-    :param family: ``ipv4`` or ``ipv6``.
-    """
-    if not question.doors:
-        return ()
-    return _Proof(document, family, question).words()
+def prove(asked: Asked) -> Tuple[Word, ...]:
+    """Return what can be said of each door."""
+    return _Proof(asked).words() if asked.question.doors else ()
 
 
 class _Proof:
-    def __init__(self, document: Document, family: str, question: Question) -> None:
-        self._question = question
-        self._ruleset = Ruleset(document, family)
-        self._space = self._ruleset.space(question.own, _terms(question))
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
 
     def words(self) -> Tuple[Word, ...]:
-        closed = self._together(self._question.doors, self._closed)
-        opened = [word for group in _apart(self._question.doors) for word in self._together(group, self._opened)]
+        closed = self._together(self._asked.question.doors, self._closed)
+        opened = [word for group in _apart(self._asked.question.doors) for word in self._together(group, self._opened)]
         opened.sort(key=self._number)
-        rules = ListRules(self._ruleset)
-        listed = [self._knock(door, rules) for door in self._question.doors]
-        counted = self._together(self._question.doors, lambda doors: self._counted(doors, rules))
+        rules = ListRules(self._asked.ruleset)
+        listed = [self._knock(door, rules) for door in self._asked.question.doors]
+        counted = self._together(self._asked.question.doors, lambda doors: self._counted(doors, rules))
         return tuple(_worst(*some) for some in zip(closed, opened, listed, counted))
 
     def _number(self, word: Word) -> int:
-        return [door.name for door in self._question.doors].index(word.door)
+        return [door.name for door in self._asked.question.doors].index(word.door)
 
     @staticmethod
     def _together(doors: Sequence[GuardedDoor], theorem: Callable[[Sequence[GuardedDoor]], List[Word]]) -> List[Word]:
@@ -116,76 +97,28 @@ class _Proof:
     # No stranger gets in who is not listed.
 
     def _closed(self, doors: Sequence[GuardedDoor]) -> List[Word]:
-        space, listed = self._space, _unlisted(self._question.doors)
+        space, listed = self._asked.space, unlisted(self._asked.question.doors)
         services = space.service(ports for door in doors for ports in door.opens)
-        walk = Walk(self._ruleset, space, listed)
-        hits = walk.answer(self._strangers(services)).accepted
-        if self._ruleset.diverts:
-            hits += walk.answer(self._strangers(space.all[0] & ~services), into=services).accepted
+        walk = Walk(self._asked.ruleset, space, listed)
+        hits = walk.answer(self._asked.strangers(services)).accepted
+        if self._asked.ruleset.diverts:
+            hits += walk.answer(self._asked.strangers(space.all[0] & ~services), into=services).accepted
         return [self._way_in(door, [hit for hit in hits if self._leads_to(hit, door)], listed) for door in doors]
 
     def _leads_to(self, hit: Hit, door: GuardedDoor) -> bool:
-        return bool((hit.way.services | hit.way.box[0]) & self._space.service(door.opens))
-
-    def _strangers(self, services: int) -> List[Box]:
-        """Return the packets to some services from all whom nothing lets in without a knock."""
-        question, space = self._question, self._space
-        boxes = [self._first(services, _NEW | _RELATED)]
-        for parts in (*self._trusted(), *map(self._allowed, question.allow)):
-            boxes = [left for each in boxes for left in _left(each, parts)]
-        return [each for each in boxes if each[0] & space.all[0]]
-
-    def _first(self, services: int, states: int) -> Box:
-        space = self._space
-        box = changed(changed(space.all, 0, services), INDEX[STATE], states)
-        return changed(box, INDEX[MARK], 1 << (space.marks or [0]).index(0))
-
-    def _trusted(self) -> List[Parts]:
-        space, question = self._space, self._question
-        terms = [Term(INTERFACE, name, False) for name in ("lo", *question.trusted_interfaces)]
-        terms += [Term(SOURCE, (range_of(network),), False) for network in question.trusted_sources]
-        return [(found,) for found in map(space.bits, terms) if found is not None]
-
-    def _allowed(self, allow: Unguarded) -> Parts:
-        if allow.sources is None:
-            return ((0, 0),)
-        parts = [(0, self._space.service([allow.ports]))]
-        if allow.sources:
-            found = self._space.bits(Term(SOURCE, tuple(range_of(each) for each in allow.sources), False))
-            parts += [found] if found is not None else []
-        return tuple(parts)
+        return bool((hit.way.services | hit.way.box[0]) & self._asked.space.service(door.opens))
 
     def _way_in(self, door: GuardedDoor, hits: Sequence[Hit], listed: Listed) -> Word:
         """Return a Word about the packets that may get in: the surest of those that do."""
         found = _not_proved(door) if hits else _proved(door)
-        hits = sorted(hits, key=lambda hit: (hit.away, not hit.way.box[INDEX[STATE]] & _NEW))
+        hits = sorted(hits, key=lambda hit: (hit.away, not hit.way.box[INDEX[STATE]] & NEW_BITS))
         for hit in hits[:MOST_REPLAYS]:
-            word = self._replayed(door, hit, listed, gets_in=True)
+            word = replayed(self._asked, door.name, door.opens, hit, listed, gets_in=True)
             if word.is_certain:
                 return word
             if found.packet is None or (word.word == VOID and found.word != VOID):
                 found = word
         return found
-
-    def _replayed(self, door: GuardedDoor, hit: Hit, listed: Listed, gets_in: bool) -> Word:
-        """Return the Word of one packet out of those that a rule decides, sent once more, alone."""
-        space, way = self._space, hit.way
-        box = changed(way.box, 0, self._came_for(door, way.services or way.box[0]))
-        related = box[INDEX[STATE]] in (_RELATED, 1 << STATES.index(frozenset((RELATED, DNAT))))
-        packet = space.packet(changed(box, INDEX[STATE], _RELATED if related else _NEW))
-        is_own = _is_own(self._question.own)
-        outcome = Replay(self._ruleset, packet, way.taken, listed, is_own).outcome()
-        wanted = SENT_AWAY if hit.away else ACCEPTED if gets_in else REFUSED
-        place = way.taken[-1]
-        # A helper must have announced a related one, which no ruleset tells.
-        sure = outcome.verdict == wanted and packet.state == NEW
-        away = hit.away or bool(way.services)
-        word = VOID if sure else NOT_PROVED
-        return Word(door.name, word, packet, place, self._ruleset.text(place), outcome.assumed, gets_in, away)
-
-    def _came_for(self, door: GuardedDoor, services: int) -> int:
-        """Return the services that a packet was sent to: the door's own if there are such."""
-        return services & self._space.service(door.opens) or services
 
     # Nobody is listed but by the steps.
 
@@ -194,8 +127,8 @@ class _Proof:
         place = rules.wrong(knock)
         if place is not None:
             # A foreign one meets packets that this does not look for; ours were made to be proved.
-            word = NOT_PROVED if self._is_ours([place]) else VOID
-            return Word(door.name, word, None, place, self._ruleset.text(place), (), True, False, SETS_LIST)
+            word = NOT_PROVED if self._asked.is_ours([place]) else VOID
+            return Word(door.name, word, None, place, self._asked.ruleset.text(place), (), True, False, SETS_LIST)
         if not rules.opens(knock):
             return Word(door.name, NOT_PROVED, None, None, "", (), False, False, NO_KNOCK)
         return _proved(door)
@@ -209,15 +142,15 @@ class _Proof:
             for step, places in zip(reversed(door.steps), rules.counters(_knock_of(door)))
         ]
         watched = frozenset(place for _door, _step, places in steps for place in places)
-        walk = Walk(self._ruleset, self._space, _on_every_list, watched)
-        boxes = [box for door, step, _places in steps for box in self._knockers(door, (_ports_of(step),))]
+        walk = Walk(self._asked.ruleset, self._asked.space, _on_every_list, watched)
+        boxes = [box for door, step, _places in steps for box in self._asked.knockers(door, (ports_of(step),))]
         answer = walk.answer(_unlike(boxes))
         found = {}
         for door, step, places in steps:
-            for box in self._knockers(door, (_ports_of(step),)):
+            for box in self._asked.knockers(door, (ports_of(step),)):
                 for hit in answer.accepted + answer.refused:
                     met = intersected(hit.way.box, tuple(enumerate(box[:3])))
-                    if met is not None and not places & set(hit.way.taken) and self._is_ours(hit.way.taken):
+                    if met is not None and not places & set(hit.way.taken) and self._asked.is_ours(hit.way.taken):
                         found[door.name] = hit.way.taken[-1]
         return [
             Word(
@@ -225,7 +158,7 @@ class _Proof:
                 NOT_PROVED,
                 None,
                 found[door.name],
-                self._ruleset.text(found[door.name]),
+                self._asked.ruleset.text(found[door.name]),
                 (),
                 False,
                 False,
@@ -240,70 +173,26 @@ class _Proof:
 
     def _opened(self, doors: Sequence[GuardedDoor]) -> List[Word]:
         listed = _is_listed(doors)
-        boxes = [box for door in doors for box in self._knockers(door, door.opens)]
-        answer = Walk(self._ruleset, self._space, listed).answer(boxes) if boxes else None
+        boxes = [box for door in doors for box in self._asked.knockers(door, door.opens)]
+        answer = Walk(self._asked.ruleset, self._asked.space, listed).answer(boxes) if boxes else None
         words = []
         for door in doors:
             word = _proved(door)
             if answer is not None and door.sources is not None and not door.shut:
                 accepted = any(self._leads_to(hit, door) for hit in answer.accepted)
                 refused = [hit for hit in answer.refused if self._leads_to(hit, door)]
-                shut = refused if not accepted else [hit for hit in refused if self._is_ours(hit.way.taken)]
+                shut = refused if not accepted else [hit for hit in refused if self._asked.is_ours(hit.way.taken)]
                 word = self._shut_out(door, shut, listed) if shut else word
             words.append(word)
         return words
 
-    def _knockers(self, door: GuardedDoor, ports: Sequence[Ports]) -> List[Box]:
-        """Return the first packets to some ports from those who may knock and are not trusted."""
-        if door.sources is None:
-            return []
-        boxes = [self._first(self._space.service(ports), _NEW)]
-        for parts in self._trusted():
-            boxes = [left for each in boxes for left in _left(each, parts)]
-        if not door.sources:
-            return boxes
-        found = self._space.bits(Term(SOURCE, tuple(range_of(each) for each in door.sources), False))
-        return [met for met in (intersected(each, (found,)) for each in boxes if found) if met is not None]
-
-    def _is_ours(self, taken: Sequence[Place]) -> bool:
-        """Return whether a rule of ours refuses, or the policy of a chain, behind all rules."""
-        place = taken[-1]
-        text = self._ruleset.text(place)
-        return text.startswith("-P ") or self._question.is_ours(place.chain, text.partition(f"-A {place.chain} ")[2])
-
     def _shut_out(self, door: GuardedDoor, hits: Sequence[Hit], listed: Listed) -> Word:
         found = _not_proved(door)
         for hit in hits[:MOST_REPLAYS]:
-            found = self._replayed(door, hit, listed, gets_in=False)
+            found = replayed(self._asked, door.name, door.opens, hit, listed, gets_in=False)
             if found.is_certain:
                 break
         return found
-
-
-def _left(box: Box, parts: Parts) -> List[Box]:
-    return without(box, parts) if intersected(box, parts) is not None else [box]
-
-
-def _terms(question: Question) -> List[Term]:
-    """Return what is asked about, so that the classes know its borders."""
-    ports = [each for door in question.doors for each in (*door.opens, *map(_ports_of, door.steps))]
-    ports += [each.ports for each in question.allow]
-    sources = [each.sources for each in question.doors] + [each.sources for each in question.allow]
-    networks = [network for some in sources for network in some or ()]
-    terms = [Term(DPORT, ((each.first, each.last),), False) for each in ports]
-    terms += [Term(SOURCE, (range_of(each),), False) for each in (*networks, *question.trusted_sources)]
-    return terms + [Term(INTERFACE, name, False) for name in question.trusted_interfaces]
-
-
-def _is_own(own: Sequence[AnyNetwork]) -> Callable[[str], bool]:
-    def answer(text: str) -> bool:
-        try:
-            address: Any = ipaddress.ip_address(text)
-        except ValueError:
-            return False
-        return any(address.version == each.version and address in each for each in own)
-
-    return answer
 
 
 def _apart(doors: Sequence[GuardedDoor]) -> List[List[GuardedDoor]]:
@@ -324,7 +213,28 @@ def _overlap(one: Ports, other: Ports) -> bool:
     return one.protocol == other.protocol and one.first <= other.last and other.first <= one.last
 
 
-def _unlisted(doors: Sequence[GuardedDoor]) -> Listed:
+def replayed(asked: Asked, name: str, ports: Sequence[Ports], hit: Hit, listed: Listed, gets_in: bool) -> Word:
+    """Return the Word of one packet out of those that a rule decides, sent once more, alone.
+
+    :param name: of what the word is.
+    :param ports: the ports that it is about.
+    :param gets_in: whether the packet is said to get in, or to be refused.
+    """
+    space, way = asked.space, hit.way
+    services = way.services or way.box[0]
+    box = changed(way.box, 0, services & space.service(ports) or services)
+    related = box[INDEX[STATE]] in (RELATED_BITS, 1 << STATES.index(frozenset((RELATED, DNAT))))
+    packet = space.packet(changed(box, INDEX[STATE], RELATED_BITS if related else NEW_BITS))
+    outcome = Replay(asked.ruleset, packet, way.taken, listed, asked.is_own).outcome()
+    wanted = SENT_AWAY if hit.away else ACCEPTED if gets_in else REFUSED
+    place = way.taken[-1]
+    # A helper must have announced a related one, which no ruleset tells.
+    word = VOID if outcome.verdict == wanted and packet.state == NEW else NOT_PROVED
+    away = hit.away or bool(way.services)
+    return Word(name, word, packet, place, asked.ruleset.text(place), outcome.assumed, gets_in, away)
+
+
+def unlisted(doors: Sequence[GuardedDoor]) -> Listed:
     """A source that is on no list which opens the port in question; what other lists hold is not known."""
     by_list = {door.listed: door for door in doors}
 
@@ -361,10 +271,6 @@ def _knock_of(door: GuardedDoor) -> Knock:
     return Knock(door.listed, door.steps, door.step_timeout, ranges)
 
 
-def _ports_of(step: Step) -> Ports:
-    return Ports(step.port, step.port, step.protocol)
-
-
 def _unlike(boxes: Sequence[Box]) -> List[Box]:
     """Return boxes as few: those that differ in their services alone are one."""
     services: Dict[Box, int] = {}
@@ -386,4 +292,4 @@ def _worst(*words: Word) -> Word:
     return min(words, key=lambda word: order.index(word.word))
 
 
-__all__ = ("prove",)
+__all__ = ("prove", "replayed", "unlisted")

@@ -16,6 +16,8 @@ PROVED, VOID, NOT_PROVED = "proved", "void", "not proved"
 SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES = "sets list", "no knock", "not counted", "cases"
 """A rule puts sources on a door's list that have not done its steps; no rule puts any there; packets of the knock do not meet the
 rule that counts them; too many cases to follow."""
+STEP = "step"
+"""The packet goes to the port of a step, which is not shown."""
 
 
 class GuardedDoor(NamedTuple):
@@ -61,6 +63,8 @@ class Question(NamedTuple):
     """Sources that need no knock; networks of this family."""
     own: Tuple[AnyNetwork, ...]
     """The host's own addresses; empty where they are not known."""
+    refuses_rest: bool
+    """Whether all else is to be refused (policy ``reject``)."""
     is_ours: Callable[[str, str], bool]
     """Whether a rule, by its chain and text, is the collection's."""
 
@@ -85,7 +89,7 @@ class Word(NamedTuple):
     away: bool
     """Whether nat sends the packet elsewhere before INPUT sees its port."""
     why: str = ""
-    """What is wrong where that is shown by no packet: SETS_LIST, NO_KNOCK, NOT_COUNTED or CASES."""
+    """What is wrong where that is shown by no packet: SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES or STEP."""
 
     @property
     def is_certain(self) -> bool:

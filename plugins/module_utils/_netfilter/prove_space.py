@@ -108,6 +108,11 @@ class _Classes:
                 return each
         return min(high, low + 1)
 
+    def middle(self, bit: int) -> int:
+        """Return the number in the middle of a class: its borders may be those of a step, which is a secret."""
+        high = self.starts[bit + 1] - 1 if bit + 1 < len(self.starts) else self._end - 1
+        return (self.starts[bit] + high) // 2
+
     def bit_of(self, number: int) -> int:
         return bisect_right(self.starts, number) - 1
 
@@ -217,7 +222,7 @@ class Space:
             destination=self._address(self.destinations, box[INDEX[DESTINATION]], _USUAL_HOSTS),
             protocol=protocol,
             sport=_usual(self.sports, box[INDEX[SPORT]], [_USUAL_SPORT]),
-            port=self.dports.starts[service % half],
+            port=self.dports.middle(service % half),
             flags=tuple(name for name, bit in FLAG_BITS.items() if flags & bit == bit and name in ("SYN", "PSH", "URG"))
             if protocol == "tcp"
             else (),

@@ -76,7 +76,7 @@ def test_the_doors_are_proved_or_a_way_in_is_shown():
     host = Host()
     run(host, doors=[DOOR, WEB])
     assert [(word["door"], word["ip_version"], word["result"]) for word in looked_at(host)["proof"]] == [
-        ("ssh", "ipv4", "proved"), ("web", "ipv4", "proved"), ("ssh", "ipv6", "proved"),
+        ("ssh", "ipv4", "proved"), ("web", "ipv4", "proved"), ("", "ipv4", "proved"), ("ssh", "ipv6", "proved"), ("", "ipv6", "proved"),
     ]  # fmt: skip
     host.rules["ip6tables"].tables["filter"].chains["INPUT"].insert(0, "-i eth1 -p tcp -j ACCEPT")
     told = [word for word in looked_at(host)["proof"] if word["result"] != "proved"]

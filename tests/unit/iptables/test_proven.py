@@ -62,7 +62,7 @@ def test_a_void_is_refused():
 def test_or_is_a_finding():
     proven = prove_change(wanted(prove=False), [misplaced()], {}, UNKNOWN)
     assert [(word["door"], word["ruleset"], word["result"]) for word in proven.words] == [
-        ("ssh", "live", "void"), ("admin", "live", "proved"), ("one", "live", "proved"),
+        ("ssh", "live", "void"), ("admin", "live", "proved"), ("one", "live", "proved"), *[("", "live", "proved")] * 3,
     ]  # fmt: skip
     assert [(finding.kind, finding.severity, finding.ip_version, finding.rule) for finding in proven.findings] == [
         ("void", "error", "ipv4", OPEN)
@@ -80,7 +80,7 @@ def test_what_a_boot_would_load_is_judged_too():
     boot = {"ipv4": ("/etc/iptables/rules.v4", host.save())}
     assert [(word["ruleset"], word["result"]) for word in prove_change(wanted(), [plan], boot, UNKNOWN).words] == [
         ("live", "proved")
-    ] * 3 + [("boot", "proved")] * 3
+    ] * 6 + [("boot", "proved")] * 6
     host.restore("*filter\n-I INPUT 1 -p tcp -j ACCEPT\nCOMMIT\n")
     with pytest.raises(
         SpecError, match="under /etc/iptables/rules.v4, which a boot loads, as it would be. Void: TCP from"
@@ -105,4 +105,5 @@ def test_the_module_says_it(check):
     result = run(host, check=check, doors=PROMISED["doors"])
     found = {(word["ip_version"], word["ruleset"]): word["result"] for word in result["proof"]}
     assert found == {(family, ruleset): "proved" for family in ("ipv4", "ipv6") for ruleset in ("live", "boot")}
-    assert len(result["proof"]) == 12
+    assert [word["what"] for word in result["proof"][:4]] == ["door ssh", "door admin", "door one", "rest"]
+    assert len(result["proof"]) == 16

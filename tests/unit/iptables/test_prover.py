@@ -13,7 +13,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_iptables import FakeIptables
-from prover_questions import PROMISED, recorded, word_of, words_of
+from prover_questions import PROMISED, entries_of, recorded, word_of, words_of
 from walker import Packet, Walker
 
 OPTIONS = {
@@ -200,17 +200,18 @@ def test_the_words():
     text = with_lines("filter -I INPUT 1 -s 203.0.113.0/24 -p tcp -m multiport --dports 20:25 -j ACCEPT")
     word = word_of(text, SPEC, "ipv4", "ssh")
     assert word == {
-        "door": "ssh", "ip_version": "ipv4", "result": "void",
+        "what": "door ssh", "door": "ssh", "ip_version": "ipv4", "result": "void",
         "packet": {
             "interface": "eth0", "source": "203.0.113.77", "protocol": "tcp", "source_port": 12345, "port": 22, "flags": ["SYN"],
             "state": "NEW",
         },
-        "rule": "-A INPUT -s 203.0.113.0/24 -p tcp -m multiport --dports 20:25 -j ACCEPT",
+        "rule": "-A INPUT -s 203.0.113.0/24 -p tcp -m multiport --dports 20:25 -j ACCEPT", "exceptions": [],
         "message": "Void: TCP from 203.0.113.77 port 12345 to port 22 (SYN) on eth0 gets in without the knock, by -A INPUT -s "
         "203.0.113.0/24 -p tcp -m multiport --dports 20:25 -j ACCEPT in table filter.",
     }  # fmt: skip
     assert word_of(text, SPEC, "ipv4", "vpn") == {
-        "door": "vpn", "ip_version": "ipv4", "result": "proved", "packet": {}, "rule": "", "message": "",
+        "what": "door vpn", "door": "vpn", "ip_version": "ipv4", "result": "proved", "packet": {}, "rule": "", "exceptions": [],
+        "message": "",
     }  # fmt: skip
 
 
@@ -222,6 +223,62 @@ def test_who_has_knocked_is_refused():
     word = word_of(host.save(), SPEC, "ipv4", "ssh")
     assert word["result"] == "void"
     assert "is refused although its source has knocked, by -A PORTKNOCK_REFUSE" in word["message"]
+
+
+def others(text, spec=SPEC):
+    """Return what is said of allowed ports and of the rest: what it is about to result, rule and foreign exceptions."""
+    found = [entry for entry in entries_of(text, spec, "ipv4", OWN) if not entry["door"]]
+    return {entry["what"]: (entry["result"], entry["rule"], entry["exceptions"]) for entry in found}
+
+
+def test_the_rest_is_refused_and_what_is_allowed_is_not():
+    assert others(with_lines()) == {"allow 443/tcp": ("proved", "", []), "rest": ("proved", "", [])}
+    accepting = spec_from_options(dict(OPTIONS, policy="accept"))
+    assert others(protected(accepting).save(), accepting) == {"allow 443/tcp": ("proved", "", [])}
+
+
+@pytest.mark.parametrize("entry", RECORDED, ids=[entry["file"] for entry in RECORDED])
+def test_nothing_else_is_void_on_recorded_hosts(entry):
+    found = entries_of(protected(SPEC, entry["family"], entry["text"]).save(), SPEC, entry["family"])
+    assert {each["what"]: each["result"] for each in found if not each["door"]} == {
+        "allow 443/tcp": "proved",
+        "rest": "proved",
+    }
+
+
+def test_no_step_is_shown_where_its_port_is_reached():
+    text = with_lines("filter -I PORTKNOCK_HEAD 1 -p tcp -m tcp --dport 17005 -j ACCEPT")
+    entry = next(each for each in entries_of(text, SPEC, "ipv4") if each["what"] == "rest")
+    assert entry["result"] == "void"
+    assert entry["message"].startswith("Void: packets to the port of a step are let in: -A PORTKNOCK_HEAD -p tcp")
+    assert "17005" not in repr(entry)
+
+
+def test_foreign_exceptions_to_the_rest_are_named():
+    rules = [
+        "-A INPUT -s 198.51.100.0/24 -p tcp -m tcp --dport 80 -j ACCEPT",
+        "-A INPUT -p udp -m udp --dport 53 -j ACCEPT",
+    ]
+    redirect = "nat -A PREROUTING -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.0.0.2:80"
+    text = with_lines(redirect, *["filter " + rule.replace("-A INPUT", "-I INPUT 1") for rule in rules])
+    result, rule, exceptions = others(text)["rest"]
+    assert (result, rule, set(exceptions)) == ("proved", "", {*rules, redirect.partition(" ")[2]})
+
+
+def test_the_rest_gets_in_by_what_is_ours():
+    text = with_lines("filter -I PORTKNOCK_HEAD 1 -p udp -j ACCEPT")
+    assert others(text)["rest"][:2] == ("void", "-A PORTKNOCK_HEAD -p udp -j ACCEPT")
+    hook = next(text for text in protected().tables["filter"].chains["INPUT"] if text.endswith("PORTKNOCK_TAIL"))
+    assert others(with_lines("filter -D INPUT " + hook))["rest"][:2] == ("void", "-P INPUT ACCEPT")
+
+
+def test_an_allowed_port_is_refused():
+    entry = next(each for each in entries_of(with_lines("filter -I PORTKNOCK 1 -p tcp -j PORTKNOCK_REFUSE"), SPEC, "ipv4", OWN)
+                 if each["what"] == "allow 443/tcp")  # fmt: skip
+    assert entry["result"] == "void"
+    assert (
+        "to port 443 (SYN) on eth0 is refused although its port is allowed, by -A PORTKNOCK_REFUSE" in entry["message"]
+    )
 
 
 def chain_of_steps(host):

@@ -91,10 +91,15 @@ def named_lists(spec: Spec, family: str) -> Dict[str, str]:
     return {door.name: lists.door(door) for door in spec.doors}
 
 
+def entries_of(text: str, spec: Spec, family: str, local: LocalNetwork = UNKNOWN) -> List[Dict[str, Any]]:
+    """Return all that the prover says of a ruleset: of doors, allowed ports, and the rest."""
+    named, rest = named_lists(spec, family), spec.policy == "reject"
+    return [proof.entry for proof in prove_doors(parse(text), family, spec, named, local, spec.panic, rest)]
+
+
 def words_of(text: str, spec: Spec, family: str, local: LocalNetwork = UNKNOWN) -> List[Dict[str, Any]]:
     """Return what the prover says of each door of a Spec on a ruleset."""
-    proofs = prove_doors(parse(text), family, spec, named_lists(spec, family), local)
-    return [proof.entry for proof in proofs]
+    return [entry for entry in entries_of(text, spec, family, local) if entry["door"]]
 
 
 def word_of(

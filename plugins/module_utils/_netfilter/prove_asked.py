@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The packets that the prover is asked about, as sets: strangers, those who may knock, those for whom a port is. Pure."""
+
+import ipaddress
+from typing import Any, Callable, List, Sequence
+
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
+    GuardedDoor,
+    Question,
+    Unguarded,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
+    DPORT,
+    INTERFACE,
+    MARK,
+    NEW,
+    RELATED,
+    SOURCE,
+    STATE,
+    STATES,
+    Term,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Place, Ruleset
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import (
+    INDEX,
+    Box,
+    Parts,
+    changed,
+    intersected,
+    range_of,
+    without,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
+
+NEW_BITS, RELATED_BITS = (1 << STATES.index(frozenset((state,))) for state in (NEW, RELATED))
+"""The conntrack states NEW and RELATED as sets."""
+
+
+class Asked:
+    """The packets that a Question is about, as sets."""
+
+    def __init__(self, document: Document, family: str, question: Question) -> None:
+        """Take the Document of a ruleset, its family, and what is asked of it."""
+        self.question = question
+        self.ruleset = Ruleset(document, family)
+        self.space = self.ruleset.space(question.own, _terms(question))
+        self.is_own = _is_own(question.own)
+        """Whether an address, as text, is the host's own."""
+
+    def strangers(self, services: int) -> List[Box]:
+        """Return the packets to some services from all whom nothing lets in without a knock."""
+        question, space = self.question, self.space
+        boxes = [self.first(services, NEW_BITS | RELATED_BITS)]
+        for parts in (*self.trusted(), *map(self.allowed, question.allow)):
+            boxes = [left for each in boxes for left in _left(each, parts)]
+        return [each for each in boxes if each[0] & space.all[0]]
+
+    def first(self, services: int, states: int) -> Box:
+        """Return all packets to some services with some conntrack states, as they come in: unmarked and not diverted."""
+        space = self.space
+        box = changed(changed(space.all, 0, services), INDEX[STATE], states)
+        return changed(box, INDEX[MARK], 1 << (space.marks or [0]).index(0))
+
+    def trusted(self) -> List[Parts]:
+        """Return the packets that need no knock, those of the loopback interface first."""
+        space, question = self.space, self.question
+        terms = [Term(INTERFACE, name, False) for name in ("lo", *question.trusted_interfaces)]
+        terms += [Term(SOURCE, (range_of(network),), False) for network in question.trusted_sources]
+        return [(found,) for found in map(space.bits, terms) if found is not None]
+
+    def allowed(self, allow: Unguarded) -> Parts:
+        """Return the packets to a port that needs no knock, from those for whom it is."""
+        if allow.sources is None:
+            return ((0, 0),)
+        parts = [(0, self.space.service([allow.ports]))]
+        if allow.sources:
+            found = self.space.bits(Term(SOURCE, tuple(range_of(each) for each in allow.sources), False))
+            parts += [found] if found is not None else []
+        return tuple(parts)
+
+    def knockers(self, door: GuardedDoor, ports: Sequence[Ports]) -> List[Box]:
+        """Return the first packets to some ports from those who may knock and are not trusted."""
+        if door.sources is None:
+            return []
+        boxes = [self.first(self.space.service(ports), NEW_BITS)]
+        for parts in self.trusted():
+            boxes = [left for each in boxes for left in _left(each, parts)]
+        if not door.sources:
+            return boxes
+        found = self.space.bits(Term(SOURCE, tuple(range_of(each) for each in door.sources), False))
+        return [met for met in (intersected(each, (found,)) for each in boxes if found) if met is not None]
+
+    def is_ours(self, taken: Sequence[Place]) -> bool:
+        """Return whether a rule of ours refuses, or the policy of a chain, behind all rules."""
+        place = taken[-1]
+        text = self.ruleset.text(place)
+        return text.startswith("-P ") or self.question.is_ours(place.chain, text.partition(f"-A {place.chain} ")[2])
+
+
+def _left(box: Box, parts: Parts) -> List[Box]:
+    return without(box, parts) if intersected(box, parts) is not None else [box]
+
+
+def _terms(question: Question) -> List[Term]:
+    """Return what is asked about, so that the classes know its borders."""
+    ports = [each for door in question.doors for each in (*door.opens, *map(ports_of, door.steps))]
+    ports += [each.ports for each in question.allow]
+    sources = [each.sources for each in question.doors] + [each.sources for each in question.allow]
+    networks = [network for some in sources for network in some or ()]
+    # Port 546 is that of DHCPv6, which is always let in.
+    terms = [Term(DPORT, ((each.first, each.last),), False) for each in (*ports, Ports(546, 546, "udp"))]
+    terms += [Term(SOURCE, (range_of(each),), False) for each in (*networks, *question.trusted_sources)]
+    return terms + [Term(INTERFACE, name, False) for name in question.trusted_interfaces]
+
+
+def ports_of(step: Step) -> Ports:
+    """Return the port of a step."""
+    return Ports(step.port, step.port, step.protocol)
+
+
+def _is_own(own: Sequence[AnyNetwork]) -> Callable[[str], bool]:
+    def answer(text: str) -> bool:
+        try:
+            address: Any = ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        return any(address.version == each.version and address in each for each in own)
+
+    return answer
+
+
+__all__ = ("NEW_BITS", "RELATED_BITS", "Asked", "ports_of")
