@@ -39,7 +39,7 @@ NOTHING = {"changed": False, "rolled_back": False, "findings": [], "guard": {"st
 
 
 def _verb(command: str) -> str:
-    found = re.search(r"/(\w+) --json", command)
+    found = re.search(r"\$program (\w+) --json", command)
     assert found, command
     return found.group(1)
 
