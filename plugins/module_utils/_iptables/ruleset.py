@@ -63,7 +63,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
     emptying_command,
     plan_family,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import prove_change
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
     check_commands,
     read_native,
@@ -115,6 +114,7 @@ class Ruleset(Part):
             inspect,
             load,
             open_doors,
+            proven,
             take_back,
         )
 
@@ -139,7 +139,7 @@ class Ruleset(Part):
         persists = wanted.persist and wanted.spec is not None
         if persists and installed:
             check_kept(self._host, iptables, wanted, owns, kept, loads)
-        proven = prove_change(wanted, plans, boot_texts(self._host, wanted, kept), local)
+        proof, voids = _prove(self._host, wanted, plans, kept, local)
         listeners = look_at_listeners(self._host.sockets, wanted, plans, local)
         return PartPlan(
             part=self.name,
@@ -151,8 +151,8 @@ class Ruleset(Part):
             saved_to=tuple(kept.rules_files.values()),
             last_way=_last_way(iptables, plans) if installed else (),
             door=door,
-            findings=self._findings(wanted, plans, kept) + listeners.findings + proven.findings,
-            facts=dict(backend=iptables.backend if installed else NFT, closes=listeners.closes, proof=proven.words),
+            findings=self._findings(wanted, plans, kept) + listeners.findings + voids,
+            facts=dict(backend=iptables.backend if installed else NFT, closes=listeners.closes, proof=proof),
             before={
                 "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
                 "families": list(texts),
@@ -307,6 +307,21 @@ def _last_way(iptables: Iptables, plans: Tuple[Plan, ...]) -> Tuple[str, ...]:
 def _plan(wanted: Wanted, owns: Dict[str, Any], family: str, save: str, local: LocalNetwork = UNKNOWN) -> Plan:
     spec = wanted.spec if family in wanted.families else None
     return plan_family(save, spec, family, owns.get(family), local)
+
+
+def _prove(
+    host: Any, wanted: Wanted, plans: Tuple[Plan, ...], kept: Kept, local: LocalNetwork
+) -> Tuple[List[Dict[str, Any]], Tuple[Finding, ...]]:
+    """Return what the prover says of a change, as modules return it, and what an operator should know of it.
+
+    :raises SpecError: if a packet would get to a door without the knock.
+    """
+    if wanted.spec is None:
+        return [], ()
+    from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import prove_change
+
+    proven = prove_change(wanted, plans, boot_texts(host, wanted, kept), local)
+    return proven.words, proven.findings
 
 
 def _door_of(wanted: Wanted, plans: Tuple[Plan, ...], local: LocalNetwork) -> str:
