@@ -106,12 +106,20 @@ class Condition(NamedTuple):
 class Walk:
     """One question to a Ruleset."""
 
-    def __init__(self, ruleset: Ruleset, space: Space, listed: Listed, watched: FrozenSet[Place] = frozenset()) -> None:
+    def __init__(
+        self,
+        ruleset: Ruleset,
+        space: Space,
+        listed: Listed,
+        watched: FrozenSet[Place] = frozenset(),
+        most: int = MOST_CASES,
+    ) -> None:
         """Take the rules, their Space, and what is known of who is on which list.
 
         :param watched: rules without a target that are to be in the ways of packets which meet them.
+        :param most: how many sets of packets it may part into.
         """
-        self.watched = watched
+        self.watched, self._most = watched, most
         self._ruleset, self._space, self._listed = ruleset, space, listed
         self._conditions: Dict[str, Condition] = {}
         self._cases = 0
@@ -188,7 +196,7 @@ class Walk:
         :raises TooManyCases: if these are too many.
         """
         self._cases += 1
-        if self._cases > MOST_CASES:
+        if self._cases > self._most:
             raise TooManyCases
 
     def refuse(self, way: Way) -> None:
