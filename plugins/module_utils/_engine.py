@@ -112,8 +112,12 @@ class Connection(NamedTuple):
 
 
 def connection_of(words: Optional[List[str]]) -> Optional[Connection]:
-    """Return the Connection that the words of SSH_CONNECTION describe, or None where they describe none."""
-    if not words or len(words) != 4:
+    """Return the Connection that the words of SSH_CONNECTION describe, or None where they describe none.
+
+    One from this host itself is none: what takes connections in front of sshd (sslh, stunnel) has made it, and the firewall
+    decides about those.
+    """
+    if not words or len(words) != 4 or address_of(words[0]).is_loopback:
         return None
     return Connection(address_of(words[0]), words[2], int(words[3]))
 

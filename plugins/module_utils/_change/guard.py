@@ -39,7 +39,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback 
     time_left,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, Loaded, address_of
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, Loaded, address_of, connection_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import TRACKED, UNKNOWN, UNTRACKED
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNIT_NAME
@@ -217,11 +217,12 @@ class Guard:
         :param door: the name of the door that its new connection must knock at, or ''; where it needs none, ``proof_door`` may
             name one whose knock proves the engine.
         """
+        connection = connection_of(record.session)
         return dict(
             state="pending",
             id=record.id,
             door=door,
-            port=_port_from_outside(record.session),
+            port=connection.port if connection else 0,
             seconds_left=round(record.deadline - self._host.clock.monotonic(), 3),
             agent=record.agent,
             proof_door=record.proof.get("door", ""),
@@ -366,16 +367,6 @@ def _unfinished(record: Record) -> str:
         ARMED: "its run ended before it was applied",
         UNDOING: "it could not be kept",
     }.get(record.state, "it was not confirmed")
-
-
-def _port_from_outside(words: List[str]) -> int:
-    """Return the port of the words of SSH_CONNECTION, 0 where that is not what the controller connects to.
-
-    A program of this host may take connections to another port and pass them on to sshd, as sslh and stunnel do.
-    """
-    if len(words) != 4 or address_of(words[0]).is_loopback:
-        return 0
-    return int(words[3])
 
 
 def _is_newer(session: Session, record: Record) -> bool:

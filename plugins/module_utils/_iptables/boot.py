@@ -88,6 +88,9 @@ close_doors() {
 
 for file in /etc/portknock/*.rules; do
     [ -e "$file" ] || continue
+    # The boot and the start of another firewall may look at the same time, and would both load. Only root can open this file.
+    exec 9<"$file"
+    flock -w 30 9 2>/dev/null || :
     command=${file##*/}
     command=${command%.rules}
     if ! rules=$(rules_of "$command"); then

@@ -11,7 +11,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.plan impo
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PendingError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from fake_host import FakeHost, Killed
-from story import IDENT, NEW_SSH, OLD_SSH, TIMEOUT, FakeAgent, Story, apply_at_once, options
+from story import DOOR, IDENT, NEW_SSH, OLD_SSH, TIMEOUT, FakeAgent, Story, apply_at_once, options
 
 # The two ends
 
@@ -32,11 +32,13 @@ def test_nothing_is_kept_before_the_confirm(story):
 
 
 @pytest.mark.parametrize("session", ["127.0.0.1 50000 127.0.0.1 22", "::1 50000 ::1 22", ""])
-def test_the_port_of_a_relay_on_the_host_is_not_what_the_controller_connects_to(session):
-    """Whatever listens in front of sshd, its own connection says nothing of where it came from."""
-    story = Story()
+def test_a_relay_on_the_host(session):
+    """What listens in front of sshd makes a connection of its own, which says nothing of where the controller connects to."""
+    story = Story("a bare host gets doors")
+    story.wanted = dict(doors=[dict(DOOR, opens=["443"])])
     story.host.ssh = session or None
-    assert story.guard.answer(story.apply(), "")["port"] == 0
+    answer = story.guard.answer(story.apply(), "")
+    assert (answer["port"], answer["door"]) == (0, "")
 
 
 def test_confirmed(story):

@@ -167,16 +167,17 @@ echo "$0 $*" >> "$LOG"
 case ${0##*/} in
     nft) cat "$NATIVE" ;;
     iptables) [ "$2" != -V ] && [ "$1" != -V ] || { echo "iptables v1.8.9 (nf_tables)"; exit 0; }; cat "$RULES" ;;
-    *) cat > "$TEXT"; grep -q "$LOADS" "$TEXT" ;;
+    *) cat > "$TEXT"; [ ! -e "$RULES.loaded" ] || { sleep 0.3; cp "$RULES.loaded" "$RULES"; }; grep -q "$LOADS" "$TEXT" ;;
 esac
 """
 
 
-def boot(tmp_path, rules, loads, native=None, words=()):
-    """Run the script with commands that only write down how they were called.
+def started(tmp_path, rules, loads, native=None, words=(), times=1):
+    """Start the script with commands that only write down how they were called; return the processes and a function for the calls.
 
     :param rules: what iptables prints, None where it fails.
     :param native: what nft prints, None where it fails.
+    :param times: how many are started at once.
     """
     commands, kept, log = tmp_path / "bin", tmp_path / "kept", tmp_path / "log"
     commands.mkdir()
@@ -197,15 +198,24 @@ def boot(tmp_path, rules, loads, native=None, words=()):
     path.write_text(text)
     environment = dict(os.environ, LOG=str(log), RULES=str(tmp_path / "live"), LOADS=loads)
     environment.update(NATIVE=str(tmp_path / "native"), TEXT=str(tmp_path / "text"))
-    done = subprocess.Popen(
-        ["sh", str(path), *words],
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        universal_newlines=True,
-    )
+    made = [
+        subprocess.Popen(
+            ["sh", str(path), *words],
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            universal_newlines=True,
+        )
+        for _turn in range(times)
+    ]
+    return made, lambda: [line.split("/")[-1].split(" ", 1)[0] for line in log.read_text().splitlines()]
+
+
+def boot(*args, **options):
+    """Run the script, as started() does; return its exit code, what it said, and the calls."""
+    (done,), calls = started(*args, **options)
     _out, err = done.communicate()
-    return done.returncode, err, [line.split("/")[-1].split(" ", 1)[0] for line in log.read_text().splitlines()]
+    return done.returncode, err, calls()
 
 
 RIGHT = """-P INPUT ACCEPT
@@ -244,6 +254,13 @@ def test_behind_another_firewall_the_doors_are_put_back(tmp_path):
 
 def test_behind_another_firewall_that_left_them_nothing_is_done(tmp_path):
     assert boot(tmp_path, RIGHT, "rules", words=("again",)) == (0, "", ["iptables"])
+
+
+def test_the_boot_and_the_start_of_another_firewall_at_once_load_the_doors_once(tmp_path):
+    (tmp_path / "live.loaded").write_text(RIGHT)
+    made, calls = started(tmp_path, "-P INPUT DROP\n", "rules", words=("again",), times=3)
+    assert sorted(bool(done.communicate()[1]) for done in made) == [False, False, True]
+    assert calls().count("iptables-restore") == 1
 
 
 def test_behind_another_firewall_doors_that_cannot_be_loaded_are_shut(tmp_path):

@@ -133,7 +133,7 @@ def test_the_next_run_finishes_what_a_killed_agent_left(rig, controller):
 
 
 def test_two_controllers_at_once(rig, controller, core):
-    """From different addresses: the second is refused and says who is at it, and its session goes on; the first is confirmed."""
+    """From different addresses: the second is refused, told who is at it, and stays connected; once the first is confirmed it works."""
     case = Case(rig, controller)
     second = Controller(rig.other.namespace, controller.key, rig.target.folder / "second", core)
     other = door(7500, 9500, opens=(22,))
@@ -150,6 +150,9 @@ def test_two_controllers_at_once(rig, controller, core):
         assert not refused.result.get("rolled_back")
         case.check(NEW, run.wait())
         case.check_door()
+        done = second.apply(other, guard_timeout=LONG).only()
+        assert done.kind == "ok", done.result
+        assert done.result["guard"]["knocked"] == "ssh"
 
 
 def test_ten_controllers_at_once(rig, controller, core):

@@ -85,3 +85,44 @@ def test_sshd_that_shuts_out_who_does_not_log_in(bare_host, user):
     # Here is one that does not log in.
     host.run("ssh-keyscan", "-t", "ed25519", "127.0.0.1")
     until(lambda: "penalty" in penalties(host))
+
+
+SET_UP = {
+    # It calls the legacy commands, whatever the alternative is; docker has put rules of nft here.
+    "ferm": """
+        sed -i 's/^ENABLED=.*/ENABLED=yes/' /etc/default/ferm
+        iptables-nft -t nat -F
+        iptables-nft -t nat -X
+        for name in iptables ip6tables; do update-alternatives --quiet --set $name /usr/sbin/$name-legacy; done
+    """,
+    "shorewall": """
+        cd /usr/share/doc/shorewall/examples/one-interface
+        for name in interfaces policy zones; do cp $name /etc/shorewall/; done
+        printf '?SECTION NEW\nACCEPT net $FW tcp 22\n' >/etc/shorewall/rules
+        sed -i 's/^startup=.*/startup=1/' /etc/default/shorewall
+    """,
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SET_UP)
+def test_firewall_that_loads_rules_of_its_own(bare_host, user, name):
+    """Debian's packages of others: named, and the doors are there after each start of theirs and after a boot."""
+    host = bare_host
+    host.install(name)
+    host.run("sh", "-ec", SET_UP[name])
+    host.run("systemctl", "enable", "--quiet", name)
+    host.run("systemctl", "restart", name)
+    assert user.gets_in(host=host.address)
+    assert f"{name} is in use on this host" in play_role(user).output
+    # Where they stand may differ: what puts them back does not plan.
+    rules = sorted(host.own_rules())
+    for act in (
+        lambda: host.run("systemctl", "restart", name),
+        lambda: host.run("systemctl", "reload", name),
+        host.reboot,
+    ):
+        act()
+        assert sorted(host.own_rules()) == rules
+        until(lambda: not user.gets_in(host=host.address))
+    assert host.state(name) == ("active", "enabled")

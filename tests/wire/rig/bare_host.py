@@ -166,6 +166,25 @@ class BareHost:
         """Return the text of files, '' for those that are not there."""
         return self.run("cat", *paths, check=False).stdout
 
+    def install(self, *packages: str) -> None:
+        """Install packages that the image's own repository does not hold, from this machine's mirror."""
+        line = f"deb [trusted=yes] {hosts_sh('host_mirror') or 'http://deb.debian.org/debian'} bookworm main"
+        mirror = "/etc/apt/sources.list.d/mirror.list"
+        self.write(mirror, line + "\n", "0644")
+        self.run("apt-get", "update", "-qq")
+        words = (
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "install",
+            "--yes",
+            "-qq",
+            "--no-install-recommends",
+        )
+        self.run(*words, *packages)
+        # What was installed may let nothing out to it.
+        self.run("rm", mirror)
+
     def has_command(self, name: str) -> bool:
         """Return whether the host has a command."""
         return self.run("sh", "-c", f"command -v {name}", check=False).returncode == 0
