@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
@@ -194,7 +194,7 @@ def _wait(guard: Guard, host: Host, name: str) -> Outcome:
     while record and record.id == name:
         left = deadline - host.clock.monotonic()
         if left <= 0:
-            return _at_deadline(guard, host, name, before)
+            return _at_deadline(guard, host, name, before, record)
         time.sleep(min(left, 0.5))
         # What cannot be read is not over yet.
         with contextlib.suppress(Exception):
@@ -207,20 +207,24 @@ def _wait(guard: Guard, host: Host, name: str) -> Outcome:
     return dict(outcome="ended"), True
 
 
-def _at_deadline(guard: Guard, host: Host, name: str, before: str = "") -> Outcome:
+def _at_deadline(guard: Guard, host: Host, name: str, before: str = "", known: Optional[Record] = None) -> Outcome:
     """Roll back, again and again until it works: nothing else will.
 
-    Where the record of the change was removed, nothing can be undone here; there is another way.
+    Where the record of the change was removed, and is not known from before, nothing can be undone here; there is another way.
 
     :param before: the id of the change that had ended last when this one was armed, '' for none.
+    :param known: the record as it was seen last, None where it was not.
     """
+    store = Store(host.filesystem)
     for _turn in range(_TRIES):
         try:
             with contextlib.ExitStack() as stack:
                 _lock_for_rollback(stack, guard, host, name)
                 Agent(host).put_back()
-                if Store(host.filesystem).is_lost(before):
-                    return dict(outcome="error", why="the record of the change was removed"), False
+                if store.is_lost(before):
+                    if known is None:
+                        return dict(outcome="error", why="the record of the change was removed"), False
+                    store.write(known)
                 return guard.undo(name, _why_now(guard, host)), True
         except Exception as error:
             # Whatever it is: to give up would leave the controller cut off.

@@ -29,16 +29,23 @@ def test_run_that_is_emptied_leaves_the_way_ahead(story):
     story.assert_new()
 
 
-def test_a_record_that_is_removed_at_any_moment_is_not_taken_for_an_end(story, monkeypatch):
-    """Also between two looks at it, by the process that waits where systemd does not run."""
+@pytest.mark.parametrize("moment", ["between two looks", "at the deadline"])
+def test_a_record_that_is_removed_at_any_moment_is_not_taken_for_an_end(story, monkeypatch, moment):
+    """By the process that waits where systemd does not run."""
     story.apply()
     pending, looks = story.guard.pending, []
 
+    def remove():
+        story.host.files = {path: value for path, value in story.host.files.items() if not is_of_a_change(path)}
+
     def removed_before_the_second_look():
         looks.append(1)
-        if len(looks) == 2:
-            story.host.files = {path: value for path, value in story.host.files.items() if not is_of_a_change(path)}
+        if len(looks) == 2 and moment == "between two looks":
+            remove()
         return pending()
+
+    if moment == "at the deadline":
+        monkeypatch.setattr(story.agent, "put_back", remove)
 
     def sleep(seconds):
         story.host.now += seconds
