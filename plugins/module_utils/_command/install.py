@@ -28,7 +28,8 @@ def plan_with_command(options: Dict[str, Any], host: Any, **more: bool) -> Tuple
 def program(options: Dict[str, Any]) -> Program:
     """Return what is to be the command of this host, with the options of the change that it comes with."""
     code = hashlib.sha256(json.dumps(code_of_module()).encode()).hexdigest()
-    return Program(code, _build, {name: options[name] for name in ("conflicting_firewall", "persist")})
+    # What a run may do to other firewalls is no state of the host: another word for it is no change.
+    return Program(code, _build, {"persist": options["persist"]})
 
 
 def _build(python: str) -> Dict[str, str]:

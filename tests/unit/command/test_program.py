@@ -138,7 +138,7 @@ def test_a_change_of_another_version_is_ended_by_its_own_program(code, out, cons
 def built(tmp_path_factory):
     """The command as it lies on a host."""
     path = tmp_path_factory.mktemp("host") / "portknock"
-    texts = install.program({"persist": True, "conflicting_firewall": "fail"}).build(sys.executable)
+    texts = install.program({"persist": True}).build(sys.executable)
     assert set(texts) == {COMMAND, COMPLETION, MANUAL}
     path.write_bytes(texts[COMMAND].encode("utf-8", "surrogateescape"))
     path.chmod(0o755)
@@ -210,3 +210,9 @@ def test_the_parser_knows_what_the_words_say():
     for verb in VERBS:
         words = [word for argument in verb.arguments for word in argument.name.split()]
         assert parser().parse_args([verb.name, *words]).verb == verb.name
+
+
+def test_what_a_run_may_do_to_other_firewalls_is_not_kept():
+    """Else a host whose firewall went with the first run would be changed once more by the next, which need not say so."""
+    wanted = [install.program({"persist": True, "conflicting_firewall": word}) for word in ("fail", "disable")]
+    assert wanted[0].options == wanted[1].options == {"persist": True}

@@ -32,6 +32,7 @@ def own_lines(text):
     return [line for line in text.splitlines() if line.startswith("-A") and "PORTKNOCK" in line]
 
 
+@pytest.mark.soak
 @pytest.mark.image("el-standin")
 def test_service_that_saves_when_it_stops(bare_host, user):
     """EL's setting: a restart of the service, or of the host, in the window saves what is not confirmed. It never stays."""
