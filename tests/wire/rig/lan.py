@@ -28,6 +28,7 @@ HOSTS = {
 ROUTES = {"target": ("fd78::/64",), "client": (), "other": ("fd78::/64",)}
 
 # Rules files, units, the commands of iptables, the alternatives and the xtables lock are the target's own: the machine's stay as they are.
+# What this machine's root runs at each login (pyenv's init waits for a lock that a killed process left) is not part of the target.
 OWN_FILES = """
 set -e
 mount -t tmpfs tmpfs /run
@@ -37,6 +38,8 @@ for folder in /etc /usr/sbin /usr/local/sbin /usr/local/share; do
     mkdir -p "$store/upper" "$store/work"
     mount -t overlay overlay -o "lowerdir=$folder,upperdir=$store/upper,workdir=$store/work" "$folder"
 done
+touch /run/own/bashrc
+[ ! -e /root/.bashrc ] || mount --bind /run/own/bashrc /root/.bashrc
 """
 
 
