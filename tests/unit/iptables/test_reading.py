@@ -217,11 +217,19 @@ def test_a_native_rule_that_is_misprinted(state):
 def test_a_native_rule_in_another_table():
     host = TwoBackends(v4=FOREIGN)
     run(host)
-    host.held["ip"] = [native_rule("nat")]
-    host.rules["iptables-nft"].restore("*nat\n-A INPUT -j DROP\nCOMMIT\n")
-    with pytest.raises(HostError, match="ipv4 table nat cannot be read"):
+    host.held["ip"] = [native_rule("mangle")]
+    host.rules["iptables-nft"].restore("*mangle\n-A INPUT -j DROP\nCOMMIT\n")
+    with pytest.raises(HostError, match="ipv4 table mangle cannot be read"):
         run(host)
     assert run(host, state="absent")["changed"]
+
+
+def test_a_rule_of_nat_that_a_newer_iptables_has_written():
+    """A container engine outside of the host does that: it is no reason to refuse the host."""
+    host = TwoBackends(v4=FOREIGN)
+    host.held["ip"] = [native_rule("nat")]
+    host.rules["iptables-nft"].restore("*nat\n-A INPUT -j DROP\nCOMMIT\n")
+    assert run(host)["changed"]
 
 
 def test_the_native_rule_is_named_where_the_table_cannot_be_read():
