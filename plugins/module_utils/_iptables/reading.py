@@ -91,10 +91,10 @@ def _read_save(iptables: Iptables, family: str, rules: Rules, tables: Tuple[str,
                 raise UnreadableError(family, table)
     except UnreadableError as error:
         raise UnreadableError(family, error.table, _where(first_unknown(held, error.table))) from error
-    # In nat a newer iptables, such as a container engine's outside of this host, leaves what an older one here prints without its
-    # port. Nothing is written there, and what is sent elsewhere is a finding, never a way in.
-    for table in [table for table in tables if table != "nat"]:
-        found = first_misprinted(held, table, save)
+    for table in tables:
+        # A container engine outside of this host writes into its nat with an iptables of its own; an older one here prints that
+        # without the port. Nothing of ours is written there, and what is sent elsewhere is a finding, never a way in.
+        found = first_misprinted(held, table, save, but_newer=table == "nat")
         if found:
             raise UnreadableError(family, table, _where(found))
     return save

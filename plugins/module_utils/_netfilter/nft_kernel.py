@@ -34,13 +34,23 @@ class KernelRule(NamedTuple):
     """Its number, which nft -a shows."""
     options: Optional[Tuple[str, ...]]
     """What must be in what iptables-save prints of it, alternatives with ``|`` between; None where no release prints it as it is."""
+    counts: bool = False
+    """Whether it counts packets, as each rule does that iptables has written."""
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer release of iptables may have written it, and an older one leaves out of what it prints some of what it asks."""
+        return self.counts and bool(self.options) and _WRITTEN_SINCE.issuperset(self.options or ())
 
 
 def read_rule(body: bytes) -> KernelRule:
     """Return a rule from the body of the message that holds it."""
     parts = attributes(body[4:])
     handle = _number(parts.get(3, b""))
-    return KernelRule(_text(parts.get(1, b"")), _text(parts.get(2, b"")), handle, _options(parts.get(4, b""), body[0]))
+    expressions = parts.get(4, b"")
+    counts = any(element.startswith(_COUNTER, 4) for _kind, element in each_attribute(expressions))
+    table, chain = _text(parts.get(1, b"")), _text(parts.get(2, b""))
+    return KernelRule(table, chain, handle, _options(expressions, body[0]), counts)
 
 
 def read_chain(body: bytes) -> Dict[str, Any]:
@@ -58,11 +68,14 @@ def read_chain(body: bytes) -> Dict[str, Any]:
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting", 5: "ingress"}
 
 
-def first_misprinted(rules: Sequence[KernelRule], table: str, save: str) -> Optional[KernelRule]:
+def first_misprinted(
+    rules: Sequence[KernelRule], table: str, save: str, but_newer: bool = False
+) -> Optional[KernelRule]:
     """Return the first rule of a table that iptables-save does not print as it is, or None.
 
     :param rules: of one family.
     :param save: what iptables-save printed of that family.
+    :param but_newer: whether those do not count that a newer release of iptables may have written.
     """
     chains: Dict[str, List[KernelRule]] = {}
     for rule in rules:
@@ -76,7 +89,7 @@ def first_misprinted(rules: Sequence[KernelRule], table: str, save: str) -> Opti
             # Others have changed the chain between the two looks: only what no release prints is known then.
             texts = [None] * len(chains[name])
         for rule, text in zip(chains[name], texts) if name in doubtful else ():
-            if not _is_printed(rule, text):
+            if not _is_printed(rule, text) and not (but_newer and rule.is_newer):
                 return rule
     return None
 
@@ -161,7 +174,10 @@ _NETWORK = {
 """Family to base (1 is the network header, 2 the transport header), offset and length of the fields that iptables knows."""
 _ADDRESSES = {2: {12: 4, 16: 4}, 10: {8: 16, 24: 16}}
 """Family to offset and most bytes of addresses; of a prefix the first bytes alone are loaded."""
-_EXTENSIONS = (b"match\0", b"target\0", b"counter\0")
+_COUNTER = b"counter\0"
+_EXTENSIONS = (b"match\0", b"target\0", _COUNTER)
+_WRITTEN_SINCE = frozenset((_SPORT.option, _DPORT.option, _FLAGS.option, _MARK.option))
+"""What iptables from 1.8.8 on writes in forms of its own, where releases before it call an extension, and print no other form."""
 _NOT_YET = {
     b"connlimit\0": "--connlimit", b"masq\0": "-j MASQUERADE", b"nat\0": "NAT ", b"notrack\0": "--notrack", b"queue\0": "-j NFQUEUE",
     b"quota\0": "--quota", b"redir\0": "-j REDIRECT", b"reject\0": "-j REJECT", b"tproxy\0": "-j TPROXY",

@@ -7,6 +7,7 @@ The messages are the kernel's own, recorded with what three releases of iptables
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_no_rule_of_iptables_is_taken_for_one_of_nft(path, counters):
         text = "\n".join(recorded[family]).replace("-A INPUT", counters + "-A INPUT") + "\n"
         assert len(rules) == text.count("-A INPUT ") > 8
         assert first_misprinted(rules, "filter", text) is None
+        assert all(rule.counts for rule in rules)
+        assert all(rule.is_newer for rule in rules if rule.options), "what an older release prints otherwise"
+
+
+def test_what_is_not_taken_for_a_newer_iptables():
+    """It writes ports, flags and marks by itself, and always counts; maps, sets, meters and the rest it never writes."""
+    for form in FORMS:
+        rule = read_rule(bytes.fromhex(form["body"]))
+        assert rule.is_newer is form["rule"].startswith("ip6tables: "), form["rule"]
+        likely = re.match(
+            "ip6tables: |(tcp|udp|th) (dport|sport|flags)|@th,16|meta mark|icmp type 3 icmp", form["rule"]
+        )
+        assert not rule._replace(counts=True).is_newer or likely, form["rule"]
+    assert BY_NAME["tcp dport 443 accept"]._replace(counts=True).is_newer
 
 
 BY_NAME = {form["rule"]: read_rule(bytes.fromhex(form["body"])) for form in FORMS}

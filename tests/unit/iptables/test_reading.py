@@ -214,22 +214,30 @@ def test_a_native_rule_that_is_misprinted(state):
         inspect(host)
 
 
-def test_a_native_rule_in_another_table():
+@pytest.mark.parametrize("table", ["nat", "mangle"])
+def test_a_native_rule_in_another_table(table):
     host = TwoBackends(v4=FOREIGN)
     run(host)
-    host.held["ip"] = [native_rule("mangle")]
-    host.rules["iptables-nft"].restore("*mangle\n-A INPUT -j DROP\nCOMMIT\n")
-    with pytest.raises(HostError, match="ipv4 table mangle cannot be read"):
+    host.held["ip"] = [native_rule(table)]
+    host.rules["iptables-nft"].restore("*{0}\n-A INPUT -j DROP\nCOMMIT\n".format(table))
+    with pytest.raises(HostError, match="ipv4 table {0} cannot be read".format(table)):
         run(host)
     assert run(host, state="absent")["changed"]
 
 
-def test_a_rule_of_nat_that_a_newer_iptables_has_written():
-    """A container engine outside of the host does that: it is no reason to refuse the host."""
+@pytest.mark.parametrize(
+    ("table", "counts", "is_refused"), [("nat", True, False), ("nat", False, True), ("mangle", True, True)]
+)
+def test_a_rule_that_a_newer_iptables_has_written(table, counts, is_refused):
+    """A container engine outside of the host does that in nat: it is no reason to refuse the host."""
     host = TwoBackends(v4=FOREIGN)
-    host.held["ip"] = [native_rule("nat")]
-    host.rules["iptables-nft"].restore("*nat\n-A INPUT -j DROP\nCOMMIT\n")
-    assert run(host)["changed"]
+    host.held["ip"] = [KernelRule(table, "INPUT", 12, ("--dport",), counts)]
+    host.rules["iptables-nft"].restore("*{0}\n-A INPUT -p tcp -j DROP\nCOMMIT\n".format(table))
+    if is_refused:
+        with pytest.raises(HostError, match="ipv4 table {0} cannot be read".format(table)):
+            run(host)
+    else:
+        assert run(host)["changed"]
 
 
 def test_the_native_rule_is_named_where_the_table_cannot_be_read():

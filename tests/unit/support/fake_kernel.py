@@ -112,7 +112,8 @@ def rule_message(rule: KernelRule, family: str) -> bytes:
     load = expression(b"payload", (1, 8), (2, 2), (3, 2), (4, 2)) + expression(b"cmp", (1, 8), (2, 0))
     assert rule.options in (None, ("--dport",))
     parts = [(1, rule.table.encode() + b"\0"), (2, rule.chain.encode() + b"\0"), (3, rule.handle.to_bytes(8, "big"))]
-    parts.append((4, load if rule.options else expression(b"lookup")))
+    expressions = load if rule.options else expression(b"lookup")
+    parts.append((4, expressions + (expression(b"counter") if rule.counts else b"")))
     return bytes([FAMILIES[family], 0, 0, 0]) + b"".join(attribute(*part) for part in parts)
 
 
