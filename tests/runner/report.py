@@ -16,6 +16,8 @@ LOGS = ROOT / ".cache" / "logs"
 # Test runners close with a line that counts; it says more than "passed".
 _COUNTS = re.compile(r"[0-9]+ (?:passed|failed)[^=\n\t]*")
 _LAST_LINES = 40
+# How long each test took says nothing of why one failed, and fills the last lines.
+_DURATION = re.compile(r"[0-9.]+s (?:call|setup|teardown) ")
 
 
 class Result(NamedTuple):
@@ -53,7 +55,7 @@ def ended(check: Check, code: int, since: float, hung: bool) -> Result:
     say(f"  FAILED  {check.stage}: {check.name} ({seconds} s)")
     shown = log.relative_to(ROOT)
     say(f"--- {check.stage}: {check.name}: the last lines of {shown}")
-    for line in text.splitlines()[-_LAST_LINES:]:
+    for line in [each for each in text.splitlines() if not _DURATION.match(each)][-_LAST_LINES:]:
         # The bar keeps a test runner's closing line in here from being read as this program's.
         say(f"    | {line}")
     say(f"--- end of {check.stage}: {check.name}")
