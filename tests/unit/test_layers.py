@@ -33,7 +33,7 @@ LAYERS = (
 ALONE = "module_utils._client"
 """Runs on the controller and wherever a knock is sent from: imports nothing of the target's code, nor this of it."""
 
-TOP = ("modules", "plugin_utils", "action", "connection", "filter", "doc_fragments")
+TOP = ("modules", "plugin_utils", "action", "connection", "filter", "lookup", "doc_fragments")
 """What Ansible loads, and what only that uses. plugin_utils is for the controller: no module imports it."""
 
 PURE = ("module_utils._errors", "module_utils._paths", "module_utils._spec", "module_utils._netfilter", "module_utils._redact",

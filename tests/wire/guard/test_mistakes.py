@@ -113,6 +113,11 @@ def test_the_removal_asks_for_its_hosts(release, tmp_path):
         '"msg": "Which hosts? portknock_hosts is not given with -e, and this would remove the doors of all 3 hosts of the inventory. '
         'Nothing was removed. Give -e portknock_hosts=GROUP or --limit; -e portknock_hosts=all means all of them."'
     ) in asked.stdout
+    mistyped = remove("-e", "portknock_hosts=NOSUCH")
+    assert mistyped.returncode != 0
+    assert "portknock_hosts: NOSUCH matches no host of the inventory, so nothing was done." in " ".join(
+        mistyped.stderr.split()
+    )
     for words in (("-e", "portknock_hosts=all"), ("--limit", "a,b")):
         done = remove(*words)
         assert (done.returncode, "Which hosts?" in done.stdout) == (0, False), done.stdout + done.stderr
