@@ -12,6 +12,8 @@ What a part plans, loads and undoes means something to itself alone; the rest ca
 import ipaddress
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import OpenDoors
+
 Files = Dict[str, Tuple[Optional[str], Optional[int]]]
 """Path to text, None where there is to be no file, and permission bits."""
 
@@ -235,49 +237,6 @@ class Report(NamedTuple):
     """Further results."""
 
 
-class DoorHere(NamedTuple):
-    """A door as it is in force, for one IP version."""
-
-    name: str
-    """Its name."""
-    ip_version: str
-    """``ipv4`` or ``ipv6``."""
-    opens: Tuple[str, ...]
-    """The ports that it opens, as ``PORT/PROTOCOL``."""
-    window: int
-    """Seconds for which it is open to a source."""
-    sources: Tuple[Any, ...]
-    """The ``ipaddress`` networks that it can be open to; empty for everyone."""
-    once: bool
-    """Whether it is open for one new connection only."""
-
-
-class OpenDoors:
-    """Who has doors open, looked at and changed by hand."""
-
-    def doors(self) -> List[DoorHere]:
-        """Return the doors that are in force.
-
-        :raises HostError: if they cannot be read.
-        """
-        raise NotImplementedError
-
-    def open(self, door: str, source: Any) -> None:
-        """Open a door to an ``ipaddress`` address for the door's window from now on, as its knock does.
-
-        :raises HostError: if that cannot be done.
-        """
-        raise NotImplementedError
-
-    def close(self, door: str, source: Any = None) -> List[str]:
-        """Close a door to an ``ipaddress`` address, or to everyone, and return the sources that were remembered."""
-        raise NotImplementedError
-
-    def remembers(self, door: str, source: Any) -> bool:
-        """Return whether a source that a door was opened to has not been forgotten meanwhile."""
-        raise NotImplementedError
-
-
 class Part:
     """A part of an engine on one host. What plans and inspects never writes."""
 
@@ -322,6 +281,13 @@ class Part:
     def missing_knock(self, proof: Dict[str, Any], source: Any) -> str:
         """Return why the knock of a source that ``proof`` asks for was not recognised, '' where it was."""
         raise NotImplementedError
+
+    def hides(self, connection: Connection) -> Optional[str]:  # noqa: ARG002
+        """Return the rule that keeps a connection to a door out of connection tracking, as far as this part sees rules.
+
+        :returns: '' where no rule keeps any connection out, None where one may be the reason; no step in it.
+        """
+        return ""
 
     def keep(self, before: Dict[str, Any]) -> None:
         """Do what is left once the files of a confirmed change are in place; may be done again from the start.
@@ -380,11 +346,9 @@ __all__ = (
     "SNAPSHOT",
     "WARNING",
     "Connection",
-    "DoorHere",
     "Files",
     "Finding",
     "Loaded",
-    "OpenDoors",
     "Part",
     "PartPlan",
     "Report",

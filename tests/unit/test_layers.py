@@ -16,6 +16,7 @@ PREFIX = "ansible_collections.sesame.portknock.plugins."
 LAYERS = (
     "module_utils._errors",
     "module_utils._paths",
+    "module_utils._open_doors",
     "module_utils._engine",
     "module_utils._spec",
     "module_utils._netfilter",

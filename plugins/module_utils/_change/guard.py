@@ -38,7 +38,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback 
     roll_back,
     time_left,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence
+from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence, why_untracked
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, Loaded, address_of, connection_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import TRACKED, UNKNOWN, UNTRACKED
@@ -251,7 +251,7 @@ class Guard:
         if name and not newer:
             return dict(outcome="stale", connection=" ".join(words))
         tracked = self._host.conntrack.state_of(words) if name and record.door and words else TRACKED
-        problem = self._problem(record, name) or (_untracked(record, words) if tracked == UNTRACKED else "")
+        problem = self._problem(record, name) or (self._untracked(record, words) if tracked == UNTRACKED else "")
         unheard = self._missing_knock(record, words) if name else ""
         if problem:
             self._roll_back(record, unheard if unheard and problem == _LATE else problem)
@@ -268,6 +268,12 @@ class Guard:
         if record.door and self._host.conntrack.state_of(record.session) == UNTRACKED:
             found["session"] = UNTRACKED
         return found
+
+    def _untracked(self, record: Record, words: List[str]) -> str:
+        """Return why a connection that the kernel does not track proves nothing: it gets in, and breaks when the window ends."""
+        connection = connection_of(words)
+        found = [part.hides(connection) for part in self._parts] if connection else [None]
+        return why_untracked(words[3], record.door, None if None in found else "".join(map(str, found)))
 
     def _problem(self, record: Record, name: str) -> str:
         """Return why a change cannot be confirmed, or ''."""
@@ -350,15 +356,6 @@ class Guard:
 
 _NOT_APPLIED = "it could not be applied"
 _LATE = "it was confirmed too late"
-
-
-def _untracked(record: Record, words: List[str]) -> str:
-    """Return why a connection that the kernel does not track proves nothing: it gets in, and breaks when the window ends."""
-    return (
-        f"the host does not track connections to port {words[3]} (conntrack), so each would break when the window of door "
-        f"{record.door} ends. A rule says notrack for that port: find it with 'iptables -t raw -S' or 'nft list ruleset' and take "
-        "the door's ports out of it, or put this controller into trusted_sources"
-    )
 
 
 def _unfinished(record: Record) -> str:

@@ -4,6 +4,8 @@
 
 """What is said of a change that was undone: of the collection's own things alone, as nothing else was compared. Pure."""
 
+from typing import Optional
+
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EMPTIED, EXACT, SNAPSHOT
 
 _SENTENCES = {
@@ -30,4 +32,29 @@ def undone_sentence(undo: str) -> str:
     return _SENTENCES.get(undo, "How much of it was undone is not known: look at the rules on the host.")
 
 
-__all__ = ("undone_sentence",)
+def why_untracked(port: str, door: str, rule: Optional[str]) -> str:
+    """Return why a change was undone that a connection confirmed which the kernel does not track.
+
+    :param door: the door that the connection came through.
+    :param rule: the rule that keeps it out of connection tracking, '' where none keeps any out, None where one may be the reason.
+    """
+    if rule:
+        cause = f"A rule of table raw keeps it out: {rule}. Take the door's ports out of that rule, {_OR_TRUST}"
+    elif rule is None:
+        cause = (
+            "Either a rule says notrack for that port: find it with 'iptables -t raw -S' or 'nft list ruleset' and take the door's "
+            f"ports out of it, {_OR_TRUST}. Or its {_FLUSHED}"
+        )
+    else:
+        cause = f"No rule of this host says notrack. Its {_FLUSHED}"
+    return (
+        f"the host does not track the new connection to port {port} (conntrack), so it would break when the window of door {door} "
+        f"ends. {cause}"
+    )
+
+
+_OR_TRUST = "or put this controller into trusted_sources"
+_FLUSHED = "entry was deleted after the connection was made, as 'conntrack -F' does: find out what does so, then run this again"
+
+
+__all__ = ("undone_sentence", "why_untracked")

@@ -17,8 +17,9 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import detach, python_words
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
 from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import check_no_panic
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import DoorHere, OpenDoors, address_of
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, WrongWordError
+from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere, OpenDoors
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPENED, STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
 

@@ -9,11 +9,12 @@ from typing import List, Optional, Tuple
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import foreign_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import untracked_served
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import Trusted, untracked_served
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import Arrival, is_interface
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import Walker, packets_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked, ports_named
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Address, Door, Network, Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
@@ -88,22 +89,26 @@ def check_tracked(document: Document, spec: Spec, connection: Connection, local:
 
     :raises SpecError: if a rule of table raw keeps it out of connection tracking.
     """
-    interface = local.interface_to(connection.source)
-    hidden = untracked_served(
-        document,
-        packets_of([(connection.port, "tcp")]),
-        (spec.trusted_interfaces, spec.trusted_sources),
-        Arrival(local.own, (interface,) if interface else ()),
-        connection.source,
-    )
-    rule = next((each.rule for each in hidden if not each.rule.is_perhaps), None)
-    if rule is not None:
+    rule = hiding_rule(document, (spec.trusted_interfaces, spec.trusted_sources), connection, local)
+    if rule:
+        steps = {str(step.port) for door in spec.doors for step in door.knock + door.close}
+        rule = masked(rule) if steps & ports_named(rule) else rule
         raise SpecError(
             "doors",
             f"a rule of table raw keeps port {connection.port}, by which this connection comes, out of connection tracking, so it "
-            f"would stop when the door's window is over: -A {rule.chain} {rule.text.strip()}. Remove that rule, or let this address "
-            "in without a knock (trusted_sources).",
+            f"would stop when the door's window is over: {rule}. Remove that rule, or let this address in without a knock "
+            "(trusted_sources).",
         )
+
+
+def hiding_rule(document: Document, trusted: Trusted, connection: Connection, local: LocalNetwork) -> str:
+    """Return the rule of table raw that certainly keeps a connection out of connection tracking, or ''; it may name steps."""
+    interface = local.interface_to(connection.source)
+    arrival = Arrival(local.own, (interface,) if interface else ())
+    packets = packets_of([(connection.port, "tcp")])
+    hidden = untracked_served(document, packets, trusted, arrival, connection.source)
+    rule = next((each.rule for each in hidden if not each.rule.is_perhaps), None)
+    return f"-A {rule.chain} {rule.text.strip()}" if rule else ""
 
 
 def may_knock(door: Door, source: Address) -> bool:
@@ -123,4 +128,4 @@ def _includes(sources: Tuple[Network, ...], source: Address) -> bool:
     return not sources or any(source in network for network in sources)
 
 
-__all__ = ("check_tracked", "check_trusted_interfaces", "door_for", "is_let_in", "lets_in", "may_knock")
+__all__ = ("check_tracked", "check_trusted_interfaces", "door_for", "hiding_rule", "is_let_in", "lets_in", "may_knock")

@@ -17,7 +17,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Connection,
     Finding,
     Loaded,
-    OpenDoors,
     Part,
     PartPlan,
     Report,
@@ -79,6 +78,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_
     UNKNOWN,
     LocalNetwork,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import OpenDoors
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     IPTABLES,
     MODPROBE,
@@ -111,6 +111,7 @@ class Ruleset(Part):
 
     def import_late(self) -> None:
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables import (  # noqa: F401
+            hiding,
             inspect,
             load,
             open_doors,
@@ -227,6 +228,11 @@ class Ruleset(Part):
                 if now != lines:
                     return f"something else changed the knock rules of {family} before it was confirmed"
         return ""
+
+    def hides(self, connection: Connection) -> Optional[str]:
+        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hiding import what_hides
+
+        return what_hides(self._host, self._iptables, connection)
 
     def keep(self, before: Dict[str, Any]) -> None:  # noqa: ARG002
         for folder in drop_in_folders(self._host.filesystem.mode):

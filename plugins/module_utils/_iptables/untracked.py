@@ -160,4 +160,4 @@ def _includes(values: List[str], port: int) -> bool:
     return False
 
 
-__all__ = ("Untracked", "untracked_answers", "untracked_served")
+__all__ = ("Trusted", "Untracked", "untracked_answers", "untracked_served")

@@ -8,9 +8,12 @@ from ipaddress import ip_address
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import PendingError
+from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import why_untracked
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, PendingError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 from fake_host import FakeHost, Killed
+from fake_kernel import FakeNftables
 from story import DOOR, IDENT, NEW_SSH, OLD_SSH, TIMEOUT, FakeAgent, Story, apply_at_once, options
 
 # The two ends
@@ -308,10 +311,65 @@ def test_a_connection_that_is_not_tracked_proves_nothing(story):
         assert answer["outcome"] == "confirmed", "each packet is accepted as it is"
         return
     assert (answer["outcome"], answer["undo"]) == ("rolled_back", "exact")
-    assert answer["why"].startswith("the host does not track connections to port 22 (conntrack)")
-    assert "window of door ssh ends" in answer["why"]
-    assert "iptables -t raw -S" in answer["why"]
+    assert answer["why"] == why_untracked("22", "ssh", ""), "no rule of this host says notrack"
     story.assert_old()
+
+
+NOTRACK = "*raw\n-A PREROUTING {0} -j CT --notrack\nCOMMIT\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "native", "rule"),
+    [
+        ("-p tcp -m tcp --dport 22", [], "-A PREROUTING -p tcp -m tcp --dport 22 -j CT --notrack"),
+        (
+            "-p tcp -m multiport --dports 22,17005",
+            [],
+            "-A PREROUTING -p tcp -m multiport --dports **** -j CT --notrack",
+        ),
+        ("-p tcp -m tcp --dport 80", [], None),
+        ("-p tcp -m tcp --dport 22 -m mark --mark 0x5", [], None),
+        (None, [KernelRule("mine", "in", 7, ("--notrack",))], None),
+        (None, [KernelRule("mine", "in", 7, None)], ""),
+    ],
+)
+def test_what_keeps_the_connection_out_of_tracking_is_named_where_the_rules_prove_it(raw, native, rule):
+    """Else the table of connections may have been flushed between the connection and its confirmation."""
+    story = Story("a bare host gets doors")
+    story.apply()
+    story.host.tracking, story.host.held["inet"] = "untracked", native
+    if raw:
+        story.host.rules["iptables"].restore(NOTRACK.format(raw), noflush=True)
+    answer = story.confirm()
+    assert (answer["outcome"], answer["why"]) == ("rolled_back", why_untracked("22", "ssh", rule))
+
+
+def test_rules_that_cannot_be_read_may_be_what_keeps_it_out(monkeypatch):
+    story = Story("a bare host gets doors")
+    story.apply()
+    story.host.tracking = "untracked"
+
+    def refuse(_self, _family):
+        raise HostError("the kernel does not list the rules of nftables")
+
+    monkeypatch.setattr(FakeNftables, "rules", refuse)
+    assert story.confirm()["why"] == why_untracked("22", "ssh", None)
+
+
+def test_the_words_about_a_connection_that_is_not_tracked():
+    begins = "the host does not track the new connection to port 22 (conntrack), so it would break when the window of door ssh ends. "
+    flushed = "entry was deleted after the connection was made, as 'conntrack -F' does: find out what does so, then run this again"
+    assert why_untracked("22", "ssh", "") == begins + "No rule of this host says notrack. Its " + flushed
+    assert why_untracked("22", "ssh", None) == (
+        begins
+        + "Either a rule says notrack for that port: find it with 'iptables -t raw -S' or 'nft list ruleset' and take the "
+        "door's ports out of it, or put this controller into trusted_sources. Or its " + flushed
+    )
+    assert why_untracked("22", "ssh", "-A OUTPUT -j CT --notrack") == (
+        begins
+        + "A rule of table raw keeps it out: -A OUTPUT -j CT --notrack. Take the door's ports out of that rule, or put this "
+        "controller into trusted_sources"
+    )
 
 
 def test_a_kernel_that_does_not_say_whether_it_tracks(story):

@@ -114,7 +114,7 @@ def test_what_keeps_packets_out_of_connection_tracking_is_quoted():
     raw = finding(
         "untracked", "table raw keeps packets of door ssh out of connection tracking.", "-A PREROUTING -j CT --notrack"
     )
-    why = "the host does not track connections to port 22 (conntrack), so this one would break when the door closes"
+    why = "the host does not track the new connection to port 22 (conntrack), so this one would break when the door closes"
     text = explain(outcome_of(dict(LATE, why=why)), AT_DOOR, "h", 30, [NAT, raw])
     assert text == (
         f"Rolled back: {why}. A finding of this change may be the reason: -A PREROUTING -j CT --notrack: table raw keeps packets "

@@ -103,16 +103,17 @@ class FakeLists:
 
 
 def rule_message(rule: KernelRule, family: str) -> bytes:
-    """Return the message of a rule that asks for a port, or of one that no release of iptables prints."""
+    """Return the message of a rule that asks for a port, of one that says notrack, or of one that no release of iptables prints."""
 
     def expression(name: bytes, *parts: Tuple[int, int]) -> bytes:
         data = b"".join(attribute(kind, number.to_bytes(4, "big")) for kind, number in parts)
         return attribute(1, attribute(1, name + b"\0") + attribute(2, data))
 
     load = expression(b"payload", (1, 8), (2, 2), (3, 2), (4, 2)) + expression(b"cmp", (1, 8), (2, 0))
-    assert rule.options in (None, ("--dport",))
+    assert rule.options in (None, ("--dport",), ("--notrack",))
     parts = [(1, rule.table.encode() + b"\0"), (2, rule.chain.encode() + b"\0"), (3, rule.handle.to_bytes(8, "big"))]
-    expressions = load if rule.options else expression(b"lookup")
+    known: Dict[Tuple[str, ...], bytes] = {("--dport",): load, ("--notrack",): expression(b"notrack")}
+    expressions = known.get(rule.options or (), expression(b"lookup"))
     parts.append((4, expressions + (expression(b"counter") if rule.counts else b"")))
     return bytes([FAMILIES[family], 0, 0, 0]) + b"".join(attribute(*part) for part in parts)
 

@@ -48,7 +48,8 @@ def test_a_connection_that_is_not_tracked(rig, controller):
         event = run.only()
         assert event.kind == "failed", run.output
         assert (event.result["rolled_back"], event.result["guard"]["state"]) == (True, "rolled_back")
-        assert "the host does not track connections to port 22 (conntrack)" in event.result["msg"]
+        assert "the host does not track the new connection to port 22 (conntrack)" in event.result["msg"]
+        assert "Either a rule says notrack for that port" in event.result["msg"]
         assert event.result["guard"]["seconds"] < LONG / 4, "there is nothing to wait for"
         case.check_target(OLD)
 
