@@ -235,6 +235,8 @@ class Report(NamedTuple):
     """What an operator should know."""
     facts: Dict[str, Any]
     """Further results."""
+    wanted: Optional[Wanted] = None
+    """What was asked for, None where that is not kept on the host."""
 
 
 class Part:

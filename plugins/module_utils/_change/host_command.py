@@ -43,6 +43,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     UNITS,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.canonical import options_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 
 MODES = {COMMAND: 0o755, COMPLETION: 0o644, MANUAL: 0o644}
 """The files, and their permission bits."""
@@ -190,6 +191,15 @@ class HostCommand(Part):
         return report._replace(drift=report.drift + found)
 
 
+def kept_options(host: Any) -> Dict[str, Any]:
+    """Return those options of the change in force that describe the host, empty where they are not kept; steps are in there.
+
+    :param host: a Host.
+    """
+    kept: Dict[str, Any] = json.loads(host.filesystem.read(OPTIONS) or "{}")
+    return dict(DEFAULTS, **kept) if kept else {}
+
+
 def check_no_panic(state: Dict[str, Any]) -> None:
     """Refuse a change while the host is in panic.
 
@@ -223,4 +233,4 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-__all__ = ("MARK", "MODES", "PANIC", "HostCommand", "Program", "check_no_panic")
+__all__ = ("MARK", "MODES", "PANIC", "HostCommand", "Program", "check_no_panic", "kept_options")

@@ -5,14 +5,17 @@
 """What knock_ruleset_info tells: every part of every engine adds what it finds on the host. Reads only."""
 
 import json
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import engine_of, parts_on
-from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import PANIC
+from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import PANIC, kept_options
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import managed, open_families
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import OtherVersionError, Store
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report, findings_result
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report, Wanted, findings_result
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import single_step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import single_step, spec_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 
 def inspect(host: Any) -> Dict[str, Any]:
@@ -21,10 +24,12 @@ def inspect(host: Any) -> Dict[str, Any]:
     :param host: a Host.
     :raises HostError: if something cannot be read.
     """
-    report = Report(installed={}, doors=[], steps={}, drift=[], findings=[], facts={})
+    wanted = _wanted(host)
+    report = Report(installed={}, doors=[], steps={}, drift=[], findings=[], facts={}, wanted=wanted)
     for part in parts_on(host):
         report = part.inspect(report)
-    findings = _door_findings(report) + report.findings
+    findings = _wanted_findings(wanted, host) if wanted else _door_findings(report)
+    findings += report.findings
     return dict(
         engine=engine_of(report.installed),
         doors=report.doors,
@@ -34,6 +39,23 @@ def inspect(host: Any) -> Dict[str, Any]:
         panic=json.loads(host.filesystem.read(STATE_FILE) or "{}").get(PANIC, {}).get("since", 0),
         **report.facts,
     )
+
+
+def _wanted(host: Any) -> Optional[Wanted]:
+    """Return what was asked for by the change in force, None where that is not kept, or is no valid Spec any more."""
+    options = kept_options(host)
+    try:
+        spec = spec_from_options(dict(options, state="present")) if options else None
+    except SpecError:
+        spec = None
+    if spec is None:
+        return None
+    families = managed(spec, host.kernel.families())
+    return Wanted(spec, families, bool(options["persist"]), may_lack=False, connection=None, door="", state={})
+
+
+def _wanted_findings(wanted: Wanted, host: Any) -> List[Finding]:
+    return spec_findings(wanted.spec) + open_families(wanted.families, host.kernel.families())
 
 
 def _door_findings(report: Report) -> List[Finding]:

@@ -5,7 +5,7 @@
 """What knock_ruleset is going to do: reads options and host, and decides. Nothing in here writes."""
 
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.diff import shortened
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import (
@@ -173,8 +173,13 @@ def _plan_parts(parts: List[Part], engine: str, wanted: Wanted) -> List[PartPlan
     return plans
 
 
+def managed(spec: Any, present: Tuple[str, ...]) -> Tuple[str, ...]:
+    """Return the IP versions of a Spec that a host speaks."""
+    return tuple(family for family in FAMILIES if family in spec.ip_versions and family in present)
+
+
 def _managed(spec: Any, present: Tuple[str, ...]) -> Tuple[str, ...]:
-    families = tuple(family for family in FAMILIES if family in spec.ip_versions and family in present)
+    families = managed(spec, present)
     if not families:
         raise SpecError(
             "ip_versions", "names only {}, which this host does not speak.".format(", ".join(spec.ip_versions))
@@ -199,7 +204,12 @@ def _unit(persist: bool, files: Files, systemd: Any) -> str:
 
 def _findings(spec: Any, plans: List[PartPlan], families: Tuple[str, ...], present: Tuple[str, ...]) -> List[Finding]:
     found = list(spec_findings(spec)) + [finding for plan in plans for finding in plan.findings]
-    return found + [_open_family(family) for family in present if family not in families]
+    return found + open_families(families, present)
+
+
+def open_families(families: Sequence[str], present: Sequence[str]) -> List[Finding]:
+    """Return a Finding for each IP version that a host speaks and that is not managed."""
+    return [_open_family(family) for family in present if family not in families]
 
 
 def _open_family(family: str) -> Finding:
@@ -227,4 +237,4 @@ def _shortened(part: Dict[str, str]) -> Dict[str, str]:
     return dict(part, before=before, after=after)
 
 
-__all__ = ("DISABLE", "ENABLE", "Change", "State", "plan_change", "result_of")
+__all__ = ("DISABLE", "ENABLE", "Change", "State", "managed", "open_families", "plan_change", "result_of")

@@ -9,11 +9,10 @@ import os
 from typing import Any, Dict
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import apply as _apply
-from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import PANIC
+from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import PANIC, kept_options
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPTIONS, STATE_FILE
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 
 SECONDS = 60
 """How long a panic over ssh waits to be confirmed."""
@@ -69,14 +68,14 @@ def _options(host: Any, verb: str, **more: Any) -> Dict[str, Any]:
 
     :raises HostError: if there is none, or if it was made by a release that does not write them down.
     """
-    kept = json.loads(host.filesystem.read(OPTIONS) or "{}")
+    kept = kept_options(host)
     if not kept:
         raise HostError(f"{OPTIONS} is not there, so what was asked for is not known. Run the role again first.")
     session = host.processes.ssh_connection()
     owner = f"portknock {verb}" + (f" from {session[0]}" if session else "")
     # A hole that somebody else's rule makes is no reason not to close the rest.
     more.update(state="present", prove=False, guard_id=os.urandom(8).hex(), guard_owner=owner)
-    return dict(dict(DEFAULTS, **kept), **more)
+    return dict(kept, **more)
 
 
 def _is_in_panic(host: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Sequence
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_program import sentence_of, undo_now
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
+from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import kept_options
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
     CONFIRMED,
@@ -39,7 +40,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._command.verbs im
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError, WrongWordError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPTIONS
 
 _LOCK_SECONDS = 10
 
@@ -88,7 +88,7 @@ def _status(arguments: Any, host: Any) -> int:
 
 def _looked_at(host: Any) -> Dict[str, Any]:
     """Return what there is on the host, without the findings that were acknowledged."""
-    found, known = inspect(host), json.loads(host.filesystem.read(OPTIONS) or "{}").get("acknowledge", [])
+    found, known = inspect(host), kept_options(host).get("acknowledge", [])
     return dict(found, findings=[each for each in found["findings"] if each["kind"] not in known])
 
 

@@ -7,7 +7,7 @@
 import json
 from typing import Any, Dict, Iterable, List, Optional
 
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report, Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, own_lines
@@ -19,7 +19,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     read_state,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import UNKEPT, gone
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.kept import standing_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import nothing_listens
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import UNKEPT, gone, loaders_in_use
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import NOTHING, Listing, Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.only_at_boot import only_at_boot
@@ -75,7 +77,16 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
             # Where ours are only in the other one, the alternative was switched since: they are in force all the same.
             save = elsewhere if own_lines(elsewhere) and not own_lines(save) else save
         report = _inspect_family(family, save, host, now, report)
-    return report._replace(findings=report.findings + _beside(iptables, listing, saves))
+    found = _beside(iptables, listing, saves) + (_standing(host, report.wanted, saves) if report.wanted else [])
+    return report._replace(findings=report.findings + found)
+
+
+def _standing(host: Any, wanted: Wanted, saves: Dict[str, str]) -> List[Finding]:
+    """Return what the options and the host give reason to say, as a run of the module does."""
+    found = standing_findings(host, wanted, loaders_in_use(host))
+    sockets = host.sockets.listening()
+    documents = [parse(saves[family]) for family in wanted.families if family in saves]
+    return found + (nothing_listens(documents, wanted.spec, sockets) if sockets else [])
 
 
 def _beside(iptables: Iptables, listing: Listing, saves: Dict[str, str]) -> List[Finding]:

@@ -127,15 +127,25 @@ def kept_findings(host: Any, wanted: Wanted, plans: Sequence[Plan], kept: Kept) 
     :param plans: the plan of each IP version.
     """
     found: List[Finding] = []
-    read, kernel = host.filesystem.read, host.kernel
+    read = host.filesystem.read
     for plan in plans if wanted.persist else ():
         path = kept.rules_files.get(plan.family, "")
         found += only_at_boot(path, read(path) if path else "", plan.family, plan.document, wanted.spec)
-    found += saving_services({path: read(path) for path in IPTABLES_SERVICE_CONFIGS})
+    return found + standing_findings(host, wanted, kept.loaders)
+
+
+def standing_findings(host: Any, wanted: Wanted, loaders: Sequence[str]) -> List[Finding]:
+    """Return what the options and the host alone give reason to say, whatever the rules are.
+
+    :param host: a Host.
+    :param loaders: other firewalls in use.
+    """
+    read, kernel = host.filesystem.read, host.kernel
+    found = saving_services({path: read(path) for path in IPTABLES_SERVICE_CONFIGS})
     found += list_size_finding(
         wanted.spec.list_size, kernel.parameter("xt_recent", "ip_list_tot"), kernel.is_module("xt_recent")
     )
-    return found + loader_findings(kept.loaders, wanted.persist)
+    return found + loader_findings(loaders, wanted.persist)
 
 
-__all__ = ("Kept", "check_kept", "kept_findings", "plan_kept")
+__all__ = ("Kept", "boot_texts", "check_kept", "kept_findings", "plan_kept", "standing_findings")

@@ -27,7 +27,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
     Walker,
     packets_of,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Rule
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Rule
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, Spec, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, ports_name
 
@@ -121,7 +121,7 @@ def closing(plans: Iterable[Plan], spec: Spec, listening: Listening, local: Loca
 def reached(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
     """Return the ports that can be reached from outside once a plan is carried out, be it with a knock."""
     opened = [ports for door in spec.doors for ports in door.opens] + [allow.ports for allow in spec.allow]
-    found = {key for key in keys if any(_covers(ports, key) for ports in opened)} | _diverted(plan, spec, keys)
+    found = {key for key in keys if any(_covers(ports, key) for ports in opened)} | _diverted(plan.document, spec, keys)
     tail = position_of(plan.then, TAIL)
     rules = foreign_rules(plan.document.table("filter"))
     return found | _accepted(plan, spec, rules[:tail], keys - found, otherwise=tail is None)
@@ -129,7 +129,7 @@ def reached(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
 
 def _reached_now(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
     table = plan.document.table("filter")
-    found = _diverted(plan, spec, keys)
+    found = _diverted(plan.document, spec, keys)
     return found | _accepted(plan, spec, table.rules("INPUT") if table else [], keys - found, otherwise=True)
 
 
@@ -152,9 +152,9 @@ def _accepted(plan: Plan, spec: Spec, rules: Sequence[Rule], keys: Set[Key], oth
     return found | (left if otherwise and table.policy("INPUT") == "ACCEPT" else set())
 
 
-def _diverted(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
+def _diverted(document: Document, spec: Spec, keys: Set[Key]) -> Set[Key]:
     """Return those ports that nat sends elsewhere, so that INPUT decides nothing of them."""
-    table = plan.document.table("nat")
+    table = document.table("nat")
     if table is None or not table.rules("PREROUTING"):
         return set()
     walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources)
@@ -201,7 +201,7 @@ def listener_findings(
     if connection is not None and spec.doors:
         found += _connection_unguarded(plans, spec, connection)
     if listening.sockets:
-        found += _nothing_listens(plans, spec, _keys(listening.sockets))
+        found += nothing_listens([plan.document for plan in plans], spec, listening.sockets)
     return found
 
 
@@ -259,9 +259,15 @@ def _accepts_any(text: str) -> bool:
     return text.endswith("-j ACCEPT") and "-p " not in text and "ESTABLISHED" not in text and "-i lo " not in text
 
 
-def _nothing_listens(plans: Sequence[Plan], spec: Spec, keys: Set[Key]) -> List[Finding]:
+def nothing_listens(documents: Sequence[Document], spec: Spec, sockets: Sequence[Any]) -> List[Finding]:
+    """Return a Finding for each door to a port on which no program listens.
+
+    :param documents: the live rulesets of the IP versions that are managed.
+    :param sockets: the Listeners of the host.
+    """
+    keys = _keys(sockets)
     firsts = {(ports.first, ports.protocol) for door in spec.doors for ports in door.opens}
-    published = {key for plan in plans for key in _diverted(plan, spec, firsts)}
+    published = {key for document in documents for key in _diverted(document, spec, firsts)}
     found = []
     for index, door in enumerate(spec.doors):
         for number, ports in enumerate(door.opens):
@@ -291,4 +297,12 @@ def _connection_unguarded(plans: Sequence[Plan], spec: Spec, connection: Connect
     return [Finding("connection_unguarded", family, "", message)]
 
 
-__all__ = ("Listeners", "Listening", "closing", "listener_findings", "look_at_listeners", "reached")
+__all__ = (
+    "Listeners",
+    "Listening",
+    "closing",
+    "listener_findings",
+    "look_at_listeners",
+    "nothing_listens",
+    "reached",
+)

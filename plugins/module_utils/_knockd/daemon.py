@@ -175,9 +175,17 @@ class Daemon(Part):
             doors=doors,
             steps=dict(steps, **report.steps),
             drift=report.drift + drift,
-            findings=report.findings + ([] if running else [_not_listening(interface)]),
+            findings=report.findings
+            + self._findings(report, interface)
+            + ([] if running else [_not_listening(interface)]),
             facts=dict(report.facts, daemon=dict(running=running, interface=interface)),
         )
+
+    def _findings(self, report: Report, interface: str) -> List[Finding]:
+        from ansible_collections.sesame.portknock.plugins.module_utils._knockd.findings import findings
+
+        wanted, kind = report.wanted, self._host.filesystem.read(f"/sys/class/net/{interface}/type")
+        return findings(wanted.spec, wanted.families, interface, kind) if wanted else []
 
 
 def _not_listening(interface: str) -> Finding:

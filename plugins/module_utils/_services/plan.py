@@ -76,7 +76,7 @@ def plan_services(facts: Facts, conflicting: str, may_lack: bool) -> Todo:
     disable = [name for name in found if name != UFW and facts.states[name].enabled]
     config = re.sub(r"(?im)^ENABLED=.*$", "ENABLED=no", facts.ufw_config) if ufw_on else ""
     enable = [name for name in facts.loaders if _can_be_enabled(facts.states[name], may_lack)]
-    findings = _not_stopped(found, stop, facts) + _not_loaded(facts, enable)
+    findings = _not_stopped(found, stop, facts) + not_loaded(facts, may_lack)
     return Todo(stop, disable, enable, config, findings)
 
 
@@ -95,9 +95,10 @@ def _not_stopped(found: Sequence[str], stop: Sequence[str], facts: Facts) -> Lis
     return [Finding("native_table", "", "", message)]
 
 
-def _not_loaded(facts: Facts, enable: Sequence[str]) -> List[Finding]:
-    """Return a Finding for the services that no boot will start."""
-    lost = [name for name in facts.loaders if not facts.states[name].enabled and name not in enable]
+def not_loaded(facts: Facts, may_lack: bool = False) -> List[Finding]:
+    """Return a Finding for the services that no boot will start, and that a run cannot have it start."""
+    states = {name: facts.states[name] for name in facts.loaders}
+    lost = [name for name, state in states.items() if not state.enabled and not _can_be_enabled(state, may_lack)]
     if not lost:
         return []
     names = ", ".join(f"{name}.service" for name in lost)
@@ -114,4 +115,4 @@ def _not_loaded(facts: Facts, enable: Sequence[str]) -> List[Finding]:
     return [Finding("not_loaded_at_boot", "", "", message)]
 
 
-__all__ = ("OTHERS", "Facts", "Todo", "plan_services")
+__all__ = ("OTHERS", "Facts", "Todo", "not_loaded", "plan_services")

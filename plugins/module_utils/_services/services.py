@@ -25,7 +25,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.distributio
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import NFTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES, OS_RELEASE, UFW_CONFIG
-from ansible_collections.sesame.portknock.plugins.module_utils._services.plan import OTHERS, Facts, Todo, plan_services
+from ansible_collections.sesame.portknock.plugins.module_utils._services.plan import (
+    OTHERS,
+    Facts,
+    Todo,
+    not_loaded,
+    plan_services,
+)
 
 
 class Services(Part):
@@ -133,7 +139,9 @@ class Services(Part):
     # Looking
 
     def inspect(self, report: Report) -> Report:
-        return report
+        if report.wanted is None:
+            return report
+        return report._replace(findings=report.findings + not_loaded(self._facts(report.wanted)))
 
 
 __all__ = ("Services",)
