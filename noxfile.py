@@ -122,6 +122,12 @@ def changelog(session: nox.Session) -> None:
     lint(session, "antsibull-changelog", "lint-changelog-yaml", "changelogs/changelog.yaml")
 
 
+@nox.session
+def reuse(session: nox.Session) -> None:
+    """Copyright and licence of every file."""
+    lint(session, "reuse", "lint", "--lines")
+
+
 @nox.session(name="no-ignores")
 def no_ignores(session: nox.Session) -> None:
     """Nothing is to be ignored: what sanity finds is to be mended."""

@@ -69,6 +69,7 @@ def lint(with_sanity: bool = True) -> list[Check]:
         Check("lint", "vermin, Python 3.6 floor", "vermin", 10),
         Check("lint", "options, defaults, docs agree", "agreement", 10),
         Check("lint", "antsibull-changelog", "changelog", 10),
+        Check("lint", "copyright and licences", "reuse", 10),
         Check("lint", "no sanity ignores", "no-ignores", 10),
     ]
     return [check for check in checks if with_sanity or not check.session.startswith(SANITY)]
