@@ -21,6 +21,7 @@ from rig.jump import jump_host
 from rig.knockd import ENGINES, KERNEL, KNOCKD, Knockd
 from rig.lan import Lan
 from rig.network import Rig
+from rig.nftables import NFTABLES, Table
 from rig.packets import IPV4, IPV6
 from rig.peer import Peer
 from rig.target import Target
@@ -85,6 +86,9 @@ def _runs(item: pytest.Item, soak: bool) -> bool:
     backend = values.get("network", values.get("bare_host"))
     if only and backend not in only.args:
         return False
+    if values.get("engine") == NFTABLES and backend != BACKENDS[0]:
+        # The backend of iptables has no part in it.
+        return False
     if soak:
         return True
     if item.get_closest_marker("soak"):
@@ -116,7 +120,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "family" in metafunc.fixturenames:
         metafunc.parametrize("family", (IPV4, IPV6))
     if "engine" in metafunc.fixturenames:
-        metafunc.parametrize("engine", ENGINES, indirect=True)
+        metafunc.parametrize("engine", (*ENGINES, NFTABLES), indirect=True)
     if "core" in metafunc.fixturenames:
         # A long series is long enough with one release.
         metafunc.parametrize("core", cores()[-1:] if metafunc.definition.get_closest_marker("soak") else cores())
@@ -162,10 +166,22 @@ def knockd(rig: Rig) -> Iterator[Knockd]:
 
 
 @pytest.fixture
+def table(rig: Rig) -> Iterator[Table]:
+    """The target with the engine nftables: what is applied is a table of its own."""
+    target = rig.target
+    target.engine, target.table = NFTABLES, Table(target.namespace)
+    target.table.remove()
+    yield target.table
+    target.table.remove()
+    target.engine, target.table = KERNEL, None
+
+
+@pytest.fixture
 def engine(rig: Rig, request: pytest.FixtureRequest) -> str:
     """The engine that the target's rules are made for; a test that names it is run with each."""
-    if request.param == KNOCKD:
-        request.getfixturevalue("knockd")
+    fixture = {KNOCKD: "knockd", NFTABLES: "table"}.get(request.param)
+    if fixture:
+        request.getfixturevalue(fixture)
     assert rig.target.engine == request.param
     return request.param
 

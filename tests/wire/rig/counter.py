@@ -40,4 +40,7 @@ class Counter:
 
 def close_doors(rig: Rig) -> None:
     """Forget who has knocked."""
+    if rig.target.table:
+        rig.target.table.forget()
+        return
     rig.target.namespace.run("sh", "-c", "for list in /proc/net/xt_recent/pk*; do echo / >$list; done")

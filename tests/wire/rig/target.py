@@ -22,6 +22,7 @@ from rig.packets import IPV4, IPV6
 
 if TYPE_CHECKING:
     from rig.knockd import Knockd
+    from rig.nftables import Table
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -75,6 +76,7 @@ class Target:
         self._sshd: dict[int, tuple[str, ...]] = {}
         self.engine = "iptables"
         self.daemon: Knockd | None = None
+        self.table: Table | None = None
         self.reset()
 
     def close(self) -> None:
@@ -113,6 +115,8 @@ class Target:
         """Empty all tables of both families; the lists of recent go with the rules that name them."""
         if self.daemon:
             self.daemon.stop()
+        if self.table:
+            self.table.remove()
         for family in FAMILIES:
             kept = re.findall(r"^\*(\S+)", self.save(family), re.M)
             text = "".join(
@@ -127,9 +131,12 @@ class Target:
         return plan_family(self.save(family), spec, family)
 
     def apply(self, *doors: dict[str, Any], **options: Any) -> dict[str, Plan]:
-        """Load the core's ruleset for both families; return family to Plan."""
+        """Load the core's ruleset for both families; return family to Plan, nothing where the ruleset is a table of nftables."""
         if doors:
             options["doors"] = list(doors)
+        if self.table:
+            self.table.apply(**options)
+            return {}
         options.setdefault("engine", self.engine)
         plans = {family: self.plan(family, **options) for family in FAMILIES}
         for family, plan in plans.items():
@@ -156,7 +163,9 @@ class Target:
         return json.loads(done.stdout)
 
     def listed(self, name: str) -> set[str]:
-        """Return the sources on one of recent's lists."""
+        """Return the sources on one of recent's lists, or what takes its place."""
+        if self.table:
+            return self.table.listed(name)
         return set(re.findall(r"^src=(\S+)", self.namespace.read_proc("xt_recent/" + name), re.M))
 
     # Services

@@ -1,0 +1,132 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The collection's table of nftables for a Spec. Pure."""
+
+import hashlib
+from typing import Dict, List
+
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import ICMP_ERRORS, NEEDED_ICMPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import OPEN_PREFIX
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import PROGRESS, Knocks, knocks_of
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
+    INPUT,
+    OPENED,
+    REFUSE,
+    Family,
+    families_of,
+    open_set,
+    sizes_of,
+    unmanaged,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.recognise import Recognition
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import (
+    LOG_LIMIT,
+    NOT_NEW,
+    NOT_SYN,
+    UNMANAGED,
+    Chains,
+    Rule,
+    Set,
+    Table,
+    with_comment,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.services import Services
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, Spec, family_of
+
+REJECTS = {
+    "icmp-port-unreachable": "reject with icmpx type port-unreachable",
+    "icmp-admin-prohibited": "reject with icmpx type admin-prohibited",
+    "drop": "drop",
+}
+
+
+def build_table(spec: Spec) -> Table:
+    """Return the Table of a Spec. Whichever engine it names, all its knocks are recognised."""
+    knocks = knocks_of(spec.doors)
+    services, recognition = Services(spec), Recognition(spec, knocks)
+    rest = f"goto {REFUSE}" if spec.policy == "reject" else "accept"
+    chains: Chains = dict(services.chains, **recognition.chains)
+    chains[REFUSE] = _refuse(spec)
+    if spec.log and spec.doors and not spec.panic:
+        chains[OPENED] = [
+            Rule(f'{LOG_LIMIT} log prefix "{OPEN_PREFIX}"', comments.LOG_OPENED),
+            Rule("accept", comments.ACCEPT),
+        ]
+    chains[INPUT] = [
+        *_head(spec),
+        *services.rules(),
+        # Neither a knock nor a wrong port: a program of this host chose where it goes.
+        Rule("ct state related accept", comments.RELATED),
+        Rule(f"meta l4proto 6 {NOT_SYN} {rest}", NOT_NEW),
+        *recognition.rules(),
+        Rule(rest, comments.REFUSE_REST if spec.policy == "reject" else comments.ACCEPT),
+    ]
+    return Table(
+        _sets(spec, knocks),
+        {name: tuple(with_comment(name, rule) for rule in rules) for name, rules in chains.items()},
+        _digest(repr((knocks, spec.ipv6_prefix))),
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def _head(spec: Spec) -> List[Rule]:
+    rules = [Rule(f"{packet} accept", UNMANAGED) for packet in unmanaged(spec)]
+    rules.append(Rule("ct state established accept", comments.ESTABLISHED))
+    for name in ("lo", *(name for name in spec.trusted_interfaces if name != "lo")):
+        meaning = comments.LOOPBACK if name == "lo" else comments.TRUSTED_INTERFACE
+        rules.append(Rule(f'iifname "{name[:-1] + "*" if name.endswith("+") else name}" accept', meaning))
+    for family in families_of(spec):
+        networks = tuple(network for network in spec.trusted_sources if family_of(network) == family.name)
+        if networks:
+            rules.append(Rule(f"{family.within(networks)} accept", comments.TRUSTED_SOURCE))
+        rules += _icmp(spec, family) if family.name == IPV4 else _icmpv6(spec, family)
+    return rules
+
+
+def _icmp(spec: Spec, family: Family) -> List[Rule]:
+    if spec.icmp:
+        return [Rule(f"{family.packet} meta l4proto 1 accept", comments.ICMP)]
+    types = ", ".join(map(str, ICMP_ERRORS))
+    return [Rule(f"{family.packet} icmp type {{ {types} }} ct state related accept", comments.ICMP_ERROR)]
+
+
+def _icmpv6(spec: Spec, family: Family) -> List[Rule]:
+    # A reply comes from another address than the request went to, so conntrack does not know it.
+    dhcp = Rule("ip6 saddr fe80::/10 ip6 daddr fe80::/10 udp sport 547 udp dport 546 accept", comments.DHCPV6)
+    if spec.icmp:
+        return [Rule(f"{family.packet} meta l4proto 58 accept", comments.ICMPV6), dhcp]
+    types = ", ".join(map(str, NEEDED_ICMPV6))
+    return [Rule(f"{family.packet} icmpv6 type {{ {types} }} accept", comments.NEEDED_ICMPV6), dhcp]
+
+
+def _refuse(spec: Spec) -> List[Rule]:
+    if spec.reject_with == "tcp-reset":
+        return [
+            Rule("meta l4proto 6 reject with tcp reset", comments.REFUSE_TCP),
+            Rule(REJECTS["icmp-port-unreachable"], comments.REFUSE),
+        ]
+    return [Rule(REJECTS[spec.reject_with], comments.REFUSE)]
+
+
+def _sets(spec: Spec, knocks: Knocks) -> Dict[str, Set]:
+    in_progress, opened = sizes_of(spec)
+    sets: Dict[str, Set] = {}
+    for family in families_of(spec):
+        staged = f"{family.kind} . inet_proto . inet_service"
+        if knocks.staged:
+            for name in (PROGRESS, *filter(None, knocks.groups)):
+                sets[family.set(name)] = Set(family.kind, in_progress)
+            for name in knocks.stage_sets:
+                sets[family.set(name)] = Set(staged, in_progress)
+        for door in spec.doors:
+            sets[family.set(open_set(door))] = Set(family.kind, opened)
+    return sets
+
+
+__all__ = ("REJECTS", "build_table")

@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The table as it is in the kernel, read from what ``nft -j`` lists. Pure.
+
+Releases of nft print a rule in different ways, so no rule is compared with another's text. Each of ours has an id in its comment;
+the digest in the chain ``about`` says of which text they are; and shape() tells whether one release lists the same as before.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import ABOUT, TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import Table
+
+_ABOUT = re.compile(r"portknock:about ([0-9a-f]{32}) ([0-9a-f]{16})\Z")
+_LISTED = ("chain", "set", "map", "rule")
+_VOLATILE = ("handle", "index", "position")
+"""What changes where nothing did."""
+
+
+class Installed(NamedTuple):
+    """The table as it is."""
+
+    chains: Dict[str, Tuple[str, ...]]
+    """Name of a chain to the comments of its rules, '' for a rule that has none."""
+    sets: Dict[str, str]
+    """Name of a set to the type of its elements."""
+    maps: Tuple[str, ...]
+    """Names of maps. None of them is ours."""
+    digest: str
+    """That of the text that was loaded, '' where none is said."""
+    knocks: str
+    """How knocks in progress were remembered by it, '' where that is not said."""
+    shape: str
+    """A digest of all that is listed, but for handles, counters and the elements of sets."""
+
+
+def read_installed(items: Sequence[Item]) -> Optional[Installed]:
+    """Return the Installed of a listing, None where the table is not in there.
+
+    :param items: what read_listing() returned of the table, or of more.
+    """
+    ours = [item for item in items if any(_is_ours(kind, fields) for kind, fields in item.items())]
+    if not ours:
+        return None
+    chains: Dict[str, List[str]] = {item["chain"]["name"]: [] for item in ours if "chain" in item}
+    for item in ours:
+        if "rule" in item:
+            chains.setdefault(item["rule"]["chain"], []).append(str(item["rule"].get("comment", "")))
+    found = [each for each in map(_ABOUT.match, chains.get(ABOUT, ())) if each]
+    return Installed(
+        {name: tuple(comments) for name, comments in chains.items()},
+        {item["set"]["name"]: _kind(item["set"].get("type")) for item in ours if "set" in item},
+        tuple(item["map"]["name"] for item in ours if "map" in item),
+        found[0].group(1) if found else "",
+        found[0].group(2) if found else "",
+        _shape(ours),
+    )
+
+
+def _is_ours(kind: str, fields: Any) -> bool:
+    if not isinstance(fields, dict):
+        return False
+    name = fields.get("name") if kind == "table" else fields.get("table")
+    return f"{fields.get('family')} {name}" == TABLE
+
+
+def _kind(kind: Any) -> str:
+    return " . ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
+
+
+def _shape(ours: Sequence[Item]) -> str:
+    kept = [
+        {
+            kind: {
+                key: _still(value)
+                for key, value in fields.items()
+                if key not in _VOLATILE and (kind, key) != ("set", "elem")
+            }
+        }
+        for item in ours
+        for kind, fields in item.items()
+        if kind in _LISTED
+    ]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode("utf-8")).hexdigest()[:32]
+
+
+def _still(value: Any) -> Any:
+    """Return a part of a listing without what is counted."""
+    if isinstance(value, list):
+        return [_still(each) for each in value]
+    if isinstance(value, dict):
+        return {key: None if key == "counter" else _still(each) for key, each in value.items()}
+    return value
+
+
+def drift(table: Table, installed: Installed) -> List[str]:
+    """Return what of a Table is not there, or is there beside it, in words; no step in them."""
+    found = []
+    for name, rules in table.chains.items():
+        here = installed.chains.get(name)
+        if here is None:
+            found.append(f"chain {name} is missing")
+        elif here != tuple(rule.rsplit(' comment "', 1)[1][:-1] for rule in rules):
+            found.append(f"rules of chain {name} were added, removed or edited")
+    for name, each in table.sets.items():
+        if name not in installed.sets:
+            found.append(f"set {name} is missing")
+        elif installed.sets[name] != each.kind:
+            found.append(f"set {name} is of another type")
+    known = {*table.chains, *table.sets, ABOUT}
+    for name in (*installed.chains, *installed.sets, *installed.maps):
+        if name not in known:
+            found.append(f"{name} is not one of the collection's")
+    return found
+
+
+__all__ = ("Installed", "drift", "read_installed")

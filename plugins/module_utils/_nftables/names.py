@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names in the collection's table of nftables, and how it asks for sources there. Pure."""
+
+import ipaddress
+from typing import Any, List, NamedTuple, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
+    DEFAULTS,
+    FAMILIES,
+    Door,
+    Network,
+    Spec,
+    Step,
+    family_of,
+)
+
+TABLE = "inet portknock"
+"""Family and name of the table."""
+INPUT, KNOCKS, WRONG, OPENED, REFUSE, ABOUT = "input", "knocks", "wrong", "opened", "refuse", "about"
+"""Chains of which there is one. No packet gets to ABOUT: its comment says what was loaded."""
+PRIORITY = -10
+"""Of INPUT: in front of the filter tables of others, so that what they accept opens no door."""
+
+NUMBERS = {"tcp": 6, "udp": 17}
+"""Protocols as the kernel knows them: names need /etc/protocols, which not every host has."""
+
+IN_PROGRESS, OPEN = 1000000, 65536
+"""Sources that a set holds: of those in the middle of a knock, and of those who have knocked. A full one takes nobody in and
+puts nobody out, and memory is used by what is in there alone."""
+
+
+class Family(NamedTuple):
+    """One version of IP, and how rules ask for a source of it."""
+
+    name: str
+    """``ipv4`` or ``ipv6``."""
+    digit: str
+    """``4`` or ``6``, for names."""
+    packet: str
+    """The expression that matches its packets."""
+    address: str
+    """The expression for a packet's source."""
+    source: str
+    """The expression for what is remembered of the source: of IPv6 as many leading bits as must match."""
+    kind: str
+    """The type of an address."""
+
+    def within(self, networks: Tuple[Network, ...]) -> str:
+        """Return the expression for sources in networks: '' for everyone of the family.
+
+        :param networks: of this family, not empty.
+        """
+        found: List[Any] = list(networks)
+        merged = [_text(network) for network in ipaddress.collapse_addresses(found)]
+        if any(network.prefixlen == 0 for network in networks):
+            return self.packet
+        return f"{self.address} {merged[0] if len(merged) == 1 else '{ ' + ', '.join(merged) + ' }'}"
+
+    def set(self, name: str) -> str:
+        """Return the name of this family's set."""
+        return name.replace("*", self.digit, 1)
+
+    def seen(self, name: str) -> str:
+        """Return the expression that matches if the source is in a set."""
+        return f"{self.source} @{self.set(name)}"
+
+    def put(self, name: str, seconds: int) -> str:
+        """Return the statement that puts the source into a set for some seconds from now on."""
+        return f"update @{self.set(name)} {{ {self.source} timeout {seconds}s }}"
+
+    def forget(self, name: str) -> str:
+        """Return the statement that takes the source out of a set."""
+        return f"delete @{self.set(name)} {{ {self.source} }}"
+
+    def awaited(self, name: str) -> str:
+        """Return what matches if the source is to send this very packet next, and forgets that it is."""
+        key = f"{self.source} . meta l4proto . th dport"
+        return f"{key} @{self.set(name)} counter delete @{self.set(name)} {{ {key} }}"
+
+    def await_step(self, name: str, step: Step, seconds: int) -> str:
+        """Return the statement that waits some seconds for a step of the source."""
+        return f"update @{self.set(name)} {{ {self._next(step)} timeout {seconds}s }}"
+
+    def forget_step(self, name: str, step: Step) -> str:
+        """Return the statement that waits for a step of the source no longer."""
+        return f"delete @{self.set(name)} {{ {self._next(step)} }}"
+
+    def _next(self, step: Step) -> str:
+        return f"{self.source} . {NUMBERS[step.protocol]} . {step.port}"
+
+
+def _text(network: Network) -> str:
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def families_of(spec: Spec) -> List[Family]:
+    """Return the Families that a Spec manages."""
+    mask = str(ipaddress.IPv6Network(f"::/{spec.ipv6_prefix}").netmask)
+    six = "ip6 saddr" if spec.ipv6_prefix == 128 else f"ip6 saddr & {mask}"
+    known = (
+        Family("ipv4", "4", "meta nfproto ipv4", "ip saddr", "ip saddr", "ipv4_addr"),
+        Family("ipv6", "6", "meta nfproto ipv6", "ip6 saddr", six, "ipv6_addr"),
+    )
+    return [family for family in known if family.name in spec.ip_versions]
+
+
+def unmanaged(spec: Spec) -> List[str]:
+    """Return the expressions for packets of the versions of IP that a Spec leaves alone."""
+    return [f"meta nfproto {name}" for name in FAMILIES if name not in spec.ip_versions]
+
+
+def knocker_matches(door: Door, family: Family) -> List[str]:
+    """Return the match of the sources that may knock: [''] for everyone, none where no source of the family may."""
+    if not door.sources:
+        return [""]
+    networks = tuple(network for network in door.sources if family_of(network) == family.name)
+    return [family.within(networks)] if networks else []
+
+
+def open_set(door: Door) -> str:
+    """Return the name of the set of the sources that have knocked, ``*`` where the family's digit stands."""
+    return f"open*_{door.name}"
+
+
+def sizes_of(spec: Spec) -> Tuple[int, int]:
+    """Return how many sources the sets of knocks in progress hold, and those of sources that have knocked."""
+    if spec.list_size == DEFAULTS["list_size"]:
+        return IN_PROGRESS, OPEN
+    return spec.list_size, spec.list_size
+
+
+__all__ = (
+    "ABOUT", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "PRIORITY", "REFUSE", "TABLE", "WRONG", "Family",
+    "families_of", "knocker_matches", "open_set", "sizes_of", "unmanaged",
+)  # fmt: skip

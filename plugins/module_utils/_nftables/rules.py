@@ -1,0 +1,79 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rules, chains and sets of the collection's table. Pure."""
+
+from typing import Dict, List, NamedTuple, Tuple, Union
+
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning, rule_id, wording_of
+
+_COMMENT_BYTES = 127
+"""What nft takes for a comment."""
+
+SYN = "tcp flags & (fin | syn | rst | ack) == syn"
+NOT_SYN = "tcp flags & (fin | syn | rst | ack) != syn"
+LOG_LIMIT = "limit rate 10/minute"
+
+NOT_NEW, UNMANAGED = "packets that begin no connection", "this IP version is not managed"
+
+
+class Rule(NamedTuple):
+    """A rule before its comment is written."""
+
+    text: str
+    """What it matches and does."""
+    meaning: Union[Meaning, str]
+    """What its comment is to say; words where only this engine says it."""
+
+
+class Set(NamedTuple):
+    """A set that packets put sources into."""
+
+    kind: str
+    """The type of its elements."""
+    size: int
+    """How many there can be."""
+
+
+Chains = Dict[str, List[Rule]]
+"""Name of a chain to its rules."""
+
+
+class Table(NamedTuple):
+    """All of the table."""
+
+    sets: Dict[str, Set]
+    """Name to Set."""
+    chains: Dict[str, Tuple[str, ...]]
+    """Name of a chain to its rules, each with its comment."""
+    knocks: str
+    """A digest of how knocks in progress are remembered: with another one, what is remembered means something else."""
+
+
+def joined(*parts: str) -> str:
+    """Return parts of a rule as one text, empty ones left out."""
+    return " ".join(part for part in parts if part)
+
+
+def with_comment(chain: str, rule: Rule) -> str:
+    """Return the text of a rule with its comment, as people and programs read it: ``portknock:ID WORDING``."""
+    wording = rule.meaning if isinstance(rule.meaning, str) else wording_of(rule.meaning)
+    comment = f"portknock:{rule_id('inet', chain, rule.text)} {wording}"
+    short = comment.encode("utf-8")[:_COMMENT_BYTES].decode("utf-8", "ignore")
+    return f'{rule.text} comment "{short}"'
+
+
+__all__ = (
+    "LOG_LIMIT",
+    "NOT_NEW",
+    "NOT_SYN",
+    "SYN",
+    "UNMANAGED",
+    "Chains",
+    "Rule",
+    "Set",
+    "Table",
+    "joined",
+    "with_comment",
+)

@@ -1,0 +1,144 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ports of doors and allowed ports, and the chains that decide about packets to them. Pure.
+
+Doors and allowed ports may overlap, so the ports are cut into pieces to which the same doors and allowed ports apply. Then one
+look-up finds the chain of a packet's port, however many ports there are.
+"""
+
+from typing import Any, Dict, Iterable, List, Set, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import REFUSED_PREFIX
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
+    NUMBERS,
+    OPENED,
+    REFUSE,
+    Family,
+    families_of,
+    knocker_matches,
+    open_set,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import (
+    LOG_LIMIT,
+    SYN,
+    Chains,
+    Rule,
+    joined,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
+    PROTOCOLS,
+    Allow,
+    Door,
+    Spec,
+    family_of,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, ports_name
+
+Piece = Tuple[Ports, Tuple[Any, ...]]
+"""Ports, and what applies to each of them: an Allow or a Door."""
+
+
+class Services:
+    """The rules that find the chain of a service's port, and those chains."""
+
+    def __init__(self, spec: Spec) -> None:
+        """Take the Spec."""
+        self._spec = spec
+        self._families = families_of(spec)
+        self.chains: Chains = {}
+        self._verdicts: Dict[Tuple[str, Tuple[Any, ...]], str] = {}
+        self._pieces = pieces(
+            [(each.ports, each) for each in spec.allow] + [(ports, door) for door in spec.doors for ports in door.opens]
+        )
+        self._found = [(ports, self._verdict(ports.protocol, what)) for ports, what in self._pieces]
+
+    def rules(self) -> List[Rule]:
+        """Return the rules for the chain that all packets get to."""
+        single = [
+            f"{NUMBERS[ports.protocol]} . {ports.first} : {verdict}"
+            for ports, verdict in self._found
+            if ports.first == ports.last
+        ]
+        found = [f"meta l4proto . th dport vmap {{ {', '.join(single)} }}"] if single else []
+        for protocol in PROTOCOLS:
+            wide = [
+                f"{ports.first}-{ports.last} : {verdict}"
+                for ports, verdict in self._found
+                if ports.first != ports.last and ports.protocol == protocol
+            ]
+            found += [f"{protocol} dport vmap {{ {', '.join(wide)} }}"] if wide else []
+        return [Rule(text, comments.DOOR_PORTS) for text in found]
+
+    def _verdict(self, protocol: str, what: Tuple[Any, ...]) -> str:
+        key = (protocol, what)
+        if key not in self._verdicts:
+            name = f"service{len(self._verdicts) + 1}"
+            doors = [each for each in what if isinstance(each, Door)]
+            rules = [rule for each in what if isinstance(each, Allow) for rule in self._allow(each)]
+            rules += [rule for door in doors for rule in self._entrance(door, protocol)]
+            # An allowed port is to those who may not use it what any other port is.
+            self._verdicts[key] = f"{'goto' if doors else 'jump'} {name}"
+            self.chains[name] = rules + (self._closed() if doors else [])
+        return self._verdicts[key]
+
+    def _closed(self) -> List[Rule]:
+        rules = [Rule(f'{LOG_LIMIT} log prefix "{REFUSED_PREFIX}"', comments.LOG_REFUSED)] if self._spec.log else []
+        return [*rules, Rule(f"counter goto {REFUSE}", comments.REFUSE_NOT_KNOCKED)]
+
+    def _allow(self, allow: Allow) -> List[Rule]:
+        panic = self._spec.panic
+        meaning = comments.allowed(allow.comment or ports_name(allow.ports), panic)
+        if panic:
+            # Whoever it would be open to: the policy may be to accept the others.
+            return [Rule(f"counter goto {REFUSE}", meaning)]
+        if not allow.sources:
+            return [Rule("counter accept", meaning)]
+        return [
+            Rule(joined(family.within(networks), "counter accept"), meaning)
+            for family in self._families
+            for networks in [tuple(network for network in allow.sources if family_of(network) == family.name)]
+            if networks
+        ]
+
+    def _entrance(self, door: Door, protocol: str) -> List[Rule]:
+        return [
+            Rule(joined(who, self._known(door, family, protocol)), comments.entrance(door.name, self._spec.panic))
+            for family in self._families
+            for who in knocker_matches(door, family)
+        ]
+
+    def _known(self, door: Door, family: Family, protocol: str) -> str:
+        """Accept sources that have knocked; for ``once`` the knock is forgotten by the packet that uses it."""
+        name = open_set(door)
+        target = f"goto {REFUSE}" if self._spec.panic else f"goto {OPENED}" if self._spec.log else "accept"
+        if not door.once or self._spec.panic:
+            return joined(family.seen(name), "counter", target)
+        begins = SYN if protocol == "tcp" else ""
+        return joined(begins, family.seen(name), family.forget(name), "counter", target)
+
+
+def pieces(services: Iterable[Tuple[Ports, Any]]) -> List[Piece]:
+    """Cut Ports that may overlap into such that do not, each with the values of all that it was part of, in their order."""
+    services = list(services)
+    found: List[Piece] = []
+    for protocol in PROTOCOLS:
+        begins: Dict[int, List[int]] = {}
+        ends: Dict[int, List[int]] = {}
+        for number, (ports, _value) in enumerate(services):
+            if ports.protocol == protocol:
+                begins.setdefault(ports.first, []).append(number)
+                ends.setdefault(ports.last + 1, []).append(number)
+        borders = sorted({*begins, *ends})
+        here: Set[int] = set()
+        for first, after in zip(borders, borders[1:]):
+            here = (here - set(ends.get(first, ()))) | set(begins.get(first, ()))
+            if here:
+                values = tuple(dict.fromkeys(services[number][1] for number in sorted(here)))
+                found.append((Ports(first, after - 1, protocol), values))
+    return found
+
+
+__all__ = ("Services", "pieces")

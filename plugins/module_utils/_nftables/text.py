@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The table as text for ``nft -f``, and the one transaction that puts it in place of what is there. Pure.
+
+``flush table`` empties chains and leaves the sets alone, so who has knocked, and who is in the middle of a knock, stays. All of a
+file is one transaction: no packet meets a half of it. The text is made to be kept and loaded at boot as well; what ``nft list``
+prints is not, for older releases do not read it again.
+"""
+
+import hashlib
+from typing import List, NamedTuple, Optional, Sequence
+
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import STAGE_SETS
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import ABOUT, INPUT, PRIORITY, TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import Set, Table
+
+
+class Loadable(NamedTuple):
+    """A table as text."""
+
+    text: str
+    """What loads it, also where it is there already; who has knocked stays. It takes out nothing. Steps are in there."""
+    digest: str
+    """32 hexadecimal digits that tell it from any other."""
+
+
+def load_text(table: Table) -> Loadable:
+    """Return a Table as text that can be loaded, kept and loaded at boot."""
+    return _loadable(table, [])
+
+
+def change_text(table: Table, installed: Optional[Installed]) -> str:
+    """Return the transaction that has the Table in place of what is installed; also what is not ours in there goes.
+
+    :param installed: None where there is no table.
+    """
+    return _loadable(table, _removals(table, installed) if installed is not None else []).text
+
+
+def _loadable(table: Table, removals: Sequence[str]) -> Loadable:
+    """Return a Table as text, with what is to be taken out where no rule names it any more.
+
+    One command a line, and no block of a table: nft 0.9.8 loads that and then crashes if the table is named before.
+    """
+    body = _body(table)
+    digest = hashlib.sha256("\n".join(body).encode("utf-8")).hexdigest()[:32]
+    about = [f"add chain {TABLE} {ABOUT}", f'add rule {TABLE} {ABOUT} counter comment "{_about(digest, table.knocks)}"']
+    lines = [f"add table {TABLE}", f"flush table {TABLE}", *removals, *body, *about]
+    return Loadable("".join(f"{line}\n" for line in lines), digest)
+
+
+def absent_text(installed: Optional[Installed]) -> str:
+    """Return the transaction that takes the table out, '' where there is none."""
+    return f"delete table {TABLE}\n" if installed is not None else ""
+
+
+def _about(digest: str, knocks: str) -> str:
+    return f"portknock:about {digest} {knocks}"
+
+
+def _removals(table: Table, installed: Installed) -> List[str]:
+    lines = [f"delete map {TABLE} {name}" for name in installed.maps]
+    lines += [f"delete chain {TABLE} {name}" for name in installed.chains if name not in (*table.chains, ABOUT)]
+    for name, kind in installed.sets.items():
+        if name not in table.sets or table.sets[name].kind != kind:
+            lines.append(f"delete set {TABLE} {name}")
+        elif installed.knocks != table.knocks and name.startswith(STAGE_SETS):
+            # What it remembers means another step now.
+            lines.append(f"flush set {TABLE} {name}")
+    return lines
+
+
+def _body(table: Table) -> List[str]:
+    hook = f" {{ type filter hook input priority {PRIORITY}; policy accept; }}"
+    return [
+        *(f"add set {TABLE} {name} {_set(each)}" for name, each in table.sets.items()),
+        *(f"add chain {TABLE} {name}{hook if name == INPUT else ''}" for name in table.chains),
+        *(f"add rule {TABLE} {name} {rule}" for name, rules in table.chains.items() for rule in rules),
+    ]
+
+
+def _set(each: Set) -> str:
+    return f"{{ type {each.kind}; size {each.size}; flags dynamic,timeout; }}"
+
+
+__all__ = ("Loadable", "absent_text", "change_text", "load_text")
