@@ -86,6 +86,10 @@ doors:
       description: Packets that completed the knock since the rules were loaded. Missing with engine V(knockd), whose knocks the
         kernel does not count.
       type: int
+    refused:
+      description: Packets that were refused at the door's ports since the rules were loaded; at a port of several doors they count
+        for each. Missing where rules of an earlier release do not tell them from those to other doors.
+      type: int
   sample:
     - name: ssh
       ip_version: ipv4
@@ -95,6 +99,7 @@ doors:
       open_for: {"192.0.2.7": 9}
       let_in: 4
       knocked: 5
+      refused: 12
 drift:
   description:
     - How the rules in the kernel differ from what was written, as lines of a diff - V(-) for what is there and should not be,

@@ -37,6 +37,10 @@ def metrics_text(found: Dict[str, Any]) -> str:
             "let_in_total", "counter", "New connections that the door let in since the rules were loaded.",
             [(one, door["let_in"]) for one, door in per_door],
         ),
+        (
+            "door_refused_total", "counter", "Packets refused at the door's ports since the rules were loaded; a port of two doors counts "
+            "for both.", [(one, door["refused"]) for one, door in per_door if "refused" in door],
+        ),
         ("refused_total", "counter", "Packets refused at ports of doors since the rules were loaded.", [({}, found["refused"])]),
         ("wrong_knocks_total", "counter", "Knocks that were reset since the rules were loaded.", wrong),
         ("list_entries", "gauge", "Sources on a list; without a door, those in the middle of a knock.",

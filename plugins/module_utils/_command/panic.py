@@ -16,6 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPT
 
 SECONDS = 60
 """How long a panic over ssh waits to be confirmed."""
+_NOT_OURS = "Other ports that rules of others open, and ports that nat sends elsewhere (containers), are as before."
 
 
 def panic(host: Any) -> str:
@@ -34,11 +35,12 @@ def panic(host: Any) -> str:
     if pending:
         return (
             f"Panic: all doors and allowed ports are closed, for now. Trusted sources: {trusted}.\n"
-            f"This is undone in {SECONDS} s, unless you confirm it: log in again, from a trusted source, and run: portknock confirm"
+            f"This is undone in {SECONDS} s, unless you confirm it: log in again, from a trusted source, and run: portknock confirm\n"
+            + _NOT_OURS
         )
     return (
         f"Panic: all doors and allowed ports are closed, also after a reboot. Trusted sources: {trusted}.\n"
-        "To open them again: portknock resume"
+        "To open them again: portknock resume\n" + _NOT_OURS
     )
 
 

@@ -63,21 +63,25 @@ def _heading(found: Found) -> str:
 
 
 def _rows(found: Found) -> List[Sequence[str]]:
-    rows: List[Sequence[str]] = [("DOOR", "OPENS", "WINDOW", "KNOCKS", "LET IN", "OPEN TO", "FOR")]
+    rows: List[Sequence[str]] = [("DOOR", "OPENS", "WINDOW", "KNOCKS", "LET IN", "REFUSED", "OPEN TO", "FOR")]
     for name in dict.fromkeys(door["name"] for door in found["doors"]):
         doors = [door for door in found["doors"] if door["name"] == name]
         sources = [(source, f"{left} s") for door in doors for source, left in sorted(door["open_for"].items())]
-        knocks = [door["knocked"] for door in doors if "knocked" in door]
         first = (
             name,
             " ".join(doors[0]["opens"]),
             f"{doors[0]['window']} s",
-            str(sum(knocks)) if knocks else "-",
-            str(sum(door["let_in"] for door in doors)),
+            *(_sum(doors, counted) for counted in ("knocked", "let_in", "refused")),
         )
         for index, (source, left) in enumerate(sources or [("-", "")]):
             rows.append((*(first if index == 0 else ("",) * len(first)), source, left))
     return rows
+
+
+def _sum(doors: Sequence[Dict[str, Any]], counted: str) -> str:
+    """Return what the IP versions of a door have counted, ``-`` where none counts it."""
+    found = [door[counted] for door in doors if counted in door]
+    return str(sum(found)) if found else "-"
 
 
 def _table(rows: List[Sequence[str]]) -> List[str]:

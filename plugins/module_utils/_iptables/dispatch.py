@@ -102,10 +102,20 @@ class Dispatch:
         if self._log:
             target = f'-j LOG --log-prefix "{REFUSED_PREFIX}"'
             self.chains[name].append(RuleParts(LOG_LIMIT, comments.LOG_REFUSED, target))
-        self.chains[name].append(RuleParts("", comments.REFUSE_NOT_KNOCKED, "-g " + REFUSE))
+        self.chains[name] += self._refusals(group)
         rule = RuleParts(multiport_match(protocol, group), comments.DOOR_PORTS, "-g " + name)
         self._door_rules.append(rule)
         return rule
+
+    def _refusals(self, group: List[Ports]) -> List[RuleParts]:
+        """Refuse the rest of a group's packets; where it has ports of several doors, each port by a rule, which counts for its doors.
+
+        The narrowest ports stand first, so that a range counts no packet of a port of its own. The last rule refuses whatever is left.
+        """
+        doors = {tuple(rule.meaning.door for rule in self._entrances[ports]) for ports in group}
+        narrow = sorted(group, key=lambda ports: ports.last - ports.first) if len(doors) > 1 else group
+        matches = [port_match(ports) for ports in narrow[:-1]] if len(doors) > 1 else []
+        return [RuleParts(match, comments.REFUSE_NOT_KNOCKED, "-g " + REFUSE) for match in [*matches, ""]]
 
     def _knock_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
         name = self._name("K")

@@ -47,7 +47,7 @@ class WatchedPackets(NamedTuple):
     """Packets that foreign rules must not decide before the doors do."""
 
     doors: Packets
-    """Those that the doors' chain must see first: to doors and knocks."""
+    """Those that the doors' chain must see first: to doors and knocks; in panic, to allowed ports as well."""
     allowed: Packets
     """Those to allowed ports, which must get in."""
     opened: Packets
@@ -71,7 +71,11 @@ def watched_packets(protected: Protected, borders: Iterable[int] = ()) -> Watche
     for door in doors:
         port = guard_port(door.knock, silent) if len(door.knock) > 1 else None
         guards |= {(port, step.protocol) for step in door.knock} if port else set()
-    return WatchedPackets(packets_of(opened | knocked | guards), packets_of(allowed), packets_of(opened))
+    first = opened | knocked | guards
+    if protected.panic:
+        # They are to be closed, like the doors.
+        first, allowed = first | allowed, set()
+    return WatchedPackets(packets_of(first), packets_of(allowed), packets_of(opened))
 
 
 _NUMBER = re.compile(r"\b\d{1,5}\b")

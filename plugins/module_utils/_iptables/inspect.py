@@ -27,7 +27,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.only_at_boot import only_at_boot
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import layout_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import (
-    is_panic,
     lists_in,
     prove_doors,
     void_findings,
@@ -167,7 +166,7 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     foreign = ruleset_findings(document, spec, family, ForeignRules(document, spec), hooked, local)
     foreign += _at_boot(host, family, document, spec) if kept else []
     ours = own.chains if own else live.chains
-    proofs = prove_doors(document, family, spec, lists_in(ours), local, is_panic(ours), TAIL in ours)
+    proofs = prove_doors(document, family, spec, lists_in(ours), local, spec.panic, TAIL in ours)
     entries = [dict(proof.entry, ruleset="live") for proof in proofs]
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     facts = dict(
@@ -218,7 +217,7 @@ def _doors(spec: Any, family: str, table: Any, now: _Now) -> List[Dict[str, Any]
 def _counted(door: Any, found: Optional[Dict[str, int]]) -> Dict[str, int]:
     """Return the door's counters; the kernel counts no knocks that it does not recognise itself."""
     found = found or dict(let_in=0, knocked=0)
-    return found if door.knock else dict(let_in=found["let_in"])
+    return {what: packets for what, packets in found.items() if door.knock or what != "knocked"}
 
 
 __all__ = ("inspect_ruleset",)

@@ -53,12 +53,15 @@ class Installed(NamedTuple):
     """Sources that never need a knock."""
     trusted_interfaces: Tuple[str, ...]
     """Interfaces on which no packet needs a knock."""
+    panic: bool
+    """Whether doors and allowed ports are closed, because the host is in panic."""
 
 
-class _InstalledRule:
+class InstalledRule:
     """One rule of the collection, taken apart."""
 
     def __init__(self, text: str) -> None:
+        """Take its text, as iptables-save prints it."""
         self.options = list(options(text))
         comment = read_comment(text)
         self.meaning = comment.meaning if comment else Meaning(UNKNOWN)
@@ -66,13 +69,19 @@ class _InstalledRule:
         self.source = self.value("-s")
 
     def value(self, name: str) -> str:
+        """Return the first value of an option, '' where it has none."""
         return next((values[0] for option, values, _negated in self.options if option == name and values), "")
 
     def ports(self) -> Ports:
+        """Return its destination ports.
+
+        :raises ValueError: if it names none.
+        """
         first, _colon, last = self.value("--dport").partition(":")
         return Ports(int(first), int(last or first), self.protocol)
 
     def removes(self) -> bool:
+        """Return whether it takes sources off a list."""
         return any(option == "--remove" for option, _values, _negated in self.options)
 
 
@@ -81,7 +90,7 @@ def read_installed(chains: Mapping[str, Iterable[str]]) -> Installed:
 
     :param chains: name to rules, of one family.
     """
-    rules = {name: [_InstalledRule(text) for text in texts] for name, texts in chains.items()}
+    rules = {name: [InstalledRule(text) for text in texts] for name, texts in chains.items()}
     head = rules.get(HEAD, [])
     return Installed(
         doors=_doors(rules),
@@ -90,10 +99,11 @@ def read_installed(chains: Mapping[str, Iterable[str]]) -> Installed:
             ipaddress.ip_network(rule.source) for rule in head if rule.meaning == TRUSTED_SOURCE and rule.source
         ),
         trusted_interfaces=tuple(rule.value("-i") for rule in head if rule.value("-i")),
+        panic=any(rule.meaning.panic for each in rules.values() for rule in each),
     )
 
 
-def _allow(rule: _InstalledRule) -> Allow:
+def _allow(rule: InstalledRule) -> Allow:
     sources = (ipaddress.ip_network(rule.source),) if rule.source else ()
     return Allow(rule.ports(), sources, rule.meaning.note)
 
@@ -102,8 +112,8 @@ _Steps = Dict[Tuple[str, str], Dict[int, Step]]
 """(door, STEP or CLOSING_STEP) to number to Step."""
 
 
-def _doors(rules: Mapping[str, List[_InstalledRule]]) -> Tuple[InstalledDoor, ...]:
-    entrances: Dict[str, List[_InstalledRule]] = {}
+def _doors(rules: Mapping[str, List[InstalledRule]]) -> Tuple[InstalledDoor, ...]:
+    entrances: Dict[str, List[InstalledRule]] = {}
     steps: _Steps = {}
     for name in sorted(rules):
         for rule in rules[name]:
@@ -115,7 +125,7 @@ def _doors(rules: Mapping[str, List[_InstalledRule]]) -> Tuple[InstalledDoor, ..
     return tuple(_door(name, found, steps) for name, found in entrances.items())
 
 
-def _door(name: str, entrances: List[_InstalledRule], steps: _Steps) -> InstalledDoor:
+def _door(name: str, entrances: List[InstalledRule], steps: _Steps) -> InstalledDoor:
     def sequence(kind: str) -> Tuple[Step, ...]:
         found = steps.get((name, kind), {})
         return tuple(found[number] for number in sorted(found))
@@ -133,4 +143,4 @@ def _door(name: str, entrances: List[_InstalledRule], steps: _Steps) -> Installe
     )
 
 
-__all__ = ("Installed", "InstalledDoor", "read_installed")
+__all__ = ("Installed", "InstalledDoor", "InstalledRule", "read_installed")

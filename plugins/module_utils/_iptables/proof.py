@@ -8,7 +8,6 @@ import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import read_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Names
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_own_rule
@@ -52,15 +51,6 @@ def lists_in(chains: Mapping[str, Iterable[str]]) -> Dict[str, str]:
 
 
 _LIST = re.compile(r"--name (pk[46](?:\.[0-9]+)?_([A-Za-z]\w*))(?=\s|$)")
-
-
-def is_panic(chains: Mapping[str, Iterable[str]]) -> bool:
-    """Return whether chains of the collection are those of a host in panic.
-
-    :param chains: name of a chain of the collection to its rules.
-    """
-    comments = (read_comment(text) for rules in chains.values() for text in rules)
-    return any(comment.meaning.panic for comment in comments if comment)
 
 
 class Proof(NamedTuple):
@@ -222,4 +212,4 @@ def _message(word: Word, rule: str, table: str, assumed: List[str], in_spite: st
     return text + "."
 
 
-__all__ = ("Proof", "is_panic", "lists_in", "prove_doors", "void_findings")
+__all__ = ("Proof", "lists_in", "prove_doors", "void_findings")

@@ -5,7 +5,7 @@
 """The rules of the collection on a host: how often doors were used, and how the rules drifted. Pure."""
 
 import difflib
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, HEAD, TAIL
@@ -16,6 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comment
     WRONG_PORT,
     WRONG_PROTOCOL,
     Meaning,
+    has_comment,
     read_comment,
     rule_id,
     without_comment,
@@ -32,13 +33,23 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     foreign_rules,
     read_state,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import Installed
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import Installed, InstalledRule
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
+    Document,
+    Rule,
+    Table,
+    parse,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 
 def counters(table: Table) -> Dict[str, Dict[str, int]]:
-    """Return door name to packets: ``let_in`` (new connections) and ``knocked`` (last steps), of a save with counters."""
+    """Return door name to packets, of a save with counters.
+
+    ``let_in`` are new connections, ``knocked`` last steps, ``refused`` packets to the door's ports; that is not there where the rules
+    do not tell them from those to other doors. Packets to a port of several doors count for each of them.
+    """
     counted: Dict[str, Dict[str, int]] = {}
     for meaning, packets in _packets(table):
         kind, door, number, total, _note, panic = meaning
@@ -46,7 +57,33 @@ def counters(table: Table) -> Dict[str, Dict[str, int]]:
             _count(counted, door, "let_in", 0 if panic else packets)
         elif kind == STEP and number == total:
             _count(counted, door, "knocked", packets)
+    for name, rules in table.chains.items():
+        if name.startswith(DOORS):
+            _count_refused(
+                counted, [(InstalledRule(rule.text), _met(rule)) for rule in rules if has_comment(rule.text)]
+            )
     return counted
+
+
+def _count_refused(counted: Dict[str, Dict[str, int]], rules: List[Tuple[InstalledRule, int]]) -> None:
+    """Count what the rules of one chain refuse."""
+    entrances = [(rule.ports(), rule.meaning) for rule, _packets in rules if rule.meaning.kind == ENTRANCE]
+    left = {ports for ports, _meaning in entrances}
+    for rule, packets in rules:
+        if rule.meaning.kind == ENTRANCE and rule.meaning.panic:
+            _count(counted, rule.meaning.door, "refused", packets)
+        elif rule.meaning == REFUSE_NOT_KNOCKED:
+            refused = {rule.ports()} if rule.value("--dport") else left
+            doors = [_doors_at(ports, entrances) for ports in sorted(refused)]
+            left = left - refused
+            for door in doors[0] if doors and doors.count(doors[0]) == len(doors) else ():
+                _count(counted, door, "refused", packets)
+
+
+def _doors_at(ports: Ports, entrances: Iterable[Tuple[Ports, Meaning]]) -> List[str]:
+    return sorted(
+        {meaning.door for each, meaning in entrances if each.first <= ports.first and ports.last <= each.last}
+    )
 
 
 def refusals(table: Table) -> Dict[str, int]:
@@ -66,11 +103,17 @@ def _packets(table: Table) -> Iterator[Tuple[Meaning, int]]:
         for rule in rules if name.startswith(DOORS) else ():
             comment = read_comment(rule.text)
             if comment is not None:
-                yield comment.meaning, int(rule.counters[1:].split(":")[0]) if rule.counters else 0
+                yield comment.meaning, _met(rule)
+
+
+def _met(rule: Rule) -> int:
+    """Return how many packets a rule has met, of a save with counters."""
+    return int(rule.counters[1:].split(":")[0]) if rule.counters else 0
 
 
 def _count(counted: Dict[str, Dict[str, int]], door: str, what: str, packets: int) -> None:
-    counted.setdefault(door, dict(let_in=0, knocked=0))[what] += packets
+    found = counted.setdefault(door, dict(let_in=0, knocked=0))
+    found[what] = found.get(what, 0) + packets
 
 
 def expected_rules(fallback: str, live: State) -> Optional[BuiltRules]:

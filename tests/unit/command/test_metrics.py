@@ -20,7 +20,7 @@ FOUND = dict(
     engine="iptables", backend="nft", drift=["x"], pending={}, panic=0, refused=12, wrong_knocks=3,
     findings=[dict(severity="warning", message="x")],
     lists=[dict(door="ssh", ip_version="ipv4", entries=2, size=4096), dict(door="", ip_version="ipv4", entries=1, size=4096)],
-    doors=[dict(name="ssh", ip_version="ipv4", open_for={"192.0.2.7": 9}, let_in=4, knocked=5)],
+    doors=[dict(name="ssh", ip_version="ipv4", open_for={"192.0.2.7": 9}, let_in=4, knocked=5, refused=8)],
 )  # fmt: skip
 SAMPLES = """\
 portknock_info{engine="iptables",backend="nft"} 1
@@ -28,6 +28,7 @@ portknock_state 1
 portknock_door_open{door="ssh",ip_version="ipv4"} 1
 portknock_knocks_total{door="ssh",ip_version="ipv4"} 5
 portknock_let_in_total{door="ssh",ip_version="ipv4"} 4
+portknock_door_refused_total{door="ssh",ip_version="ipv4"} 8
 portknock_refused_total 12
 portknock_wrong_knocks_total 3
 portknock_list_entries{door="ssh",ip_version="ipv4"} 2

@@ -30,6 +30,7 @@ WEB = {
 STEPS = ("17005", "19100", "18300", "20100", "20300", "20500")
 ALLOW = [{"port": "443", "comment": "the shop"}, {"port": "25", "sources": ["198.51.100.0/24"]}]
 TRUSTED, SOMEBODY = "203.0.113.9", "192.0.2.7"
+NOT_OURS = "Other ports that rules of others open, and ports that nat sends elsewhere (containers), are as before."
 OLD_SSH, NEW_SSH = "203.0.113.9 50000 192.0.2.1 22", "203.0.113.9 50001 192.0.2.1 22"
 
 
@@ -106,6 +107,7 @@ def test_only_the_trusted_get_in_also_after_a_boot(console, host):
     assert lines[0] == (
         "Panic: all doors and allowed ports are closed, also after a reboot. Trusted sources: {0}.".format(TRUSTED)
     )
+    assert lines[1:] == ["To open them again: portknock resume", NOT_OURS]
     assert [get_in(text) for text in everything(host)] == [[False, False, False, True, True]] * 3
     assert "-p tcp -m tcp --dport 443 --syn -j DROP" in host.read("/etc/portknock/iptables.closed")
     assert host.knockd() == daemon
@@ -129,6 +131,33 @@ def test_it_survives_a_reboot(console, host):
 def test_foreign_rules_stay(console, host):
     console.out("panic")
     assert let_in(host.rules["iptables"].save(), Packet(SOMEBODY, 80)) == [True]
+
+
+OPEN_TO_ALL = [
+    "-A INPUT -p tcp -m tcp --dport 443 -j ACCEPT",
+    "-A INPUT -s 198.51.100.0/24 -p tcp -m tcp --dport 25 -j ACCEPT",
+    "-A INPUT -s 192.0.2.0/24 -p tcp -j THEIRS",
+]
+
+
+@pytest.mark.parametrize("theirs", OPEN_TO_ALL)
+def test_what_others_let_in_at_allowed_ports_is_closed_too(console, host, agent, theirs):
+    """Their rule stands in front of our hook, as it decides nothing about doors; a list of particular sources stays in front."""
+    block = "-A INPUT -s 192.0.2.66/32 -j DROP"
+    inner = "-A THEIRS -p tcp -m tcp --dport 443 -j ACCEPT"
+    insert = [line.replace("-A INPUT", "-I INPUT 1") for line in (theirs, block)]
+    host.rules["iptables"].restore("\n".join(["*filter", ":THEIRS - [0:0]", inner, *insert, "COMMIT", ""]))
+    role(host, agent)
+    before = [get_in(text) for text in everything(host)]
+    assert before[0][1:] == [True] * 4
+    console.out("panic")
+    assert [get_in(text) for text in everything(host)] == [[False, False, False, True, True]] * 3
+    save = host.rules["iptables"].save()
+    assert save.index(block) < save.index("-j PORTKNOCK\n") < save.index(theirs)
+    assert inspect(host)["drift"] == []
+    console.out("resume")
+    assert [get_in(text) for text in everything(host)] == before
+    assert role(host, agent) is False
 
 
 def test_what_is_shown(console, host):

@@ -27,8 +27,10 @@ FOUND = dict(
     engine="iptables", backend="nft", ip_versions=["ipv4", "ipv6"], drift=[], findings=[], pending={}, refused=12, wrong_knocks=3,
     lists=[dict(door="ssh", ip_version="ipv4", entries=2, size=4096), dict(door="", ip_version="ipv4", entries=1, size=0)],
     doors=[
-        dict(name="ssh", ip_version="ipv4", opens=["22/tcp"], window=15, steps=3, open_for={"192.0.2.7": 9}, let_in=4, knocked=5),
-        dict(name="ssh", ip_version="ipv6", opens=["22/tcp"], window=15, steps=3, open_for={"2001:db8::7": 14}, let_in=1, knocked=1),
+        dict(name="ssh", ip_version="ipv4", opens=["22/tcp"], window=15, steps=3, open_for={"192.0.2.7": 9}, let_in=4, knocked=5,
+             refused=8),
+        dict(name="ssh", ip_version="ipv6", opens=["22/tcp"], window=15, steps=3, open_for={"2001:db8::7": 14}, let_in=1, knocked=1,
+             refused=4),
         dict(name="web", ip_version="ipv4", opens=["443/tcp", "53/udp"], window=60, steps=2, open_for={}, let_in=0, knocked=0),
     ],
 )  # fmt: skip
@@ -38,10 +40,10 @@ def test_the_table():
     assert status_text(FOUND).splitlines() == [
         "Engine iptables (nft), IPv4 and IPv6: healthy",
         "",
-        "DOOR  OPENS           WINDOW  KNOCKS  LET IN  OPEN TO      FOR",
-        "ssh   22/tcp          15 s    6       5       192.0.2.7    9 s",
-        "                                              2001:db8::7  14 s",
-        "web   443/tcp 53/udp  60 s    0       0       -",
+        "DOOR  OPENS           WINDOW  KNOCKS  LET IN  REFUSED  OPEN TO      FOR",
+        "ssh   22/tcp          15 s    6       5       12       192.0.2.7    9 s",
+        "                                                       2001:db8::7  14 s",
+        "web   443/tcp 53/udp  60 s    0       0       -        -",
         "",
         "packets refused at the doors' ports: 12",
         "wrong knocks: 3 reset",
@@ -118,8 +120,8 @@ def test_the_same_answers_for_every_engine(console, engine):
     assert lines[0] == "Engine {0} (nft), IPv4 and IPv6: healthy{1}".format(engine, daemon)
     shown = [line.split() for line in lines[3:5]]
     knocks = "-" if engine == "knockd" else "0"
-    assert shown[0] == ["ssh", "22/tcp", "15", "s", knocks, "0", "198.51.100.7", "10", "s"]
-    assert shown[1] == ["web", "443/tcp", "8000-8010/tcp", "60", "s", knocks, "0", "-"]
+    assert shown[0] == ["ssh", "22/tcp", "15", "s", knocks, "0", "0", "198.51.100.7", "10", "s"]
+    assert shown[1] == ["web", "443/tcp", "8000-8010/tcp", "60", "s", knocks, "0", "0", "-"]
     told = json.loads("\n".join(console.out("status", "--json")))
     assert (told["engine"], told["code"], told["state"]) == (engine, 0, console.out("status", "--check")[0])
     assert (told["wrong_knocks"] is None) == (engine == "knockd")
