@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+_ERROR, _FEW = "error", 3
 _KEPT = ("confirmed", "unproved", "off")
 _SERVICE_VERBS = ("stop", "disable", "enable")
 
@@ -71,9 +72,23 @@ def _packages(installations: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _findings(change: Mapping[str, Any]) -> list[str]:
-    """Return a line for each finding that is not acknowledged, the worst first, as the module sorts them."""
-    found = [each for each in change.get("findings") or () if not each.get("acknowledged")]
-    return [f"{each['severity']}: {in_words(each)} [{each['kind']}]" for each in found]
+    """Return a line for each finding that is not acknowledged, the worst first, as the module sorts them.
+
+    Of a kind that is no error, no more than a few: what is so for one door is often so for many.
+    """
+    said: dict[tuple[str, str], list[str]] = {}
+    for each in change.get("findings") or ():
+        if not each.get("acknowledged"):
+            severity, kind = each["severity"], each["kind"]
+            said.setdefault((severity, kind), []).append(f"{severity}: {in_words(each)} [{kind}]")
+    return [line for key, lines in said.items() for line in _few_of(*key, lines)]
+
+
+def _few_of(severity: str, kind: str, lines: list[str]) -> list[str]:
+    if severity == _ERROR or len(lines) <= _FEW:
+        return lines
+    shown = lines[: _FEW - 1]
+    return [*shown, f"{severity}: and {len(lines) - len(shown)} more like it (-v shows them) [{kind}]"]
 
 
 def in_words(finding: Mapping[str, str]) -> str:

@@ -30,7 +30,13 @@ _OF_KNOCKS = re.compile(
     r"-A (PORTKNOCK_(?:[KR][0-9]+|CATALOG\w*|FORGET\w*)|PORTKNOCK\w*(?=.* -g PORTKNOCK_(?:[KR][0-9]|CATALOG|FORGET))) "
 )
 """A rule that recognises a step or forgets one, or leads to such rules; its ports are left out everywhere."""
-_FEW = 3
+_OF_DOORS = re.compile(r"-A (PORTKNOCK_D[0-9]+) ")
+"""A rule that lets in at a door's ports who has knocked, or refuses the rest; the summary names each door."""
+_FOLDS = (
+    (_OF_KNOCKS, 3, "that recognise knocks and forget them"),
+    (_OF_DOORS, 7, "that let in at doors' ports who has knocked, and refuse all others"),
+)
+"""Which rules are left out, from how many on, and what is said in their place."""
 # What every rules file has around its rules, whatever they are.
 _FRAME = re.compile(r"\*|:|#|COMMIT|-N |\s*$")
 _AT_THE_HEAD = re.compile(r"^-I INPUT 1 ")
@@ -149,21 +155,23 @@ def _once(rulesets: Sequence[Part]) -> list[Part]:
 
 
 def _folded(part: Part) -> Part:
-    """Return a ruleset with one line for all the rules of knocks that come, and one for those that go."""
-    before, after = part["before"].splitlines(), part["after"].splitlines()
-    gone, come = _changed_places(before, after)
-    return {**part, "before": _fold(before, gone, "removed"), "after": _fold(after, come, "added")}
+    """Return a ruleset with one line for all the rules of knocks that come, and one for those that go; so for those of many doors."""
+    for fold in _FOLDS:
+        before, after = part["before"].splitlines(), part["after"].splitlines()
+        gone, come = _changed_places(before, after)
+        part = {**part, "before": _fold(before, gone, "removed", *fold), "after": _fold(after, come, "added", *fold)}
+    return part
 
 
-def _fold(lines: Sequence[str], changed: Iterable[int], verb: str) -> str:
-    matches = ((place, _OF_KNOCKS.match(lines[place])) for place in changed)
+def _fold(lines: Sequence[str], changed: Iterable[int], verb: str, rules: re.Pattern[str], few: int, words: str) -> str:
+    matches = ((place, rules.match(lines[place])) for place in changed)
     found = {place: match[1] for place, match in matches if match}
-    if len(found) < _FEW:
+    if len(found) < few:
         return "".join(line + "\n" for line in lines)
     first = min(found)
     chains = ", ".join(dict.fromkeys(found.values()))
-    words = f"# {len(found)} rules {verb} that recognise knocks and forget them, in {chains} (-v shows them)"
+    instead = f"# {len(found)} rules {verb} {words}, in {chains} (-v shows them)"
     kept = [
-        words if place == first else line for place, line in enumerate(lines) if place == first or place not in found
+        instead if place == first else line for place, line in enumerate(lines) if place == first or place not in found
     ]
     return "".join(line + "\n" for line in kept)

@@ -162,6 +162,35 @@ def test_rules_of_knocks_are_one_line():
     assert rules_of_knocks(part["after"].splitlines()) == [folded]
 
 
+def many(count):
+    return [
+        {
+            "name": f"door{number}",
+            "knock": [str(31000 - 37 * number), str(33000 - 41 * number)],
+            "opens": [str(8000 + number)],
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("count", [4, 10])
+def test_the_first_run_of_many_doors_is_short(count):
+    """No more than 70 lines are on the screen, of which 40 are the tasks' and the findings'."""
+    result = run(FakeHost(), check=True, doors=many(count), trusted_sources=["192.0.2.1"], allow=[{"port": "443"}])
+    parts = in_short(result["diff"], result["summary"])
+    words, changes = shown(result)
+    assert len(words) + sum(3 + len(lines) for lines in changes.values()) < 40
+    (folded,) = [line for part in parts for line in part["after"].splitlines() if "at doors' ports" in line]
+    text = f"# {2 * count} rules added that let in at doors' ports who has knocked, and refuse all others, in PORTKNOCK_D1 (-v shows them)"
+    assert folded == text
+    assert not [line for lines in changes.values() for line in lines if "-A PORTKNOCK_D" in line]
+
+
+def test_a_few_doors_are_shown_rule_by_rule():
+    _words, parts = shown(run(FakeHost(), check=True, doors=many(3)))
+    assert len([line for line in parts[MARKED] if line.startswith("+ -A PORTKNOCK_D1 ")]) == 6
+
+
 def test_a_change_of_as_many_rules_is_seen():
     """Another pause between steps: the same number of rules goes and comes."""
     host = FakeHost()

@@ -20,6 +20,7 @@ LOST = dict(
     kind="lost_effect", severity="info", ip_version="ipv4", rule="-A INPUT -j ACCEPT", message="accepts everyone."
 )
 SMALL = dict(kind="list_size", severity="warning", ip_version="", rule="", message="list_size: remembers 100 sources.")
+VOID = dict(kind="void", severity="error", ip_version="ipv4", rule="", message="a packet gets in.")
 POSTGRES = dict(port=5432, protocol="tcp", process="postgres", address="0.0.0.0")
 TUNNEL = dict(port=51820, protocol="udp", process="", address="0.0.0.0")
 CHANGED = {
@@ -42,6 +43,11 @@ REPORTS = {
         "findings:", "warning: list_size: remembers 100 sources. [list_size]", "info: -A INPUT -j ACCEPT: accepts everyone. [lost_effect]",
     ]),
     "all is acknowledged": (dict(SAME, findings=[dict(SMALL, acknowledged=True)]), {}, REAL, []),
+    "one kind, many times": (dict(SAME, findings=[VOID] * 4 + [SMALL] * 4 + [LOST] * 3), {}, REAL, [
+        "findings:", *["error: a packet gets in. [void]"] * 4, *["warning: list_size: remembers 100 sources. [list_size]"] * 2,
+        "warning: and 2 more like it (-v shows them) [list_size]",
+        *["info: -A INPUT -j ACCEPT: accepts everyone. [lost_effect]"] * 3,
+    ]),
     "some is acknowledged": (
         dict(SAME, findings=[dict(SMALL, acknowledged=True), dict(LOST, acknowledged=False)]), {}, REAL,
         ["findings:", "info: -A INPUT -j ACCEPT: accepts everyone. [lost_effect]"],
