@@ -5,7 +5,7 @@
 """The rules of the collection on a host: how often doors were used, and how the rules drifted. Pure."""
 
 import difflib
-from typing import Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, HEAD, TAIL
@@ -57,16 +57,18 @@ def counters(table: Table) -> Dict[str, Dict[str, int]]:
             _count(counted, door, "let_in", 0 if panic else packets)
         elif kind == STEP and number == total:
             _count(counted, door, "knocked", packets)
+    unknown: Set[str] = set()
     for name, rules in table.chains.items():
         if name.startswith(DOORS):
-            _count_refused(
-                counted, [(InstalledRule(rule.text), _met(rule)) for rule in rules if has_comment(rule.text)]
-            )
+            ours = [(InstalledRule(rule.text), _met(rule)) for rule in rules if has_comment(rule.text)]
+            unknown |= _count_refused(counted, ours)
+    for door in unknown:
+        counted[door].pop("refused", None)
     return counted
 
 
-def _count_refused(counted: Dict[str, Dict[str, int]], rules: List[Tuple[InstalledRule, int]]) -> None:
-    """Count what the rules of one chain refuse."""
+def _count_refused(counted: Dict[str, Dict[str, int]], rules: List[Tuple[InstalledRule, int]]) -> Set[str]:
+    """Count what the rules of one chain refuse, and return the doors for which it cannot be told."""
     entrances = [(rule.ports(), rule.meaning) for rule, _packets in rules if rule.meaning.kind == ENTRANCE]
     left = {ports for ports, _meaning in entrances}
     for rule, packets in rules:
@@ -74,10 +76,13 @@ def _count_refused(counted: Dict[str, Dict[str, int]], rules: List[Tuple[Install
             _count(counted, rule.meaning.door, "refused", packets)
         elif rule.meaning == REFUSE_NOT_KNOCKED:
             refused = {rule.ports()} if rule.value("--dport") else left
-            doors = [_doors_at(ports, entrances) for ports in sorted(refused)]
+            doors = [_doors_at(ports, entrances) for ports in refused]
+            if any(each != doors[0] for each in doors):
+                return set().union(*doors)
             left = left - refused
-            for door in doors[0] if doors and doors.count(doors[0]) == len(doors) else ():
+            for door in doors[0] if doors else ():
                 _count(counted, door, "refused", packets)
+    return set()
 
 
 def _doors_at(ports: Ports, entrances: Iterable[Tuple[Ports, Meaning]]) -> List[str]:

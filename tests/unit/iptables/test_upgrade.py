@@ -103,7 +103,7 @@ def test_the_update_is_one_change(family):
 
 @families
 def test_what_changes_is_named(family):
-    """The lists of knocks in progress have other names, RELATED is parted from ESTABLISHED; doors and ports are as they were."""
+    """Knocks in progress have other lists, RELATED is parted from ESTABLISHED, refusals are counted; doors and ports are as they were."""
     _host, plan = updated(family)
     wording = re.compile(r'-m comment --comment "[^"]*"')
     progress = re.compile(
@@ -116,7 +116,12 @@ def test_what_changes_is_named(family):
         }
 
     now, then = plain(plan.now), plain(plan.then)
-    assert {name for name in set(now) & set(then) if now[name] != then[name]} == {"PORTKNOCK_HEAD", "PORTKNOCK"}
+    differing = {name for name in set(now) & set(then) if now[name] != then[name]}
+    assert differing == {"PORTKNOCK_HEAD", "PORTKNOCK", "PORTKNOCK_D1"}
+    # What is refused is counted by door: three of its four ports have a rule of their own now.
+    refusing = [text for text in then["PORTKNOCK_D1"] if "-g PORTKNOCK_REFUSE" in text]
+    assert len(refusing) == 4
+    assert [*then["PORTKNOCK_D1"][:-4], refusing[-1]] == now["PORTKNOCK_D1"]
     errors = 3 if family == "ipv4" else 0  # the types of ICMP that are let in where ping is not; IPv6 had them
     for name, more in (("PORTKNOCK_HEAD", 1 + errors), ("PORTKNOCK", 1)):
         assert len(then[name]) == len(now[name]) + more
