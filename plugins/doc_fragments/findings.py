@@ -17,7 +17,8 @@ options:
       - Before anything is changed, and in check mode, the tables raw, mangle, nat and filter are walked as they would be in the kernel
         and after the next boot, for all first packets of connections at once. RV(proof) says what came of it.
       - If a packet gets to the ports of a door without the knock, the change is refused, and the packet and the rule that lets it in are
-        shown. With V(false) that is a finding instead.
+        shown. The same holds if a rule of others would refuse every new connection like the one that the change is made through,
+        although it has knocked. With V(false) that is a finding instead.
     type: bool
     default: true
   acknowledge:

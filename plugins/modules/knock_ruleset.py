@@ -277,8 +277,8 @@ pending:
     owner: {description: Who makes it., type: str}
     seconds_left: {description: "Seconds until it is rolled back, if it is not confirmed.", type: int}
 proof:
-  description: What the prover says of doors, allowed ports and the rest, as M(sesame.portknock.knock_ruleset_info) returns it, under
-    what would be in the kernel, V(live), and what the next boot would load, V(boot).
+  description: What the prover says of doors, allowed ports, the rest and this connection under what would be in the kernel, V(live), and
+    what the next boot would load, V(boot), as M(sesame.portknock.knock_ruleset_info) returns it.
   returned: success
   type: list
   elements: dict

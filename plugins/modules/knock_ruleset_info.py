@@ -162,8 +162,8 @@ pending:
       type: int
 proof:
   description:
-    - What the prover says of each door, each allowed port and, under policy V(reject), the rest, for each IP version, on the tables
-      raw, mangle, nat and filter as they are in the kernel.
+    - What the prover says of each door, each allowed port and, under policy V(reject), the rest, for each IP version, and of the ssh
+      connection that this is asked through, on the tables raw, mangle, nat and filter as they are in the kernel.
     - It looks at every first packet of a TCP or UDP connection to an address of this host. What else decides on packets, such as
       native tables of nftables, is not part of it; the findings are about that.
   returned: success
@@ -171,7 +171,7 @@ proof:
   elements: dict
   contains:
     what:
-      description: V(door NAME), V(allow PORT/PROTOCOL) or V(rest).
+      description: V(door NAME), V(allow PORT/PROTOCOL), V(rest) or V(connection).
       type: str
     door:
       description: The door's name; empty for the others.
@@ -191,7 +191,10 @@ proof:
         - V(proved) if no packet gets to the door's ports from a source that has not knocked and is not trusted, and those from a
           source that has knocked are refused by no rule of the collection; if an allowed port is refused by none; if nothing of the
           rest is let in but by RV(proof[].exceptions).
-        - V(void) if RV(proof[].packet) does or is, by RV(proof[].rule).
+        - For the connection, V(proved) if no packet is refused that begins a new connection like the one that this is asked
+          through, from its address to the same address and port by the interface to which the host routes its answers, after the
+          knock, and if each packet of that knock meets the rule that counts it.
+        - V(void) if RV(proof[].packet) does or is, by RV(proof[].rule); for the connection only if none gets in, by any interface.
         - V(not proved) if that could not be told.
       type: str
     packet:

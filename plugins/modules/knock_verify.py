@@ -93,7 +93,7 @@ rows:
   elements: dict
   contains:
     what:
-      description: V(door NAME), V(allow PORT/PROTOCOL), V(rest), V(rules) or V(all).
+      description: V(door NAME), V(allow PORT/PROTOCOL), V(rest), V(connection), V(rules) or V(all).
       type: str
     ip_version:
       description: V(ipv4), V(ipv6), or empty where it concerns both.
@@ -112,7 +112,8 @@ rows:
       type: str
     proof:
       description:
-        - What the host's prover says of a door, V(proved), V(void) or V(not proved); V(-) where it says nothing.
+        - What the host's prover says of a door, or of a new connection like the one that it was asked through, V(proved), V(void) or
+          V(not proved); V(-) where it says nothing.
         - If it found a packet that gets in without the knock, the row is wrong, whatever this controller saw.
       type: str
     state:

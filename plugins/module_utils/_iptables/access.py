@@ -4,10 +4,11 @@
 
 """Whether a new connection gets in, at which door it must knock for that, and whether it can go on. Pure."""
 
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import foreign_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import Trusted, untracked_served
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import Arrival, is_interface
@@ -15,7 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import Walker, packets_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked, ports_named
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Address, Door, Network, Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Address, Network, Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 
@@ -55,7 +56,7 @@ def _foreign_rules_accept(table: Optional[Table], spec: Spec, tail: int, port: i
     return False
 
 
-def door_for(spec: Spec, port: int, source: Address) -> str:
+def door_for(spec: Protected, port: int, source: Address) -> str:
     """Return the name of the door that a source must knock at before it connects to a TCP port, '' for none.
 
     An interface that is trusted may be the one it comes through; a knock does no harm then.
@@ -111,12 +112,12 @@ def hiding_rule(document: Document, trusted: Trusted, connection: Connection, lo
     return f"-A {rule.chain} {rule.text.strip()}" if rule else ""
 
 
-def may_knock(door: Door, source: Address) -> bool:
+def may_knock(door: Any, source: Address) -> bool:
     """Return whether a door is for a source."""
     return _includes(door.sources, source)
 
 
-def _openers(spec: Spec, port: int) -> List[Door]:
+def _openers(spec: Protected, port: int) -> List[Any]:
     return [door for door in spec.doors if any(_covers(ports, port) for ports in door.opens)]
 
 

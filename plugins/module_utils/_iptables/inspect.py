@@ -7,7 +7,12 @@
 import json
 from typing import Any, Dict, Iterable, List, Optional
 
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
+    Finding,
+    Report,
+    Wanted,
+    connection_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, own_lines
@@ -166,7 +171,8 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     foreign = ruleset_findings(document, spec, family, ForeignRules(document, spec), hooked, local)
     foreign += _at_boot(host, family, document, spec) if kept else []
     ours = own.chains if own else live.chains
-    proofs = prove_doors(document, family, spec, lists_in(ours), local, spec.panic, TAIL in ours)
+    connection = None if spec.panic else connection_of(host.processes.ssh_connection())
+    proofs = prove_doors(document, family, spec, lists_in(ours), local, spec.panic, TAIL in ours, connection)
     entries = [dict(proof.entry, ruleset="live") for proof in proofs]
     steps = {door.name: len(door.knock) for door in spec.doors if door.knock}
     facts = dict(

@@ -7,7 +7,8 @@
 import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Finding, address_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import door_for
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Names
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_own_rule
@@ -15,13 +16,18 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_pa
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import prove
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_asked import Asked
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_connection import prove_connection
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
     CASES,
+    CONNECTION,
+    HIDDEN,
     NO_KNOCK,
+    NO_PACKET,
     NOT_COUNTED,
     SETS_LIST,
     STEP,
     VOID,
+    Arriving,
     GuardedDoor,
     Question,
     Unguarded,
@@ -30,11 +36,18 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rest import PortsWord, prove_ports
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, Network, Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
+    ENGINES,
+    Network,
+    Spec,
+    family_of,
+)
 
 _WHY = {
     CASES: "its packets part into more cases than are followed",
     STEP: "packets to the port of a step are let in",
+    HIDDEN: "it is let in but kept out of connection tracking, so it would stop when the door's window is over",
+    NO_PACKET: "no packet from its address is one of a connection",
     NO_KNOCK: "no rule puts a source on its list",
     NOT_COUNTED: "packets of its knock are decided before the rule that counts them",
     SETS_LIST: "a rule puts sources on its list that have not done all steps of the knock",
@@ -59,7 +72,7 @@ class Proof(NamedTuple):
     entry: Dict[str, Any]
     """As modules return it, but for the ruleset that it is about."""
     is_certain: bool
-    """Whether a packet gets in without the knock, and nothing had to be assumed for that."""
+    """Whether a packet gets in without the knock, or this connection does not, and nothing had to be assumed for that."""
     finding: Optional[Finding]
     """What an operator should know."""
 
@@ -72,6 +85,7 @@ def prove_doors(
     local: LocalNetwork,
     panic: bool = False,
     refuses_rest: bool = False,
+    connection: Optional[Connection] = None,
 ) -> List[Proof]:
     """Return what the prover says of each door in one family.
 
@@ -81,11 +95,25 @@ def prove_doors(
     :param local: what is known of the host's network.
     :param panic: whether the doors are to open to nobody.
     :param refuses_rest: whether all other ports are to be refused.
+    :param connection: the connection that this is asked through, None where it is not known, or need not get in again.
     """
-    asked = Asked(document, family, _question(family, protected, lists, local, panic, refuses_rest))
+    question = _question(family, protected, lists, local, panic, refuses_rest)
+    asked = Asked(document, family, question._replace(connection=_arriving(connection, family, protected, local)))
     names = Names(protected)
-    doors = [_proof(word, family, names) for word in prove(asked)]
-    return doors + [_ports_proof(each, family, names) for each in prove_ports(asked)]
+    proofs = [_proof(word, family, names) for word in prove(asked)]
+    proofs += [_ports_proof(each, family, names) for each in prove_ports(asked)]
+    word = prove_connection(asked)
+    return proofs + ([_connection_proof(word, family, names)] if word is not None else [])
+
+
+def _arriving(
+    connection: Optional[Connection], family: str, protected: Protected, local: LocalNetwork
+) -> Optional[Arriving]:
+    if connection is None or family_of(connection.source) != family:
+        return None
+    address = address_of(connection.address) if connection.address else None
+    door = door_for(protected, connection.port, connection.source)
+    return Arriving(connection.source, address, connection.port, door, local.interface_to(connection.source))
 
 
 def void_findings(proofs: Iterable[Proof]) -> List[Finding]:
@@ -103,6 +131,14 @@ def _proof(word: Word, family: str, names: Names) -> Proof:
         "trusted_interfaces)."
     )
     return Proof(entry, not word.assumed, Finding("void", family, entry["rule"], text))
+
+
+def _connection_proof(word: Word, family: str, names: Names) -> Proof:
+    entry = dict(_result(word, family, names, " although it is to get in"), what=CONNECTION, door="")
+    if not word.is_certain:
+        return Proof(entry, False, None)
+    text = f"a new connection like this one: {entry['message']} Remove that rule, or have it let this address in."
+    return Proof(entry, True, Finding("void", family, entry["rule"], text))
 
 
 def _ports_proof(each: PortsWord, family: str, names: Names) -> Proof:

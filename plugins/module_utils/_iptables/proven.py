@@ -14,6 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists i
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import Proof, prove_doors, void_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import CONNECTION
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
     Document,
     Rule,
@@ -41,7 +42,8 @@ def prove_change(
     :param plans: the plan of each IP version.
     :param boot: IP version to the path and text of the file that a boot will load.
     :param local: what is known of the host's network.
-    :raises SpecError: if a packet would get to a door without the knock, as far as option ``prove`` does not say otherwise.
+    :raises SpecError: if a packet would get to a door without the knock, or a new connection like this one would not get in, as far
+        as option ``prove`` does not say otherwise.
     """
     words: List[Dict[str, Any]] = []
     findings: List[Finding] = []
@@ -60,7 +62,8 @@ def prove_change(
 def _proofs(wanted: Wanted, family: str, document: Document, local: LocalNetwork, path: str) -> List[Proof]:
     lists = Lists(family, wanted.spec.ipv6_prefix)
     named = {door.name: lists.door(door) for door in wanted.spec.doors}
-    proofs = prove_doors(document, family, wanted.spec, named, local, wanted.spec.panic, wanted.spec.policy == "reject")
+    spec, connection = wanted.spec, None if wanted.spec.panic else wanted.connection
+    proofs = prove_doors(document, family, spec, named, local, spec.panic, spec.policy == "reject", connection)
     for proof in proofs:
         if proof.is_certain and wanted.prove:
             raise _refusal(proof.entry, path)
@@ -69,6 +72,13 @@ def _proofs(wanted: Wanted, family: str, document: Document, local: LocalNetwork
 
 def _refusal(entry: Dict[str, Any], path: str) -> SpecError:
     where = f"{path}, which a boot loads," if path else "the ruleset"
+    if entry["what"] == CONNECTION:
+        return SpecError(
+            "prove",
+            f"a new connection like this one would not get in over {entry['ip_version']} under {where} as it would be. "
+            f"{entry['message']} Nothing was changed. Remove that rule, or have it let this address in; with prove set to false this "
+            "is a finding.",
+        )
     return SpecError(
         "prove",
         f"door {entry['door']} would be void over {entry['ip_version']} under {where} as it would be. {entry['message']} Nothing was "

@@ -123,7 +123,7 @@ class _Proof:
     # Nobody is listed but by the steps.
 
     def _knock(self, door: GuardedDoor, rules: ListRules) -> Word:
-        knock = _knock_of(door)
+        knock = knock_of(door)
         place = rules.wrong(knock)
         if place is not None:
             # A foreign one meets packets that this does not look for; ours were made to be proved.
@@ -138,11 +138,11 @@ class _Proof:
         steps = [
             (door, step, places)
             for door in doors
-            if door.steps and not door.shut and rules.wrong(_knock_of(door)) is None
-            for step, places in zip(reversed(door.steps), rules.counters(_knock_of(door)))
+            if door.steps and not door.shut and rules.wrong(knock_of(door)) is None
+            for step, places in zip(reversed(door.steps), rules.counters(knock_of(door)))
         ]
         watched = frozenset(place for _door, _step, places in steps for place in places)
-        walk = Walk(self._asked.ruleset, self._asked.space, _on_every_list, watched)
+        walk = Walk(self._asked.ruleset, self._asked.space, on_every_list, watched)
         boxes = [box for door, step, _places in steps for box in self._asked.knockers(door, (ports_of(step),))]
         answer = walk.answer(_unlike(boxes))
         found = {}
@@ -172,7 +172,7 @@ class _Proof:
     # Who is listed gets in.
 
     def _opened(self, doors: Sequence[GuardedDoor]) -> List[Word]:
-        listed = _is_listed(doors)
+        listed = knocked(doors)
         boxes = [box for door in doors for box in self._asked.knockers(door, door.opens)]
         answer = Walk(self._asked.ruleset, self._asked.space, listed).answer(boxes) if boxes else None
         words = []
@@ -248,7 +248,7 @@ def unlisted(doors: Sequence[GuardedDoor]) -> Listed:
     return listed
 
 
-def _is_listed(doors: Sequence[GuardedDoor]) -> Listed:
+def knocked(doors: Sequence[GuardedDoor]) -> Listed:
     """A source that has just knocked at the door whose port is in question; what other lists hold is not known."""
     by_list = {door.listed: door for door in doors}
 
@@ -261,12 +261,12 @@ def _is_listed(doors: Sequence[GuardedDoor]) -> Listed:
     return listed
 
 
-def _on_every_list(_asked: ListMatch) -> Tuple[Tuple[Ports, ...], Optional[bool]]:
+def on_every_list(_asked: ListMatch) -> Tuple[Tuple[Ports, ...], Optional[bool]]:
     """A source that is in the middle of every knock."""
     return tuple(Ports(0, 65535, protocol) for protocol in PROTOCOLS), True
 
 
-def _knock_of(door: GuardedDoor) -> Knock:
+def knock_of(door: GuardedDoor) -> Knock:
     ranges = None if door.sources is None else tuple(map(range_of, door.sources))
     return Knock(door.listed, door.steps, door.step_timeout, ranges)
 
@@ -292,4 +292,4 @@ def _worst(*words: Word) -> Word:
     return min(words, key=lambda word: order.index(word.word))
 
 
-__all__ = ("prove", "replayed", "unlisted")
+__all__ = ("MOST_REPLAYS", "knock_of", "knocked", "on_every_list", "prove", "replayed", "unlisted")

@@ -5,16 +5,20 @@
 """The packets that the prover is asked about, as sets: strangers, those who may knock, those for whom a port is. Pure."""
 
 import ipaddress
-from typing import Any, Callable, List, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
+    Arriving,
     GuardedDoor,
     Question,
     Unguarded,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
+    DESTINATION,
     DPORT,
+    FLAG_BITS,
+    FLAGS,
     INTERFACE,
     MARK,
     NEW,
@@ -27,6 +31,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Place, Ruleset
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import (
     INDEX,
+    OPENERS,
     Box,
     Parts,
     changed,
@@ -40,6 +45,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports impor
 
 NEW_BITS, RELATED_BITS = (1 << STATES.index(frozenset((state,))) for state in (NEW, RELATED))
 """The conntrack states NEW and RELATED as sets."""
+_SYN = 1 << OPENERS.index(FLAG_BITS["SYN"])
+"""The flag that every program of a client begins a connection with, alone."""
 
 
 class Asked:
@@ -96,6 +103,27 @@ class Asked:
         found = self.space.bits(Term(SOURCE, tuple(range_of(each) for each in door.sources), False))
         return [met for met in (intersected(each, (found,)) for each in boxes if found) if met is not None]
 
+    def arriving(self, arriving: Arriving, port: Ports, by: str) -> Optional[Box]:
+        """Return the first packets from the source of a connection to a port, None where none can be.
+
+        :param by: the interface that they come in by, '' for any but the loopback's.
+        """
+        space, source = self.space, arriving.source
+        box = changed(self.first(space.service([port]), NEW_BITS), INDEX[FLAGS], _SYN)
+        must = [Term(SOURCE, ((int(source), int(source)),), False)]
+        # What the host sends to itself, comes in by the loopback interface, whatever its address.
+        must.append(Term(INTERFACE, "lo", not self.is_own(str(source))))
+        # Where nat or routing is not what is known of it, any address and interface will do.
+        may = [Term(DESTINATION, ((int(arriving.address),) * 2,), False)] if arriving.address is not None else []
+        may += [Term(INTERFACE, by, False)] if by else []
+        for term in (*must, *may):
+            found = space.bits(term)
+            met = intersected(box, (found,)) if found is not None else None
+            if met is None and term in must:
+                return None
+            box = met or box
+        return box
+
     def is_ours(self, taken: Sequence[Place]) -> bool:
         """Return whether a rule of ours refuses, or the policy of a chain, behind all rules."""
         place = taken[-1]
@@ -116,7 +144,15 @@ def _terms(question: Question) -> List[Term]:
     # Port 546 is that of DHCPv6, which is always let in.
     terms = [Term(DPORT, ((each.first, each.last),), False) for each in (*ports, Ports(546, 546, "udp"))]
     terms += [Term(SOURCE, (range_of(each),), False) for each in (*networks, *question.trusted_sources)]
-    return terms + [Term(INTERFACE, name, False) for name in question.trusted_interfaces]
+    terms += [Term(INTERFACE, name, False) for name in question.trusted_interfaces]
+    return terms + (_terms_of(question.connection) if question.connection is not None else [])
+
+
+def _terms_of(arriving: Arriving) -> List[Term]:
+    terms = [Term(DPORT, ((arriving.port, arriving.port),), False)]
+    terms += [Term(SOURCE, ((int(arriving.source),) * 2,), False)]
+    terms += [Term(DESTINATION, ((int(arriving.address),) * 2,), False)] if arriving.address is not None else []
+    return terms + ([Term(INTERFACE, arriving.interface, False)] if arriving.interface else [])
 
 
 def ports_of(step: Step) -> Ports:

@@ -6,7 +6,7 @@
 
 from typing import Callable, NamedTuple, Optional, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyAddress, AnyNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Place
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import Packet
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
@@ -16,8 +16,10 @@ PROVED, VOID, NOT_PROVED = "proved", "void", "not proved"
 SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES = "sets list", "no knock", "not counted", "cases"
 """A rule puts sources on a door's list that have not done its steps; no rule puts any there; packets of the knock do not meet the
 rule that counts them; too many cases to follow."""
-STEP = "step"
-"""The packet goes to the port of a step, which is not shown."""
+STEP, HIDDEN, NO_PACKET = "step", "hidden", "no packet"
+"""The packet goes to the port of a step, which is not shown; the packet is let in, but not tracked; no packet can be like that."""
+CONNECTION = "connection"
+"""The name of the Word about the connection that a change is made through."""
 
 
 class GuardedDoor(NamedTuple):
@@ -50,6 +52,21 @@ class Unguarded(NamedTuple):
     """For whom, as for GuardedDoor.sources."""
 
 
+class Arriving(NamedTuple):
+    """A new TCP connection of the kind that a change is made through."""
+
+    source: AnyAddress
+    """The address that it comes from."""
+    address: Optional[AnyAddress]
+    """The address of this host that it goes to, None where that is not known."""
+    port: int
+    """The port that it goes to."""
+    door: str
+    """The door that it knocks at before, '' for none."""
+    interface: str
+    """The interface by which it comes in, as far as routes tell; '' where they do not."""
+
+
 class Question(NamedTuple):
     """What is to be proved of one family."""
 
@@ -67,6 +84,8 @@ class Question(NamedTuple):
     """Whether all else is to be refused (policy ``reject``)."""
     is_ours: Callable[[str, str], bool]
     """Whether a rule, by its chain and text, is the collection's."""
+    connection: Optional[Arriving] = None
+    """The connection that the change is made through, None where there is none."""
 
 
 class Word(NamedTuple):
@@ -89,7 +108,7 @@ class Word(NamedTuple):
     away: bool
     """Whether nat sends the packet elsewhere before INPUT sees its port."""
     why: str = ""
-    """What is wrong where that is shown by no packet: SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES or STEP."""
+    """What is wrong where that is shown by no packet: SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES, STEP, HIDDEN or NO_PACKET."""
 
     @property
     def is_certain(self) -> bool:
@@ -99,12 +118,16 @@ class Word(NamedTuple):
 
 __all__ = (
     "CASES",
+    "CONNECTION",
+    "HIDDEN",
     "NOT_COUNTED",
     "NOT_PROVED",
     "NO_KNOCK",
+    "NO_PACKET",
     "PROVED",
     "SETS_LIST",
     "VOID",
+    "Arriving",
     "GuardedDoor",
     "Question",
     "Unguarded",

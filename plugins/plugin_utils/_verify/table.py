@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES
 from ansible_collections.sesame.portknock.plugins.module_utils._client.probe import SILENT, UNREACHABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import CONNECTION
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 from ansible_collections.sesame.portknock.plugins.plugin_utils._verify.addresses import FAMILY_NAMES, may_use
@@ -140,8 +141,11 @@ def _rest_row(seen: Seen, context: Context, silent: set[str]) -> Row:
 
 
 def host_rows(context: Context) -> list[Row]:
-    """Return what the host's own report (knock_ruleset_info) gives reason to say: drift, and changes that are pending."""
-    found = []
+    """Return what the host's own report (knock_ruleset_info) gives reason to say.
+
+    What is proved of the connection that it was asked through, drift, and changes that are pending.
+    """
+    found = [_connection_row(entry) for entry in context.info.get("proof") or () if entry.get("what") == CONNECTION]
     for family in FAMILIES:
         drift = drift_of(context.info, family)
         if drift:
@@ -151,6 +155,13 @@ def host_rows(context: Context) -> list[Row]:
             note = f"the host has no portknock rules for {FAMILY_NAMES[family]}. Run sesame.portknock.site."
             found.append(_row("rules", family, Verdict(WRONG, note)))
     return found + [_row("rules", "", verdict) for verdict in _host_verdicts(context)]
+
+
+def _connection_row(entry: Mapping[str, Any]) -> Row:
+    """Return the row of the connection by which the host was asked: whether a new one would get in."""
+    refused = entry["result"] == "void"
+    note = f"a new connection of Ansible would not get in. {entry['message']} Remove that rule." if refused else ""
+    return _row(CONNECTION, entry["ip_version"], Verdict(WRONG if refused else OK, note), proof=entry["result"])
 
 
 def _host_verdicts(context: Context) -> Iterable[Verdict]:

@@ -88,6 +88,20 @@ def test_the_doors_are_proved_or_a_way_in_is_shown():
     assert {word["result"] for word in looked_at(host)["proof"]} == {"proved"}
 
 
+def test_this_connection_is_proved():
+    host = Host()
+    run(host, doors=[DOOR, WEB])
+    host.ssh = "192.0.2.7 50122 192.0.2.1 22"
+    told = [word for word in looked_at(host)["proof"] if word["what"] == "connection"]
+    assert [(word["door"], word["ip_version"], word["ruleset"], word["result"]) for word in told] == [
+        ("", "ipv4", "live", "proved")
+    ]
+    host.rules["iptables"].tables["filter"].chains["INPUT"].insert(0, "-s 192.0.2.7/32 -j DROP")
+    found = looked_at(host)
+    assert [word["result"] for word in found["proof"] if word["what"] == "connection"] == ["void"]
+    assert "void" in [each["kind"] for each in found["findings"]]
+
+
 def test_no_step_is_told():
     host = Host(v4="*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 17005 -j ACCEPT\nCOMMIT\n")
     run(host, doors=[DOOR, WEB])

@@ -137,7 +137,8 @@ def test_policy_accept(bench):
     """Only the doors are closed, so that nothing is said of the rest; a port without a service is let in as well."""
     seen = bench.apply(SSH, dict(WEB, opens=["2222", "2230-2231"]), policy="accept", allow=[]).verify()
     seen.check_right()
-    assert set(seen.rows) == set(DOORS)
+    assert set(seen.rows) == {*DOORS, ("connection", IPV4)}
+    assert seen.rows["connection", IPV4]["proof"] == "proved"
     assert seen.rows["door web", IPV4]["note"] == "nothing listens on 2230/tcp, 2231/tcp"
 
 
