@@ -68,6 +68,10 @@ def prove(asked: Asked) -> Tuple[Word, ...]:
     return _Proof(asked).words() if asked.question.doors else ()
 
 
+_Theorem = Callable[[Sequence[GuardedDoor], bool], List[Word]]
+"""From doors, and whether the walk is to be coarse, to a Word of each; coarsely it proves, but refutes nothing."""
+
+
 class _Proof:
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
@@ -78,31 +82,46 @@ class _Proof:
         opened.sort(key=self._number)
         rules = ListRules(self._asked.ruleset)
         listed = [self._knock(door, rules) for door in self._asked.question.doors]
-        counted = self._together(self._asked.question.doors, lambda doors: self._counted(doors, rules))
+        counted = self._together(self._asked.question.doors, lambda doors, coarse: self._counted(doors, rules, coarse))
         return tuple(_worst(*some) for some in zip(closed, opened, listed, counted))
 
     def _number(self, word: Word) -> int:
         return [door.name for door in self._asked.question.doors].index(word.door)
 
     @staticmethod
-    def _together(doors: Sequence[GuardedDoor], theorem: Callable[[Sequence[GuardedDoor]], List[Word]]) -> List[Word]:
-        """Prove for all doors at once, or one by one where these are too many cases."""
+    def _together(doors: Sequence[GuardedDoor], theorem: _Theorem) -> List[Word]:
+        """Prove for all doors at once, coarsely; of those that are not proved so, once more and exactly."""
         try:
-            return theorem(doors)
+            words = theorem(doors, True)
+        except TooManyCases:
+            words = [_not_proved(door) for door in doors]
+        doubtful = [door for door, word in zip(doors, words) if word.word != PROVED]
+        exact = {word.door: word for word in (_Proof._exactly(doubtful, theorem) if doubtful else ())}
+        return [exact.get(word.door, word) for word in words]
+
+    @staticmethod
+    def _exactly(doors: Sequence[GuardedDoor], theorem: _Theorem) -> List[Word]:
+        """Prove for some doors at once, or one by one where these are too many cases."""
+        try:
+            return theorem(doors, False)
         except TooManyCases:
             if len(doors) == 1:
                 return [_not_proved(doors[0])]
-        return [word for door in doors for word in _Proof._together([door], theorem)]
+        return [word for door in doors for word in _Proof._exactly([door], theorem)]
 
     # No stranger gets in who is not listed.
 
-    def _closed(self, doors: Sequence[GuardedDoor]) -> List[Word]:
+    def _closed(self, doors: Sequence[GuardedDoor], coarse: bool) -> List[Word]:
         space, listed = self._asked.space, unlisted(self._asked.question.doors)
         services = space.service(ports for door in doors for ports in door.opens)
-        walk = Walk(self._asked.ruleset, space, listed)
+        walk = Walk(self._asked.ruleset, space, listed, coarse=coarse)
         hits = walk.answer(self._asked.strangers(services)).accepted
         if self._asked.ruleset.diverts:
             hits += walk.answer(self._asked.strangers(space.all[0] & ~services), into=services).accepted
+        if coarse:
+            return [
+                _not_proved(door) if any(self._leads_to(hit, door) for hit in hits) else _proved(door) for door in doors
+            ]
         return [self._way_in(door, [hit for hit in hits if self._leads_to(hit, door)], listed) for door in doors]
 
     def _leads_to(self, hit: Hit, door: GuardedDoor) -> bool:
@@ -133,7 +152,7 @@ class _Proof:
             return Word(door.name, NOT_PROVED, None, None, "", (), False, False, NO_KNOCK)
         return _proved(door)
 
-    def _counted(self, doors: Sequence[GuardedDoor], rules: ListRules) -> List[Word]:
+    def _counted(self, doors: Sequence[GuardedDoor], rules: ListRules, coarse: bool) -> List[Word]:
         """Return whether each packet of a knock meets the rule that counts it, once the steps before are done."""
         steps = [
             (door, step, places)
@@ -142,7 +161,7 @@ class _Proof:
             for step, places in zip(reversed(door.steps), rules.counters(knock_of(door)))
         ]
         watched = frozenset(place for _door, _step, places in steps for place in places)
-        walk = Walk(self._asked.ruleset, self._asked.space, on_every_list, watched)
+        walk = Walk(self._asked.ruleset, self._asked.space, on_every_list, watched, coarse=coarse)
         boxes = [box for door, step, _places in steps for box in self._asked.knockers(door, (ports_of(step),))]
         answer = walk.answer(_unlike(boxes))
         found = {}
@@ -171,10 +190,11 @@ class _Proof:
 
     # Who is listed gets in.
 
-    def _opened(self, doors: Sequence[GuardedDoor]) -> List[Word]:
+    def _opened(self, doors: Sequence[GuardedDoor], coarse: bool) -> List[Word]:
         listed = knocked(doors)
         boxes = [box for door in doors for box in self._asked.knockers(door, door.opens)]
-        answer = Walk(self._asked.ruleset, self._asked.space, listed).answer(boxes) if boxes else None
+        walk = Walk(self._asked.ruleset, self._asked.space, listed, coarse=coarse)
+        answer = walk.answer(boxes) if boxes else None
         words = []
         for door in doors:
             word = _proved(door)
@@ -182,7 +202,8 @@ class _Proof:
                 accepted = any(self._leads_to(hit, door) for hit in answer.accepted)
                 refused = [hit for hit in answer.refused if self._leads_to(hit, door)]
                 shut = refused if not accepted else [hit for hit in refused if self._asked.is_ours(hit.way.taken)]
-                word = self._shut_out(door, shut, listed) if shut else word
+                if shut:
+                    word = _not_proved(door) if coarse else self._shut_out(door, shut, listed)
             words.append(word)
         return words
 

@@ -22,8 +22,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, ports_name
 
 MOST_EXCEPTIONS = 20
-MOST_CASES = 8000
-"""How many sets all other ports may part into: thousands of foreign exceptions take too long to name."""
+FEW_CASES, MOST_CASES = 1000, 8000
+"""Into how many sets all other ports may part before it is tried coarsely, and if that proves nothing: thousands of foreign
+exceptions take too long to tell apart."""
 _DHCPV6 = Ports(546, 546, "udp")
 """Answers to a host that asks for an address come to this port from a server that it did not ask: they are let in for that."""
 
@@ -71,14 +72,27 @@ class _Rest:
         met = [intersected(box, ((INDEX[STATE], NEW_BITS),)) for box in asked.strangers(others)]
         boxes: List[Box] = [box for box in met if box is not None]
         try:
-            walk = Walk(asked.ruleset, asked.space, self._listed, most=MOST_CASES)
-            accepted = walk.answer(boxes).accepted
+            accepted = self._reached(boxes)
         except TooManyCases:
             return PortsWord(_word("rest", NOT_PROVED, CASES), ())
         foreign = [hit for hit in accepted if not asked.is_ours(hit.way.taken)]
         ours = [hit for hit in accepted if asked.is_ours(hit.way.taken)]
         texts = dict.fromkeys(asked.ruleset.text(hit.way.taken[-1]) for hit in foreign)
         return PortsWord(self._surest("rest", (), ours, gets_in=True), tuple(texts)[:MOST_EXCEPTIONS])
+
+    def _reached(self, boxes: List[Box]) -> Tuple[Hit, ...]:
+        """Return what may be accepted; coarsely where that takes long, and proves all the same.
+
+        :raises TooManyCases: if neither way is possible.
+        """
+        ruleset, space = self._asked.ruleset, self._asked.space
+        try:
+            return Walk(ruleset, space, self._listed, most=FEW_CASES).answer(boxes).accepted
+        except TooManyCases:
+            coarse = Walk(ruleset, space, self._listed, coarse=True).answer(boxes).accepted
+        if all(not self._asked.is_ours(hit.way.taken) for hit in coarse):
+            return coarse
+        return Walk(ruleset, space, self._listed, most=MOST_CASES).answer(boxes).accepted
 
     def _surest(self, name: str, ports: Tuple[Ports, ...], hits: List[Hit], gets_in: bool) -> Word:
         found = _word(name, PROVED)

@@ -160,6 +160,8 @@ class Space:
             self.sports.all, (1 << len(STATES)) - 1, (1 << len(OPENERS)) - 1, (1 << len(self.marks or (0,))) - 1,
         )  # fmt: skip
         """Every packet in question, whatever rules have done to it on its way."""
+        self.conditions: Dict[str, Any] = {}
+        """What has been worked out of rules that ask for no list, by their text."""
 
     def service(self, ports: Iterable[Ports]) -> int:
         """Return the bits of some ports."""

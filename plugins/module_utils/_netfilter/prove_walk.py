@@ -113,13 +113,16 @@ class Walk:
         listed: Listed,
         watched: FrozenSet[Place] = frozenset(),
         most: int = MOST_CASES,
+        coarse: bool = False,
     ) -> None:
         """Take the rules, their Space, and what is known of who is on which list.
 
         :param watched: rules without a target that are to be in the ways of packets which meet them.
         :param most: how many sets of packets it may part into.
+        :param coarse: whether a rule that would part the packets behind it lets all of them go on. That is quick however many
+            rules there are, and what may be accepted, and what may be refused, is still never less than what the kernel does.
         """
-        self.watched, self._most = watched, most
+        self.watched, self.coarse, self._most = watched, coarse, most
         self._ruleset, self._space, self._listed = ruleset, space, listed
         self._conditions: Dict[str, Condition] = {}
         self._cases = 0
@@ -209,9 +212,12 @@ class Walk:
 
     def condition(self, text: str) -> Condition:
         """Return the Condition of a rule's text, worked out once."""
-        found = self._conditions.get(text)
+        found = self._space.conditions.get(text) or self._conditions.get(text)
         if found is None:
-            found = self._conditions[text] = self._worked_out(self._ruleset.rule(text))
+            rule = self._ruleset.rule(text)
+            # One that asks for no list is the same in each question.
+            known = self._conditions if rule.lists else self._space.conditions
+            found = known[text] = self._worked_out(rule)
         return found
 
     def _worked_out(self, rule: ReadRule) -> Condition:
@@ -232,7 +238,8 @@ class Walk:
             if answer is not None and answer == asked.negated:
                 bits[0] = service = service & ~known
             sure = sure and answer is not None and not service & ~known
-        parts = tuple(sorted(bits.items(), key=lambda pair: pair[0]))
+        # The narrowest first: most sets are told apart by it alone.
+        parts = tuple(sorted(bits.items(), key=lambda pair: bin(pair[1]).count("1")))
         return Condition(parts, never or not all(found for _index, found in parts), sure, rule)
 
     def moved(self, way: Way, rule: ReadRule) -> Way:
@@ -271,6 +278,13 @@ def _taken(way: Way, places: Tuple[Place, ...]) -> Way:
     return way._replace(taken=way.taken + places)
 
 
+def _is_in(way: Way, other: Way) -> bool:
+    """Return whether packets are among others that have come the same way."""
+    if (way.taken, way.services) != (other.taken, other.services):
+        return False
+    return all(bits & more == bits for bits, more in zip(way.box, other.box))
+
+
 class _TableWalk:
     """Packets on their way through one table."""
 
@@ -296,6 +310,8 @@ class _TableWalk:
                 ways = list({(way.box, way.services): way for way in reversed(ways)}.values())[::-1]
             if not ways:
                 break
+        if self._walk.coarse:
+            back = [each for each in back if not any(_is_in(each, way) for way in ways)]
         return back + ways
 
     def _parted(
@@ -312,11 +328,12 @@ class _TableWalk:
                 going.append(way)
                 continue
             self._walk.count()
-            if condition.sure:
-                going += [Way(box, way.taken, way.services) for box in without(way.box, condition.parts)]
-            else:
-                going.append(way)
-            going += self._apply(condition, Way(met, way.taken, way.services), places, back)
+            here, left = condition, without(way.box, condition.parts) if condition.sure else [way.box]
+            if self._walk.coarse and len(left) > (condition.rule.target != "RETURN"):
+                # What returns is no set of its own then, for it comes to the same place.
+                here, left = condition._replace(sure=False), [way.box]
+            going += [Way(box, way.taken, way.services) for box in left]
+            going += self._apply(here, Way(met, way.taken, way.services), places, back)
         return going
 
     def _apply(self, condition: Condition, way: Way, places: Tuple[Place, ...], back: List[Way]) -> List[Way]:
