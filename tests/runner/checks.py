@@ -56,8 +56,8 @@ def unit() -> list[Check]:
 def lint(with_sanity: bool = True) -> list[Check]:
     """Linters, types, what Galaxy asks for."""
     checks = [
-        Check("lint", "sanity, ansible-core 2.16", "sanity(oldest)", 300),
-        Check("lint", "sanity, newest ansible-core", "sanity(newest)", 300),
+        Check("lint", "sanity, ansible-core 2.16", "sanity(oldest)", 200),
+        Check("lint", "sanity, newest ansible-core", "sanity(newest)", 200),
         Check("lint", "tarball and galaxy-importer", "tarball", 60),
         Check("lint", "ansible-lint, production", "ansible-lint", 60),
         Check("lint", "antsibull-docs", "docs", 30),
@@ -79,17 +79,18 @@ def wire() -> list[Check]:
     """The namespaces: packets alone on the machine, plays beside others."""
     return [
         *(Check("wire", f"packets, {backend}", f"packets({backend})", 300, alone=True) for backend in BACKENDS),
-        *(Check("wire", f"guard, {backend}", f"guard({backend})", 400) for backend in BACKENDS),
-        *(Check("wire", f"clients, {backend}", f"clients({backend})", 600) for backend in BACKENDS),
+        *(Check("wire", f"guard, {backend}", f"guard({backend})", 500, load=80) for backend in BACKENDS),
+        *(Check("wire", f"clients, {backend}", f"clients({backend})", 300) for backend in BACKENDS),
     ]
 
 
 def molecule() -> list[Check]:
     """One check for each scenario. Most of the time they wait."""
-    usual = {"knockd": 500, "guard": 450, "debian-11": 150, "debian-13": 150}
+    usual = {"knockd": 600, "guard": 600, "debian-11": 150, "debian-13": 150}
+    load = {"knockd": 50}
     names = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
     return [
-        Check("molecule", name, f"molecule({name})", usual.get(name, 250), load=35, after=("destroy",))
+        Check("molecule", name, f"molecule({name})", usual.get(name, 280), load=load.get(name, 35), after=("destroy",))
         for name in names
     ]
 

@@ -10,13 +10,15 @@ import shutil
 import signal
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rig.bare_host import BareHost, docker_daemon
 from rig.controller import Controller, cores
 from rig.faults import clean_up
+from rig.guard import Case
 from rig.jump import jump_host
 from rig.knockd import ENGINES, KERNEL, KNOCKD, Knockd
 from rig.lan import Lan
@@ -58,10 +60,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Say at once what is missing, instead of failing later in a hundred places."""
     config.addinivalue_line("markers", "soak: a long series, only with --soak")
     config.addinivalue_line("markers", "every_core: also without --soak with each release of ansible-core")
+    config.addinivalue_line(
+        "markers", "on_one_backend: also without a core on one backend only, unless --soak; it is no matter which"
+    )
     config.addinivalue_line("markers", "only(backend): where the other backend does not have what the test is about")
     config.addinivalue_line(
         "markers", "image(name): which image of bin/lib/images a bare host is made of, if not debian-12"
     )
+    Case.soak = config.getoption("--soak")
     # Whatever ends the run, what it made is taken down; a shell starts what runs beside it deaf to SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -83,7 +89,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _runs(item: pytest.Item, soak: bool) -> bool:
     only = item.get_closest_marker("only")
     values = item.callspec.params if hasattr(item, "callspec") else {}
-    backend = values.get("network", values.get("bare_host"))
+    backend: str = values.get("network", values.get("bare_host", ""))
     if only and backend not in only.args:
         return False
     if values.get("engine") == NFTABLES and backend != BACKENDS[0]:
@@ -93,17 +99,34 @@ def _runs(item: pytest.Item, soak: bool) -> bool:
         return True
     if item.get_closest_marker("soak"):
         return False
+    backends = only.args if only else BACKENDS
     if "core" not in values:
-        return True
+        return not _suits_either(item, values) or backends[_number(item, backend) % len(backends)] == backend
     assert backend, f"{item.name} asks for a core and for no host"
-    return _is_its_turn(item, values["core"], backend, only.args if only else BACKENDS)
+    return _is_its_turn(item, values["core"], backend, backends)
+
+
+def _suits_either(item: pytest.Item, values: Mapping[str, Any]) -> bool:
+    """Return whether it is enough to run a test on one of the backends, since what it is about is not done by iptables.
+
+    So it is with the daemon: what it captures it does by itself, and it runs one command for each knock.
+    """
+    daemon = values["engine"] == KNOCKD if "engine" in values else "knockd" in getattr(item, "fixturenames", ())
+    return daemon or item.get_closest_marker("on_one_backend") is not None
+
+
+def _number(item: pytest.Item, *parts: str) -> int:
+    """Return a number by which tests take turns: of the name without these parts, so that it is the same every time."""
+    name = item.name
+    for part in parts:
+        name = name.replace(part, "")
+    return zlib.crc32(name.encode())
 
 
 def _is_its_turn(item: pytest.Item, core: str, backend: str, backends: Sequence[str]) -> bool:
     """Return whether a test of the guard, which is run once, is run with these two: with the same ones every time."""
     releases = cores()
-    name = item.name.replace(core, "").replace(backend, "")
-    number = zlib.crc32(name.encode())
+    number = _number(item, core, backend)
     if item.get_closest_marker("every_core"):
         return backends[(number + releases.index(core)) % len(backends)] == backend
     return (backends[number % len(backends)], releases[number // 2 % len(releases)]) == (backend, core)

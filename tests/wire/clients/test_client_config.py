@@ -16,7 +16,7 @@ from rig import faults
 from rig.controller import PING
 from rig.counter import Counter, close_doors
 from rig.jump import OTHER, jump_host
-from rig.packets import IPV4
+from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, TARGET
 from rig.person import DOOR, PLAYBOOK, PROGRAMS, STEPS, Person
 from rig.target import ROOT, door
@@ -48,9 +48,17 @@ def copied(rig, path, data):
     return faults.inside(rig, path).read_bytes() == data
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_every_client_knocks_once(rig, family, program, person, counter):
-    person.host = TARGET[family]
+@pytest.mark.parametrize(
+    ("program", "version"),
+    [
+        ("python", IPV4),
+        ("bash", IPV6),
+        pytest.param("python", IPV6, marks=pytest.mark.soak),
+        pytest.param("bash", IPV4, marks=pytest.mark.soak),
+    ],
+)
+def test_every_client_knocks_once(rig, version, program, person, counter):
+    person.host = TARGET[version]
     person.run_playbook(program=program)
     data = os.urandom(3_000_000)
     local = person.home / "data"
@@ -276,6 +284,7 @@ def test_the_jump_host_knocks(rig, person, counter, how):
         )
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("tool", ["/dev/$p", "knock ", "nc ", "nmap "])
 def test_the_lines_that_the_readme_shows(rig, tool):
     """The article's own is in test_knockers."""

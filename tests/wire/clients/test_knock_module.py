@@ -8,6 +8,7 @@ import re
 
 import pytest
 from rig.counter import Counter
+from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.shown import steps_in
 from rig.target import FAMILIES, door
@@ -34,18 +35,25 @@ def knock(controller, *words, family="ipv4", expect=0, **options):
     return run.only(task=NAME).result
 
 
-@pytest.mark.parametrize("reject_with", ["icmp-port-unreachable", "tcp-reset", "drop"])
-def test_one_packet_a_step_opens_the_door(rig, family, reject_with, controller, counter):
+@pytest.mark.parametrize(
+    ("reject_with", "version"),
+    [("icmp-port-unreachable", IPV6), ("tcp-reset", IPV4), ("drop", IPV6)]
+    + [
+        pytest.param(reject_with, family, marks=pytest.mark.soak)
+        for reject_with, family in [("icmp-port-unreachable", IPV4), ("tcp-reset", IPV6), ("drop", IPV4)]
+    ],
+)
+def test_one_packet_a_step_opens_the_door(rig, version, reject_with, controller, counter):
     rig.target.apply(DOOR, reject_with=reject_with)
-    assert controller.gets_in(host=TARGET[family]) is False
+    assert controller.gets_in(host=TARGET[version]) is False
     counter.take()
-    result = knock(controller, family=family, wait_for={"port": 22})
+    result = knock(controller, family=version, wait_for={"port": 22})
     assert result["changed"] is True
-    assert result["addresses"] == [TARGET[family]]
+    assert result["addresses"] == [TARGET[version]]
     assert result["opened"]["tries"] == 1
     # One SYN of the last step, and one to the port that opened.
     assert counter.take() == (1, 1)
-    assert controller.gets_in(host=TARGET[family])
+    assert controller.gets_in(host=TARGET[version])
 
 
 def test_check_mode_sends_nothing(rig, controller, counter):

@@ -174,7 +174,7 @@ def test_many_tasks_over_one_master(controller, counter, soak):
     assert counter.take() == (1, 1)
 
 
-@pytest.mark.parametrize("strategy", ["linear", "free", "host_pinned"])
+@pytest.mark.parametrize("strategy", ["linear", "free", pytest.param("host_pinned", marks=pytest.mark.soak)])
 def test_many_hosts_at_once(controller, counter, strategy):
     """Twenty workers that want to the same address at the same time do not disturb each other's steps."""
     hosts = {f"target{number}": dict(BEHIND, ansible_ssh_args=f"-F {controller.ssh_config}") for number in range(20)}

@@ -19,6 +19,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.knock imp
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock as sending  # noqa: E402
 from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath  # noqa: E402
 
+pytestmark = pytest.mark.on_one_backend
+
 STEPS = ((7000, "tcp"), (9100, "udp"), (3100, "tcp"))
 DOOR = door(*("/".join(map(str, step)) for step in STEPS), window=15)
 TRIES = 4

@@ -45,10 +45,16 @@ def ali(rig):
 
 @pytest.mark.parametrize(
     ("method", "pipelining", "end"),
-    [("sudo", True, NEW), ("sudo", False, OLD), ("su", True, OLD), ("su", False, NEW)]
+    [("sudo", True, NEW), ("sudo", False, OLD), ("su", False, NEW)]
     + [
         pytest.param(*values, marks=pytest.mark.soak)
-        for values in [("sudo", True, OLD), ("sudo", False, NEW), ("su", True, NEW), ("su", False, OLD)]
+        for values in [
+            ("sudo", True, OLD),
+            ("sudo", False, NEW),
+            ("su", True, NEW),
+            ("su", True, OLD),
+            ("su", False, OLD),
+        ]
     ],
 )
 def test_become(rig, controller, ali, method, pipelining, end):
@@ -62,11 +68,12 @@ def test_become(rig, controller, ali, method, pipelining, end):
         run = case.apply(run={"hosts": {"target": variables}}, guard_timeout=8 if end == OLD else LONG)
         case.check(end, run)
     if end == OLD:
-        case.check_next({"hosts": {"target": variables}})
+        case.check_next_play({"hosts": {"target": variables}})
 
 
-@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "files"])
+@pytest.mark.parametrize("pipelining", [True, pytest.param(False, marks=pytest.mark.soak)], ids=["pipelining", "files"])
 def test_root(rig, controller, pipelining):
+    """Without pipelining is how nearly all other tests of the guard come."""
     case = Case(rig, controller)
     case.check(NEW, case.apply(guard_timeout=LONG, run={"hosts": {"target": {"ansible_pipelining": pipelining}}}))
     case.check_door()
@@ -94,8 +101,9 @@ def test_another_port(rig, controller, how):
         assert run.only().result["guard"]["proof"].endswith("2200")
 
 
-@pytest.mark.parametrize("end", [NEW, OLD])
+@pytest.mark.parametrize("end", [NEW, pytest.param(OLD, marks=pytest.mark.soak)])
 def test_over_ipv6(rig, controller, end):
+    """The fault matrix has it rolled back over IPv6."""
     case = Case(rig, controller)
     with faults.way_blocked(rig, 3100) if end == OLD else contextlib.nullcontext():
         run = case.apply(
@@ -107,7 +115,7 @@ def test_over_ipv6(rig, controller, end):
         case.check_door(IPV6)
 
 
-@pytest.mark.parametrize("where", ["ProxyJump", "ProxyCommand", "common args"])
+@pytest.mark.parametrize("where", ["ProxyJump", pytest.param("ProxyCommand", marks=pytest.mark.soak), "common args"])
 def test_through_a_jump_host(rig, controller, jump, where):
     """The host sees the jump host's address: the knock must come from there."""
     case = Case(rig, controller)
@@ -137,7 +145,7 @@ def test_through_a_jump_host_that_is_cut_off(rig, controller, jump):
         case.check(OLD, run)
 
 
-@pytest.mark.parametrize("end", [NEW, OLD])
+@pytest.mark.parametrize("end", [NEW, pytest.param(OLD, marks=pytest.mark.soak)])
 def test_a_master_of_the_users_own(rig, controller, end):
     """ControlMaster in the user's own configuration, none of Ansible's: it must not be the one that confirms."""
     case = Case(rig, controller)

@@ -13,10 +13,10 @@ from rig import faults
 from rig.controller import CORES, PING, Controller
 from rig.guard import ALLOW, DOOR, LONG, NEW, OLD, TIMEOUT, Case
 
-pytestmark = pytest.mark.every_core
 PYTHONS = ("/", "/root/.pyenv/versions", str(Path.home() / ".pyenv" / "versions"))
 
 
+@pytest.mark.every_core
 def test_confirmed_through_the_door(rig, controller):
     """On by default; the controller knocks by itself, and the proof is a new connection."""
     case = Case(rig, controller)
@@ -40,6 +40,7 @@ def test_confirmed_where_the_port_is_allowed(rig, controller):
     assert case.gets_in()
 
 
+@pytest.mark.every_core
 def test_everything_cut_and_rolled_back(rig, controller):
     """The new rules drop the running session as well: no answer of the module comes through until they are gone."""
     case = Case(rig, controller)
@@ -80,6 +81,7 @@ def python36():
     return str(found[0])
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("end", [NEW, OLD])
 def test_the_oldest_python_on_the_host(rig, python36, end):
     """With the last release of ansible-core that supports it: what confirms and what undoes run on it too."""

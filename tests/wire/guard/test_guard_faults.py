@@ -298,8 +298,37 @@ CELLS = {
     "the agent is killed, nothing confirms": Cell(OLD, in_the_way(7000), window=once(kill_agent)),
 }
 
+# Each of these is of a kind with another cell, which is run every time.
+IN_SOAK = {
+    "everything is refused",
+    "everything is prohibited",
+    "the first step is lost",
+    "the datagram is lost",
+    "a host without IPv4, rolled back",
+    "loading fails",
+    "the first family fails",
+    "loading is slow, and cuts off",
+    "another user reaches for our lock, confirmed",
+    "no room to stage the collection's files",
+    "no room in /run",
+    "no room for the collection's files when it is confirmed",
+    "/etc becomes read-only, rolled back",
+    "others add rules, confirmed",
+    "others take rules away, rolled back",
+    "the sessions are killed, confirmed",
+    "the sessions freeze, rolled back",
+    "others are allowed, not we",
+}
 
-@pytest.mark.parametrize("cell", [pytest.param(cell, id=name, marks=cell.marks) for name, cell in CELLS.items()])
+
+def cells():
+    """Yield the cells as parameters."""
+    for name, cell in CELLS.items():
+        marks = (*cell.marks, pytest.mark.soak) if name in IN_SOAK else cell.marks
+        yield pytest.param(cell, id=name, marks=marks)
+
+
+@pytest.mark.parametrize("cell", cells())
 def test_cell(rig, controller, cell):
     case = Case(rig, controller)
     with cell.around(case):

@@ -70,7 +70,10 @@ def test_until(rig, controller):
 
 @pytest.mark.parametrize(
     "keywords",
-    [{"ignore_errors": True}, {"ignore_unreachable": True, "ignore_errors": True}],
+    [
+        pytest.param({"ignore_errors": True}, marks=pytest.mark.soak),
+        {"ignore_unreachable": True, "ignore_errors": True},
+    ],
     ids=["errors", "unreachable"],
 )
 def test_ignored(rig, controller, keywords):
@@ -109,7 +112,11 @@ def test_a_handler(rig, controller):
 @pytest.mark.usefixtures("jump")
 @pytest.mark.parametrize(
     "keywords",
-    [{"strategy": "free"}, {"serial": 1, "order": "reverse_inventory"}, {"strategy": "linear"}],
+    [
+        {"strategy": "free"},
+        {"serial": 1, "order": "reverse_inventory"},
+        pytest.param({"strategy": "linear"}, marks=pytest.mark.soak),
+    ],
     ids=["free", "serial", "linear"],
 )
 def test_beside_other_hosts(rig, controller, keywords):
@@ -126,9 +133,16 @@ def test_beside_other_hosts(rig, controller, keywords):
 
 @pytest.mark.usefixtures("jump")
 @pytest.mark.parametrize(
-    "keywords", [{"run_once": True}, {"delegate_to": "target", "run_once": True}], ids=["run_once", "delegate_to"]
+    ("keywords", "end"),
+    [
+        pytest.param({"run_once": True}, NEW, id="run_once, confirmed"),
+        pytest.param({"run_once": True}, OLD, id="run_once, rolled back", marks=pytest.mark.soak),
+        pytest.param(
+            {"delegate_to": "target", "run_once": True}, NEW, id="delegate_to, confirmed", marks=pytest.mark.soak
+        ),
+        pytest.param({"delegate_to": "target", "run_once": True}, OLD, id="delegate_to, rolled back"),
+    ],
 )
-@pytest.mark.parametrize("end", [NEW, OLD])
 def test_for_another_host(rig, controller, keywords, end):
     """The connection that is proved is that of the host that is changed."""
     case = Case(rig, controller)
@@ -206,7 +220,8 @@ def test_the_old_knock_gets_back_in(rig, controller):
     case.check_door()
 
 
-@pytest.mark.parametrize("timeout", ["4", "601", "soon"])
+# Unit tests have them all.
+@pytest.mark.parametrize("timeout", ["4", *(pytest.param(text, marks=pytest.mark.soak) for text in ("601", "soon"))])
 def test_a_deadline_that_makes_no_sense(rig, controller, timeout):
     case = Case(rig, controller)
     run = case.apply(guard_timeout=timeout)

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from rig.bare_host import ROLE, changed, play_role, user_of
+from rig.controller import cores
 
 STEPS = [58391, "61427/udp", 53819]
 DOOR = {"name": "shell", "knock": STEPS, "opens": ["22"], "window": 2}
@@ -52,7 +53,7 @@ def told(run):
 
 
 @pytest.mark.every_core
-def test_bare_host(bare_host, user):
+def test_bare_host(bare_host, user, core, soak):
     """The first run installs, closes and comes through the door again; the second does nothing; absent takes it out."""
     assert not bare_host.has_command("iptables")
     assert user.gets_in(host=bare_host.address)
@@ -73,6 +74,9 @@ def test_bare_host(bare_host, user):
     assert "\n    Plain ssh is refused without a knock.\n    People: " in first.output
     assert bare_host.enabled("netfilter-persistent", "portknock") == ["enabled", "enabled"]
     assert bare_host.state("netfilter-persistent") == ("inactive", "enabled"), "a start flushes the live rules"
+    if core not in (cores()[0], cores()[-1]) and not soak:
+        # What was found to differ between releases is the first run. The rest is shown with the oldest and the newest.
+        return
     wait_until_closed(user, bare_host)
 
     bare_host.module_calls()

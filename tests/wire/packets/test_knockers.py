@@ -13,6 +13,8 @@ from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, REFUSED, TARGET
 from rig.target import door
 
+# What differs is what a program sends.
+pytestmark = pytest.mark.on_one_backend
 ARTICLE = (1000,)
 THREE = (7000, 9100, 3100)
 WITH_UDP = (7000, "9100/udp", 3100)

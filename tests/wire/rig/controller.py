@@ -5,6 +5,7 @@
 """The controller: the real ansible-playbook of any ansible-core, in the client's namespace, over real ssh."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -278,6 +279,17 @@ class Controller:
     def gets_in(self, **options: Any) -> bool:
         """Return whether a new connection gets in now."""
         return self.ssh(**options).stdout == "in\n"
+
+    def open_master(self) -> None:
+        """Open the shared connection that an earlier play would have left, under the name that core gives its socket.
+
+        Where it had another name, the next play would need a connection of its own: the tests that hold new ones back fail.
+        """
+        host, port, user = (self.variables.get(f"ansible_{name}") for name in ("host", "port", "user"))
+        path = self.folder / "cp" / hashlib.sha1(f"{host}-{port}-{user}".encode()).hexdigest()[:10]
+        words = ["ssh", "-F", self.ssh_config, *MULTIPLEX.split(), "-o", f"ControlPath={path}", "-i", self.key]
+        words += ["-p", port] if port else []
+        self.namespace.run(*words, f"{user}@{host}", "true")
 
     def close(self) -> None:
         """End what still runs, and the masters of ssh that live on after it."""
