@@ -92,7 +92,7 @@ def _runs(item: pytest.Item, soak: bool) -> bool:
     backend: str = values.get("network", values.get("bare_host", ""))
     if only and backend not in only.args:
         return False
-    if values.get("engine") == NFTABLES and backend != BACKENDS[0]:
+    if values.get("engine") == NFTABLES and backend != _turn(item, backend, BACKENDS):
         # The backend of iptables has no part in it.
         return False
     if soak:
@@ -101,7 +101,7 @@ def _runs(item: pytest.Item, soak: bool) -> bool:
         return False
     backends = only.args if only else BACKENDS
     if "core" not in values:
-        return not _suits_either(item, values) or backends[_number(item, backend) % len(backends)] == backend
+        return not _suits_either(item, values) or _turn(item, backend, backends) == backend
     assert backend, f"{item.name} asks for a core and for no host"
     return _is_its_turn(item, values["core"], backend, backends)
 
@@ -121,6 +121,11 @@ def _number(item: pytest.Item, *parts: str) -> int:
     for part in parts:
         name = name.replace(part, "")
     return zlib.crc32(name.encode())
+
+
+def _turn(item: pytest.Item, backend: str, backends: Sequence[str]) -> str:
+    """Return the backend that a test is run on where one is enough."""
+    return backends[_number(item, backend) % len(backends)]
 
 
 def _is_its_turn(item: pytest.Item, core: str, backend: str, backends: Sequence[str]) -> bool:
