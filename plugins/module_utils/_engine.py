@@ -58,6 +58,7 @@ SEVERITIES = {
     "not_persisted": WARNING,
     "only_at_boot": WARNING,
     "other_firewall": WARNING,
+    "protocol_refused": WARNING,
     "saves_on_stop": WARNING,
     "not_loaded_at_boot": WARNING,
     "single_step": WARNING,

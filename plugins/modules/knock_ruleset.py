@@ -193,8 +193,8 @@ findings:
         - One of V(broad_trust), V(connection_unguarded), V(doors_gone), V(family_open), V(knockd), V(limited),
           V(list_shared), V(list_size), V(lost_effect), V(may_be_unguarded), V(native_table), V(native_unknown),
           V(not_loaded_at_boot), V(not_persisted), V(nothing_listens), V(only_at_boot), V(other_backend),
-          V(other_firewall), V(policy_drop), V(saves_on_stop), V(single_step), V(tunnel_closes), V(unguarded), V(untracked),
-          V(void).
+          V(other_firewall), V(policy_drop), V(protocol_refused), V(saves_on_stop), V(single_step), V(tunnel_closes),
+          V(unguarded), V(untracked), V(void).
       type: str
     severity:
       description:

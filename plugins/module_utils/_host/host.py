@@ -15,6 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.kernel impo
 from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import Lock
 from ansible_collections.sesame.portknock.plugins.module_utils._host.nftables import Nftables
 from ansible_collections.sesame.portknock.plugins.module_utils._host.processes import Processes
+from ansible_collections.sesame.portknock.plugins.module_utils._host.protocols import Protocols
 from ansible_collections.sesame.portknock.plugins.module_utils._host.recent_lists import RecentLists
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Sockets
 from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd import Systemd
@@ -45,6 +46,8 @@ class Host(NamedTuple):
     """Who listens."""
     nftables: Nftables
     """What the kernel holds in nftables."""
+    protocols: Protocols
+    """IP protocols without ports that are in use."""
 
 
 def this_host(module: Any) -> Host:
@@ -53,6 +56,7 @@ def this_host(module: Any) -> Host:
     :param module: an AnsibleModule, or a PlainRunner where Ansible does not run.
     """
     command, filesystem = Command(module), Filesystem(module)
+    kernel, sockets = Kernel(command, filesystem), Sockets(command, filesystem)
     return Host(
         command=command,
         filesystem=filesystem,
@@ -60,11 +64,12 @@ def this_host(module: Any) -> Host:
         processes=Processes(filesystem),
         clock=Clock(),
         systemd=Systemd(command, filesystem),
-        kernel=Kernel(command, filesystem),
+        kernel=kernel,
         recent_lists=RecentLists(filesystem),
         conntrack=Conntrack(filesystem),
-        sockets=Sockets(command, filesystem),
+        sockets=sockets,
         nftables=Nftables(),
+        protocols=Protocols(command, filesystem, kernel, sockets),
     )
 
 

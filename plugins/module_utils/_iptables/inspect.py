@@ -36,6 +36,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof i
     prove_doors,
     void_findings,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
@@ -89,8 +90,9 @@ def _standing(host: Any, wanted: Wanted, saves: Dict[str, str]) -> List[Finding]
     """Return what the options and the host give reason to say, as a run of the module does."""
     found = standing_findings(host, wanted, loaders_in_use(host))
     sockets = host.sockets.listening()
-    documents = [parse(saves[family]) for family in wanted.families if family in saves]
-    return found + (nothing_listens(documents, wanted.spec, sockets) if sockets else [])
+    documents = {family: parse(saves[family]) for family in wanted.families if family in saves}
+    found += nothing_listens(tuple(documents.values()), wanted.spec, sockets) if sockets else []
+    return found + protocol_findings(host.protocols.in_use(), wanted.spec, documents, host.kernel.local_network())
 
 
 def _beside(iptables: Iptables, listing: Listing, saves: Dict[str, str]) -> List[Finding]:

@@ -5,7 +5,6 @@
 """Which programs that listen can be reached from outside, and which can no more once the ruleset is changed. Pure."""
 
 import ipaddress
-import re
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
@@ -17,6 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import HEAD, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import foreign_rules, position_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import is_trusted, may_accept
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import is_interface
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import (
@@ -228,14 +228,9 @@ def _carrier_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> 
     """Return a Finding where the packets that carry a tunnel without a port are refused once nothing has been sent for a while."""
     carrier, interface = listening.carrier, listening.interface
     plan = next((each for each in plans if carrier and each.family == carrier.family), None)
-    if plan is None or spec.policy != "reject" or _is_trusted(carrier.peer, spec):
+    if plan is None or spec.policy != "reject" or is_trusted(carrier.peer, spec):
         return []
-    table = plan.document.table("filter")
-    rules = [rule.text for chain in table.chains.values() for rule in chain] if table else []
-    names = "|".join(_PROTOCOLS[carrier.protocol])
-    # A rule without a protocol may accept them as well; whether it does is not looked into.
-    mentioned = re.compile(rf"-p ({names})(?![\w-])")
-    if any(mentioned.search(text) for text in rules) or any(_accepts_any(rule.text) for rule in foreign_rules(table)):
+    if may_accept(plan.document.table("filter"), carrier.protocol):
         return []
     peer = carrier.peer or "its other end"
     message = (
@@ -245,18 +240,6 @@ def _carrier_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> 
         f"rule of your own that accepts -p {carrier.protocol}."
     )
     return [Finding("tunnel_closes", "", "", message)]
-
-
-_PROTOCOLS = {4: ("4", "ipencap"), 41: ("41", "ipv6"), 47: ("47", "gre")}
-"""Number of an IP protocol to how rules name it."""
-
-
-def _is_trusted(address: str, spec: Spec) -> bool:
-    return bool(address) and any(address_of(address) in ipaddress.ip_network(each) for each in spec.trusted_sources)
-
-
-def _accepts_any(text: str) -> bool:
-    return text.endswith("-j ACCEPT") and "-p " not in text and "ESTABLISHED" not in text and "-i lo " not in text
 
 
 def nothing_listens(documents: Sequence[Document], spec: Spec, sockets: Sequence[Any]) -> List[Finding]:

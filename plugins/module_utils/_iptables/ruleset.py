@@ -62,6 +62,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
     emptying_command,
     plan_family,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
     check_commands,
     read_native,
@@ -152,7 +153,7 @@ class Ruleset(Part):
             saved_to=tuple(kept.rules_files.values()),
             last_way=_last_way(iptables, plans) if installed else (),
             door=door,
-            findings=self._findings(wanted, plans, kept) + listeners.findings + voids,
+            findings=self._findings(wanted, plans, kept, local) + listeners.findings + voids,
             facts=dict(backend=iptables.backend if installed else NFT, closes=listeners.closes, proof=proof),
             before={
                 "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
@@ -162,13 +163,17 @@ class Ruleset(Part):
             details=Details(plans, elsewhere, owns),
         )
 
-    def _findings(self, wanted: Wanted, plans: Tuple[Plan, ...], kept: Kept) -> Tuple[Finding, ...]:
+    def _findings(
+        self, wanted: Wanted, plans: Tuple[Plan, ...], kept: Kept, local: LocalNetwork
+    ) -> Tuple[Finding, ...]:
         if wanted.spec is None:
             return ()
         found = [finding for plan in plans for finding in plan.findings]
         if self._iptables.installed(IPV4):
             listing = read_native(self._iptables, _native(self._host))
             found += findings_beside(self._iptables, listing, wanted.spec, wanted.families)
+        documents = {plan.family: plan.document for plan in plans if plan.family in wanted.families}
+        found += protocol_findings(self._host.protocols.in_use(), wanted.spec, documents, local)
         return tuple(found + kept_findings(self._host, wanted, plans, kept))
 
     def diff(self, plan: PartPlan) -> List[Dict[str, str]]:

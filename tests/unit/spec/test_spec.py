@@ -247,7 +247,8 @@ REFUSED = [
     ({"acknowledge": ["lost_effect", "list_sise"]},
      "acknowledge[1]: 'list_sise' is not a kind of finding. Did you mean list_size? What can be acknowledged is broad_trust, "
      "connection_unguarded, knockd, limited, list_size, lost_effect, may_be_unguarded, native_table, native_unknown, "
-     "not_loaded_at_boot, not_persisted, nothing_listens, only_at_boot, other_firewall, saves_on_stop, single_step."),
+     "not_loaded_at_boot, not_persisted, nothing_listens, only_at_boot, other_firewall, protocol_refused, saves_on_stop, "
+     "single_step."),
     ({"acknowledge": "unguarded"},
      "acknowledge[0]: unguarded is an error: the doors or your way in are not what you asked for, so it is always shown. "
      "docs/findings.md says what to do about it."),

@@ -9,12 +9,13 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
+from ansible_collections.sesame.portknock.plugins.module_utils._host.protocols import InUse
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Carrier
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import local_network
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
-from fake_kernel import ROUTE, ROUTE6, FakeConntrack, FakeFolders, FakeLists, FakeNftables, FakeSockets
+from fake_kernel import ROUTE, ROUTE6, FakeConntrack, FakeFolders, FakeLists, FakeNftables, FakeProtocols, FakeSockets
 from fake_services import FakeServices
 from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLock, FakeSystemd
 
@@ -92,6 +93,7 @@ class FakeHost(FakeFolders, FakeServices):
         self.services: Set[str] = set()
         self.tunnels: Dict[str, List[int]] = {}
         self.carriers: Dict[str, Carrier] = {}
+        self.protocols_in_use: List[InUse] = []
         # Family, as nft names it, to the rules that the kernel holds, and all chains as nft lists them
         self.held: Dict[str, List[KernelRule]] = {}
         self.chains: Optional[List[Dict[str, Any]]] = []
@@ -110,6 +112,7 @@ class FakeHost(FakeFolders, FakeServices):
     sockets = property(FakeSockets)
     nftables = property(FakeNftables)
     conntrack = property(FakeConntrack)
+    protocols = property(FakeProtocols)
 
     @property
     def lock(self) -> FakeLock:

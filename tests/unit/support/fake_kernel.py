@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
+from ansible_collections.sesame.portknock.plugins.module_utils._host.protocols import InUse
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Carrier, Listener
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import FAMILIES, attribute
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
@@ -56,6 +57,16 @@ class FakeSockets:
 
     def connected(self) -> List[Flow]:
         return self._host.connected
+
+
+class FakeProtocols:
+    """The protocols without ports that a FakeHost uses."""
+
+    def __init__(self, host: "FakeHost") -> None:
+        self._host = host
+
+    def in_use(self) -> List[InUse]:
+        return sorted(self._host.protocols_in_use)
 
 
 class FakeConntrack:
