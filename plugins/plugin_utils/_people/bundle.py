@@ -130,6 +130,8 @@ def _messages(person: str, directory: Path, clients: Sequence[Client]) -> list[s
         f"The bundle for {person} is in {directory}: {PAGES[0]} (or {PAGES[1]}) says how to use it. It holds the knocks of "
         f"{count} host(s), so hand it over in a way that others cannot read, and delete it here."
     ]
+    only_there = [client for client in _for_windows(clients) if client.left_out == _NOT_ON_WINDOWS]
+    messages += [f"{client.shown} is left out of {WINDOWS_CONFIG}: {client.left_out}" for client in only_there]
     return messages + [f"{client.shown} is left out: {client.left_out}" for client in clients if client.left_out]
 
 

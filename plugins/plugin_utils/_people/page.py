@@ -44,8 +44,12 @@ Windows 10 and later
 1. Copy this folder to %USERPROFILE%\\.ssh\\portknock
 2. Make this the first line of %USERPROFILE%\\.ssh\\config:
      Include portknock/windows.config
-3. {use}
+3. {use_on_windows}
 """
+_NOT_ON_WINDOWS = (
+    "Not there: {names}. A jump host must knock for them, and the program for Windows cannot have it do that. "
+    "In WSL they work as on Linux.\n"
+)
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
     "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left}"
@@ -82,9 +86,16 @@ def text_page(person: str, clients: Sequence[Client]) -> str:
         f"{line}\n    then {_then(client)}" for line, client in zip(plain_list(clients), clients, strict=True)
     ]  # fmt: skip
     title = f"How {person} gets in"
-    return _TEXT.format(
-        person=person, line="=" * len(title), secret=_SECRET, knocks="\n".join(knocks) or "none", use=_use(clients)
+    behind = ", ".join(client.name for client in clients if client.jump)
+    text = _TEXT.format(
+        person=person,
+        line="=" * len(title),
+        secret=_SECRET,
+        knocks="\n".join(knocks) or "none",
+        use=_use(clients),
+        use_on_windows=_use([client for client in clients if not client.jump]),
     )
+    return text + (_NOT_ON_WINDOWS.format(names=behind) if behind else "")
 
 
 def html_page(person: str, clients: Sequence[Client], codes: Sequence[str]) -> str:

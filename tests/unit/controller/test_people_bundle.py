@@ -92,6 +92,22 @@ def test_a_jump_host_that_this_machines_configuration_names(write):
     assert "far, 17005/tcp 19100/udp\n    then within 15 seconds by ssh through its jump host" in files["portknock.txt"]
 
 
+def test_what_windows_cannot_do_is_said(write):
+    result, files = write(config="Host far\n    ProxyJump me@gate\n", far={}, gate={"ansible_host": "192.0.2.1"})
+    assert result["messages"][1:] == [
+        "far is left out of windows.config: behind a jump host, which the program for Windows cannot have knock."
+    ]
+    windows = files["portknock.txt"].split("Windows 10 and later")[1]
+    assert "3. ssh gate " in windows
+    assert windows.endswith(
+        "\nNot there: far. A jump host must knock for them, and the program for Windows cannot have it do that. "
+        "In WSL they work as on Linux.\n"
+    )
+    assert "In WSL" in files["portknock.html"]
+    _result, files = write(gate={"ansible_host": "192.0.2.1"})
+    assert "Not there" not in files["portknock.txt"]
+
+
 def test_a_jump_host_that_is_in_it_too(write):
     _result, files = write(config="Host far\n    ProxyJump me@gate\n", far={}, gate={"ansible_host": "192.0.2.1"})
     assert "portknock-jump.sh far %h %p -l me -- gate\n" in files["config"]

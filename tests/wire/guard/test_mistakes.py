@@ -8,6 +8,7 @@ import json
 
 import pytest
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 from mistakes import DOOR, MISTAKES
 from rig.controller import cores
 from rig.local_play import play_locally, run_locally
@@ -64,6 +65,20 @@ def test_each_mistake_is_answered_by_one_message(release, tmp_path):
     shown = done.stdout + done.stderr
     assert max(map(len, shown.splitlines())) < LONGEST_LINE
     assert not [line for line in shown.splitlines() if any(str(step) in line for step in DOOR["knock"])]
+
+
+def test_an_encrypted_file_is_not_quoted(release, tmp_path):
+    """Where a variable is undefined, ansible-core from 2.19 on shows the lines around it of any other file."""
+    secret = VaultSecret(b"secret")
+    text = yaml.safe_dump({"portknock_doors": [dict(DOOR, opens=["{{ nosuch }}"])]})
+    (tmp_path / "vault.yml").write_bytes(VaultLib([("default", secret)]).encrypt(text, secret))
+    (tmp_path / "password").write_bytes(secret.bytes)
+    words = ["-i", "localhost,", "-e", "@vault.yml", "--vault-password-file", "password"]
+    done = play_locally(release, tmp_path, [play_of([ROLE])], *words)
+    shown = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "'nosuch' is undefined" in shown
+    assert not [line for line in shown.splitlines() if any(str(step) in line for step in DOOR["knock"])], shown
 
 
 def test_a_wrong_name_is_found_wherever_it_is_set(release, tmp_path):
