@@ -115,11 +115,16 @@ def test_systemd_that_starts_anew_or_changes_its_target_keeps_the_guard(target, 
     check_rolled_back(target, run.only())
 
 
-def test_timer_that_is_stopped_leaves_it_to_the_controller(target, held):
+def test_timer_that_is_lost_leaves_it_to_a_process(target, held):
     run = held(15)
-    target.run("systemctl stop portknock-guard.timer")
-    assert not target.guards()
-    check_rolled_back(target, run.only())
+    target.run("rm /run/systemd/transient/portknock-guard.*; systemctl daemon-reload")
+    target.run("systemctl stop portknock-guard.timer", check=False)
+    assert "timer" not in target.guards() and "guard.zip wait" in target.guards()
+    # Nor is it the controller that undoes it.
+    run.kill()
+    assert soon(target.is_as_before, 15 + PATIENCE)
+    assert soon(target.is_tidy), target.leftovers()
+    assert target.lets_in() and (target.last()["outcome"], target.last()["undo"]) == ("rolled_back", "exact")
 
 
 def test_logind_that_kills_what_a_session_leaves_does_not_kill_the_guard(target, held):

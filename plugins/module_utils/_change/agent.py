@@ -5,7 +5,8 @@
 """The agent that undoes an unconfirmed change: a program of its own on the host, started outside the ssh session.
 
 Where systemd runs, a transient timer waits and a transient service rolls back: no session, no parent and no kill of
-anything of ours ends a timer of PID 1. Elsewhere a process waits that has left its session and its parents behind.
+anything of ours ends a timer of PID 1. Elsewhere, and beside the timer, a process waits that has left its session and its
+parents behind: a timer can be stopped, lose its unit file, or wait for a PID 1 that hangs. Whichever comes first has the lock.
 The program is this collection's own code as a zip file in /run, because the files of a module are gone once it ends. A second
 copy lies on the disk: for when /run is emptied, and for the next boot, which undoes what was saved meanwhile. Where no
 Python runs it any more, a few commands of sh, which are in the unit itself, let everybody in again.
@@ -78,7 +79,7 @@ class Agent:
 
         :param timeout: the seconds.
         :param last_way: commands for sh, for when the program cannot run.
-        :returns: ``systemd`` or ``process``.
+        :returns: ``systemd``, a timer beside which a process waits as well, or ``process``, which waits alone.
         :raises HostError: if nothing can be armed.
         """
         # The controller reads in the first line by what Python it is run.
@@ -90,9 +91,13 @@ class Agent:
         with contextlib.suppress(HostError):
             self._host.filesystem.replace_bytes(SPARE_PROGRAM, data)
             self._host.filesystem.replace_files(_boot_files(record, last_way) if runs else {})
+        waiting = python_words(PROGRAM) + ["wait", record.id]
         if runs and self._host.command.find("systemd-run") and self._arm_unit(record, timeout, last_way):
+            # It has everything loaded, so it also undoes what the timer's program, started at the deadline, could not.
+            with contextlib.suppress(OSError):
+                detach(waiting, must_answer=False)
             return "systemd"
-        detach(python_words(PROGRAM) + ["wait", record.id])
+        detach(waiting)
         return "process"
 
     def look_again(self, record: Record) -> None:
@@ -206,17 +211,20 @@ def _boot_files(record: Record, last_way: Sequence[str]) -> Files:
     }
 
 
-def detach(words: List[str]) -> None:
-    """Start a program that survives the session it was started from, and wait until it says that it runs.
+def detach(words: List[str], must_answer: bool = True) -> None:
+    """Start a program that survives the session it was started from.
 
+    :param must_answer: whether to wait until it says that it runs.
     :raises HostError: if it does not within some seconds.
     """
-    reader, writer = os.pipe()
+    reader, writer = os.pipe() if must_answer else (None, os.open(os.devnull, os.O_WRONLY))
     child = os.fork()
     if child == 0:
         _become(words, writer)
     os.close(writer)
     os.waitpid(child, 0)
+    if reader is None:
+        return
     ready, _writers, _errors = select.select([reader], [], [], _START_SECONDS)
     said = os.read(reader, 16) if ready else b""
     os.close(reader)

@@ -42,7 +42,7 @@ def host(monkeypatch):
     made = FakeHost()
     made.runs_systemd = True
     made.tools |= {"systemd-run", "systemctl"}
-    monkeypatch.setattr(_agent, "detach", lambda words: made.done.append(("detach", words)))
+    monkeypatch.setattr(_agent, "detach", lambda words, **how: made.done.append(("detach", words, how)))
     return made
 
 
@@ -78,7 +78,16 @@ def test_systemd_is_asked_for_a_timer(host):
         for program in (PROGRAM, SPARE_PROGRAM)
     ]
     assert tries[2].startswith("{\necho one\necho two\numask 077\n")
-    assert not [what for what in host.done if what[0] == "detach"]
+    waiting = [sys.executable] + FLAGS + [PROGRAM, "wait", IDENT]
+    assert host.done[-1] == ("detach", waiting, {"must_answer": False}), "a timer can be lost"
+
+
+def test_a_timer_is_enough(host, monkeypatch):
+    def fails(*_words, **_how):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(_agent, "detach", fails)
+    assert Agent(host).arm(record(), 30) == "systemd"
 
 
 def test_a_unit_of_an_earlier_change_is_cleared_away(host):
@@ -113,7 +122,7 @@ def test_elsewhere_a_process_waits(more, tries, host):
         setattr(host, name, value)
     assert Agent(host).arm(record(), 30) == "process"
     assert len(asked(host)) == tries
-    assert host.done[-1] == ("detach", [sys.executable] + FLAGS + [PROGRAM, "wait", IDENT])
+    assert host.done[-1] == ("detach", [sys.executable] + FLAGS + [PROGRAM, "wait", IDENT], {})
 
 
 def test_only_a_timer_is_disarmed(host):

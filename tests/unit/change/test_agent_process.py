@@ -108,6 +108,22 @@ def test_it_undoes_though_what_it_needs_was_removed(place, tmp_path, all_of_it):
 
 
 @pytest.mark.usefixtures("ended")
+def test_it_undoes_where_the_timer_is_lost(place, tmp_path, monkeypatch):
+    """Whoever stopped it, removed its unit file, or had PID 1 hang."""
+    target = tmp_path / "options"
+    target.write_text("new")
+    monkeypatch.setattr(place.host.systemd, "runs", lambda: True)
+    monkeypatch.setattr(place.host.command, "find", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(place.agent, "_arm_unit", lambda *_words: True)
+    wanted = record(place.host, 1.0, state="armed", before={str(target): ["old", 0o600]})
+    place.write("pending.json", wanted._asdict())
+    assert place.agent.arm(wanted, 1) == "systemd"
+    until(lambda: place.read("last.json"))
+    assert place.read("last.json")["outcome"] == "rolled_back"
+    until(lambda: not waiting(place))
+
+
+@pytest.mark.usefixtures("ended")
 def test_it_ends_at_once_where_nothing_is_pending(place):
     place.agent.arm(record(place.host), 30)
     until(lambda: not waiting(place))
@@ -126,14 +142,16 @@ def test_a_process_that_says_nothing_is_an_error(monkeypatch):
         _agent.detach([sys.executable, "-c", "import time; time.sleep(1)"])
 
 
-def test_it_inherits_nothing(tmp_path):
+@pytest.mark.parametrize("must_answer", [True, False])
+def test_it_inherits_nothing(must_answer, tmp_path):
     """A descriptor that stays open would keep the ssh session from ending."""
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     seen = tmp_path / "seen"
     code = "import os; os.listdir('/proc/self/fd'); open({0!r}, 'w').write(' '.join(os.listdir('/proc/self/fd'))); print('armed')"
-    _agent.detach([sys.executable, "-c", code.format(str(seen))])
+    _agent.detach([sys.executable, "-c", code.format(str(seen))], must_answer=must_answer)
     os.close(writer)
     assert os.read(reader, 1) == b"", "a process holds it"
     os.close(reader)
+    until(lambda: seen.exists() and seen.read_text())
     assert len(seen.read_text().split()) <= 5

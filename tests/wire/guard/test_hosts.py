@@ -4,6 +4,7 @@
 
 """Whole hosts with a setting or a program of their own: what the role says, and that a change on them ends old or new."""
 
+import contextlib
 import os
 
 import pytest
@@ -61,6 +62,29 @@ def test_service_that_saves_when_it_stops(bare_host, user):
     assert own_lines(host.text_of(SAVED)) == own_lines(file_before)
 
 
+@contextlib.contextmanager
+def undone(host, kept):
+    """Wait until the host is as it was before a change that was left."""
+    ident = host.pending()["id"]
+    yield
+    until(lambda: (host.last()["id"], host.last()["undo"]) == (ident, "exact"))
+    assert host.last()["outcome"] == "rolled_back"
+    assert host.own_rules() == kept
+    assert host.pending() == {}
+
+
+def outlives_what_undoes_it(user, host):
+    """The window's programs are taken away with Python, or with all of the user space: the change does not stay."""
+    kept = host.own_rules()
+    begin_and_leave(user, host, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=20)
+    with undone(host, kept):
+        host.run("mv", "/usr/bin/python3.13", "/root/")
+    host.run("mv", "/root/python3.13", "/usr/bin/")
+    begin_and_leave(user, host, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=600)
+    with undone(host, kept):
+        host.run("systemctl", "soft-reboot")
+
+
 def penalties(host):
     """Return what sshd says of connections that it counts."""
     return host.run("journalctl", "--unit=ssh.service", "--output=cat").stdout
@@ -68,7 +92,10 @@ def penalties(host):
 
 @pytest.mark.image("debian-13")
 def test_sshd_that_shuts_out_who_does_not_log_in(bare_host, user):
-    """Since OpenSSH 9.8: no try of the guard, of verify, of knock or of knock_ssh counts as a connection that did not log in."""
+    """Since OpenSSH 9.8: no try of the guard, of verify, of knock or of knock_ssh counts as a connection that did not log in.
+
+    What Debian 13 has as well is a restart of the user space alone, in the window of a change.
+    """
     host = bare_host
     host.write("/etc/ssh/sshd_config.d/strict.conf", STRICT_SSHD, "0644")
     host.run("systemctl", "restart", "ssh")
@@ -86,6 +113,7 @@ def test_sshd_that_shuts_out_who_does_not_log_in(bare_host, user):
     # Here is one that does not log in.
     host.run("ssh-keyscan", "-t", "ed25519", "127.0.0.1")
     until(lambda: "penalty" in penalties(host))
+    outlives_what_undoes_it(user, host)
 
 
 SET_UP = {

@@ -218,10 +218,7 @@ class BareHost:
 
     def reboot(self) -> None:
         """Start the host anew, and wait until it has booted."""
-        self.controller_side.run("docker", "restart", "--time", "5", self.name)
-        # Before systemd has begun it is called offline.
-        done = "systemctl is-system-running --wait 2>/dev/null | grep -Eqx 'running|degraded'"
-        self.run("sh", "-c", f"until {done}; do sleep 0.2; done")
+        hosts_sh("host_reboot", self.name)
 
     def module_calls(self) -> int:
         """Return how many modules have run on the host since this was asked last."""
