@@ -147,7 +147,7 @@ class Agent:
                 return True
             # A unit of an earlier change that failed would keep the name.
             self._host.systemd.call("stop", UNIT + ".timer", UNIT + ".service")
-            self._host.systemd.call("reset-failed", UNIT + ".service")
+            self._host.systemd.call("reset-failed", UNIT + ".timer", UNIT + ".service")
         return False
 
     def is_lost(self, record: Record) -> bool:
@@ -161,6 +161,8 @@ class Agent:
         """Take the timer away; a waiting process notices by itself that its change is no longer pending."""
         if record.agent == "systemd":
             self._host.systemd.call("stop", UNIT + ".timer")
+            # One whose file was removed has failed, and stays known by its name.
+            self._host.systemd.call("reset-failed", UNIT + ".timer")
 
 
 def python_words(program: str) -> List[str]:

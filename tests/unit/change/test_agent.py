@@ -96,7 +96,7 @@ def test_a_unit_of_an_earlier_change_is_cleared_away(host):
     verbs = [words[1:] for words in host.commands if words[0].endswith("/systemctl")]
     assert verbs == [
         ("stop", "portknock-guard.timer", "portknock-guard.service"),
-        ("reset-failed", "portknock-guard.service"),
+        ("reset-failed", "portknock-guard.timer", "portknock-guard.service"),
     ]
     assert len(asked(host)) == 2
 
@@ -129,9 +129,10 @@ def test_only_a_timer_is_disarmed(host):
     Agent(host).disarm(record())
     assert host.commands == []
     Agent(host).disarm(record()._replace(agent="systemd"))
-    assert [words[1:] for words in host.commands] == [("stop", "portknock-guard.timer")], (
-        "stopping the service would end who disarms"
-    )
+    assert [words[1:] for words in host.commands] == [
+        ("stop", "portknock-guard.timer"),
+        ("reset-failed", "portknock-guard.timer"),
+    ], "stopping the service would end who disarms"
 
 
 @pytest.mark.parametrize(
