@@ -246,7 +246,7 @@ guard:
       description: The door that was knocked at before each of them, or empty.
       type: str
     agent:
-      description: What would have rolled back on the host - V(systemd), a transient timer, or V(process), a detached process.
+      description: What would have rolled back on the host - V(systemd), a transient timer and a process, or V(process), that alone.
       type: str
     undo:
       description:
