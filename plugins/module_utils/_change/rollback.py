@@ -119,9 +119,14 @@ def undo_loaded(parts: List[Part], record: Record) -> List[str]:
 
 
 def _switch_unit(host: Any, enabled: bool) -> None:
-    """Have our unit as it was; what it looks at is in place in any case."""
+    """Have our unit as it was; what it looks at is in place in any case.
+
+    One that is well is not run again: doors that were missing before the change would come back by that.
+    """
     with contextlib.suppress(HostError):
-        if enabled:
+        if enabled and host.systemd.is_ready(UNIT_NAME):
+            host.systemd.reload()
+        elif enabled:
             host.systemd.enable(UNIT_NAME)
         else:
             host.systemd.disable(UNIT_NAME)
