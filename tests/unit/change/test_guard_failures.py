@@ -96,7 +96,9 @@ def test_what_cannot_be_kept_is_rolled_back(path):
     assert answer["outcome"] == "rolled_back"
     assert answer["why"].startswith("it could not be kept: {0} cannot be replaced".format(path))
     story.assert_old()
-    assert "enable_unit" not in [what[0] for what in story.host.done], "run again, it brings doors that were missing before"
+    assert "enable_unit" not in [what[0] for what in story.host.done], (
+        "run again, it brings doors that were missing before"
+    )
 
 
 def test_a_unit_that_does_not_start_is_rolled_back():
