@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.changed import Moment, report
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.show import show
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.verified import table
-from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import read_options
+from ansible_collections.sesame.portknock.plugins.plugin_utils.controller_task import ControllerTask
 
 display = Display()
 
@@ -24,35 +22,22 @@ _SEEN = "__portknock_seen"
 """What the role registers the result of knock_verify as."""
 
 
-def argument_spec() -> dict[str, Any]:
-    """Return the options."""
-    return {
+class ActionModule(ControllerTask):
+    """Prints."""
+
+    OPTIONS: ClassVar[Mapping[str, Any]] = {
         "change": {"type": "dict", "default": {}},
         "host": {"type": "dict", "default": {}},
         "verified": {"type": "list", "elements": "str", "default": []},
     }
 
-
-class ActionModule(ActionBase):
-    """Prints."""
-
-    TRANSFERS_FILES = False
-    _requires_connection = False
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the result of the task: the lines, in ``msg``, and whether something would be installed."""
-        result = super().run(tmp, task_vars)
-        del tmp
-        task_vars = task_vars or {}
-        try:
-            options = read_options(self, argument_spec())
-        except SpecError as error:
-            return {**result, "failed": True, "changed": False, "msg": str(error)}
+    def work(self, options: Mapping[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return the lines, in ``msg``, and whether something would be installed."""
         lines = self._table(options["verified"], task_vars) if options["verified"] else []
         lines += self._report(options["change"], options["host"], task_vars)
         show(lines, display.display)
         installs = options["host"].get("installations") or options["host"].get("later")
-        return {**result, "changed": bool(self._task.check_mode and installs), "msg": lines}
+        return {"changed": bool(self._task.check_mode and installs), "msg": lines}
 
     def _table(self, hosts: list[str], task_vars: Mapping[str, Any]) -> list[str]:
         seen = {host: task_vars["hostvars"][host].get(_SEEN) or {} for host in hosts}

@@ -7,32 +7,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
-from ansible.plugins.action import ActionBase
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.variables import PREFIX, variables_problem
+from ansible_collections.sesame.portknock.plugins.plugin_utils.controller_task import ControllerTask
 from ansible_collections.sesame.portknock.plugins.plugin_utils.task_options import plain
 
 COLLECTION = Path(__file__).resolve().parents[2]
-OPTIONS = {"entry_point": {"type": "str", "choices": ["main", "remove"], "default": "main"}}
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerTask):
     """Checks the variables of the role."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
+    OPTIONS: ClassVar[Mapping[str, Any]] = {
+        "entry_point": {"type": "str", "choices": ["main", "remove"], "default": "main"}
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the result of the task; it fails for the first thing that is wrong, and shows no value that may be a step."""
-        result = super().run(tmp, task_vars)
-        del tmp
-        variables = task_vars or {}
-        specs = argument_specs()
-        _result, options = self.validate_argument_spec(OPTIONS)
+    def work(self, options: Mapping[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return the first thing that is wrong, if there is one; no value that may be a step is shown."""
+        variables, specs = task_vars, argument_specs()
         known = {name for spec in specs.values() for name in spec["options"]}
 
         def values() -> dict[str, Any]:
@@ -40,7 +36,7 @@ class ActionModule(ActionBase):
             return {name[len(PREFIX) :]: plain(value) for name, value in self._templar.template(named).items()}
 
         problem = variables_problem(variables, values, known, of_playbooks(), self._made(variables))
-        return {**result, "changed": False, **({"failed": True, "msg": problem} if problem else {})}
+        return {"changed": False, **({"failed": True, "msg": problem} if problem else {})}
 
     def _made(self, variables: dict[str, Any]) -> Collection[str]:
         """Return the names that tasks registered or set; all where this release of ansible-core does not say."""

@@ -276,6 +276,13 @@ pending:
     id: {description: Its id., type: str}
     owner: {description: Who makes it., type: str}
     seconds_left: {description: "Seconds until it is rolled back, if it is not confirmed.", type: int}
+permissions:
+  description: The files of which the permissions alone are not as they should be, and why that matters, a line for each. Programs
+    that save rules, such as C(netfilter-persistent save), write them anew with permissions of their own.
+  returned: success
+  type: list
+  elements: str
+  sample: ["/etc/iptables/rules.v4 has mode 0640 instead of 0600: it may hold steps of knocks, which only root may read"]
 proof:
   description: What the prover says of doors, allowed ports, the rest and this connection under what would be in the kernel, V(live), and
     what the next boot would load, V(boot), as M(sesame.portknock.knock_ruleset_info) returns it.
@@ -301,78 +308,12 @@ rolled_back:
   type: bool
 """
 
-from typing import Any, Dict, Tuple
-
-from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged import Recorder, known_result, remember
+from ansible_collections.sesame.portknock.plugins.module_utils._command.run import check, run
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, PendingError, PortknockError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.basic import SecretiveModule
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, require_root, this_host
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING, RUN, SPARE_RECORD
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import require_root, this_host
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
-
-
-def run(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
-    """Read, plan and apply; return the module's result."""
-    note = _end_other_version(host)
-    with host.lock.hold():
-        note = _finish_earlier(host) or note
-        result, state = known_result(host, options), dict(state="not_needed" if options["guard"] else "off")
-        if result is None:
-            result, state = _plan_and_apply(host, options, with_diff, state)
-    return dict(result, guard=state, rolled_back=False, **(dict(warnings=[note]) if note else {}))
-
-
-# Imported as late as this: most runs change nothing, and Python compiles anew what it imports from a module's zip file.
-def _end_other_version(host: Host) -> str:
-    if not _is_pending(host):
-        return ""
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_version
-
-    return end_other_version(host)
-
-
-def _is_pending(host: Host) -> bool:
-    return any(host.filesystem.mode(path) is not None for path in (PENDING, SPARE_RECORD))
-
-
-def _finish_earlier(host: Host) -> str:
-    if not _is_pending(host):
-        return ""
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import finish_earlier
-
-    return finish_earlier(host)
-
-
-def _plan_and_apply(
-    host: Host, options: Dict[str, Any], with_diff: bool, state: Dict[str, Any]
-) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return the result, and what the controller must know of the guard."""
-    recorder = Recorder(host)
-    change, result = _plan(options, recorder.host, with_diff=with_diff)
-    if change.changed:
-        from ansible_collections.sesame.portknock.plugins.module_utils._change.apply import apply_change
-
-        state = apply_change(host, change, options)
-    elif not change.absent:
-        remember(host, options, recorder, result)
-    if change.absent and state["state"] != "pending":
-        host.filesystem.remove_directory(RUN)
-    return result, state
-
-
-def _plan(options: Dict[str, Any], host: Any, **more: bool) -> Tuple[Any, Dict[str, Any]]:
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.compiled import keep_compiled
-
-    keep_compiled()
-    from ansible_collections.sesame.portknock.plugins.module_utils._command.install import plan_with_command
-
-    return plan_with_command(options, host, **more)
-
-
-def check(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
-    """Plan, and return the module's result."""
-    return _plan(options, host, may_lack=True, with_diff=with_diff)[1]
 
 
 def main() -> None:

@@ -61,6 +61,8 @@ class Change(NamedTuple):
     """What an operator should know."""
     diff: Tuple[Dict[str, str], ...]
     """What Ansible's diff shows; no step in it."""
+    permissions: Tuple[str, ...]
+    """What is said of files of which the permissions alone are not as they should be."""
 
     @property
     def loads(self) -> bool:
@@ -137,7 +139,8 @@ def plan_change(
     findings = () if absent else _findings(spec, plans, families, host.kernel.families())
     diff = tuple(_diff(parts, plans, files, host.filesystem)) if with_diff else ()
     return Change(
-        spec, absent, persist, families, connection, tuple(plans), files, unit, state, tuple(findings), diff
+        spec, absent, persist, families, connection, tuple(plans), files, unit, state, tuple(findings), diff,
+        tuple(_permissions(files, host.filesystem)),
     )  # fmt: skip
 
 
@@ -151,6 +154,7 @@ def result_of(change: Change) -> Dict[str, Any]:
         engine="" if change.absent else change.spec.engine,
         summary=[] if change.absent else summary(change.spec),
         diff=list(change.diff),
+        permissions=list(change.permissions),
         **facts,
     )
 
@@ -196,6 +200,20 @@ def _changed_files(plans: List[PartPlan], persist: bool, state: State, filesyste
     return {path: wanted[path] for path in differing(wanted, filesystem.read, filesystem.mode)}
 
 
+def _permissions(files: Files, filesystem: Any) -> List[str]:
+    """Return a line for each file that another program has written anew with permissions of its own, and our text."""
+    found = []
+    for path, (text, mode) in sorted(files.items()):
+        now = filesystem.mode(path)
+        if mode is not None and now not in (None, mode) and filesystem.read(path) == text:
+            why = ": it may hold steps of knocks, which only root may read" if mode == _SECRET else ""
+            found.append(f"{path} has mode {now:04o} instead of {mode:04o}{why}")
+    return found
+
+
+_SECRET = 0o600
+
+
 def _unit(persist: bool, files: Files, systemd: Any) -> str:
     if not persist:
         return DISABLE
@@ -228,6 +246,10 @@ def _diff(parts: List[Part], plans: List[PartPlan], files: Files, filesystem: An
         readable = owner[path].readable
         before, after = readable(path, filesystem.read(path)), readable(path, text or "")
         note = "" if text is None else f" (mode {mode:04o})"
+        now = filesystem.mode(path)
+        if text is not None and mode is not None and now not in (None, mode):
+            # Where the text is the same, it is all that there is to show.
+            before, after = f"mode {now:04o}\n{before}", f"mode {mode:04o}\n{after}"
         shown.append(_shortened(dict(before_header=path, after_header=path + note, before=before, after=after)))
     return shown
 

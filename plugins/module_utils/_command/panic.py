@@ -59,7 +59,7 @@ def resume(host: Any) -> str:
         _apply.finish_earlier(host)
         if not _is_in_panic(host):
             return "This host is not in panic."
-        # It closes nothing, so nobody can be cut off by it.
+        # It closes nothing, so it can cut off no connection.
         options = _options(host, "resume", guard=False, guard_timeout=SECONDS)
         _change(host, options, False)
     return "The doors and allowed ports are as they were before the panic."
@@ -75,7 +75,7 @@ def _options(host: Any, verb: str, **more: Any) -> Dict[str, Any]:
         raise HostError(f"{OPTIONS} is not there, so what was asked for is not known. Run the role again first.")
     session = host.processes.ssh_connection()
     owner = f"portknock {verb}" + (f" from {session[0]}" if session else "")
-    # A hole that somebody else's rule makes is no reason not to close the rest.
+    # A hole that a foreign rule makes is no reason not to close the rest.
     more.update(state="present", prove=False, guard_id=os.urandom(8).hex(), guard_owner=owner)
     return dict(kept, **more)
 

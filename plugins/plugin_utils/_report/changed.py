@@ -36,7 +36,7 @@ def report(change: Mapping[str, Any], host: Mapping[str, Any], moment: Moment) -
     """
     plans = _would(change, host, moment) if moment.check else []
     changed = bool(change.get("changed"))
-    notes = [*plans, *_findings(change), *_closes(change)]
+    notes = [*plans, *(change.get("permissions") or ()), *_findings(change), *_closes(change)]
     if not changed and not plans:
         return ["findings:", *notes] if notes else []
     if moment.check:

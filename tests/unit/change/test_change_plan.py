@@ -42,6 +42,31 @@ def test_el_keeps_its_rules_elsewhere():
     assert host.rules["iptables"].save() == FakeHost(v4=stock[0]).rules["iptables"].save()
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o640])
+def test_what_saves_rules_with_permissions_of_its_own_is_a_change_that_says_so(mode):
+    """As netfilter-persistent save does: whoever is in its group could read the steps."""
+    host = FakeHost()
+    run(host)
+    path, text = "/etc/iptables/rules.v4", host.read("/etc/iptables/rules.v4")
+    host.files[path] = (text, mode)
+    for check in (True, False):
+        result = run(host, check=check)
+        assert result["changed"] is True
+        assert result["permissions"] == [
+            "{0} has mode {1:04o} instead of 0600: it may hold steps of knocks, which only root may read".format(
+                path, mode
+            )
+        ]
+        (part,) = result["diff"]
+        assert part["before"].splitlines()[0] == "mode {0:04o}".format(mode)
+        assert part["after"].splitlines()[0] == "mode 0600"
+    assert host.mode(path) == 0o600
+    again = run(host)
+    assert (again["changed"], again["permissions"]) == (False, [])
+    host.files[path] = ("".join(line for line in text.splitlines(True) if "-j PORTKNOCK_TAIL" not in line), mode)
+    assert run(host)["permissions"] == [], "it is not the permissions alone"
+
+
 def test_an_acknowledged_finding_is_still_returned():
     single = dict(doors=[dict(DOOR, knock=["1000"])])
     for kinds, expected in (

@@ -74,6 +74,10 @@ REPORTS = {
         dict(CHANGED, guard={"state": "not_needed"}), {}, REAL,
         ["only files and services changed, the rules are as they were"],
     ),
+    "permissions alone": (
+        dict(CHANGED, guard={"state": "not_needed"}, permissions=["/a has mode 0640 instead of 0600"]), {}, REAL,
+        ["only files and services changed, the rules are as they were", "/a has mode 0640 instead of 0600"],
+    ),
     "removed": (
         dict(CHANGED, engine="", summary=[]), {}, REAL,
         ["all that the collection wrote is removed; other rules and the installed packages stay"],
@@ -175,37 +179,30 @@ def run(monkeypatch):
     return made
 
 
-def test_the_first_line_has_the_name_of_the_host(run):
-    result, shown = run({"change": CHANGED}, inventory_hostname="alpha")
-    assert shown == [
-        "\n    ".join([f"alpha: {NOW}", DOOR, REST, "Plain ssh is refused without a knock.", ANSIBLE, PEOPLE, LOOK])
-    ]
-    assert "\n".join(result["msg"]) == shown[0]
-    assert result["changed"] is False
+FIRST = [f"alpha: {NOW}", DOOR, REST, "Plain ssh is refused without a knock."]
+WOULD_INSTALL = [f"alpha: {WOULD}", "Would install iptables, iptables-persistent", "Would enable netfilter-persistent"]
+SEEN = {"alpha": {"__portknock_seen": {"rows": [ROW]}}, "beta": {}}
+RUNS = {
+    "the first line has the name of the host": ({"change": CHANGED}, {}, [*FIRST, ANSIBLE, PEOPLE, LOOK], False),
+    "knock_ssh needs no advice": (
+        {"change": CHANGED}, {"connection": "sesame.portknock.knock_ssh"}, [*FIRST, PEOPLE, LOOK], False,
+    ),
+    "nothing to say": ({"change": SAME, "host": PACKAGES}, {}, [], False),
+    "packages of check mode are a change": ({"change": SAME, "host": PACKAGES}, {"check_mode": True}, WOULD_INSTALL, True),
+}  # fmt: skip
 
 
-def test_knock_ssh_needs_no_advice(run):
-    _result, shown = run({"change": CHANGED}, connection="sesame.portknock.knock_ssh")
-    assert ANSIBLE not in shown[0]
-    assert PEOPLE in shown[0]
-
-
-def test_nothing_to_say(run):
-    result, shown = run({"change": SAME, "host": PACKAGES})
-    assert (result["msg"], result["changed"], shown) == ([], False, [])
-
-
-def test_packages_of_check_mode_are_a_change(run):
-    result, shown = run({"change": SAME, "host": PACKAGES}, check_mode=True, inventory_hostname="alpha")
-    assert result["changed"] is True
-    assert shown == [
-        f"alpha: {WOULD}\n    Would install iptables, iptables-persistent\n    Would enable netfilter-persistent"
-    ]
+@pytest.mark.parametrize("name", RUNS)
+def test_run(run, name):
+    args, how, lines, changed = RUNS[name]
+    result, shown = run(args, inventory_hostname="alpha", **how)
+    assert shown == (["\n    ".join(lines)] if lines else [])
+    assert "\n".join(result["msg"]) == "".join(shown)
+    assert result["changed"] is changed
 
 
 def test_the_table_of_some_hosts(run):
-    hostvars = {"alpha": {"__portknock_seen": {"rows": [ROW]}}, "beta": {}}
-    _result, shown = run({"verified": ["alpha", "beta"]}, hostvars=hostvars)
+    _result, shown = run({"verified": ["alpha", "beta"]}, hostvars=SEEN)
     assert shown == ["\n".join(table({"alpha": {"rows": [ROW]}, "beta": {}}, check_mode=False))]
 
 
