@@ -5,7 +5,7 @@
 """Takes the steps of knocks out of any text that may leave the host: the only file that does. Pure.
 
 It knows the form of each text that can hold a step: options, rules, what iptables-restore says, rules files,
-knockd's configuration.
+the table of nftables and what nft says of it, knockd's configuration.
 """
 
 import re
@@ -102,6 +102,33 @@ def readable_config(text: str) -> str:
     return _SEQUENCE.sub(r"\1****", _CONFIG_ID.sub(r"\1;", text))
 
 
+_SECRET_CHAIN_OF_TABLE = re.compile(r"(?:knock|forget)\w+\Z|wrong\Z")
+_RULE_OF_TABLE = re.compile(r'add rule inet portknock (\w+) (.*) comment "portknock:(\w+) ([^"]*)"\Z')
+
+
+def readable_table(text: str) -> str:
+    """Return a text for ``nft -f`` of the collection for people, with no step.
+
+    Of what recognises and forgets knocks there is what each rule is for and nothing else, without order: their chains are
+    numbered as their ports are, and names of sets and ids are digests, which a guess at the steps could be checked against.
+    """
+    plain, secret = [], set()
+    for line in text.splitlines():
+        found = _RULE_OF_TABLE.match(line)
+        if found and _SECRET_CHAIN_OF_TABLE.match(found.group(1)):
+            secret.add(f"knocks: {found.group(4)}")
+        elif found and found.group(3) != "about":
+            plain.append(f"{found.group(1)}: {found.group(2)} # {found.group(4)}")
+    return "".join(f"{line}\n" for line in [*plain, *sorted(secret)])
+
+
+def without_lines(err: str) -> str:
+    """Return an error of nft without the lines that it quotes: knocks are in them."""
+    found = re.findall(r"^(?:\S+?:)?([0-9]+):[0-9-]+: (Error: .*)$|^(Error: .*)$", err, re.M)
+    said = [f"line {line}: {error}" if line else alone for line, error, alone in found]
+    return "; ".join(dict.fromkeys(said)) or "it did not say why"
+
+
 __all__ = (
     "HIDDEN",
     "hidden_options",
@@ -109,6 +136,8 @@ __all__ = (
     "masked",
     "ports_named",
     "readable_config",
+    "readable_table",
+    "without_lines",
     "without_numbers",
     "without_steps",
     "without_steps_of",

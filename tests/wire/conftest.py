@@ -63,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "on_one_backend: also without a core on one backend only, unless --soak; it is no matter which"
     )
+    config.addinivalue_line("markers", "engines(names): which engines a test that asks for one is run with, if not all")
     config.addinivalue_line("markers", "only(backend): where the other backend does not have what the test is about")
     config.addinivalue_line(
         "markers", "image(name): which image of bin/lib/images a bare host is made of, if not debian-12"
@@ -81,19 +82,43 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what a backend does not have, and the long series unless they were asked for."""
-    out = [item for item in items if not _runs(item, config.getoption("--soak"))]
+    soak = config.getoption("--soak")
+    out = [item for item in items if not _runs(item, soak)]
+    if not soak:
+        out += _more_than_one_case([item for item in items if item not in out])
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in out]
 
 
+def _values(item: pytest.Item) -> dict[str, Any]:
+    """Return the values that a test is run with."""
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def _function(item: pytest.Item) -> str:
+    """Return the file and the name of a test, without the values that it is run with."""
+    return item.nodeid.split("[")[0]
+
+
+def _more_than_one_case(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests of the engine nftables but for one case of each function: the same ones every time, here and there."""
+    functions: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if _values(item).get("engine") == NFTABLES:
+            functions.setdefault(_function(item), []).append(item)
+    kept = {id(cases[zlib.crc32(name.encode()) % len(cases)]) for name, cases in functions.items()}
+    return [item for cases in functions.values() for item in cases if id(item) not in kept]
+
+
 def _runs(item: pytest.Item, soak: bool) -> bool:
     only = item.get_closest_marker("only")
-    values = item.callspec.params if hasattr(item, "callspec") else {}
+    values = _values(item)
     backend: str = values.get("network", values.get("bare_host", ""))
     if only and backend not in only.args:
         return False
-    if values.get("engine") == NFTABLES and backend != _turn(item, backend, BACKENDS):
-        # The backend of iptables has no part in it.
+    is_native = values.get("engine") == NFTABLES
+    if is_native and backend != BACKENDS[zlib.crc32(_function(item).encode()) % len(BACKENDS)]:
+        # The backend of iptables has no part in it: half of the functions are run beside each.
         return False
     if soak:
         return True
@@ -101,7 +126,7 @@ def _runs(item: pytest.Item, soak: bool) -> bool:
         return False
     backends = only.args if only else BACKENDS
     if "core" not in values:
-        return not _suits_either(item, values) or _turn(item, backend, backends) == backend
+        return is_native or not _suits_either(item, values) or _turn(item, backend, backends) == backend
     assert backend, f"{item.name} asks for a core and for no host"
     return _is_its_turn(item, values["core"], backend, backends)
 
@@ -148,7 +173,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "family" in metafunc.fixturenames:
         metafunc.parametrize("family", (IPV4, IPV6))
     if "engine" in metafunc.fixturenames:
-        metafunc.parametrize("engine", (*ENGINES, NFTABLES), indirect=True)
+        marker = metafunc.definition.get_closest_marker("engines")
+        metafunc.parametrize("engine", marker.args if marker else (*ENGINES, NFTABLES), indirect=True)
     if "core" in metafunc.fixturenames:
         # A long series is long enough with one release.
         metafunc.parametrize("core", cores()[-1:] if metafunc.definition.get_closest_marker("soak") else cores())

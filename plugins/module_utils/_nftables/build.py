@@ -67,7 +67,7 @@ def build_table(spec: Spec) -> Table:
     return Table(
         _sets(spec, knocks),
         {name: tuple(with_comment(name, rule) for rule in rules) for name, rules in chains.items()},
-        _digest(repr((knocks, spec.ipv6_prefix))),
+        _digest(repr((knocks.parts, knocks.timeout, spec.ipv6_prefix))),
     )
 
 

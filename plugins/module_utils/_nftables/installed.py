@@ -11,11 +11,10 @@ the digest in the chain ``about`` says of which text they are; and shape() tells
 import hashlib
 import json
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import ABOUT, TABLE
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import Table
 
 _ABOUT = re.compile(r"portknock:about ([0-9a-f]{32}) ([0-9a-f]{16})\Z")
 _LISTED = ("chain", "set", "map", "rule")
@@ -34,8 +33,8 @@ class Installed(NamedTuple):
     """Names of maps. None of them is ours."""
     digest: str
     """That of the text that was loaded, '' where none is said."""
-    knocks: str
-    """How knocks in progress were remembered by it, '' where that is not said."""
+    layout: str
+    """The layout of the Table that it was, '' where none is said."""
     shape: str
     """A digest of all that is listed, but for handles, counters and the elements of sets."""
 
@@ -52,15 +51,16 @@ def read_installed(items: Sequence[Item]) -> Optional[Installed]:
     for item in ours:
         if "rule" in item:
             chains.setdefault(item["rule"]["chain"], []).append(str(item["rule"].get("comment", "")))
+    sets = {item["set"]["name"]: _kind(item["set"].get("type")) for item in ours if "set" in item}
+    maps = tuple(item["map"]["name"] for item in ours if "map" in item)
+    return installed_of(chains, sets)._replace(maps=maps, shape=_shape(ours))
+
+
+def installed_of(chains: Mapping[str, Sequence[str]], sets: Dict[str, str]) -> Installed:
+    """Return the Installed of chains and sets, as that has them; with no maps and an unknown shape."""
     found = [each for each in map(_ABOUT.match, chains.get(ABOUT, ())) if each]
-    return Installed(
-        {name: tuple(comments) for name, comments in chains.items()},
-        {item["set"]["name"]: _kind(item["set"].get("type")) for item in ours if "set" in item},
-        tuple(item["map"]["name"] for item in ours if "map" in item),
-        found[0].group(1) if found else "",
-        found[0].group(2) if found else "",
-        _shape(ours),
-    )
+    digest, layout = found[0].groups() if found else ("", "")
+    return Installed({name: tuple(comments) for name, comments in chains.items()}, sets, (), digest, layout, "")
 
 
 def _is_ours(kind: str, fields: Any) -> bool:
@@ -99,25 +99,26 @@ def _still(value: Any) -> Any:
     return value
 
 
-def drift(table: Table, installed: Installed) -> List[str]:
-    """Return what of a Table is not there, or is there beside it, in words; no step in them."""
+def drift(wanted: Installed, installed: Installed) -> List[str]:
+    """Return what is not as it is wanted, in words; no step in them."""
     found = []
-    for name, rules in table.chains.items():
-        here = installed.chains.get(name)
-        if here is None:
+    for name, rules in wanted.chains.items():
+        if name not in installed.chains:
             found.append(f"chain {name} is missing")
-        elif here != tuple(rule.rsplit(' comment "', 1)[1][:-1] for rule in rules):
+        elif installed.chains[name] != rules:
             found.append(f"rules of chain {name} were added, removed or edited")
-    for name, each in table.sets.items():
-        if name not in installed.sets:
-            found.append(f"set {name} is missing")
-        elif installed.sets[name] != each.kind:
-            found.append(f"set {name} is of another type")
-    known = {*table.chains, *table.sets, ABOUT}
+    for name, kind in wanted.sets.items():
+        if installed.sets.get(name) != kind:
+            found.append(f"{_set_in_words(name)} is {'of another type' if name in installed.sets else 'missing'}")
     for name in (*installed.chains, *installed.sets, *installed.maps):
-        if name not in known:
-            found.append(f"{name} is not one of the collection's")
-    return found
+        if name not in wanted.chains and name not in wanted.sets:
+            found.append(f"{_set_in_words(name)} is not one of the collection's")
+    return list(dict.fromkeys(found))
 
 
-__all__ = ("Installed", "drift", "read_installed")
+def _set_in_words(name: str) -> str:
+    """Return a name for people: that of a set of a knock's stages is a digest of its steps."""
+    return "a set of knocks in progress" if name.startswith("stage") else name
+
+
+__all__ = ("Installed", "drift", "installed_of", "read_installed")

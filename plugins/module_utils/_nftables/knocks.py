@@ -4,17 +4,19 @@
 
 """The knocks, and the sets in which a source in the middle of one is remembered. Pure.
 
-Who has done a step is remembered with the step that comes next: a packet is right if its source waits for just this port. So one
-set does for many doors. Where two of them wait for the same port, they use different sets.
+Who has done a step is remembered with the step that comes next: a packet is right if its source waits for just this port. Each
+knock has a set of its own, named by a digest of it, so what is in there means the same after any change of the other doors.
 
 A wrong port must forget every step that was done, in every door: one that was left would count again as soon as some door's
 first step is hit. That costs a deletion for each stage there is, so where there are many, the knocks are parted into groups
-with a set each, and only in those groups in which the source is does anything have to be forgotten.
+with a set each, and only in those groups in which the source is does anything have to be forgotten. A digest chooses the group,
+so that it stays the same when doors come and go.
 
 A source is in the sets that say "in progress" for longer than in any other, and is put into those first. So they never lack
 one of which a step still counts, also where a set is full.
 """
 
+import hashlib
 import math
 from typing import Dict, List, NamedTuple, Tuple
 
@@ -60,6 +62,8 @@ class Knocks(NamedTuple):
     """In the order of the doors, a door's own knock before the one that closes it."""
     timeout: int
     """Seconds for which a source is in progress: more than any of its stages counts."""
+    parts: int
+    """How many groups there may be, 0 for none."""
 
     @property
     def staged(self) -> Tuple[Sequence, ...]:
@@ -82,31 +86,25 @@ class Knocks(NamedTuple):
 
 def knocks_of(doors: Tuple[Door, ...]) -> Knocks:
     """Return the Knocks of doors."""
-    waiting: Dict[Step, int] = {}
-    plain = [
-        Sequence(doors[index], key == "close", steps, tuple(_stage(step, waiting) for step in steps[1:]))
-        for index, key, steps in sequences_of(doors)
-    ]
+    plain = [(doors[index], key == "close", steps) for index, key, steps in sequences_of(doors)]
+    total = sum(len(steps) - 1 for _door, _closing, steps in plain)
+    # To ask each group, and to forget one, together costs least where there are as many groups as stages in one.
+    parts = 0 if total <= FLAT else 1 << round(math.log2(total) / 2)
     timeout = max((door.step_timeout for door in doors), default=0) + 1
-    return Knocks(tuple(_grouped(plain)), timeout)
+    return Knocks(tuple(_sequence(*each, parts=parts) for each in plain), timeout, parts)
 
 
-def _stage(step: Step, waiting: Dict[Step, int]) -> Stage:
-    waiting[step] = waiting.get(step, 0) + 1
-    return Stage(f"stage*_{waiting[step]}", step)
+def _sequence(door: Door, closing: bool, steps: Tuple[Step, ...], parts: int) -> Sequence:
+    digest = hashlib.sha256(repr((door.name, closing, steps)).encode("utf-8")).hexdigest()
+    stages = tuple(Stage(_stage_set(digest, steps[1:number], step), step) for number, step in enumerate(steps[1:], 1))
+    group = f"group*_{int(digest[:8], 16) % parts + 1}" if parts and stages else ""
+    return Sequence(door, closing, steps, stages, group)
 
 
-def _grouped(sequences: List[Sequence]) -> List[Sequence]:
-    """Part sequences into groups so that to ask each group, and to forget one, costs as little as it can."""
-    total = sum(len(sequence.stages) for sequence in sequences)
-    if total <= FLAT:
-        return sequences
-    size = math.ceil(math.sqrt(total))
-    grouped, before = [], 0
-    for sequence in sequences:
-        grouped.append(sequence._replace(group=f"group*_{before // size + 1}") if sequence.stages else sequence)
-        before += len(sequence.stages)
-    return grouped
+def _stage_set(digest: str, before: Tuple[Step, ...], step: Step) -> str:
+    """Return the name of the set of those who wait for a step: a further one where a knock waits for it more than once."""
+    again = before.count(step)
+    return f"stage*_{digest[-8:]}" + (f"_{again + 1}" if again else "")
 
 
 __all__ = ("FLAT", "PROGRESS", "STAGE_SETS", "Knocks", "Sequence", "Stage", "knocks_of")

@@ -47,8 +47,8 @@ class Table(NamedTuple):
     """Name to Set."""
     chains: Dict[str, Tuple[str, ...]]
     """Name of a chain to its rules, each with its comment."""
-    knocks: str
-    """A digest of how knocks in progress are remembered: with another one, what is remembered means something else."""
+    layout: str
+    """A digest of how knocks in progress are grouped: with another one, those that are must be forgotten."""
 
 
 def joined(*parts: str) -> str:

@@ -10,9 +10,9 @@ prints is not, for older releases do not read it again.
 """
 
 import hashlib
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional
 
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed, installed_of
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import STAGE_SETS
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import ABOUT, INPUT, PRIORITY, TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import Set, Table
@@ -28,28 +28,41 @@ class Loadable(NamedTuple):
 
 
 def load_text(table: Table) -> Loadable:
-    """Return a Table as text that can be loaded, kept and loaded at boot."""
-    return _loadable(table, [])
-
-
-def change_text(table: Table, installed: Optional[Installed]) -> str:
-    """Return the transaction that has the Table in place of what is installed; also what is not ours in there goes.
-
-    :param installed: None where there is no table.
-    """
-    return _loadable(table, _removals(table, installed) if installed is not None else []).text
-
-
-def _loadable(table: Table, removals: Sequence[str]) -> Loadable:
-    """Return a Table as text, with what is to be taken out where no rule names it any more.
+    """Return a Table as text that can be loaded, kept and loaded at boot.
 
     One command a line, and no block of a table: nft 0.9.8 loads that and then crashes if the table is named before.
     """
     body = _body(table)
     digest = hashlib.sha256("\n".join(body).encode("utf-8")).hexdigest()[:32]
-    about = [f"add chain {TABLE} {ABOUT}", f'add rule {TABLE} {ABOUT} counter comment "{_about(digest, table.knocks)}"']
-    lines = [f"add table {TABLE}", f"flush table {TABLE}", *removals, *body, *about]
+    about = [f"add chain {TABLE} {ABOUT}", f'add rule {TABLE} {ABOUT} counter comment "{_about(digest, table.layout)}"']
+    lines = [f"add table {TABLE}", f"flush table {TABLE}", *body, *about]
     return Loadable("".join(f"{line}\n" for line in lines), digest)
+
+
+def change_text(text: str, installed: Optional[Installed]) -> str:
+    """Return the transaction that has a table in place of what is installed; also what is not ours in there goes.
+
+    :param text: what load_text() made, now or in an earlier run.
+    :param installed: None where there is no table.
+    """
+    add, flush, rest = text.split("\n", 2)
+    removals = _removals(read_text(text), installed) if installed is not None else []
+    return "\n".join([add, flush, *removals, rest])
+
+
+def read_text(text: str) -> Installed:
+    """Return what is installed once a text of load_text() is loaded where there was no table; its shape is not known."""
+    chains: Dict[str, List[str]] = {}
+    sets: Dict[str, str] = {}
+    for line in text.splitlines():
+        words = line.split(" ", 5)
+        if words[:2] == ["add", "chain"]:
+            chains[words[4]] = []
+        elif words[:2] == ["add", "rule"]:
+            chains[words[4]].append(line.rsplit(' comment "', 1)[1][:-1])
+        elif words[:2] == ["add", "set"]:
+            sets[words[4]] = words[5].split(";")[0].replace("{ type ", "")
+    return installed_of(chains, sets)
 
 
 def absent_text(installed: Optional[Installed]) -> str:
@@ -57,18 +70,18 @@ def absent_text(installed: Optional[Installed]) -> str:
     return f"delete table {TABLE}\n" if installed is not None else ""
 
 
-def _about(digest: str, knocks: str) -> str:
-    return f"portknock:about {digest} {knocks}"
+def _about(digest: str, layout: str) -> str:
+    return f"portknock:about {digest} {layout}"
 
 
-def _removals(table: Table, installed: Installed) -> List[str]:
+def _removals(wanted: Installed, installed: Installed) -> List[str]:
     lines = [f"delete map {TABLE} {name}" for name in installed.maps]
-    lines += [f"delete chain {TABLE} {name}" for name in installed.chains if name not in (*table.chains, ABOUT)]
+    lines += [f"delete chain {TABLE} {name}" for name in installed.chains if name not in wanted.chains]
     for name, kind in installed.sets.items():
-        if name not in table.sets or table.sets[name].kind != kind:
+        if wanted.sets.get(name) != kind:
             lines.append(f"delete set {TABLE} {name}")
-        elif installed.knocks != table.knocks and name.startswith(STAGE_SETS):
-            # What it remembers means another step now.
+        elif installed.layout != wanted.layout and name.startswith(STAGE_SETS):
+            # A wrong port would not forget all of it.
             lines.append(f"flush set {TABLE} {name}")
     return lines
 
@@ -86,4 +99,4 @@ def _set(each: Set) -> str:
     return f"{{ type {each.kind}; size {each.size}; flags dynamic,timeout; }}"
 
 
-__all__ = ("Loadable", "absent_text", "change_text", "load_text")
+__all__ = ("Loadable", "absent_text", "change_text", "load_text", "read_text")

@@ -78,6 +78,8 @@ def test_no_two_stages_wait_for_a_step_in_one_set(options):
     knocks = knocks_of(spec_of(options).doors)
     stages = [stage for sequence in knocks.sequences for stage in sequence.stages]
     assert len(set(stages)) == len(stages)
+    sets = [{stage.set for stage in sequence.stages} for sequence in knocks.sequences]
+    assert sum(map(len, sets)) == len(set().union(*sets)), "each knock has its own"
 
 
 @A_FIFTH
@@ -132,18 +134,30 @@ def test_pieces_hold_just_what_applies(entries):
 
 def test_a_step_is_one_rule():
     table = built(door("ssh", "7000", "9100/udp"), ip_versions=["ipv4"])
+    (stage,) = [name for name in table.sets if name.startswith("stage")]
     assert chain(table, "knock1") == [
-        "meta nfproto ipv4 counter update @progress4 { ip saddr timeout 6s } update @stage4_1 { ip saddr . 17 . 9100 timeout 5s }"
+        "meta nfproto ipv4 counter update @progress4 { ip saddr timeout 6s } "
+        f"update @{stage} {{ ip saddr . 17 . 9100 timeout 5s }}"
     ]
     key = "ip saddr . meta l4proto . th dport"
     assert chain(table, "knock2") == [
-        f"{key} @stage4_1 counter delete @stage4_1 {{ {key} }} update @open4_ssh {{ ip saddr timeout 15s }}"
+        f"{key} @{stage} counter delete @{stage} {{ {key} }} update @open4_ssh {{ ip saddr timeout 15s }}"
     ]
     assert chain(table, "knocks") == [
         "meta l4proto . th dport vmap { 6 . 7000 : goto knock1, 17 . 9100 : goto knock2 }",
         "meta l4proto 6 goto wrong",
         "meta l4proto 17 meta pkttype 0 goto wrong",
     ]
+
+
+def test_a_knock_that_waits_for_a_step_twice_knows_for_which():
+    table = built(door("ssh", "7000", "9100", "3100", "9100"), ip_versions=["ipv4"])
+    assert len([name for name in table.sets if name.startswith("stage")]) == 2
+    (chain_name,) = re.findall(r"6 \. 9100 : goto (\w+)", chain(table, "knocks")[0])
+    last, second = chain(table, chain_name)
+    assert "update @open4_ssh" in last
+    assert " . 6 . 3100 timeout" in second
+    assert re.findall(r"^\S.* @(\w+) counter", last) != re.findall(r"^\S.* @(\w+) counter", second)
 
 
 def test_the_right_port_over_a_protocol_that_nothing_uses_is_wrong():
@@ -175,9 +189,17 @@ def test_sizes(list_size, sizes):
     assert {each.size for each in table.sets.values()} == sizes
 
 
+def many(count):
+    doors = [door(f"d{n}", *(str(20000 + n * 7 + step * 1000) for step in (0, 9, 4, 7))) for n in range(count)]
+    return knocks_of(spec_from_options({"doors": doors}).doors)
+
+
 def test_many_knocks_are_parted_into_groups():
-    doors = [door(f"d{n}", *(str(20000 + n * 7 + step * 1000) for step in (0, 9, 4, 7))) for n in range(100)]
-    knocks = knocks_of(spec_from_options({"doors": doors}).doors)
+    knocks = many(100)
     most = max(len(sequences) * 3 for sequences in knocks.groups.values())
-    assert most + len(knocks.groups) < 45
+    assert most + len(knocks.groups) < 60
     assert PROGRESS not in knocks.groups
+
+
+def test_a_knock_stays_in_its_group_and_its_sets():
+    assert many(100).sequences[:90] == many(90).sequences

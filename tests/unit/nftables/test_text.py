@@ -19,6 +19,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text im
     absent_text,
     change_text,
     load_text,
+    read_text,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from hypothesis import given
@@ -45,7 +46,9 @@ def test_a_text_is_one_command_a_line_that_names_only_our_table(options):
     assert lines[:2] == ["add table inet portknock", "flush table inet portknock"]
     assert all(line.split(" ")[2:4] == ["inet", "portknock"] for line in lines[2:])
     assert {line.split(" ")[0] for line in lines[2:]} == {"add"}
-    assert change_text(table, None) == load_text(table).text
+    text = load_text(table).text
+    assert change_text(text, None) == text
+    assert change_text(text, read_text(text)) == text
 
 
 def test_the_digest_tells_texts_apart():
@@ -58,10 +61,11 @@ def test_the_digest_tells_texts_apart():
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_was_loaded_is_read_back(release):
     """Steps are written with other words by each release, and the table is known all the same."""
-    table, installed = recorded_table(), read_installed(recorded(release))
-    assert drift(table, installed) == []
-    assert (installed.digest, installed.knocks) == (load_text(table).digest, table.knocks)
-    assert change_text(table, installed) == load_text(table).text
+    loadable, installed = load_text(recorded_table()), read_installed(recorded(release))
+    assert drift(read_text(loadable.text), installed) == []
+    assert installed._replace(shape="") == read_text(loadable.text)
+    assert installed.digest == loadable.digest
+    assert change_text(loadable.text, installed) == loadable.text
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -75,6 +79,10 @@ def test_the_shape_is_that_of_the_rules_alone(release):
         assert read_installed(json.loads(text.replace(old, new))).shape == before.shape, old
     edited = text.replace('"portknock opened: "', '"opened: "')
     assert read_installed(json.loads(edited)).shape != before.shape
+
+
+def stages(table):
+    return [name for name in table.sets if name.startswith("stage")]
 
 
 def without(items, kind, **fields):
@@ -93,10 +101,11 @@ def test_drift(release):
         ([bare if item is first else item for item in items], changed),
         ([bare, *items], changed),
         (without(without(items, "chain", name="wrong"), "rule", chain="wrong"), ["chain wrong is missing"]),
-        (without(items, "set", name="open4_ssh"), ["set open4_ssh is missing"]),
+        (without(items, "set", name="open4_ssh"), ["open4_ssh is missing"]),
+        (without(items, "set", name=stages(table)[0]), ["a set of knocks in progress is missing"]),
         ([*items, mine], ["mine is not one of the collection's"]),
     ):
-        assert drift(table, read_installed(now)) == said
+        assert drift(read_text(load_text(table).text), read_installed(now)) == said
 
 
 def test_no_table():
@@ -106,29 +115,44 @@ def test_no_table():
     assert absent_text(read_installed(recorded("1.0.6"))) == "delete table inet portknock\n"
 
 
-def removals(text):
+def removals(table, installed):
+    text = change_text(load_text(table).text, installed)
     return [line for line in text.splitlines() if line.split(" ")[0] in ("delete", "flush")]
 
 
 def test_what_is_not_needed_any_more_goes():
     installed = read_installed(recorded("1.0.6"))
     doors = [dict(RECORDED["doors"][0], name="other", knock=["7000"], close=[])]
-    gone = removals(change_text(of(doors=doors), installed))
+    gone = removals(of(doors=doors), installed)
     assert gone[0] == "flush table inet portknock"
-    assert {"delete set inet portknock " + name for name in ("open4_ssh", "open6_ssh", "stage4_1", "progress6")} <= set(
-        gone
-    )
+    assert {
+        "delete set inet portknock " + name for name in ("open4_ssh", "open6_ssh", "progress4", "progress6")
+    } <= set(gone)
     assert {"delete chain inet portknock wrong", "delete chain inet portknock knock5"} <= set(gone)
 
 
-def test_who_has_knocked_stays_and_other_knocks_in_progress_are_forgotten():
+def test_who_has_knocked_and_who_is_in_the_middle_of_a_knock_stays():
     installed = read_installed(recorded("1.0.6"))
-    flush = "flush set inet portknock "
-    assert removals(change_text(of(policy="accept"), installed)) == ["flush table inet portknock"]
+    assert removals(of(policy="accept"), installed) == ["flush table inet portknock"]
+    more = of(doors=[dict(RECORDED["doors"][0], name="new", knock=["4000", "9100/udp"], close=[]), *RECORDED["doors"]])
+    assert removals(more, installed) == ["flush table inet portknock"]
+
+
+def test_a_knock_in_progress_of_a_knock_that_is_another_now_is_forgotten():
+    installed = read_installed(recorded("1.0.6"))
     other = of(doors=[dict(RECORDED["doors"][0], knock=["7000", "9100/udp", "3101"])])
-    assert removals(change_text(other, installed))[1:] == [
-        flush + name for name in ("progress4", "stage4_1", "progress6", "stage6_1")
-    ]
+    gone = [line.rsplit(" ", 1)[1] for line in removals(other, installed) if " set " in line]
+    assert set(gone) == set(stages(of())) - set(stages(other))
+    assert len(gone) == 2
+    assert all(line.startswith("delete set") for line in removals(other, installed)[1:])
+
+
+def test_where_knocks_in_progress_are_grouped_otherwise_all_are_forgotten():
+    installed = read_installed(recorded("1.0.6"))
+    slower = of(doors=[dict(RECORDED["doors"][0], step_timeout=60)])
+    gone = [line.rsplit(" ", 1)[1] for line in removals(slower, installed)[1:]]
+    assert set(gone) == {"progress4", "progress6", *stages(slower)}
+    assert all(line.startswith("flush set") for line in removals(slower, installed)[1:])
 
 
 def test_a_set_of_another_type_is_made_anew():
@@ -136,7 +160,7 @@ def test_a_set_of_another_type_is_made_anew():
         {"set": dict(item["set"], type="mark")} if item.get("set", {}).get("name") == "open4_ssh" else item
         for item in recorded("1.1.3")
     ]
-    assert "delete set inet portknock open4_ssh" in removals(change_text(of(), read_installed(items)))
+    assert "delete set inet portknock open4_ssh" in removals(of(), read_installed(items))
 
 
 @pytest.mark.parametrize("release", RELEASES)

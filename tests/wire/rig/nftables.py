@@ -22,6 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names i
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import (  # noqa: E402
     absent_text,
     change_text,
+    load_text,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options  # noqa: E402
 
@@ -54,7 +55,7 @@ class Table:
         if options.get("state") == "absent":
             text = absent_text(installed)
         else:
-            text = change_text(build_table(spec_from_options(options)), installed)
+            text = change_text(load_text(build_table(spec_from_options(options))).text, installed)
         if text:
             self.load(text)
         return text

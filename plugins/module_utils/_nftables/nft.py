@@ -1,0 +1,131 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command nft: reads the collection's table, and loads texts. I/O goes through what it is given."""
+
+import re
+from typing import Callable, List, Optional, Sequence, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, read_listing
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.elements import Element, read_elements
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed, read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_lines
+
+OLDEST = (0, 9, 3)
+"""The oldest release of nft that is taken: that of EL 8. It is the oldest one whose syntax has all that a table needs."""
+
+Run = Callable[[Sequence[str], str], Tuple[int, str, str]]
+"""Runs a command with a text for its standard input; returns exit code, output and errors."""
+
+
+_PROBE = "inet portknock_probe"
+_NEEDED = {
+    "rules that take a source out of a set (Linux 5.4)": "delete @known { ip saddr }",
+    "rules that put a source into a set for a time": "update @known { ip saddr timeout 5s }",
+    "maps from a protocol and a port to a chain": "meta l4proto . th dport vmap { 6 . 1 : accept }",
+    "the state of a connection (nft_ct)": "ct state established accept",
+    "to refuse in a table of both IP versions (nft_reject_inet)": "reject with icmpx type port-unreachable",
+    "limits (nft_limit)": "limit rate 10/minute accept",
+    "log lines (nft_log)": 'log prefix "portknock: "',
+}
+"""What a table needs of nft and of the kernel, and a rule that asks for it."""
+
+
+class Nft:
+    """The command nft of a host."""
+
+    def __init__(self, run: Run, find: Callable[[str], Optional[str]]) -> None:
+        """Take what runs a command, and what returns the path of one or None."""
+        self._run, self._path = run, find("nft")
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the command is installed."""
+        return self._path is not None
+
+    def check_version(self) -> None:
+        """Refuse a release that is too old.
+
+        :raises HostError: if it is, or if it does not say which one it is.
+        """
+        _code, out, err = self._do(["--version"])
+        found = re.search(r"\bv([0-9]+)\.([0-9]+)\.?([0-9]*)", out)
+        if not found:
+            raise HostError(f"'nft --version' does not say a version: {(out or err).strip()!r}. Reinstall nftables.")
+        version = tuple(int(number or 0) for number in found.groups())
+        if version < OLDEST:
+            raise HostError(
+                f"nft {'.'.join(map(str, version))} is older than {'.'.join(map(str, OLDEST))}, which engine nftables needs. "
+                "Update the package nftables, or use engine iptables."
+            )
+
+    def installed(self) -> Optional[Installed]:
+        """Return the table as it is, None where there is none.
+
+        :raises HostError: if that cannot be read.
+        """
+        tables = self._list(["tables"])
+        if read_installed(tables) is None:
+            return None
+        return read_installed(self._list(["table", *TABLE.split()]))
+
+    def elements(self, name: str) -> List[Element]:
+        """Return the sources in a set of the table.
+
+        :raises HostError: if that cannot be read.
+        """
+        return read_elements(self._list(["set", *TABLE.split(), name]), name)
+
+    def load(self, text: str, only_check: bool = False) -> None:
+        """Load a text in one transaction.
+
+        :param only_check: let nft and the kernel say whether they would take it, and change nothing.
+        :raises HostError: if it was refused; then nothing was changed.
+        """
+        code, _out, err = self._do([*(["-c"] if only_check else []), "-f", "-"], text)
+        if code:
+            raise HostError(f"nft refused the table, and changed nothing: {without_lines(err)}.")
+
+    def check(self, text: str) -> None:
+        """Have nft and the kernel say whether they would take a text; nothing is changed.
+
+        :raises HostError: if not, with what they do not have.
+        """
+        try:
+            self.load(text, only_check=True)
+        except HostError as error:
+            missing = [what for what, rule in _NEEDED.items() if not self._takes(rule)]
+            if not missing:
+                raise
+            raise HostError(
+                f"this host's nft or kernel does not have what engine nftables needs: {', '.join(missing)}. Nothing was changed. "
+                "Boot the newest kernel of the distribution, or use engine iptables."
+            ) from error
+
+    def _takes(self, rule: str) -> bool:
+        lines = (
+            f"add table {_PROBE}",
+            f"add set {_PROBE} known {{ type ipv4_addr; size 16; flags dynamic,timeout; }}",
+            f"add chain {_PROBE} input {{ type filter hook input priority 0; policy accept; }}",
+            f"add rule {_PROBE} input {rule}",
+        )
+        code, _out, _err = self._do(["-c", "-f", "-"], "".join(f"{line}\n" for line in lines))
+        return code == 0
+
+    def _list(self, what: List[str]) -> List[Item]:
+        code, out, err = self._do(["-j", "list", *what])
+        items = read_listing(out) if code == 0 else None
+        if items is None:
+            raise HostError(f"'nft -j list {what[0]}' failed: {without_lines(err)}. Nothing was changed.")
+        return items
+
+    def _do(self, words: List[str], text: str = "") -> Tuple[int, str, str]:
+        if self._path is None:
+            raise HostError("the command nft is not there. Install the package nftables.")
+        return self._run([self._path, *words], text)
+
+
+__all__ = ("OLDEST", "Nft")

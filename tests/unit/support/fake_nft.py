@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stand-in for the command nft that holds one table, as far as the collection's own texts go."""
+
+import json
+from typing import Any, Dict, List, Sequence, Tuple
+
+FAMILY = {"family": "inet", "table": "portknock"}
+
+
+class FakeNft:
+    """Takes the words of the command; a text is loaded whole or not at all."""
+
+    def __init__(self, version: str = "1.0.6", refuses: str = "") -> None:
+        """Take the version that it says it has, and a word that it refuses in a text."""
+        self._version, self._refuses = version, refuses
+        self.chains: Dict[str, List[str]] = {}
+        self.sets: Dict[str, str] = {}
+        self.exists = False
+        self.loaded: List[str] = []
+
+    def find(self, name: str) -> str:
+        """Return where the command is."""
+        return f"/usr/sbin/{name}"
+
+    def run(self, words: Sequence[str], text: str = "") -> Tuple[int, str, str]:
+        """Do what the words say."""
+        verb = list(words[1:])
+        if verb == ["--version"]:
+            return 0, f"nftables v{self._version} (Some Name)\n", ""
+        if verb[:2] == ["-j", "list"]:
+            return 0, json.dumps({"nftables": self._listing(verb[2] == "tables")}), ""
+        if self._refuses and self._refuses in text:
+            return 1, "", self._error(text)
+        if "-c" not in verb:
+            self.loaded.append(text)
+            for line in text.splitlines():
+                self._do(line.split(" ", 5))
+        return 0, "", ""
+
+    def _error(self, text: str) -> str:
+        number, quoted = next(item for item in enumerate(text.splitlines(), 1) if self._refuses in item[1])
+        return f"/dev/stdin:{number}:1-9: Error: Could not process rule: Operation not supported\n{quoted}\n^^^\n"
+
+    def _do(self, words: List[str]) -> None:
+        verb, kind, name = words[0], words[1], words[4] if len(words) > 4 else ""
+        if kind == "table":
+            self.exists = verb != "delete"
+            if verb == "flush":
+                self.chains = {chain: [] for chain in self.chains}
+        elif verb == "delete":
+            del (self.chains if kind == "chain" else self.sets)[name]
+        elif kind == "chain":
+            self.chains.setdefault(name, [])
+        elif kind == "set" and verb == "add":
+            self.sets[name] = words[5].split(";")[0].replace("{ type ", "")
+        elif kind == "rule":
+            self.chains[name].append(words[5].rsplit(' comment "', 1)[1][:-1])
+
+    def _listing(self, only_tables: bool) -> List[Dict[str, Any]]:
+        if not self.exists:
+            return [{"metainfo": {"version": self._version}}]
+        items: List[Dict[str, Any]] = [{"table": {"family": "inet", "name": "portknock"}}]
+        if only_tables:
+            return items
+        items += [{"set": dict(FAMILY, name=name, type=kind.split(" . "))} for name, kind in self.sets.items()]
+        items += [{"chain": dict(FAMILY, name=name)} for name in self.chains]
+        return items + [
+            {"rule": dict(FAMILY, chain=name, comment=comment, expr=[])}
+            for name, comments in self.chains.items()
+            for comment in comments
+        ]
