@@ -339,6 +339,23 @@ class Part:
         raise NotImplementedError
 
 
+class PartOutsideKernel(Part):
+    """A part that has nothing in the kernel: it recognises no knock, and no rule of it can be changed while a change is pending."""
+
+    def problem(self, before: Dict[str, Any], expected: Dict[str, Any]) -> str:  # noqa: ARG002
+        return ""
+
+    def missing_knock(self, proof: Dict[str, Any], source: Any) -> str:  # noqa: ARG002
+        return ""
+
+    def undo(self, before: Dict[str, Any]) -> str:  # noqa: ARG002
+        """Leave all of it to undo_with_files()."""
+        return EXACT
+
+    def is_loaded_in(self, before: str, now: str) -> bool:  # noqa: ARG002
+        return False
+
+
 __all__ = (
     "ABSENT_FILE",
     "EMPTIED",
@@ -353,6 +370,7 @@ __all__ = (
     "Finding",
     "Loaded",
     "Part",
+    "PartOutsideKernel",
     "PartPlan",
     "Report",
     "Wanted",

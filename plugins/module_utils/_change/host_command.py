@@ -23,10 +23,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.metrics_t
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     ABSENT_FILE,
-    EXACT,
     Files,
     Loaded,
-    Part,
+    PartOutsideKernel,
     PartPlan,
     Report,
     Wanted,
@@ -65,7 +64,7 @@ class Program(NamedTuple):
     """Those options of the change that no Spec holds."""
 
 
-class HostCommand(Part):
+class HostCommand(PartOutsideKernel):
     """The command of this host."""
 
     name = "command"
@@ -152,12 +151,6 @@ class HostCommand(Part):
     def load(self, plan: PartPlan) -> Loaded:  # noqa: ARG002
         return Loaded({}, {})
 
-    def problem(self, before: Dict[str, Any], expected: Dict[str, Any]) -> str:  # noqa: ARG002
-        return ""
-
-    def missing_knock(self, proof: Dict[str, Any], source: Any) -> str:  # noqa: ARG002
-        return ""
-
     def keep(self, before: Dict[str, Any]) -> None:
         self._tidy(before)
         if "timer" in before:
@@ -171,16 +164,10 @@ class HostCommand(Part):
                 self._host.filesystem.remove_if_empty(folder)
                 folder = os.path.dirname(folder)
 
-    def undo(self, before: Dict[str, Any]) -> str:  # noqa: ARG002
-        return EXACT
-
     def undo_with_files(self, before: Dict[str, Any]) -> None:
         self._tidy(before)
         if "timer" in before and before["timer"]["ran"] != self._host.systemd.is_wanted(METRICS_TIMER):
             switch(self._host, before["timer"], on=before["timer"]["ran"])
-
-    def is_loaded_in(self, before: str, now: str) -> bool:  # noqa: ARG002
-        return False
 
     # Looking
 

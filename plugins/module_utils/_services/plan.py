@@ -33,7 +33,7 @@ class Facts(NamedTuple):
     ufw_config: str
     """The text of UFW_CONFIG."""
     live_rules: bool
-    """Whether a rule of iptables is loaded; asked only where nftables.service runs."""
+    """Whether a rule of iptables is loaded; asked only where nftables.service runs and is to stop."""
     loaders: Tuple[str, ...]
     """The services that load the rules at boot, of the IP versions that are managed; none where nothing is kept."""
 

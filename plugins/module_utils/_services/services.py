@@ -11,9 +11,8 @@ import re
 from typing import Any, Dict, List, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
-    EXACT,
     Loaded,
-    Part,
+    PartOutsideKernel,
     PartPlan,
     Report,
     Wanted,
@@ -23,7 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.distributio
     distribution_of,
     parse_os_release,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import NFTABLES
+from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import DISABLE, NFTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES, OS_RELEASE, UFW_CONFIG
 from ansible_collections.sesame.portknock.plugins.module_utils._services.plan import (
     OTHERS,
@@ -34,7 +33,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._services.plan im
 )
 
 
-class Services(Part):
+class Services(PartOutsideKernel):
     """Services of this host."""
 
     name = "services"
@@ -67,8 +66,9 @@ class Services(Part):
             services = distribution_of(parse_os_release(self._host.filesystem.read(OS_RELEASE))).services
             loaders = tuple(dict.fromkeys(services[family] for family in wanted.families if family in services))
         states = self._host.systemd.states(*OTHERS, *loaders)
-        # The ruleset part reads the rules as well, and better; here they matter only where a service would flush them.
-        live_rules = states[NFTABLES].active and self._has_live_rules()
+        # The ruleset part reads the rules as well, and better; here they matter only where a service is to stop that would flush them.
+        would_flush = states[NFTABLES].active and wanted.conflicting_firewall == DISABLE
+        live_rules = would_flush and self._has_live_rules()
         config = self._host.filesystem.read(UFW_CONFIG)
         return Facts(self._host.systemd.runs(), states, config, live_rules, loaders)
 
@@ -96,22 +96,12 @@ class Services(Part):
             self._host.systemd.service("stop", f"{name}.service")
         return Loaded({}, {})
 
-    def problem(self, before: Dict[str, Any], expected: Dict[str, Any]) -> str:  # noqa: ARG002
-        return ""
-
-    def missing_knock(self, proof: Dict[str, Any], source: Any) -> str:  # noqa: ARG002
-        return ""
-
     def keep(self, before: Dict[str, Any]) -> None:
         self._switch("disable", before.get("disabled", []))
         self._switch("enable", before.get("enabled", []))
 
-    def undo(self, before: Dict[str, Any]) -> str:  # noqa: ARG002
-        # Our rules go first, and files come before services.
-        return EXACT
-
     def undo_with_files(self, before: Dict[str, Any]) -> None:
-        """Have services as they were, each of them whatever becomes of the others."""
+        """Have services as they were, each of them whatever becomes of the others: our rules go first, and files come before them."""
         names = [name for part in ("stopped", "disabled", "enabled") for name in before.get(part, [])]
         if not names:
             return
@@ -132,9 +122,6 @@ class Services(Part):
     def _switch(self, verb: str, names: List[str]) -> None:
         for name in names:
             self._host.systemd.service(verb, f"{name}.service")
-
-    def is_loaded_in(self, before: str, now: str) -> bool:  # noqa: ARG002
-        return False
 
     # Looking
 

@@ -154,3 +154,10 @@ def test_the_rules_are_looked_at_for_it_only_where_a_stop_would_flush_them(name,
     plan_change(options(**story.wanted), story.host)
     saves = [words for words in story.host.commands if words[0].endswith("tables-save")]
     assert len(saves) == 2 + looks
+
+
+def test_the_rules_are_not_looked_at_for_a_firewall_that_is_only_refused():
+    story = story_with("nftables", "fail")
+    with pytest.raises(SpecError, match="nftables"):
+        plan_change(options(**story.wanted), story.host)
+    assert [words for words in story.host.commands if words[0].endswith("tables-save")] == []
