@@ -32,11 +32,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Sp
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_ports, read_steps
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
-    SshPath,
-    addresses_of,
-    knock_via_jump,
-)
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.jump import knock_via_jump
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, addresses_of
 
 AUTO, DIRECT, JUMP, NONE = "auto", "direct", "jump", "none"
 VIA = (AUTO, DIRECT, JUMP, NONE)

@@ -21,12 +21,8 @@ from typing import Any, NamedTuple
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import connection_loader
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
-    DUMP_SECONDS,
-    SshPath,
-    config_of,
-    path_of_dump,
-)
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.jump import config_of
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import DUMP_SECONDS, SshPath, path_of_dump
 
 SYSTEM_CONFIG = "/etc/ssh/ssh_config"
 _WORD = re.compile(r'"[^"]*"|[^ \t"]+')

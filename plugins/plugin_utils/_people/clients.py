@@ -19,7 +19,8 @@ from ansible.errors import AnsibleError
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import ENGINES, PAUSE, KnockError, Steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import DEFAULTS
 from ansible_collections.sesame.portknock.plugins.plugin_utils import send_knock
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, is_address, jump_arguments
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.jump import jump_arguments
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, is_address
 
 _SSH = ("ssh", "ansible.builtin.ssh", "smart", "paramiko", "paramiko_ssh", "ansible.netcommon.paramiko")
 _KNOCK_SSH = "sesame.portknock.knock_ssh"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import settle_of
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people.clients import Client
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import jump_script
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.jump import jump_script
 
 CONNECT, JUMP, KNOCKS, CONFIG, JUMPS = "portknock-connect", "portknock-jump.sh", "knocks", "config", "jumps"
 

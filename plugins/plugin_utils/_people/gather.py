@@ -39,12 +39,8 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._people.clients i
     with_aliases,
 )
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people.config_text import Commands, config_text
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
-    SshPath,
-    destination,
-    is_address,
-    jump_arguments,
-)
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.jump import destination, jump_arguments
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import SshPath, is_address
 
 LOOKUP_SECONDS = 2.0
 """Seconds for all names together to be looked up: their addresses are only aliases."""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The command line that core's ssh connection plugin starts ssh with.
+"""The command line that core's ssh connection plugin starts ssh with, and commands that must end in time.
 
 PRIVATE to the collection: it may change at any time.
 """
@@ -10,6 +10,10 @@ PRIVATE to the collection: it may change at any time.
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -31,3 +35,27 @@ def ssh_command(connection: Any, *more: str) -> list[str]:
         connection.sshpass_pipe = before
     words = [os.fsdecode(word) for word in built]
     return words[words.index(program) :]
+
+
+def host_of(connection: Any) -> str:
+    """Return the name or address that a connection plugin of ssh is to reach."""
+    return str(connection.get_option("host") or connection.host)
+
+
+def run_within(words: Sequence[str], data: str, seconds: float) -> tuple[int, str, str]:
+    """Run a command within a time; return (exit code, output, errors).
+
+    Its output goes to files: a control master that ssh leaves behind would keep a pipe open.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        # In a session of its own it cannot ask for a password, and is ended with all that it started.
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
+        try:
+            process.communicate(data.encode(), seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        out.seek(0)
+        err.seek(0)
+        return process.returncode, out.read().decode(errors="replace"), err.read().decode(errors="replace")

@@ -18,12 +18,14 @@ pytest.importorskip("ansible", reason="it runs on controllers, and this Python h
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.loader import connection_loader
 from ansible_collections.sesame.portknock.plugins.module_utils._client.knock import KnockError
-from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
-    SshPath,
-    addresses_of,
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.jump import (
     jump_command,
     jump_script,
     knock_via_jump,
+)
+from ansible_collections.sesame.portknock.plugins.plugin_utils._ssh.path import (
+    SshPath,
+    addresses_of,
     path_of_dump,
     ssh_path,
 )
