@@ -18,7 +18,7 @@ author:
   - sesame.portknock contributors (@sesame)
 options:
   _terms:
-    description: What O(ignore:portknock_hosts) says, as one term, or none for all hosts of the inventory.
+    description: A pattern of hosts, as one term.
     type: list
     elements: raw
     required: true
@@ -26,12 +26,12 @@ options:
 
 EXAMPLES = r"""
 - name: A play of the collection
-  hosts: "{{ lookup('sesame.portknock.hosts_of_play', portknock_hosts | default('')) }}"
+  hosts: "{{ lookup('sesame.portknock.hosts_of_play', portknock_hosts | default('all')) }}"
 """
 
 RETURN = r"""
 _raw:
-  description: The pattern, as it was given; V(all) for none.
+  description: The pattern, as it was given.
   type: list
   elements: raw
 """
@@ -53,11 +53,10 @@ class LookupModule(LookupBase):
         :raises AnsibleLookupError: if no host matches it.
         """
         self.set_options(var_options=variables, direct=kwargs)
-        pattern = terms[0] if terms else ""
         # ansible-lint and others check the syntax without any inventory.
         if not context.CLIARGS.get("syntax"):
             limit = context.CLIARGS.get("subset") or ""
-            problem = no_hosts_problem((variables or {}).get("groups", {}), pattern, limit)
+            problem = no_hosts_problem((variables or {}).get("groups", {}), terms[0], limit)
             if problem:
                 raise AnsibleLookupError(problem)
-        return [pattern or "all"]
+        return terms

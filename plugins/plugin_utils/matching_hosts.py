@@ -23,15 +23,18 @@ def no_hosts_problem(groups: Mapping[str, Iterable[str]], pattern: Any, limit: s
     """Return why a play would have no host, and what to do now; '' where it has some.
 
     :param groups: name of a group to its hosts, ``all`` among them.
-    :param pattern: of hosts, as ``hosts`` of a play takes it: a text or a list; empty for all.
+    :param pattern: of hosts, as ``hosts`` of a play takes it: a text or a list.
     :param limit: what ``--limit`` says, '' for nothing.
     """
+    if not pattern:
+        # A shell's variable that is not set, for instance. Who wants all hosts leaves it out.
+        return "portknock_hosts is empty, so nothing was done. Name the hosts, or all."
     inventory = _inventory(groups)
-    if _matches(inventory, pattern or "all", limit):
+    if _matches(inventory, pattern, limit):
         return ""
     if not groups.get("all"):
         return "The inventory has no hosts, so nothing was done. Name one that has some with -i."
-    if not pattern:
+    if pattern == "all":
         return f"No host of the inventory matches --limit {limit}, so nothing was done."
     shown = pattern if isinstance(pattern, str) else ",".join(map(str, pattern))
     if limit and _matches(inventory, pattern, ""):

@@ -18,7 +18,7 @@ NOTHING = "so nothing was done."
 @pytest.mark.parametrize(
     ("groups", "pattern", "limit", "problem"),
     [
-        (GROUPS, "", "", ""),
+        (GROUPS, "all", "", ""),
         (GROUPS, "guarded", "", ""),
         (GROUPS, ["alpha", "beta"], "", ""),
         (GROUPS, "alpha,NOSUCH", "", ""),
@@ -27,15 +27,18 @@ NOTHING = "so nothing was done."
         ({"all": []}, "localhost", "", ""),
         # What cannot be read at all is left to ansible-core.
         (GROUPS, "~(", "", ""),
+        # Never all of them: a shell's variable may not be set.
+        (GROUPS, "", "", f"portknock_hosts is empty, {NOTHING} Name the hosts, or all."),
+        (GROUPS, [], "", f"portknock_hosts is empty, {NOTHING} Name the hosts, or all."),
         (GROUPS, "gaurded", "", f"portknock_hosts: gaurded matches no host of the inventory, {NOTHING} Did you mean guarded?"),
         (GROUPS, "ALPHA1", "", f"portknock_hosts: ALPHA1 matches no host of the inventory, {NOTHING} Its groups are guarded."),
         (MANY, "NOSUCH", "", f"portknock_hosts: NOSUCH matches no host of the inventory, {NOTHING} ansible-inventory --graph shows them."),
         (GROUPS, "all:!all", "", f"portknock_hosts: all:!all matches no host of the inventory, {NOTHING} Its groups are guarded."),
         (GROUPS, ["x", "y"], "", f"portknock_hosts: x,y matches no host of the inventory, {NOTHING} Its groups are guarded."),
         (GROUPS, "guarded", "beta", f"portknock_hosts: none of guarded matches --limit beta, {NOTHING} Leave one of the two out."),
-        (GROUPS, "", "NOSUCH", f"No host of the inventory matches --limit NOSUCH, {NOTHING}"),
+        (GROUPS, "all", "NOSUCH", f"No host of the inventory matches --limit NOSUCH, {NOTHING}"),
         ({"all": [], "guarded": []}, "guarded", "", f"The inventory has no hosts, {NOTHING} Name one that has some with -i."),
-        ({}, "", "", f"The inventory has no hosts, {NOTHING} Name one that has some with -i."),
+        ({}, "all", "", f"The inventory has no hosts, {NOTHING} Name one that has some with -i."),
     ],
 )  # fmt: skip
 def test_a_pattern_without_hosts_is_a_mistake(groups, pattern, limit, problem):
