@@ -15,6 +15,7 @@ Found = Dict[str, Any]
 """What inspect() returns."""
 
 _STATES = {OK: "OK", WARNING: "WARNING", CRITICAL: "CRITICAL"}
+_FEW_LISTS = 8
 _NAMES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
@@ -94,9 +95,17 @@ def _counted(found: Found) -> List[str]:
     lines = ["packets refused at the doors' ports: {}".format(found.get("refused", 0))]
     if wrong is not None:
         lines.append(f"wrong knocks: {wrong} reset")
-    full = ["{} {} {} of {}".format(each["door"] or "knocks in progress", _NAMES[each["ip_version"]], each["entries"],
-                                    each["size"] or "?") for each in found.get("lists", [])]  # fmt: skip
-    return lines + ["sources on the lists: " + ", ".join(full)] if full else lines
+    return lines + _filled(found.get("lists", []))
+
+
+def _filled(lists: Sequence[Dict[str, Any]]) -> List[str]:
+    """Return a line with how full the lists are; of many, only those that are not empty."""
+    shown = [each for each in lists if each["entries"] or len(lists) <= _FEW_LISTS]
+    words = ["{} {} {} of {}".format(each["door"] or "knocks in progress", _NAMES[each["ip_version"]], each["entries"],
+                                     each["size"] or "?") for each in shown]  # fmt: skip
+    empty = len(lists) - len(shown)
+    words += [f"{empty} {'more ' if shown else ''}of {lists[0]['size'] or '?'} empty"] if empty else []
+    return ["sources on the lists: " + ", ".join(words)] if words else []
 
 
 def _listed(name: str, lines: Sequence[str]) -> List[str]:

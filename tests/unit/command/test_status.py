@@ -54,6 +54,18 @@ def test_the_table():
     ]
 
 
+def test_of_many_lists_only_those_with_sources_are_shown():
+    def line(*entries):
+        lists = [
+            dict(door=f"d{number}", ip_version="ipv4", entries=each, size=100) for number, each in enumerate(entries)
+        ]
+        return next(line for line in status_text(dict(FOUND, lists=lists)).splitlines() if line.startswith("sources"))
+
+    assert line(0, 2) == "sources on the lists: d0 IPv4 0 of 100, d1 IPv4 2 of 100"
+    assert line(*[0] * 8, 2) == "sources on the lists: d8 IPv4 2 of 100, 8 more of 100 empty"
+    assert line(*[0] * 9) == "sources on the lists: 9 of 100 empty"
+
+
 def finding(severity):
     return dict(kind="list_size", severity=severity, message="something.", ip_version="", rule="")
 
