@@ -1,0 +1,75 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The doors that a text is read back as are those that were asked for."""
+
+import ipaddress
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.doors import read_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import load_text
+from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from hypothesis import given
+from nft_options import A_FIFTH, OPTIONS, RECORDED, spec_of
+
+
+def read(spec):
+    return read_doors(load_text(build_table(spec)).text)
+
+
+def ports_in(words):
+    """Return every port that words like ``8000-8010/tcp`` name."""
+    found = set()
+    for word in words:
+        ports, protocol = word.split("/")
+        first, _dash, last = ports.partition("-")
+        found |= {(port, protocol) for port in range(int(first), int(last or first) + 1)}
+    return found
+
+
+@A_FIFTH
+@given(OPTIONS)
+def test_doors_are_read_as_they_were_asked_for(options):
+    spec = spec_of(options)
+    found = read(spec)
+    here = {(door.name, door.ip_version): door for door in found.doors}
+    for door in spec.doors:
+        assert found.steps.get(door.name, len(door.knock)) == len(door.knock)
+        for version, number in (("ipv4", 4), ("ipv6", 6)):
+            mine = [network for network in door.sources if network.version == number]
+            one = here.pop((door.name, version), None)
+            assert (one is None) == (version not in spec.ip_versions or bool(door.sources and not mine))
+            if one is None:
+                continue
+            assert (one.window, set(one.sources), one.once) == (door.window, set(mine), door.once)
+            assert ports_in(one.opens) == {
+                (port, ports.protocol) for ports in door.opens for port in range(ports.first, ports.last + 1)
+            }
+    assert here == {}
+
+
+def test_a_range_that_an_allowed_port_cuts_is_one_again():
+    (door, _six) = read(spec_from_options(RECORDED)).doors
+    assert door == DoorHere(
+        name="ssh",
+        ip_version="ipv4",
+        opens=("22/tcp", "9000-9010/tcp", "514/udp"),
+        window=15,
+        sources=(ipaddress.ip_network("10.0.0.0/8"),),
+        once=True,
+    )
+
+
+def test_ports_beside_each_other_stay_two():
+    door = {"name": "web", "knock": ["7000", "9100", "3100"], "opens": ["80", "81"]}
+    assert read(spec_from_options({"doors": [door]})).doors[0].opens == ("80/tcp", "81/tcp")
+
+
+@pytest.mark.parametrize("prefix", [64, 128])
+def test_in_panic_a_door_is_read_as_well(prefix):
+    spec = spec_from_options(dict(RECORDED, ipv6_prefix=prefix))
+    panic = read(spec._replace(panic=True))
+    assert [door._replace(once=True) for door in panic.doors] == list(read(spec).doors)
+    assert panic.steps == {"ssh": 3}
