@@ -236,6 +236,13 @@ def test_a_connection_that_could_not_go_on_is_refused(rule):
     )
 
 
+@pytest.mark.parametrize("ports", ["22,17005", "19100,22"])
+def test_a_rule_that_may_name_a_step_is_shown_without_its_ports(ports):
+    with pytest.raises(SpecError, match=r"-m multiport --dports \*{4} -j CT --notrack\. Remove") as refusal:
+        tracked(save(raw=["-A PREROUTING -p tcp -m multiport --dports {0} -j CT --notrack".format(ports)]))
+    assert ports not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     "rule",
     [
