@@ -22,6 +22,7 @@ _RANGE = re.compile(r"([0-9]+)-([0-9]+) : \w+ (\w+)")
 _ENTRANCE = re.compile(r"@open([46])_(\w+)")
 _SOURCES = re.compile(r"ip6? saddr (?:\{ ([^}]*) \}|([0-9a-f][0-9a-f.:/]*)) ")
 _WINDOW = re.compile(r"update @open[46]_(\w+) \{[^}]* timeout ([0-9]+)s \}")
+_MASK = re.compile(r"ip6 saddr & ([0-9a-f:]+) @open6_")
 _PROTOCOLS = {str(number): protocol for protocol, number in NUMBERS.items()}
 _VERSIONS = {"4": "ipv4", "6": "ipv6"}
 
@@ -44,6 +45,8 @@ class DoorsRead(NamedTuple):
     """The doors, one of each IP version from which somebody may knock."""
     steps: Dict[str, int]
     """Door to how many steps its knock has."""
+    ipv6_prefix: int
+    """How many leading bits of an IPv6 source are remembered."""
 
 
 def read_doors(text: str) -> DoorsRead:
@@ -74,7 +77,9 @@ def read_doors(text: str) -> DoorsRead:
         )
         for (name, version), rule in entrances.items()
     )
-    return DoorsRead(doors, steps)
+    mask = _MASK.search(text)
+    bits = bin(int(ipaddress.IPv6Address(mask.group(1)))).count("1") if mask else 128
+    return DoorsRead(doors, steps, bits)
 
 
 def _rules(text: str) -> Iterator[TextRule]:

@@ -44,4 +44,19 @@ def add_text(name: str, elements: Sequence[Element]) -> str:
     return f"add element {TABLE} {name} {{ {', '.join(lines)} }}\n" if lines else ""
 
 
-__all__ = ("Element", "add_text", "read_elements")
+def put_text(name: str, element: Element) -> str:
+    """Return the text that puts a source into a set for as long as it says, for longer or shorter if it is in there.
+
+    To add what is there changes nothing, and to delete what is not there is an error; so it is added, deleted and added anew, in
+    one transaction.
+    """
+    return forget_text(name, element.source) + add_text(name, [element])
+
+
+def forget_text(name: str, source: Any) -> str:
+    """Return the text that takes a source out of a set, whether it is in there or not."""
+    what = f"element {TABLE} {name} {{ {source} }}\n"
+    return f"add {what}delete {what}"
+
+
+__all__ = ("Element", "add_text", "forget_text", "put_text", "read_elements")

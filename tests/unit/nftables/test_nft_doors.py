@@ -6,11 +6,15 @@
 import ipaddress
 
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.doors import read_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.nft import Nft
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.open_doors import TableDoors
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import load_text
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from fake_nft import FakeNft
 from hypothesis import given
 from nft_options import A_FIFTH, OPTIONS, RECORDED, spec_of
 
@@ -72,4 +76,49 @@ def test_in_panic_a_door_is_read_as_well(prefix):
     spec = spec_from_options(dict(RECORDED, ipv6_prefix=prefix))
     panic = read(spec._replace(panic=True))
     assert [door._replace(once=True) for door in panic.doors] == list(read(spec).doors)
-    assert panic.steps == {"ssh": 3}
+    assert (panic.steps, panic.ipv6_prefix) == ({"ssh": 3}, prefix)
+
+
+# By hand
+
+SSH = {"name": "ssh", "knock": ["7000", "9100"], "opens": ["22"], "window": 15}
+ME, SIX = ipaddress.ip_address("192.0.2.1"), ipaddress.ip_address("2001:db8::9")
+
+
+@pytest.fixture
+def doors():
+    text = load_text(build_table(spec_from_options({"doors": [SSH], "ipv6_prefix": 64}))).text
+    fake = FakeNft()
+    nft = Nft(fake.run, fake.find)
+    nft.load(text)
+    return TableDoors(nft, text)
+
+
+def test_opened_and_closed_by_hand(doors):
+    assert [(door.name, door.ip_version, door.window) for door in doors.doors()] == [
+        ("ssh", "ipv4", 15),
+        ("ssh", "ipv6", 15),
+    ]
+    for source, kept in ((ME, "192.0.2.1"), (SIX, "2001:db8::")):
+        assert not doors.remembers("ssh", source)
+        doors.open("ssh", source)
+        doors.open("ssh", source)
+        assert doors.remembers("ssh", source)
+        assert doors.close("ssh", source + 1) == ([] if source is ME else [kept])
+    assert not doors.remembers("ssh", SIX), "of IPv6 the bits that must match are remembered"
+    assert doors.close("ssh", ME) == ["192.0.2.1"]
+    assert doors.close("ssh", ME) == []
+
+
+def test_closed_to_everyone(doors):
+    for source in (ME, ME + 1, SIX):
+        doors.open("ssh", source)
+    assert doors.close("ssh") == ["192.0.2.1", "192.0.2.2", "2001:db8::"]
+    assert doors.close("ssh") == []
+
+
+def test_a_door_that_is_not_there(doors):
+    with pytest.raises(HostError, match="the table has no door web for IPv4. See: portknock status"):
+        doors.open("web", ME)
+    assert doors.close("web") == []
+    assert not doors.remembers("web", ME)

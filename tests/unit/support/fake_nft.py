@@ -17,6 +17,7 @@ class FakeNft:
         self._version, self._refuses = version, refuses
         self.chains: Dict[str, List[str]] = {}
         self.sets: Dict[str, str] = {}
+        self.elements: Dict[str, Dict[str, int]] = {}
         self.exists = False
         self.loaded: List[str] = []
 
@@ -30,7 +31,7 @@ class FakeNft:
         if verb == ["--version"]:
             return 0, f"nftables v{self._version} (Some Name)\n", ""
         if verb[:2] == ["-j", "list"]:
-            return 0, json.dumps({"nftables": self._listing(verb[2] == "tables")}), ""
+            return 0, json.dumps({"nftables": self._listing(verb[2])}), ""
         if self._refuses and self._refuses in text:
             return 1, "", self._error(text)
         if "-c" not in verb:
@@ -38,6 +39,10 @@ class FakeNft:
             for line in text.splitlines():
                 self._do(line.split(" ", 5))
         return 0, "", ""
+
+    def _listed(self, name: str) -> List[Dict[str, Any]]:
+        held = self.elements.get(name, {})
+        return [{"elem": {"val": source, "timeout": each, "expires": each}} for source, each in held.items()]
 
     def _error(self, text: str) -> str:
         number, quoted = next(item for item in enumerate(text.splitlines(), 1) if self._refuses in item[1])
@@ -49,22 +54,38 @@ class FakeNft:
             self.exists = verb != "delete"
             if verb == "flush":
                 self.chains = {chain: [] for chain in self.chains}
+        elif kind == "element":
+            self._element(verb, name, words[5])
         elif verb == "delete":
             del (self.chains if kind == "chain" else self.sets)[name]
         elif kind == "chain":
             self.chains.setdefault(name, [])
-        elif kind == "set" and verb == "add":
+        elif kind == "set" and verb == "flush":
+            self.elements.pop(name, None)
+        elif kind == "set":
             self.sets[name] = words[5].split(";")[0].replace("{ type ", "")
         elif kind == "rule":
             self.chains[name].append(words[5].rsplit(' comment "', 1)[1][:-1])
 
-    def _listing(self, only_tables: bool) -> List[Dict[str, Any]]:
+    def _element(self, verb: str, name: str, text: str) -> None:
+        held = self.elements.setdefault(name, {})
+        for each in text.strip("{} ").split(", "):
+            source, _word, seconds = each.partition(" timeout ")
+            if verb == "add":
+                held.setdefault(source, int(seconds.rstrip("s") or 0))
+            else:
+                del held[source]
+
+    def _listing(self, what: str) -> List[Dict[str, Any]]:
         if not self.exists:
             return [{"metainfo": {"version": self._version}}]
         items: List[Dict[str, Any]] = [{"table": {"family": "inet", "name": "portknock"}}]
-        if only_tables:
+        if what == "tables":
             return items
-        items += [{"set": dict(FAMILY, name=name, type=kind.split(" . "))} for name, kind in self.sets.items()]
+        items += [
+            {"set": dict(FAMILY, name=name, type=kind.split(" . "), elem=self._listed(name))}
+            for name, kind in self.sets.items()
+        ]
         items += [{"chain": dict(FAMILY, name=name)} for name in self.chains]
         return items + [
             {"rule": dict(FAMILY, chain=name, comment=comment, expr=[])}
