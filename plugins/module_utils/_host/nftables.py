@@ -25,7 +25,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlin
 )
 
 _TRIES = 20
-GET_CHAINS, GET_RULES = 10 << 8 | 4, 10 << 8 | 7
+GET_TABLES, GET_CHAINS, GET_RULES = 10 << 8 | 1, 10 << 8 | 4, 10 << 8 | 7
 """Types of requests; that of each answer is lower by one."""
 _COUNTED = re.compile(rb"(counter\0.{8}).{8}(.{4}).{8}", re.S)
 """An expression that counts, up to its bytes, and what is between these and its packets."""
@@ -44,8 +44,19 @@ class Nftables:
         :param family: as nft names it, ``ip`` or ``ip6``.
         :raises HostError: if the kernel does not say.
         """
+        return [_COUNTED.sub(rb"\1%b\2%b" % (bytes(8), bytes(8)), body) for body in self._all(GET_RULES, family)]
+
+    def tables(self, family: str) -> List[bytes]:
+        """Return the tables of a family, for nft_kernel.
+
+        :param family: as nft names it, ``ip`` or ``ip6``.
+        :raises HostError: if the kernel does not say.
+        """
+        return self._all(GET_TABLES, family)
+
+    def _all(self, kind: int, family: str) -> List[bytes]:
         try:
-            return [_COUNTED.sub(rb"\1%b\2%b" % (bytes(8), bytes(8)), body) for body in self._dump(GET_RULES, family)]
+            return self._dump(kind, family)
         except OSError as error:
             raise HostError(
                 f"the kernel does not list the rules of nftables ({error}), so it is not known whether iptables shows all of its own "

@@ -72,7 +72,7 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
     report = report._replace(facts=dict(report.facts, backend=iptables.backend if families else "", **none))
     now, native = _Now(host), Native(host.command.run, host.command.find, host.nftables.chains)
     listing = read_native(iptables, native) if families else NOTHING
-    saves = read_saves(iptables, host.nftables.rules, tuple(families), counters=True)
+    saves = read_saves(iptables, host.nftables, tuple(families), counters=True)
     for family in families:
         other, save = iptables.other(), saves[family]
         elsewhere = other_save(other, native, family, counters=True)

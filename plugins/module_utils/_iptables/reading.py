@@ -4,7 +4,7 @@
 
 """What a plan of the ruleset reads: all of it, or an error that says what to do. Nothing in here writes."""
 
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
@@ -20,6 +20,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_ke
     KernelRule,
     first_misprinted,
     first_unknown,
+    is_dormant,
     read_rule,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import TABLES
@@ -53,37 +54,34 @@ def _missing_commands(family: str) -> str:
     )
 
 
-Rules = Callable[[str], List[bytes]]
-"""From a family, as nft names it, to its rules as the kernel sends them."""
-
-
 def read_native(iptables: Iptables, native: Native) -> Listing:
     """Return what is in nftables; nothing where the kernel has none."""
     return native.listing() if iptables.is_nft or iptables.kernel_has_nft() else NOTHING
 
 
 def read_saves(
-    iptables: Iptables, rules: Rules, present: Tuple[str, ...], absent: bool = False, counters: bool = False
+    iptables: Iptables, nftables: Any, present: Tuple[str, ...], absent: bool = False, counters: bool = False
 ) -> Dict[str, str]:
     """Return what iptables-save prints of each IP version.
 
-    :param rules: reads the rules of the kernel, with which they are compared.
+    :param nftables: the Nftables of a Host, with whose rules they are compared.
     :param present: the IP versions that the host speaks.
     :param absent: whether all of ours is to go; then only the table filter must be readable.
     :param counters: whether it prints packet counters.
     :raises UnreadableError: if a table cannot be read, or holds rules that iptables does not print as they are.
-    :raises HostError: if a command fails.
+    :raises HostError: if a command fails, or none of the rules would be in force.
     """
     tables = ("filter",) if absent else TABLES
-    return {
-        family: _read_save(iptables, family, rules, tables, counters)
-        for family in present
-        if iptables.installed(family)
-    }
+    found = [family for family in present if iptables.installed(family)]
+    for family in () if absent else found:
+        dormant = why_not_in_force(nftables, family) if iptables.is_nft else ""
+        if dormant:
+            raise HostError(f"{dormant}. Nothing was changed.")
+    return {family: _read_save(iptables, family, nftables, tables, counters) for family in found}
 
 
-def _read_save(iptables: Iptables, family: str, rules: Rules, tables: Tuple[str, ...], counters: bool) -> str:
-    held = [read_rule(body) for body in rules(NFT_FAMILIES[family])] if iptables.is_nft else []
+def _read_save(iptables: Iptables, family: str, nftables: Any, tables: Tuple[str, ...], counters: bool) -> str:
+    held = [read_rule(body) for body in nftables.rules(NFT_FAMILIES[family])] if iptables.is_nft else []
     try:
         save = iptables.save(family, counters)
         for table in unreadable_tables(save):
@@ -98,6 +96,21 @@ def _read_save(iptables: Iptables, family: str, rules: Rules, tables: Tuple[str,
         if found:
             raise UnreadableError(family, table, _where(found))
     return save
+
+
+def why_not_in_force(nftables: Any, family: str) -> str:
+    """Return why no packet meets the rules of iptables' backend nft, or ''.
+
+    :param nftables: the Nftables of a Host.
+    """
+    nft = NFT_FAMILIES[family]
+    if not any(is_dormant(body, "filter") for body in nftables.tables(nft)):
+        return ""
+    return (
+        f"the {family} table filter is dormant (a flag that nft sets), so none of the rules in it is in force, and no door would be "
+        f"closed. Look at it with 'nft list table {nft} filter' (package nftables), put it in force with 'nft add table {nft} filter', "
+        "which leaves its rules as they are, then run this again"
+    )
 
 
 def _where(found: Optional[KernelRule]) -> str:
@@ -145,4 +158,4 @@ def _both_backends(backend: str, found: str) -> str:
     )
 
 
-__all__ = ("check_commands", "other_save", "read_native", "read_other_backend", "read_saves")
+__all__ = ("check_commands", "other_save", "read_native", "read_other_backend", "read_saves", "why_not_in_force")

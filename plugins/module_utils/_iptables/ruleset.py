@@ -68,6 +68,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading
     read_native,
     read_other_backend,
     read_saves,
+    why_not_in_force,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.spelling import (
@@ -127,7 +128,7 @@ class Ruleset(Part):
         check_commands(iptables, wanted, installed)
         owns = {} if wanted.spec is None else {family: build_rules(wanted.spec, family) for family in wanted.families}
         present, absent, native = self._host.kernel.families(), wanted.spec is None, _native(self._host)
-        saves = read_saves(iptables, self._host.nftables.rules, present, absent) if installed else {}
+        saves = read_saves(iptables, self._host.nftables, present, absent) if installed else {}
         others = read_other_backend(iptables, native, wanted, tuple(saves)) if installed else {}
         texts = saves or dict.fromkeys(present, "")
         local = self._host.kernel.local_network()
@@ -232,6 +233,9 @@ class Ruleset(Part):
                     return str(error)
                 if now != lines:
                     return f"something else changed the knock rules of {family} before it was confirmed"
+                dormant = why_not_in_force(self._host.nftables, family) if lines and commands.backend == NFT else ""
+                if dormant:
+                    return dormant
         return ""
 
     def hides(self, connection: Connection) -> Optional[str]:

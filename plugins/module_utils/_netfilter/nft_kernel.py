@@ -65,6 +65,12 @@ def read_chain(body: bytes) -> Dict[str, Any]:
     return {"chain": chain}
 
 
+def is_dormant(body: bytes, table: str) -> bool:
+    """Return whether a message holds a table of some name, and says that none of its chains is in force."""
+    parts = attributes(body[4:])
+    return _text(parts.get(1, b"")) == table and bool(_number(parts.get(2, b"")) & 1)
+
+
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting", 5: "ingress"}
 
 
@@ -305,6 +311,7 @@ __all__ = (
     "KernelRule",
     "first_misprinted",
     "first_unknown",
+    "is_dormant",
     "read_chain",
     "read_rule",
 )

@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.nftables import Nftables
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import attribute
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import read_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import is_dormant, read_rule
 
 CHANGED = 0x10
 
@@ -76,6 +76,18 @@ def test_chains():
     assert asked[0][16] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "flags", "dormant"),
+    [("filter", 1, True), ("filter", 3, True), ("filter", 0, False), ("filter", 2, False), ("nat", 1, False)],
+)
+def test_tables(name, flags, dormant):
+    body = bytes([2, 0, 0, 0]) + attribute(1, name.encode() + b"\0") + attribute(2, struct.pack(">I", flags))
+    made, asked = nftables([message(0xA00, body), DONE])
+    assert [is_dormant(each, "filter") for each in made.tables("ip")] == [dormant]
+    assert struct.unpack_from("=IHH", asked[0]) == (len(asked[0]), 0xA01, 0x301)
+    assert asked[0][16] == 2
+
+
 def test_what_changed_meanwhile_is_asked_for_again():
     made, asked = nftables([rule(3, CHANGED), DONE], [rule(3) + rule(4), DONE])
     assert handles(made, "ip") == [3, 4]
@@ -87,5 +99,7 @@ def test_a_kernel_that_does_not_say(answer):
     made, asked = nftables(answer)
     with pytest.raises(HostError, match=r"the kernel does not list the rules of nftables \(.*it is not known whether"):
         made.rules("ip")
+    with pytest.raises(HostError, match="the kernel does not list"):
+        made.tables("ip")
     assert made.chains() is None
-    assert len(asked) <= 40
+    assert len(asked) <= 60

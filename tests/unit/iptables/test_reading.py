@@ -48,6 +48,39 @@ def test_what_cannot_be_read_is_not_changed(how, installed, state):
     assert host.state() == before
 
 
+DORMANT = "the ipv4 table filter is dormant .* 'nft add table ip filter'"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_rules_that_are_not_in_force(installed):
+    """No door is called closed by rules that no packet meets; they can be taken out."""
+    host = TwoBackends(v4=FOREIGN)
+    if installed:
+        run(host)
+    host.dormant = {"ip"}
+    host.frozen, before = True, host.state()
+    for check in (False, True):
+        with pytest.raises(HostError, match=DORMANT):
+            run(host, check=check)
+    with pytest.raises(HostError, match=DORMANT):
+        inspect(host)
+    assert host.state() == before
+    host.frozen = False
+    assert run(host, state="absent")["changed"] is installed
+    assert host.ours() == {}
+
+
+def test_rules_that_somebody_takes_out_of_force_are_not_confirmed():
+    host = TwoBackends(v4=FOREIGN)
+    before = host.ours()
+    guard, record = guarded(host)
+    host.dormant = {"ip"}
+    answer = guard.confirm(record.id)
+    assert answer["outcome"] == "rolled_back"
+    assert answer["why"].startswith("the ipv4 table filter is dormant")
+    assert host.ours() == before
+
+
 def test_a_nat_table_that_cannot_be_read():
     host = TwoBackends(v4=FOREIGN)
     run(host)

@@ -148,6 +148,14 @@ class FakeNftables:
     def rules(self, family: str) -> List[bytes]:
         return [rule_message(rule, family) for rule in self._host.held.get(family, [])]
 
+    def tables(self, family: str) -> List[bytes]:
+        number = bytes([FAMILIES[family], 0, 0, 0])
+        flags = (family in self._host.dormant).to_bytes(4, "big")
+        return [
+            number + attribute(1, b"nat\0") + attribute(2, bytes(4)),
+            number + attribute(1, b"filter\0") + attribute(2, flags),
+        ]
+
     def chains(self) -> Optional[List[bytes]]:
         chains = self._host.chains
         return None if chains is None else [chain_message(each["chain"]) for each in chains]

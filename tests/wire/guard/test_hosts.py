@@ -76,7 +76,7 @@ def undone(host, kept):
 def outlives_what_undoes_it(user, host):
     """The window's programs are taken away with Python, or with all of the user space: the change does not stay."""
     kept = host.own_rules()
-    begin_and_leave(user, host, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=20)
+    begin_and_leave(user, host, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=12)
     with undone(host, kept):
         host.run("mv", "/usr/bin/python3.13", "/root/")
     host.run("mv", "/root/python3.13", "/usr/bin/")

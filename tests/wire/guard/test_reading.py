@@ -113,6 +113,18 @@ def test_the_backend_is_switched_between_two_runs(rig):
             assert not rig.target.module(state="absent")["changed"]
 
 
+@NFT
+def test_rules_that_nft_takes_out_of_force(rig):
+    with contextlib.ExitStack() as stack:
+        stack.callback(faults.clean_up, rig)
+        rig.target.module(**WISH)
+        stack.callback(native.nft, rig, "add", "table", "ip", "filter")
+        native.nft(rig, "add", "table", "ip", "filter", "{ flags dormant; }")
+        assert "the ipv4 table filter is dormant" in rig.target.module(expect=1, **WISH)["msg"]
+        native.nft(rig, "add", "table", "ip", "filter")
+        assert not rig.target.module(**WISH)["changed"]
+
+
 def test_ip6tables_is_missing(rig):
     link = "/etc/alternatives/ip6tables-restore"
     target = rig.target.namespace.run("readlink", link).stdout.strip()
