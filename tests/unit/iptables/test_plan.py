@@ -5,6 +5,7 @@
 
 import foreign
 import pytest
+import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._change.diff import shortened
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
@@ -65,7 +66,7 @@ def hooks(host):
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 def test_planned_twice_plans_nothing_and_undone_is_as_before(family, data):
-    before = FakeIptables(foreign.save_text(*data.draw(foreign.rulesets(family)))).save()
+    before = FakeIptables(random_rules.save_text(*data.draw(foreign.rulesets(family)))).save()
     host = FakeIptables(before)
     for spec in data.draw(st.lists(st.sampled_from(SPECS[:-1]), min_size=1, max_size=3)):
         saved = host.save()
@@ -87,12 +88,12 @@ def test_planned_twice_plans_nothing_and_undone_is_as_before(family, data):
 
 @given(ruleset=foreign.rulesets("ipv4"))
 def test_parse_loses_no_byte(ruleset):
-    text = foreign.save_text(*ruleset)
+    text = random_rules.save_text(*ruleset)
     document = parse(text)
     assert "".join(document.lines) == text
     table = document.table("filter")
-    rendered = foreign.save_text(table.policy("INPUT"), [rule.text for rule in table.rules("INPUT")],
-                                 {name: [rule.text for rule in table.rules(name)] for name in foreign.CHAINS})  # fmt: skip
+    rendered = random_rules.save_text(table.policy("INPUT"), [rule.text for rule in table.rules("INPUT")],
+                                 {name: [rule.text for rule in table.rules(name)] for name in random_rules.CHAINS})  # fmt: skip
     assert rendered == text
 
 
@@ -127,7 +128,7 @@ COMMIT
 
 def ruleset(*rules, **more):
     chains = more.pop("chains", {})
-    return foreign.save_text(more.pop("policy", "ACCEPT"), list(rules), chains)
+    return random_rules.save_text(more.pop("policy", "ACCEPT"), list(rules), chains)
 
 
 BAN = "-p tcp -m multiport --dports 22 -j f2b"
@@ -316,7 +317,7 @@ def test_other_tables_are_not_touched():
 @given(ruleset=foreign.rulesets("ipv4"), spec=st.sampled_from(SPECS[:-1]))
 def test_the_change_names_no_foreign_rule(ruleset, spec):
     """A change holds our lines alone: what it does not name it cannot lose."""
-    plan = plan_family(foreign.save_text(*ruleset), spec, "ipv4")
+    plan = plan_family(random_rules.save_text(*ruleset), spec, "ipv4")
     for line in (plan.change + plan.undo).splitlines():
         assert line in ("*filter", "COMMIT") or "PORTKNOCK" in line
         assert not line.startswith(("-F", "-P", ":INPUT", "-D INPUT 1"))
@@ -347,7 +348,7 @@ def test_no_step_in_a_diff_or_a_finding(ports, protocols, policy, rules):
         )
     except SpecError:
         reject()  # an unlucky draw that a scan would open
-    host = FakeIptables(ruleset(*rules, chains={name: [] for name in foreign.CHAINS}))
+    host = FakeIptables(ruleset(*rules, chains={name: [] for name in random_rules.CHAINS}))
     plan = load(host, spec)
     there = " ".join(rules)
     shown = " ".join(

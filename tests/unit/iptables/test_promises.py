@@ -11,6 +11,7 @@ import zlib
 
 import foreign
 import pytest
+import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service import is_needed
@@ -55,7 +56,7 @@ def hosts(draw, family):
     """Return a host's ruleset with the collection's rules in it: as first planned, and again after others inserted rules."""
     policy, rules, chains = draw(foreign.rulesets(family))
     spec = draw(st.sampled_from(SPECS))
-    host = FakeIptables(foreign.save_text(policy, rules, chains))
+    host = FakeIptables(random_rules.save_text(policy, rules, chains))
     apply(host, spec, family)
     for text, place in draw(st.lists(st.tuples(foreign.rule(family), st.integers(1, 12)), max_size=3)):
         place = min(place, len(host.tables["filter"].chains["INPUT"]) + 1)
@@ -95,7 +96,7 @@ def walker_of(host, family):
         asked = repr((seed, chain, rule, words, packet.source, packet.port, packet.protocol))
         return zlib.crc32(asked.encode("utf-8")) & 1
 
-    walker = Served(parse(text), oracle=oracle, sets={"bad": [foreign.NETWORKS[family][1]]})
+    walker = Served(parse(text), oracle=oracle, sets={"bad": [random_rules.NETWORKS[family][1]]})
     walker.daemon = (
         Knockd(config_text(spec, FAMILIES, "eth0", "/etc/portknock"))
         if spec.engine == "knockd" and is_needed(spec)
@@ -106,7 +107,7 @@ def walker_of(host, family):
 
 def strangers(family):
     return st.sampled_from(
-        [source for source in foreign.SOURCES[family] if source not in (TRUSTED[family], FRIEND[family])]
+        [source for source in random_rules.SOURCES[family] if source not in (TRUSTED[family], FRIEND[family])]
     )
 
 
@@ -175,7 +176,7 @@ def _reached_doors(verdict):
 def test_running_sessions_live_on(family, data):
     host = data.draw(hosts(family))
     walker = walker_of(host, family)
-    source = data.draw(st.sampled_from(foreign.SOURCES[family]))
+    source = data.draw(st.sampled_from(random_rules.SOURCES[family]))
     for protocol in ("tcp", "udp"):
         for port in (22, 53, 443, 9318, 50123):
             flags = data.draw(st.sampled_from(["ACK", "ACK,PSH", "SYN,ACK", "FIN,ACK", "RST"]))
@@ -195,7 +196,7 @@ def test_trusted_sources_always_get_in(family, data):
     for port, protocol in ((22, "tcp"), (8443, "tcp"), (53, "udp")):
         for packet in (
             Packet(TRUSTED[family], port, protocol),
-            Packet(foreign.SOURCES[family][0], port, protocol, interface="wg0"),
+            Packet(random_rules.SOURCES[family][0], port, protocol, interface="wg0"),
         ):
             verdict = walker.send(packet)
             # Somebody who refuses what comes in by wg0, in front of us, means it.
@@ -230,7 +231,7 @@ def test_policy_reject_leaves_nothing_to_the_policy(family, data):
 @hunt
 def test_policy_accept_changes_nothing_but_the_doors(family, data):
     policy, rules, chains = data.draw(foreign.rulesets(family))
-    text = foreign.save_text(policy, rules, chains)
+    text = random_rules.save_text(policy, rules, chains)
     host = FakeIptables(text)
     apply(host, SPECS[1], family)
     seed = data.draw(st.integers(0, 2**16))
@@ -260,7 +261,7 @@ def test_allowed_ports_are_let_in(family, data):
 def built(family, rules=(), chains=None, inserts=(), policy="ACCEPT", spec=0):
     """A host like those that Hypothesis draws, from what it once found."""
     host = FakeIptables(
-        foreign.save_text(policy, list(rules), dict({name: [] for name in foreign.CHAINS}, **(chains or {})))
+        random_rules.save_text(policy, list(rules), dict({name: [] for name in random_rules.CHAINS}, **(chains or {})))
     )
     apply(host, SPECS[spec], family)
     for text, place in inserts:

@@ -9,8 +9,8 @@ hold to be possibly accepted, and what the walker refuses, to be possibly refuse
 
 import random
 
-import foreign
 import pytest
+import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import OWN_LIST
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Ruleset
@@ -42,10 +42,10 @@ def packets(rng, family, count):
     found = []
     for _turn in range(count):
         protocol = rng.choice(["tcp", "tcp", "udp"])
-        port = rng.choice(foreign.PORTS) if rng.random() < 0.8 else rng.randint(1, 65535)
+        port = rng.choice(random_rules.PORTS) if rng.random() < 0.8 else rng.randint(1, 65535)
         found.append(
             Packet(
-                rng.choice(foreign.SOURCES[family]), port, protocol, sport=rng.choice([22, 53, 40000]),
+                rng.choice(random_rules.SOURCES[family]), port, protocol, sport=rng.choice([22, 53, 40000]),
                 flags=rng.choice(FLAGS) if protocol == "tcp" else "", interface=rng.choice(["eth0", "eth1", "wg0", "br0"]),
                 state=rng.choice(["NEW", "NEW", "RELATED"]),
             )
@@ -82,14 +82,14 @@ def compare(text, family, sent, seed):
 
 def made(rng, family):
     """Return a ruleset of others with the collection's rules in it, and more rules that came afterwards."""
-    chains = {name: [foreign.make_rule(rng, family, foreign.CHAINS[number + 1 :]) for _turn in range(rng.randrange(4))]
-              for number, name in enumerate(foreign.CHAINS)}  # fmt: skip
-    rules = [foreign.make_rule(rng, family) for _turn in range(rng.randrange(7))]
-    host = FakeIptables(foreign.save_text(rng.choice(["ACCEPT", "DROP"]), rules, chains))
+    chains = {name: [random_rules.make_rule(rng, family, random_rules.CHAINS[number + 1 :]) for _turn in range(rng.randrange(4))]
+              for number, name in enumerate(random_rules.CHAINS)}  # fmt: skip
+    rules = [random_rules.make_rule(rng, family) for _turn in range(rng.randrange(7))]
+    host = FakeIptables(random_rules.save_text(rng.choice(["ACCEPT", "DROP"]), rules, chains))
     host.restore(plan_family(host.save(), rng.choice(SPECS), family).change)
     for _turn in range(rng.randrange(3)):
         place = rng.randint(1, len(host.tables["filter"].chains["INPUT"]) + 1)
-        host.restore("*filter\n-I INPUT {0} {1}\nCOMMIT\n".format(place, foreign.make_rule(rng, family)))
+        host.restore("*filter\n-I INPUT {0} {1}\nCOMMIT\n".format(place, random_rules.make_rule(rng, family)))
     return host.save()
 
 

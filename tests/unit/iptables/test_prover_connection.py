@@ -6,8 +6,8 @@
 import ipaddress
 import random
 
-import foreign
 import pytest
+import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import door_for, lets_in
@@ -46,7 +46,7 @@ def word_of(text, spec=SPEC, arriving=None, prove=False, local=LOCAL):
 
 
 def with_rules(*rules, table=""):
-    return foreign.save_text("ACCEPT", list(rules), {}) + table
+    return random_rules.save_text("ACCEPT", list(rules), {}) + table
 
 
 RAW = "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n{0}\nCOMMIT\n"
@@ -159,9 +159,9 @@ def agree(seeds):
     for seed in range(seeds):
         rng = random.Random(seed)
         family, spec = rng.choice(FAMILIES), rng.choice(SPECS)
-        rules = [foreign.make_rule(rng, family) for _turn in range(rng.randrange(4))]
-        text = foreign.save_text(rng.choice(["ACCEPT", "ACCEPT", "DROP"]), rules, {})
-        arriving = connection(rng.choice(foreign.SOURCES[family]), rng.choice(PORTS))
+        rules = [random_rules.make_rule(rng, family) for _turn in range(rng.randrange(4))]
+        text = random_rules.save_text(rng.choice(["ACCEPT", "ACCEPT", "DROP"]), rules, {})
+        arriving = connection(rng.choice(random_rules.SOURCES[family]), rng.choice(PORTS))
         plan = plan_family(text, spec, family)
         may = lets_in(plan.document.table("filter"), spec, position_of(plan.then, TAIL), arriving.port, arriving.source)
         result = word_of(text, spec, arriving)[0]["result"]

@@ -9,8 +9,8 @@ And whatever doors are asked for, what the planner gives without a fault is prov
 import random
 import re
 
-import foreign
 import pytest
+import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import Hook
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
@@ -37,7 +37,7 @@ FOREIGN = (
 def planned(rng):
     family, spec = rng.choice(FAMILIES), rng.choice(SPECS)
     rules = [rule for rule in rng.choice(FOREIGN) if family == "ipv4" or "198.51" not in rule]
-    return plan_family(foreign.save_text("ACCEPT", rules, {}), spec, family), spec, family
+    return plan_family(random_rules.save_text("ACCEPT", rules, {}), spec, family), spec, family
 
 
 def knocks(spec):
@@ -201,7 +201,7 @@ def all_are_proved(seeds):
         except SpecError:
             continue
         for family in FAMILIES:
-            plan = plan_family(foreign.save_text("ACCEPT", rng.choice(FOREIGN[:2]), {}), spec, family)
+            plan = plan_family(random_rules.save_text("ACCEPT", rng.choice(FOREIGN[:2]), {}), spec, family)
             words = prove_doors(would_be(plan.document, plan.then), family, spec, named_lists(spec, family), UNKNOWN)
             assert [(seed, word.entry["result"], word.entry["message"]) for word in words] == [
                 (seed, "proved", "")

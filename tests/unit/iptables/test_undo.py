@@ -5,6 +5,7 @@
 
 import foreign
 import pytest
+import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     foreign_rules,
@@ -39,8 +40,8 @@ def change_to(host, name, family="ipv4"):
 
 def host_with(name, rules=tuple(RULES), policy="ACCEPT", family="ipv4", chains=None):
     """A host whose foreign rules were there first, then the rules of a spec."""
-    lists = dict({chain: [] for chain in foreign.CHAINS}, **(chains or {}))
-    host = FakeIptables(foreign.save_text(policy, list(rules), lists))
+    lists = dict({chain: [] for chain in random_rules.CHAINS}, **(chains or {}))
+    host = FakeIptables(random_rules.save_text(policy, list(rules), lists))
     change_to(host, name, family)
     return host
 
@@ -119,7 +120,7 @@ def test_a_table_that_was_not_there():
 edits = st.lists(
     st.tuples(
         st.sampled_from(["insert", "insert", "append", "remove", "move", "replace", "chain", "jump"]),
-        st.sampled_from(("INPUT", "INPUT", "INPUT", "FORWARD") + foreign.CHAINS),
+        st.sampled_from(("INPUT", "INPUT", "INPUT", "FORWARD") + random_rules.CHAINS),
         st.integers(0, 30),
         st.integers(0, 30),
     ),
@@ -167,7 +168,7 @@ def stories(draw, family="ipv4", unique=False):
     if unique:
         rules = ["-p tcp -m comment --comment old{0} -j ACCEPT".format(number) for number in range(len(rules))]
     one, other = draw(st.sampled_from(ALL_CHANGES))
-    host = FakeIptables(foreign.save_text(policy, rules, chains))
+    host = FakeIptables(random_rules.save_text(policy, rules, chains))
     change_to(host, one, family)
     if unique:
         scatter(host, draw(st.lists(st.integers(0, len(rules)), min_size=3, max_size=3)))
