@@ -166,6 +166,8 @@ class Wanted(NamedTuple):
     """The program that is to be there as the host's command, None to leave that as it is."""
     prove: bool = True
     """Whether a ruleset under which a packet gets to a door without the knock is refused, and not merely reported."""
+    code: str = ""
+    """What tells this code from another version of it, '' where that is not known."""
 
 
 _NO_FILES: Files = {}

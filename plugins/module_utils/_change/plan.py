@@ -13,6 +13,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.engines i
     takes_part,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import check_no_panic
+from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged import digest_of_code
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Connection,
     Files,
@@ -129,7 +130,7 @@ def plan_change(
     connection = None if absent or panic is not None else connection_of(host.processes.ssh_connection())
     wanted = Wanted(
         None if absent else spec, families, bool(options["persist"]), may_lack, connection, "", state,
-        options["conflicting_firewall"], command, bool(options["prove"]),
+        options["conflicting_firewall"], command, bool(options["prove"]), digest_of_code(),
     )  # fmt: skip
     parts = parts_on(host)
     plans = _plan_parts(parts, spec.engine, wanted)

@@ -99,6 +99,12 @@ def _asked(options: Dict[str, Any]) -> str:
     return _sha256(json.dumps([code, wanted], sort_keys=True)) if code else ""
 
 
+def digest_of_code() -> str:
+    """Return what tells this code from another version of it, '' where the code is not one zip file."""
+    code = code_of_module()
+    return _sha256(json.dumps(code)) if code else ""
+
+
 def code_of_module() -> List[Any]:
     """Return what tells this code from other code: names and checksums of our files in a module's zip file.
 
@@ -124,4 +130,4 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-__all__ = ("Recorder", "code_of_module", "known_result", "remember")
+__all__ = ("Recorder", "code_of_module", "digest_of_code", "known_result", "remember")

@@ -36,6 +36,21 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 
 
+class Proven(NamedTuple):
+    """What the prover says of a change."""
+
+    words: List[Dict[str, Any]]
+    """An entry for each door, IP version and ruleset, as modules return them."""
+    findings: Tuple[Finding, ...]
+    """What an operator should know of it."""
+    remembered: Dict[str, Dict[str, Any]]
+    """What is to be remembered of it for later changes; JSON."""
+
+
+NOTHING_PROVEN = Proven([], (), {})
+"""Of a change that leaves no door."""
+
+
 class Plan(NamedTuple):
     """What is to be done in one family."""
 
@@ -127,4 +142,4 @@ def emptying_command(plan: Plan, command: str) -> str:
     return f"{{\n{echoes}\n}} | {command} -w {LOCK_SECONDS} --noflush"
 
 
-__all__ = ("Plan", "plan_family")
+__all__ = ("NOTHING_PROVEN", "Plan", "Proven", "plan_family")

@@ -4,18 +4,25 @@
 
 """Has the prover judge what a change would have in the kernel, and what the next boot would load. Pure."""
 
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
+import hashlib
+import json
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import State, is_own_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
+    Plan,
+    Proven,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import Proof, prove_doors, void_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import CONNECTION
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
+    BUILT_IN,
+    TABLES,
     Document,
     Rule,
     Table,
@@ -23,15 +30,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
 )
 
 LIVE, BOOT = "live", "boot"
-
-
-class Proven(NamedTuple):
-    """What the prover says of a change."""
-
-    words: List[Dict[str, Any]]
-    """An entry for each door, IP version and ruleset, as modules return them."""
-    findings: Tuple[Finding, ...]
-    """What an operator should know of it."""
+REMEMBERED = "proved"
+"""Under which key it is remembered what was proved."""
 
 
 def prove_change(
@@ -47,27 +47,69 @@ def prove_change(
     """
     words: List[Dict[str, Any]] = []
     findings: List[Finding] = []
-    for plan in plans if wanted.spec is not None else ():
-        if plan.family not in wanted.families:
+    proofs_of = _Proofs(wanted, local)
+    for plan in plans:
+        if wanted.spec is None or plan.family not in wanted.families:
             continue
         judged = [(LIVE, "", would_be(plan.document, plan.then))]
         judged += [(BOOT, path, parse(text, path)) for path, text in [boot[plan.family]]] if plan.family in boot else []
         for ruleset, path, document in judged:
-            proofs = _proofs(wanted, plan.family, document, local, path)
+            proofs = proofs_of.ruleset(plan.family, document)
+            certain = next((proof for proof in proofs if proof.is_certain and wanted.prove), None)
+            if certain is not None:
+                raise _refusal(certain.entry, path)
             words += [dict(proof.entry, ruleset=ruleset) for proof in proofs]
             findings += void_findings(proofs)
-    return Proven(words, tuple(dict.fromkeys(findings)))
+    remembered = {REMEMBERED: proofs_of.known} if proofs_of.known and wanted.code else {}
+    return Proven(words, tuple(dict.fromkeys(findings)), remembered)
 
 
-def _proofs(wanted: Wanted, family: str, document: Document, local: LocalNetwork, path: str) -> List[Proof]:
-    lists = Lists(family, wanted.spec.ipv6_prefix)
-    named = {door.name: lists.door(door) for door in wanted.spec.doors}
-    spec, connection = wanted.spec, None if wanted.spec.panic else wanted.connection
-    proofs = prove_doors(document, family, spec, named, local, spec.panic, spec.policy == "reject", connection)
-    for proof in proofs:
-        if proof.is_certain and wanted.prove:
-            raise _refusal(proof.entry, path)
-    return proofs
+class _Proofs:
+    """Proves each text once: a boot mostly loads what is live, and the next change mostly finds what the one before has left.
+
+    What was proved is known again by a digest of all that the proof depends on: the whole text, what was asked, and this code.
+    """
+
+    def __init__(self, wanted: Wanted, local: LocalNetwork) -> None:
+        self._wanted, self._local = wanted, local
+        self._before = wanted.state.get(REMEMBERED, {}) if wanted.code else {}
+        self.known: Dict[str, Any] = {}
+        """Digest to the proofs of a ruleset, of this change alone; JSON."""
+
+    def ruleset(self, family: str, document: Document) -> List[Proof]:
+        digest = self._digest(family, document)
+        if digest not in self.known:
+            self.known[digest] = self._before.get(digest) or [
+                [proof.entry, proof.is_certain, proof.finding] for proof in prove_doors(document, *self._asked(family))
+            ]
+        return [
+            Proof(entry, certain, Finding(*finding) if finding else None)
+            for entry, certain, finding in self.known[digest]
+        ]
+
+    def _asked(self, family: str) -> Tuple[Any, ...]:
+        spec, lists = self._wanted.spec, Lists(family, self._wanted.spec.ipv6_prefix)
+        named = {door.name: lists.door(door) for door in spec.doors}
+        connection = None if spec.panic else self._wanted.connection
+        return (family, spec, named, self._local, spec.panic, spec.policy == "reject", connection)
+
+    def _digest(self, family: str, document: Document) -> str:
+        asked, connection = self._asked(family), self._wanted.connection
+        # Of all routes that one matters by which this connection comes.
+        known = (self._local.own, self._local.interface_to(connection.source) if connection else "")
+        everything = [self._wanted.code, repr((*asked[:3], known, *asked[4:])), _canonical(document)]
+        return hashlib.sha256(json.dumps(everything).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _canonical(document: Document) -> List[Any]:
+    """Return all rules and policies, without what differs in two texts of the same ruleset: counters, and the order of chains."""
+    found: List[Any] = []
+    for table in filter(None, map(document.table, TABLES)):
+        for chain, rules in sorted(table.chains.items()):
+            policy = table.policy(chain) if chain in BUILT_IN else ""
+            if rules or policy != "ACCEPT":
+                found.append([table.name, chain, policy, [rule.text.strip() for rule in rules]])
+    return found
 
 
 def _refusal(entry: Dict[str, Any], path: str) -> SpecError:
@@ -107,4 +149,4 @@ def _rules(texts: Iterable[str]) -> List[Rule]:
     return [Rule(text, 0, "") for text in texts]
 
 
-__all__ = ("Proven", "prove_change", "would_be")
+__all__ = ("REMEMBERED", "prove_change", "would_be")

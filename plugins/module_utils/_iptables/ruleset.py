@@ -58,7 +58,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
+    NOTHING_PROVEN,
     Plan,
+    Proven,
     emptying_command,
     plan_family,
 )
@@ -131,9 +133,7 @@ class Ruleset(Part):
         saves = read_saves(iptables, self._host.nftables, present, absent) if installed else {}
         others = read_other_backend(iptables, native, wanted, tuple(saves)) if installed else {}
         texts = saves or dict.fromkeys(present, "")
-        local = self._host.kernel.local_network()
-        if wanted.spec is not None:
-            check_trusted_interfaces(wanted.spec, local)
+        local = _local_network(self._host, wanted)
         plans = tuple(known_spelling(_plan(wanted, owns, *item, local), wanted.state) for item in texts.items())
         elsewhere = tuple(plan_family(save, None, family) for family, save in others.items())
         door = _door_of(wanted, plans, local)
@@ -142,7 +142,7 @@ class Ruleset(Part):
         persists = wanted.persist and wanted.spec is not None
         if persists and installed:
             check_kept(self._host, iptables, wanted, owns, kept, loads)
-        proof, voids = _prove(self._host, wanted, plans, kept, local)
+        proven = _prove(self._host, wanted, plans, kept, local)
         listeners = look_at_listeners(self._host.sockets, wanted, plans, local)
         return PartPlan(
             part=self.name,
@@ -154,14 +154,15 @@ class Ruleset(Part):
             saved_to=tuple(kept.rules_files.values()),
             last_way=_last_way(iptables, plans) if installed else (),
             door=door,
-            findings=self._findings(wanted, plans, kept, local) + listeners.findings + voids,
-            facts=dict(backend=iptables.backend if installed else NFT, closes=listeners.closes, proof=proof),
+            findings=self._findings(wanted, plans, kept, local) + listeners.findings + proven.findings,
+            facts=dict(backend=iptables.backend if installed else NFT, closes=listeners.closes, proof=proven.words),
             before={
                 "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
                 "families": list(texts),
                 "rules_files": kept.rules_files,
             },
             details=Details(plans, elsewhere, owns),
+            remembered=proven.remembered,
         )
 
     def _findings(
@@ -324,19 +325,27 @@ def _plan(wanted: Wanted, owns: Dict[str, Any], family: str, save: str, local: L
     return plan_family(save, spec, family, owns.get(family), local)
 
 
-def _prove(
-    host: Any, wanted: Wanted, plans: Tuple[Plan, ...], kept: Kept, local: LocalNetwork
-) -> Tuple[List[Dict[str, Any]], Tuple[Finding, ...]]:
-    """Return what the prover says of a change, as modules return it, and what an operator should know of it.
+def _local_network(host: Any, wanted: Wanted) -> LocalNetwork:
+    """Return what is known of the host's network.
+
+    :raises SpecError: if an interface is trusted by which everybody comes in.
+    """
+    local: LocalNetwork = host.kernel.local_network()
+    if wanted.spec is not None:
+        check_trusted_interfaces(wanted.spec, local)
+    return local
+
+
+def _prove(host: Any, wanted: Wanted, plans: Tuple[Plan, ...], kept: Kept, local: LocalNetwork) -> Proven:
+    """Return the Proven of a change.
 
     :raises SpecError: if a packet would get to a door without the knock.
     """
     if wanted.spec is None:
-        return [], ()
+        return NOTHING_PROVEN
     from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import prove_change
 
-    proven = prove_change(wanted, plans, boot_texts(host, wanted, kept), local)
-    return proven.words, proven.findings
+    return prove_change(wanted, plans, boot_texts(host, wanted, kept), local)
 
 
 def _door_of(wanted: Wanted, plans: Tuple[Plan, ...], local: LocalNetwork) -> str:

@@ -8,6 +8,7 @@ The planner reads rules with code of its own (``match``), so that a mistake in o
 question are unicast, of TCP or UDP, to this host, and the first of their connection.
 """
 
+import functools
 import ipaddress
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -111,8 +112,9 @@ _Handler = Callable[[_Rule, List[str], bool], bool]
 """Reads one option; whether it was understood."""
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def read_rule(text: str, family: str) -> ReadRule:
-    """Return the ReadRule of a rule's text.
+    """Return the ReadRule of a rule's text; what the kernel has and what a boot loads are mostly the same rules.
 
     :param family: ``ipv4`` or ``ipv6``.
     """
