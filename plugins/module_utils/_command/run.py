@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run of knock_ruleset does on the host, once its options are checked; the module is its main program.
+"""What a run of knock_ruleset does on the host; the module is its main program.
 
-Imported as late as this: most runs change nothing, and Python compiles anew what it imports from a module's zip file.
+What only some runs need is imported inside functions: most runs change nothing, and Python compiles anew what it imports from a
+module's zip file.
 """
 
 from typing import Any, Dict, Tuple
