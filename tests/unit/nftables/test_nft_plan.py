@@ -6,6 +6,7 @@
 import ipaddress
 
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.carried import known_of_lists
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.elements import Element
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.nft import Nft
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.plan import (
@@ -109,3 +110,30 @@ def test_who_is_known_to_another_engine():
     assert with_known(plan.change, known) == (
         plan.change + "add element inet portknock open4_ssh { 192.0.2.1 timeout 7s }\n"
     )
+
+
+def listed(*sources, age, hertz=250, uptime=10000):
+    """Return a list of xt_recent: the kernel counts from five minutes before zero."""
+    stamp = int((uptime - 300 - age) * hertz)
+    return "".join(f"src={source} ttl: 64 last_seen: {stamp} oldest_pkt: 1 {stamp}\n" for source in sources)
+
+
+def test_who_has_knocked_is_taken_along_for_the_rest_of_the_window():
+    spec = spec_from_options({"doors": [{"name": "ssh", "knock": ["7000", "9100"], "opens": ["22"], "window": 15}]})
+    lists = {
+        "pk4_ssh": listed("192.0.2.2", "192.0.2.1", age=5) + listed("192.0.2.3", age=20),
+        "pk4_.2": listed("192.0.2.4", age=1),
+        "pk4_gone": listed("192.0.2.5", age=1),
+        "pk6_ssh": listed("2001:0db8:0000:0000:0000:0000:0000:0001", age=14),
+        "pk6.64_ssh": listed("2001:0db8:0000:0000:0000:0000:0000:0000", age=1),
+    }
+    known = known_of_lists(spec, lists, 10000.0)
+    assert {name: [(str(each.source), each.seconds) for each in known[name]] for name in known} == {
+        "open4_ssh": [("192.0.2.1", 10), ("192.0.2.2", 10)],
+        "open6_ssh": [("2001:db8::1", 1)],
+    }
+    assert known_of_lists(spec, {}, 10000.0) == {}
+    assert known_of_lists(spec._replace(ip_versions=("ipv4",)), lists, 10000.0).keys() == {"open4_ssh"}
+    assert list(known_of_lists(spec._replace(ipv6_prefix=64), lists, 10000.0)["open6_ssh"]) == [
+        Element(ipaddress.ip_address("2001:db8::"), 14)
+    ]
