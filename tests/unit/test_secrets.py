@@ -28,8 +28,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_ba
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.findings import findings as knockd_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import load_text
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import (
     readable_config,
     readable_table,
@@ -324,12 +322,6 @@ def test_drift_and_counters(options, family, random):
     assert {door.name for door in installed.doors} <= {door["name"] for door in options["doors"]}
     assert shown("\n".join(drift(document, own, installed, family)), options) == []
     assert shown(json.dumps(counters(document.table("filter"))), options) == []
-
-
-@settings(max_examples=20)
-@given(OPTIONS)
-def test_the_table_of_nftables(options):
-    assert shown(readable_table(load_text(build_table(valid(options))).text), options) == []
 
 
 @given(OPTIONS)
