@@ -28,11 +28,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_ba
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.findings import findings as knockd_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._redact import (
-    readable_config,
-    readable_table,
-    without_steps,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config, without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import spec_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import summary
