@@ -87,7 +87,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not soak:
         out += _more_than_one_case([item for item in items if item not in out])
     config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item not in out]
+    items[:] = _longest_first([item for item in items if item not in out])
+
+
+def _longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Have each worker begin with its share of the whole hosts, so that none of those is what all wait for in the end."""
+    items = sorted(items, key=lambda item: "bare_host" not in getattr(item, "fixturenames", ()))
+    # A worker gets what stands together in the list, and takes from others once it has nothing left.
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return [item for number in range(workers) for item in items[number::workers]]
 
 
 def _values(item: pytest.Item) -> dict[str, Any]:

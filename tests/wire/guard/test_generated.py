@@ -111,8 +111,7 @@ def check(case, made, run):
 
 def removed(case, made):
     """Take all of it away again, by the collection."""
-    done = case.apply(state="absent", guard_timeout=LONG)
-    assert done.only().kind == "ok", done.output
+    case.take_out()
     assert generated.hooks(case.rig) == NO_HOOKS
     left = generated.truth(case.rig)
     assert left == generated.foreign(left)

@@ -162,6 +162,14 @@ class Case:
         self.check_target(NEW)
         self.check_door()
 
+    def take_out(self) -> None:
+        """Take all of the collection out again, by the module alone or in soak by a play."""
+        if self.soak:
+            done = self.apply(state="absent", guard_timeout=LONG)
+            assert done.only().kind == "ok", done.output
+        else:
+            self.rig.target.module(state="absent")
+
     def check_next_play(self, run: dict[str, Any] | None = None) -> None:
         """The next play, of a door that works, is confirmed, and need not wait for anything."""
         self.remember()
