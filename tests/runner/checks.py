@@ -43,11 +43,11 @@ class Check(NamedTuple):
 
 
 def unit() -> list[Check]:
-    """The unit tests on every Python."""
+    """The unit tests on every Python, one after the other; what waits most of its time runs beside them."""
     main = main_python()
     versions = [main, *(version for version in UNIT_PYTHONS if version != main)]
     return [
-        Check("unit", f"pytest on Python {version}", f"unit({version})", 120, load=200)
+        Check("unit", f"pytest on Python {version}", f"unit({version})", 150, load=120)
         for version in versions
         if pythons.find(version)
     ]
@@ -87,7 +87,7 @@ def wire() -> list[Check]:
 def molecule() -> list[Check]:
     """One check for each scenario. Most of the time they wait."""
     usual = {"knockd": 600, "guard": 600, "debian-11": 150, "debian-13": 150}
-    load = {"knockd": 50}
+    load = {"knockd": 45}
     names = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
     return [
         Check("molecule", name, f"molecule({name})", usual.get(name, 280), load=load.get(name, 35), after=("destroy",))
