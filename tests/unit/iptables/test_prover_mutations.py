@@ -6,11 +6,13 @@
 And whatever doors are asked for, what the planner gives without a fault is proved.
 """
 
+import ipaddress
 import random
 import re
 
 import pytest
 import random_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import Hook
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
@@ -146,10 +148,11 @@ def hunt(seeds):
         if behaviour(document, spec, family) == rights[key]:
             continue
         apart += 1
-        words = [
-            proof.entry["result"] for proof in prove_doors(document, family, spec, named_lists(spec, family), UNKNOWN)
-        ]
-        if set(words) == {"proved"}:
+        named, source = named_lists(spec, family), ipaddress.ip_address(STRANGER[family])
+        proofs = prove_doors(
+            document, family, spec, named, UNKNOWN, connection=Connection(source, "", rng.choice((22, 8443)))
+        )
+        if {proof.entry["result"] for proof in proofs} == {"proved"}:
             missed.append((seed, fault.__name__, set(plan.then.hooks) ^ set(then.hooks),
                            [(name, set(rules) ^ set(then.chains[name])) for name, rules in plan.then.chains.items()
                             if rules != then.chains[name]]))  # fmt: skip
@@ -166,6 +169,32 @@ def test_faults_that_packets_tell_are_caught():
 def test_more_faults(request):
     apart, missed = hunt(5000 if request.config.getoption("--slow") else 600)
     assert len(missed) <= 0.05 * apart, missed
+
+
+def test_what_keeps_the_connection_out_is_said_of_the_connection():
+    """Of the faults by which one who knocks does not get in, those that the Word of a connection like his shows."""
+    kept_out, missed = 0, []
+    for seed in range(120):
+        rng = random.Random(seed)
+        plan, spec, family = planned(rng)
+        then = FAULTS[seed % len(FAULTS)](rng, plan)
+        document, door = would_be(plan.document, then), spec.doors[0]
+        walker = Walker(document, oracle=lambda *_asked: False)
+        for step in door.knock:
+            walker.send(Packet(STRANGER[family], step.port, step.protocol))
+            walker.later(0.5)
+        if walker.send(Packet(STRANGER[family], 22)).action == "ACCEPT":
+            continue
+        kept_out += 1
+        connection = Connection(ipaddress.ip_address(STRANGER[family]), "", 22)
+        named = named_lists(spec, family)
+        said = prove_doors(document, family, spec, named, UNKNOWN, connection=connection)
+        words = {proof.entry["what"]: proof.entry["result"] for proof in said}
+        # Of a list that nobody gets on, or by other steps, the door's own word says it.
+        if words["connection"] == words["door ssh"] == "proved":
+            missed.append((seed, words))
+    assert kept_out > 10
+    assert missed == []
 
 
 def some_doors(rng):
