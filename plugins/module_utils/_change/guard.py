@@ -281,7 +281,9 @@ class Guard:
             return _unfinished(record)
         if name and self._host.clock.monotonic() >= record.deadline:
             return _LATE
-        for _temporary, path in record.staged:
+        for temporary, path in record.staged:
+            if self._host.filesystem.mode(temporary) is None:
+                return f"something else removed what was to be kept as {path} before it was confirmed"
             if path in record.before and (self._host.filesystem.read(path) or None) != read_text(
                 record.before[path][0]
             ):

@@ -101,6 +101,17 @@ def test_what_cannot_be_kept_is_rolled_back(path):
     )
 
 
+def test_what_was_to_be_kept_and_is_gone_is_not_confirmed():
+    """Others tidy up a folder of files that they do not know, or remove a package with its folder."""
+    story = Story()
+    temporary, path = story.apply().staged[-1]
+    del story.host.staged[temporary]
+    answer = story.confirm()
+    assert answer["outcome"] == "rolled_back"
+    assert answer["why"] == "something else removed what was to be kept as {0} before it was confirmed".format(path)
+    story.assert_old()
+
+
 def test_a_unit_that_does_not_start_is_rolled_back():
     story = Story("a bare host gets doors")
     story.apply()

@@ -231,7 +231,8 @@ class FakeHost(FakeFolders, FakeServices):
     # The rest of Host
 
     def mode(self, path: str) -> Optional[int]:
-        return self.files[path][1] if path in self.files else None
+        found = self.files.get(path) or self.staged.get(path)
+        return found[1] if found else None
 
     def families(self) -> Tuple[str, ...]:
         return self.speaks
