@@ -5,6 +5,10 @@
 """Rules of others, before and behind the collection's: the door holds, and the foreign ones stay as they are."""
 
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import counters
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, PROHIBITED, REFUSED
 from rig.shown import steps_in
@@ -255,3 +259,35 @@ def test_what_lost_its_effect_is_a_finding(rig, family):
     plan = apply_beside(rig, text_of("the stock file of EL", family), family)
     kinds = [(item.kind, item.rule) for item in plan.findings]
     assert any(kind == "lost_effect" and "--dport 2222" in rule for kind, rule in kinds), kinds
+
+
+OPEN_TO_ALL = "[1:60] -A INPUT -p tcp -m tcp --dport 80 -j ACCEPT\n[1:60] -A INPUT -p tcp -m tcp --dport 8000 -j ACCEPT"
+
+
+def test_panic_closes_what_others_let_in_at_an_allowed_port(rig, family):
+    """Their rule stays as it is, and lets in again afterwards; what it opens beside allowed ports is not ours to close."""
+    allow = [{"port": "80", "sources": ["192.0.2.0/24"]}]
+    apply_beside(rig, OPEN_TO_ALL, family, allow=allow)
+    wanted = {"before": OPEN, "panic": REFUSED[family], "after": OPEN}
+    seen = {"before": rig.client.probe(80, family)}
+    spec = spec_from_options(dict(doors=[DOOR], allow=allow))
+    for name, panic in (("panic", True), ("after", False)):
+        plan = plan_family(rig.target.save(family), spec._replace(panic=panic), family)
+        rig.target.restore(family, plan.change, "--noflush")
+        assert plan_family(rig.target.save(family), spec._replace(panic=panic), family).change == ""
+        seen[name] = rig.client.probe(80, family)
+        assert rig.client.probe(8000, family) == OPEN
+    assert seen == wanted
+
+
+def test_what_is_refused_is_counted_by_door(rig, family):
+    """Also where both stand in one chain; a port of two doors counts for both."""
+    doors = [DOOR, door(7300, 3200, name="web", opens=(3333, 2223)), door(7500, 3300, name="both", opens=(2223,))]
+    rig.target.apply(*doors)
+    for port, times in ((2222, 3), (3333, 2), (2223, 1)):
+        assert {rig.client.probe(port, family) for _time in range(times)} == {REFUSED[family]}
+    rig.client.knock(7300, 3200, family=family)
+    assert rig.client.probe(3333, family) == OPEN
+    found = counters(parse(rig.target.save(family, counters=True)).table("filter"))
+    refused = {name: (numbers["refused"], numbers["let_in"]) for name, numbers in found.items()}
+    assert refused == {"ssh": (3, 0), "web": (3, 1), "both": (1, 0)}
