@@ -328,7 +328,7 @@ def cells():
         yield pytest.param(cell, id=name, marks=marks)
 
 
-@pytest.mark.parametrize("cell", cells())
+@pytest.mark.parametrize("cell", list(cells()))
 def test_cell(rig, controller, cell):
     case = Case(rig, controller)
     with cell.around(case):

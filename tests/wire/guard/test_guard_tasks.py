@@ -184,7 +184,7 @@ def test_without_the_guard(rig, controller):
 def test_taken_out_under_guard(rig, controller):
     """Also the removal is a change that must be confirmed."""
     case = Case(rig, controller)
-    case.check_next()
+    case.check_next_play()
     run = controller.apply(state="absent")
     assert run.only().result["guard"]["state"] == "confirmed", run.output
     rules = faults.ruleset(rig)
@@ -195,7 +195,7 @@ def test_taken_out_under_guard(rig, controller):
 def test_a_door_to_another_one(rig, controller):
     """The controller comes in through a door and changes its knock: it is the new one that is proved."""
     case = Case(rig, controller)
-    case.check_next()
+    case.check_next_play()
     rig.client.knock(*KNOCK)
     new = door(7500, "9600/udp", 3500)
     run = controller.play(PING, knock_task(new, guard_timeout=LONG), {"name": "after", "ansible.builtin.ping": {}})
@@ -208,7 +208,7 @@ def test_a_door_to_another_one(rig, controller):
 def test_the_old_knock_gets_back_in(rig, controller):
     """Behind a door, changed to one whose knock is lost: what is rolled back is the door, and the report comes through it."""
     case = Case(rig, controller)
-    case.check_next()
+    case.check_next_play()
     case.remember()
     new = door(7500, "9600/udp", 3500)
     rig.client.knock(*KNOCK)
