@@ -24,6 +24,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     NO_KNOCK,
     NO_PACKET,
     NOT_COUNTED,
+    NOT_RESET,
     SETS_LIST,
     STEP,
     VOID,
@@ -48,6 +49,7 @@ _WHY = {
     STEP: "packets to the port of a step are let in",
     HIDDEN: "it is let in but kept out of connection tracking, so it would stop when the door's window is over",
     NO_PACKET: "no packet from its address is one of a connection",
+    NOT_RESET: "a packet to a wrong port does not undo the steps that were done",
     NO_KNOCK: "no rule puts a source on its list",
     NOT_COUNTED: "packets of its knock are decided before the rule that counts them",
     SETS_LIST: "a rule puts sources on its list that have not done all steps of the knock",
@@ -169,6 +171,7 @@ def _question(
             panic,
             tuple(door.knock) if recognise else (),
             getattr(door, "step_timeout", 0),
+            tuple(door.close) if recognise else (),
         )
         for door in protected.doors
     ]

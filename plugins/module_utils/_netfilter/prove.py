@@ -9,7 +9,7 @@ list does. What the prover says to be proved is so for every such packet; what i
 names; of all else it says that it is not proved.
 """
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_asked import (
     NEW_BITS,
@@ -23,6 +23,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     NO_KNOCK,
     NOT_COUNTED,
     NOT_PROVED,
+    NOT_RESET,
     PROVED,
     SETS_LIST,
     VOID,
@@ -43,6 +44,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     STATES,
     ListMatch,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Place
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import (
     INDEX,
     Box,
@@ -83,7 +85,8 @@ class _Proof:
         rules = ListRules(self._asked.ruleset)
         listed = [self._knock(door, rules) for door in self._asked.question.doors]
         counted = self._together(self._asked.question.doors, lambda doors, coarse: self._counted(doors, rules, coarse))
-        return tuple(_worst(*some) for some in zip(closed, opened, listed, counted))
+        reset = self._together(self._asked.question.doors, lambda doors, coarse: self._reset(doors, rules, coarse))
+        return tuple(_worst(*some) for some in zip(closed, opened, listed, counted, reset))
 
     def _number(self, word: Word) -> int:
         return [door.name for door in self._asked.question.doors].index(word.door)
@@ -187,6 +190,30 @@ class _Proof:
             else _proved(door)
             for door in doors
         ]
+
+    # A wrong port undoes the steps that were done.
+
+    def _reset(self, doors: Sequence[GuardedDoor], rules: ListRules, coarse: bool) -> List[Word]:
+        # Where the options are not known, nor are the steps of doors that are for the other IP version alone.
+        asked = [door for door in doors if len(door.steps) > 1 and door.step_timeout and not door.shut]
+        resets = {
+            door.name: rules.resets(knock_of(door))
+            for door in asked
+            if door.sources is not None and rules.wrong(knock_of(door)) is None
+        }
+        watched: FrozenSet[Place] = frozenset().union(*resets.values())
+        walk = Walk(self._asked.ruleset, self._asked.space, on_every_list, watched, coarse=coarse)
+        answer = walk.answer(self._asked.wrong_knocks() if resets else [])
+        decided = (*answer.accepted, *answer.refused)
+        # What nat sends to another port is no packet to a wrong one.
+        hits = [hit for hit in decided if not hit.way.services and self._asked.is_ours(hit.way.taken)]
+        words = []
+        for door in doors:
+            missed = [hit for hit in hits if door.name in resets and not resets[door.name] & set(hit.way.taken)]
+            place = missed[0].way.taken[-1] if missed else None
+            text = self._asked.ruleset.text(place) if place is not None else ""
+            words.append(_not_proved(door)._replace(place=place, rule=text, why=NOT_RESET) if missed else _proved(door))
+        return words
 
     # Who is listed gets in.
 

@@ -45,6 +45,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports impor
 
 NEW_BITS, RELATED_BITS = (1 << STATES.index(frozenset((state,))) for state in (NEW, RELATED))
 """The conntrack states NEW and RELATED as sets."""
+DHCPV6 = Ports(546, 546, "udp")
+"""Answers to a host that asks for an address come to this port from a server that it did not ask: they are let in for that."""
 _SYN = 1 << OPENERS.index(FLAG_BITS["SYN"])
 """The flag that every program of a client begins a connection with, alone."""
 
@@ -67,6 +69,19 @@ class Asked:
         for parts in (*self.trusted(), *map(self.allowed, question.allow)):
             boxes = [left for each in boxes for left in _left(each, parts)]
         return [each for each in boxes if each[0] & space.all[0]]
+
+    def wrong_knocks(self) -> List[Box]:
+        """Return the first packets of strangers to all ports that are no step, and that nothing opens.
+
+        Of protocols alone that some knock uses: the others are not looked at.
+        """
+        space, doors = self.space, self.question.doors
+        used = {step.protocol for door in doors for step in door.steps + door.close}
+        known = [ports for door in doors for ports in (*door.opens, *map(ports_of, door.steps + door.close))]
+        known += [each.ports for each in self.question.allow] + [DHCPV6]
+        boxes = self.strangers(sum(map(space.protocol, used)) & ~space.service(known))
+        met = [intersected(box, ((INDEX[STATE], NEW_BITS),)) for box in boxes]
+        return [box for box in met if box is not None]
 
     def first(self, services: int, states: int) -> Box:
         """Return all packets to some services with some conntrack states, as they come in: unmarked and not diverted."""
@@ -137,12 +152,11 @@ def _left(box: Box, parts: Parts) -> List[Box]:
 
 def _terms(question: Question) -> List[Term]:
     """Return what is asked about, so that the classes know its borders."""
-    ports = [each for door in question.doors for each in (*door.opens, *map(ports_of, door.steps))]
+    ports = [each for door in question.doors for each in (*door.opens, *map(ports_of, door.steps + door.close))]
     ports += [each.ports for each in question.allow]
     sources = [each.sources for each in question.doors] + [each.sources for each in question.allow]
     networks = [network for some in sources for network in some or ()]
-    # Port 546 is that of DHCPv6, which is always let in.
-    terms = [Term(DPORT, ((each.first, each.last),), False) for each in (*ports, Ports(546, 546, "udp"))]
+    terms = [Term(DPORT, ((each.first, each.last),), False) for each in (*ports, DHCPV6)]
     terms += [Term(SOURCE, (range_of(each),), False) for each in (*networks, *question.trusted_sources)]
     terms += [Term(INTERFACE, name, False) for name in question.trusted_interfaces]
     return terms + (_terms_of(question.connection) if question.connection is not None else [])
@@ -171,4 +185,4 @@ def _is_own(own: Sequence[AnyNetwork]) -> Callable[[str], bool]:
     return answer
 
 
-__all__ = ("NEW_BITS", "RELATED_BITS", "Asked", "ports_of")
+__all__ = ("DHCPV6", "NEW_BITS", "RELATED_BITS", "Asked", "ports_of")

@@ -52,6 +52,7 @@ class ListRules:
     def __init__(self, ruleset: Ruleset) -> None:
         """Take the rules."""
         self._setters: Dict[str, List[_Setter]] = {}
+        self._removers: Dict[str, List[Place]] = {}
         for table in ruleset.document.tables:
             for chain, rules in table.chains.items():
                 for number, text in enumerate(rules):
@@ -62,6 +63,22 @@ class ListRules:
         for number, match in enumerate(rule.lists):
             if match.verb in _PUT and not (match.verb == "--update" and match.negated):
                 self._setters.setdefault(match.name, []).append(_Setter(place, rule, rule.lists[:number]))
+        first = rule.lists[0] if rule.lists else None
+        if first is not None and first.verb == "--remove" and not first.negated:
+            # Whoever is on the list loses it: no other list is asked before.
+            self._removers.setdefault(first.name, []).append(place)
+
+    def resets(self, knock: Knock) -> FrozenSet[Place]:
+        """Return the rules that take sources off a list that each step behind the first asks for; wrong() found none."""
+        places = [place for some in self.counters(knock)[:-1] for place in some]
+        asked = [
+            {match.name for match in setter.asked if match.verb in _ASK and not match.negated}
+            for setters in self._setters.values()
+            for setter in setters
+            if setter.place in places
+        ]
+        names = set.intersection(*asked) if asked else set()
+        return frozenset(place for name in names for place in self._removers.get(name, ()))
 
     def wrong(self, knock: Knock) -> Optional[Place]:
         """Return a rule that puts sources on a door's list although they have not done all its steps, None where there is none."""

@@ -16,6 +16,8 @@ PROVED, VOID, NOT_PROVED = "proved", "void", "not proved"
 SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES = "sets list", "no knock", "not counted", "cases"
 """A rule puts sources on a door's list that have not done its steps; no rule puts any there; packets of the knock do not meet the
 rule that counts them; too many cases to follow."""
+NOT_RESET = "not reset"
+"""A packet to a wrong port does not undo the steps that were done."""
 STEP, HIDDEN, NO_PACKET = "step", "hidden", "no packet"
 """The packet goes to the port of a step, which is not shown; the packet is let in, but not tracked; no packet can be like that."""
 CONNECTION = "connection"
@@ -41,6 +43,8 @@ class GuardedDoor(NamedTuple):
     """The steps of its knock; empty where no rule is to recognise them. Secret."""
     step_timeout: int
     """The longest pause between two steps, in seconds; 0 where it is not known."""
+    close: Tuple[Step, ...] = ()
+    """The steps of the knock that closes it. Secret."""
 
 
 class Unguarded(NamedTuple):
@@ -122,6 +126,7 @@ __all__ = (
     "HIDDEN",
     "NOT_COUNTED",
     "NOT_PROVED",
+    "NOT_RESET",
     "NO_KNOCK",
     "NO_PACKET",
     "PROVED",

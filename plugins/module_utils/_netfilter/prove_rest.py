@@ -7,7 +7,7 @@
 from typing import List, NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import replayed, unlisted
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_asked import NEW_BITS, Asked
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_asked import DHCPV6, NEW_BITS, Asked
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
     CASES,
     NOT_PROVED,
@@ -25,8 +25,6 @@ MOST_EXCEPTIONS = 20
 FEW_CASES, MOST_CASES = 1000, 8000
 """Into how many sets all other ports may part before it is tried coarsely, and if that proves nothing: thousands of foreign
 exceptions take too long to tell apart."""
-_DHCPV6 = Ports(546, 546, "udp")
-"""Answers to a host that asks for an address come to this port from a server that it did not ask: they are let in for that."""
 
 
 class PortsWord(NamedTuple):
@@ -68,7 +66,7 @@ class _Rest:
         """Nothing else is reached but by foreign rules, which are named."""
         asked = self._asked
         doors = asked.space.service(ports for door in asked.question.doors for ports in door.opens)
-        others = asked.space.all[0] & ~(doors | asked.space.service([_DHCPV6]))
+        others = asked.space.all[0] & ~(doors | asked.space.service([DHCPV6]))
         met = [intersected(box, ((INDEX[STATE], NEW_BITS),)) for box in asked.strangers(others)]
         boxes: List[Box] = [box for box in met if box is not None]
         try:

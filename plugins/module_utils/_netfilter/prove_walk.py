@@ -117,7 +117,7 @@ class Walk:
     ) -> None:
         """Take the rules, their Space, and what is known of who is on which list.
 
-        :param watched: rules without a target that are to be in the ways of packets which meet them.
+        :param watched: rules without a verdict that are to be in the ways of packets which meet them.
         :param most: how many sets of packets it may part into.
         :param coarse: whether a rule that would part the packets behind it lets all of them go on. That is quick however many
             rules there are, and what may be accepted, and what may be refused, is still never less than what the kernel does.
@@ -338,25 +338,25 @@ class _TableWalk:
 
     def _apply(self, condition: Condition, way: Way, places: Tuple[Place, ...], back: List[Way]) -> List[Way]:
         """Do what a rule does to packets that meet it, and return those that go on behind it."""
-        rule, target = condition.rule, condition.rule.target
+        rule, target, before = condition.rule, condition.rule.target, way.taken
+        if places[-1] in self._walk.watched:
+            way = _taken(way, places[-1:])
         if target in self._table.chains:
             inner = self.chain(target, [way], places)
             if rule.goto:
                 back += inner
                 return []
             # What nothing changed there is a part of what goes on anyhow.
-            return inner if condition.sure else [each for each in inner if each.taken != way.taken]
+            return inner if condition.sure else [each for each in inner if each.taken != before]
         if target == "RETURN":
             back.append(way)
             return []
         if not target or target in GOES_ON:
             moved = self._walk.moved(way, rule)
-            if places[-1] in self._walk.watched:
-                moved = _taken(moved, places[-1:])
-            elif moved != way:
+            if moved != way:
                 self.changes = True
                 moved = _taken(moved, places)
-            return [moved] if condition.sure or moved != way else []
+            return [moved] if condition.sure or moved.taken != before else []
         return self._verdict(condition, way, places)
 
     def _verdict(self, condition: Condition, way: Way, places: Tuple[Place, ...]) -> List[Way]:

@@ -47,6 +47,7 @@ def knocks(spec):
     for door in spec.doors:
         steps, opened = [tuple(step) for step in door.knock], [(ports.first, ports.protocol) for ports in door.opens]
         wrong = [steps[1:], steps[:1] + steps[2:], steps[:-1], steps[::-1], steps[-1:]] if len(steps) > 1 else [[]]
+        wrong += [[*steps[:1], (6543, protocol), *steps[1:]] for protocol in ("tcp", "udp")] if len(steps) > 1 else []
         for sequence in [steps, *wrong]:
             for port in opened:
                 yield [*sequence, port]
