@@ -46,13 +46,15 @@ EVERY_PORT = tuple(Ports(0, 65535, protocol) for protocol in PROTOCOLS)
 TAIL, TAILS = 0x88B5, 8
 """A kind of frame that nothing looks at: once it has come in, everything before it has been decided."""
 RULESETS = [entry for entry in recorded() if "-A" in entry["text"]]
+USED = set()
+"""Connections of all tests: the kernel knows those of the tests before, and another packet of theirs is not the first one."""
 
 
 class Wire:
     """Sends numbered packets, and tells which of them were let in."""
 
     def __init__(self, rig):
-        self.client, self.number, self.used = rig.client, 0, set()
+        self.client, self.number = rig.client, 0
         namespace = rig.target.namespace
         for family, flag in ((IPV4, "-4"), (IPV6, "-6")):
             here = ["nodad"] if family == IPV6 else []
@@ -193,7 +195,7 @@ def walked(document, sent):
 
 def compare(rig, wire, family, rng, count):
     """Send packets through the ruleset that is loaded, and return how many were judged, and what is wrong."""
-    sent = some_packets(rng, family, count, wire.used)
+    sent = some_packets(rng, family, count, USED)
     text = rig.target.save(family)
     document = parse(text)
     became = wire.let_in(family, sent)
