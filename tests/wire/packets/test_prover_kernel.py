@@ -39,8 +39,9 @@ OWN = tuple(ipaddress.ip_network(address) for address in HOST.values())
 SPECS = [spec_from_options(dict(PROMISED, **more)) for more in ({}, {"policy": "accept"}, {"reject_with": "drop"})]
 LAST_STEPS = {(door.knock[-1].port, door.knock[-1].protocol) for door in SPECS[0].doors}
 """No packet of these tests opens a door: what the lists do is tested elsewhere."""
-# With "! -i +" a rule matches no packet, and iptables-legacy-save (1.8.9) prints it as one that asks for no interface.
-NOT_HERE = ("! -i +", "geoip", "--match-set", "owner", "--ctproto", "--ctstatus")
+NOT_HERE = ("geoip", "--match-set", "owner", "--ctproto", "--ctstatus")
+MISPRINTED = ("! -i +", "! --sport 0:65535", "! --dport 0:65535")
+"""With one of these a rule matches no packet, and iptables-legacy-save (1.8.9) prints it without, so as one that matches any."""
 DOUBTFUL = re.compile("limit|statistic|string|u32|time|cpu|mac|recent|length|ttl|ctorig|mark")
 FLAGS = ("SYN", "SYN", "SYN,PSH", "SYN,URG", "SYN,PSH,URG")
 EVERY_PORT = tuple(Ports(0, 65535, protocol) for protocol in PROTOCOLS)
@@ -150,7 +151,7 @@ def some_rule(rng, family, later=random_rules.CHAINS):
     """Return a rule that this kernel takes; one of which nothing can be told less often than random_rules makes it."""
     while True:
         text = random_rules.make_rule(rng, family, later)
-        if any(word in text for word in NOT_HERE) or (family == IPV6 and "-m ttl" in text):
+        if any(word in text for word in NOT_HERE + MISPRINTED) or (family == IPV6 and "-m ttl" in text):
             continue
         if not DOUBTFUL.search(text.partition("--comment")[0]) or rng.random() < 0.1:
             return text
