@@ -179,12 +179,14 @@ def _quoted(words: Sequence[str]) -> str:
 
 
 def _commands(words: Sequence[str], programs: Sequence[str], record: Record, last_way: Sequence[str]) -> str:
-    """Return commands for sh that run the first program that can be run, and else go the last way.
+    """Return commands for sh that run the first program that can be run, and else go the last way if nothing has ended the change.
 
     They stand in a unit, which systemd reads again at each daemon-reload: a semicolon would come back as two characters
     (systemd 252), and what begins with a dollar or percent sign as something else. A newline is safe.
     """
     tries = [_quoted(python_words(program) + list(words)) for program in programs]
+    # A program that was killed may be so by the one that waits beside the timer, which has done its work since.
+    tries.append(f"grep -qsF {shlex.quote(json.dumps(dict(id=record.id))[1:-1])} {LAST}")
     return " || ".join(tries + ["\n".join(["{", *last_way, *_word_of_last_way(record), "}"])])
 
 

@@ -77,7 +77,8 @@ def test_systemd_is_asked_for_a_timer(host):
         [sys.executable] + FLAGS + [program, "rollback", "--deadline", IDENT, ""]
         for program in (PROGRAM, SPARE_PROGRAM)
     ]
-    assert tries[2].startswith("{\necho one\necho two\numask 077\n")
+    assert tries[2] == f"""grep -qsF '"id": "{IDENT}"' /run/portknock.d/last.json"""
+    assert tries[3].startswith("{\necho one\necho two\numask 077\n")
     waiting = [sys.executable] + FLAGS + [PROGRAM, "wait", IDENT]
     assert host.done[-1] == ("detach", waiting, {"must_answer": False}), "a timer can be lost"
 
@@ -167,8 +168,9 @@ def test_the_next_boot_undoes_it(host):
     assert "ConditionPathExists=" + SPARE_RECORD in unit
     assert "ExecStart=/bin/sh " + SPARE_UNDO in unit
     assert host.read(UNDO_WANTS).splitlines()[1:] == ["[Unit]", "Wants=portknock-undo.service"]
-    first, _or, rest = host.read(SPARE_UNDO).split("\n", 2)[2].partition(" || ")
+    first, second, rest = host.read(SPARE_UNDO).split("\n", 2)[2].split(" || ")
     assert shlex.split(first) == [sys.executable] + FLAGS + [SPARE_PROGRAM, "boot"]
+    assert second.startswith("grep ")
     assert rest.startswith("{\necho one\n")
 
 
@@ -196,6 +198,8 @@ def test_the_last_way(host, tmp_path):
     assert (last["id"], last["outcome"], last["undo"]) == (IDENT, "rolled_back", "emptied")
     assert told.stat().st_mode & 0o777 == 0o600
     assert told.parent.stat().st_mode & 0o777 == 0o700
+    again = subprocess.run(["sh", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    assert again.stdout == b"", "what is undone already is not undone once more"
 
 
 def test_the_program_is_put_back_from_its_copy(place):
