@@ -92,8 +92,9 @@ def test_parse_loses_no_byte(ruleset):
     document = parse(text)
     assert "".join(document.lines) == text
     table = document.table("filter")
-    rendered = random_rules.save_text(table.policy("INPUT"), [rule.text for rule in table.rules("INPUT")],
-                                 {name: [rule.text for rule in table.rules(name)] for name in random_rules.CHAINS})  # fmt: skip
+    rules = [rule.text for rule in table.rules("INPUT")]
+    chains = {name: [rule.text for rule in table.rules(name)] for name in random_rules.CHAINS}
+    rendered = random_rules.save_text(table.policy("INPUT"), rules, chains)
     assert rendered == text
 
 
