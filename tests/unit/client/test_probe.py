@@ -47,7 +47,7 @@ def test_datagrams(address):
     shut, other = listener(address, socket.SOCK_DGRAM)
     shut.close()
     with opened:
-        found = probe([(address, port, "udp"), (address, other, "udp")], 0.3)
+        found = probe([(address, port, "udp"), (address, other, "udp")], 2.0)
         assert opened.recv(10) == b"\0"
     icmp = "icmp 1/4" if ":" in address else "icmp 3/3"
     assert found == {(address, port, "udp"): SILENT, (address, other, "udp"): icmp if queues_errors() else REFUSED}
