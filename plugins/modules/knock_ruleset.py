@@ -308,11 +308,11 @@ rolled_back:
   type: bool
 """
 
-from ansible_collections.sesame.portknock.plugins.module_utils._command.run import check, run
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, PendingError, PortknockError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.basic import SecretiveModule
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import require_root, this_host
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
+from ansible_collections.sesame.portknock.plugins.module_utils._run import check, run
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
 
 

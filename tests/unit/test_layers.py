@@ -28,6 +28,7 @@ LAYERS = (
     "module_utils._services",
     "module_utils._change",
     "module_utils._command",
+    "module_utils._run",
 )
 """A file imports only from layers above its own in this list, and from its own."""
 

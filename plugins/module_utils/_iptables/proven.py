@@ -77,10 +77,11 @@ class _Proofs:
         """Digest to the proofs of a ruleset, of this change alone; JSON."""
 
     def ruleset(self, family: str, document: Document) -> List[Proof]:
-        digest = self._digest(family, document)
+        asked = self._asked(family)
+        digest = self._digest(asked, document)
         if digest not in self.known:
             self.known[digest] = self._before.get(digest) or [
-                [proof.entry, proof.is_certain, proof.finding] for proof in prove_doors(document, *self._asked(family))
+                [proof.entry, proof.is_certain, proof.finding] for proof in prove_doors(document, *asked)
             ]
         return [
             Proof(entry, certain, Finding(*finding) if finding else None)
@@ -93,8 +94,8 @@ class _Proofs:
         connection = None if spec.panic else self._wanted.connection
         return (family, spec, named, self._local, spec.panic, spec.policy == "reject", connection)
 
-    def _digest(self, family: str, document: Document) -> str:
-        asked, connection = self._asked(family), self._wanted.connection
+    def _digest(self, asked: Tuple[Any, ...], document: Document) -> str:
+        connection = self._wanted.connection
         # Of all routes that one matters by which this connection comes.
         known = (self._local.own, self._local.interface_to(connection.source) if connection else "")
         everything = [self._wanted.code, repr((*asked[:3], known, *asked[4:])), _canonical(document)]

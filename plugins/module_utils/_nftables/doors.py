@@ -12,7 +12,7 @@ import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import ENTRANCE, STEP, meaning_of
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import INPUT, NUMBERS
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import DIGITS, INPUT, NUMBERS
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, ports_name
 
@@ -24,7 +24,7 @@ _SOURCES = re.compile(r"ip6? saddr (?:\{ ([^}]*) \}|([0-9a-f][0-9a-f.:/]*)) ")
 _WINDOW = re.compile(r"update @open[46]_(\w+) \{[^}]* timeout ([0-9]+)s \}")
 _MASK = re.compile(r"ip6 saddr & ([0-9a-f:]+) @open6_")
 _PROTOCOLS = {str(number): protocol for protocol, number in NUMBERS.items()}
-_VERSIONS = {"4": "ipv4", "6": "ipv6"}
+_VERSIONS = {digit: version for version, digit in DIGITS.items()}
 
 
 class TextRule(NamedTuple):

@@ -5,11 +5,14 @@
 """Names in the collection's table of nftables, and how it asks for sources there. Pure."""
 
 import ipaddress
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, List, NamedTuple, Tuple, Union
 
+from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     DEFAULTS,
     FAMILIES,
+    IPV4,
+    IPV6,
     Door,
     Network,
     Spec,
@@ -26,6 +29,9 @@ PRIORITY = -10
 
 NUMBERS = {"tcp": 6, "udp": 17}
 """Protocols as the kernel knows them: names need /etc/protocols, which not every host has."""
+
+DIGITS = {IPV4: "4", IPV6: "6"}
+"""Version of IP to what stands for it in names."""
 
 IN_PROGRESS, OPEN = 1000000, 65536
 """Sources that a set holds: of those in the middle of a knock, and of those who have knocked. A full one takes nobody in and
@@ -61,7 +67,7 @@ class Family(NamedTuple):
 
     def set(self, name: str) -> str:
         """Return the name of this family's set."""
-        return name.replace("*", self.digit, 1)
+        return set_for(name, self.name)
 
     def seen(self, name: str) -> str:
         """Return the expression that matches if the source is in a set."""
@@ -101,8 +107,8 @@ def families_of(spec: Spec) -> List[Family]:
     mask = str(ipaddress.IPv6Network(f"::/{spec.ipv6_prefix}").netmask)
     six = "ip6 saddr" if spec.ipv6_prefix == 128 else f"ip6 saddr & {mask}"
     known = (
-        Family("ipv4", "4", "meta nfproto ipv4", "ip saddr", "ip saddr", "ipv4_addr"),
-        Family("ipv6", "6", "meta nfproto ipv6", "ip6 saddr", six, "ipv6_addr"),
+        Family(IPV4, DIGITS[IPV4], "meta nfproto ipv4", "ip saddr", "ip saddr", "ipv4_addr"),
+        Family(IPV6, DIGITS[IPV6], "meta nfproto ipv6", "ip6 saddr", six, "ipv6_addr"),
     )
     return [family for family in known if family.name in spec.ip_versions]
 
@@ -120,7 +126,15 @@ def knocker_matches(door: Door, family: Family) -> List[str]:
     return [family.within(networks)] if networks else []
 
 
-def open_set(door: Door) -> str:
+def set_for(name: str, ip_version: str) -> str:
+    """Return the name of the set of an IP version.
+
+    :param name: with ``*`` where its digit stands.
+    """
+    return name.replace("*", DIGITS[ip_version], 1)
+
+
+def open_set(door: Union[Door, DoorHere]) -> str:
     """Return the name of the set of the sources that have knocked, ``*`` where the family's digit stands."""
     return f"open*_{door.name}"
 
@@ -133,6 +147,6 @@ def sizes_of(spec: Spec) -> Tuple[int, int]:
 
 
 __all__ = (
-    "ABOUT", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "PRIORITY", "REFUSE", "TABLE", "WRONG", "Family",
-    "families_of", "knocker_matches", "open_set", "sizes_of", "unmanaged",
+    "ABOUT", "DIGITS", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "PRIORITY", "REFUSE", "TABLE", "WRONG", "Family",
+    "families_of", "knocker_matches", "open_set", "set_for", "sizes_of", "unmanaged",
 )  # fmt: skip

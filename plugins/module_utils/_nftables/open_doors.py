@@ -14,7 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.element
     forget_text,
     put_text,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE, open_set, set_for
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.nft import Nft
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere, OpenDoors
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, family_of
@@ -63,7 +63,7 @@ class TableDoors(OpenDoors):
 
 
 def _set_of(door: DoorHere) -> str:
-    return f"open{4 if door.ip_version == IPV4 else 6}_{door.name}"
+    return set_for(open_set(door), door.ip_version)
 
 
 __all__ = ("TableDoors",)
