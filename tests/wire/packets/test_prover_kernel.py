@@ -131,8 +131,8 @@ def wire(rig):
         made.close()
 
 
-def some_packets(rng, family, count, used):
-    """Return first packets of connections, each of another connection."""
+def some_packets(rng, family, count, used, mac):
+    """Return first packets of connections, each of another connection, from an Ethernet address."""
     found = []
     while len(found) < count:
         protocol = rng.choice(["tcp", "tcp", "udp"])
@@ -143,7 +143,7 @@ def some_packets(rng, family, count, used):
             continue
         used.add((source, sport, port, protocol))
         flags = rng.choice(FLAGS) if protocol == "tcp" else ""
-        found.append(Packet(source, port, protocol, sport=sport, flags=flags, destination=HOST[family]))
+        found.append(Packet(source, port, protocol, sport=sport, flags=flags, destination=HOST[family], mac=mac))
     return found
 
 
@@ -197,7 +197,7 @@ def walked(document, sent):
 
 def compare(rig, wire, family, rng, count):
     """Send packets through the ruleset that is loaded, and return how many were judged, and what is wrong."""
-    sent = some_packets(rng, family, count, USED)
+    sent = some_packets(rng, family, count, USED, rig.client.namespace.mac)
     text = rig.target.save(family)
     document = parse(text)
     became = wire.let_in(family, sent)
