@@ -38,7 +38,7 @@ def check_switched(played, machine):
     """A change of the engine is confirmed by a knock, and leaves the rules that let in alone."""
     result = played.of(MODULE)
     assert result["changed"] and result["guard"]["state"] == "confirmed", played.output[-9000:]
-    assert result["guard"]["knocked"] == "shell" and machine.is_tidy()
+    assert result["guard"]["knocked"] == "shell" and soon(machine.is_tidy)
     lines = changed_lines(result)
     assert lines and not [line for line in lines if "-j ACCEPT" in line and "--rcheck" in line], lines
     return result
