@@ -5,12 +5,11 @@
 """An update from the first release: a host that it closed, and a change that it has left pending."""
 
 import contextlib
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
-from rig.bare_host import ROLE, changed, play_role, user_of
+from rig.bare_host import begin_and_leave, changed, play_role, user_of
 from rig.controller import cores
 
 RELEASED = Path(__file__).resolve().parents[1] / "released" / "sesame-portknock-1.0.0.tar.gz"
@@ -18,7 +17,6 @@ DOOR = {"name": "shell", "knock": [58391, "61427/udp", 53819], "opens": ["22"], 
 OTHER = {"name": "web", "knock": [57113, 59021], "opens": ["8080"]}
 LIST = "/proc/net/xt_recent/pk4_shell"
 SOMEBODY = "192.0.2.77"
-PLAY = {"roles": [ROLE], "tasks": []}
 
 pytestmark = pytest.mark.only("nft")
 
@@ -83,12 +81,7 @@ def test_one_change_and_nobody_falls_out(bare_host, user, released):
 
 def test_a_change_that_it_left_pending_is_ended_by_its_own_program(bare_host, user, released):
     play_role(user, environment=released)
-    begun = user.start(
-        play=dict(PLAY, vars={"portknock_doors": [DOOR, OTHER], "portknock_guard_timeout": 600}), environment=released
-    )
-    begun.until(lambda: bare_host.pending().get("state") == "applied")
-    begun.kill(signal.SIGKILL)
-    begun.wait()
+    begin_and_leave(user, bare_host, released, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=600)
     assert "version" not in bare_host.pending()
     assert "web" in bare_host.rules()
     run = play_role(user)

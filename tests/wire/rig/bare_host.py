@@ -75,9 +75,20 @@ def changed(run: Run) -> list[str]:
     return [event.task for event in run.events if event.kind == "ok" and event.result.get("changed")]
 
 
-def begin_and_leave(user: Controller, host: "BareHost", **variables: Any) -> None:
+_SSH_WITHOUT_CONFIRMATION = """#!/bin/sh
+case "$*" in *" confirm --json"*) exec sleep 600 ;; esac
+exec ssh "$@"
+"""
+
+
+def begin_and_leave(user: Controller, host: "BareHost", environment: Any = None, **variables: Any) -> None:
     """Begin a change by the role, and kill the controller once it is in force: nothing confirms it."""
-    run = user.start(play={"roles": [ROLE], "tasks": [], "vars": variables})
+    # On a busy machine the confirmation may be there before it is seen that the change is in force.
+    ssh = user.folder / "ssh-without-confirmation"
+    ssh.write_text(_SSH_WITHOUT_CONFIRMATION)
+    ssh.chmod(0o755)
+    environment = {**(environment or {}), "ANSIBLE_SSH_EXECUTABLE": str(ssh)}
+    run = user.start(play={"roles": [ROLE], "tasks": [], "vars": variables}, environment=environment)
     run.until(lambda: host.pending().get("state") == "applied")
     run.kill(signal.SIGKILL)
     run.wait()
