@@ -20,6 +20,8 @@ $ErrorActionPreference = 'Stop'
 $ConnectMilliseconds = 3000
 $BannerMilliseconds = 5000
 $Pauses = 100, 250, 500, 1000
+# Milliseconds after which no new try begins where the port answers each time that it is closed.
+$AnsweredMilliseconds = 2500
 
 function Stop-WithMessage([string] $Message) {
     [Console]::Error.WriteLine('portknock: ' + $Message)
@@ -169,12 +171,16 @@ $Knock = Read-Knock $Name
 $Addresses = Resolve-Address $HostName
 $KnockAt = $Addresses
 if ($Knock.At -ne '-') { $KnockAt = Resolve-Address $Knock.At }
+$Clock = [Diagnostics.Stopwatch]::StartNew()
 for ($Turn = 0; $Turn -lt $Knock.Tries; $Turn++) {
     Send-Knock $Knock $KnockAt $Turn
+    $Answered = $true
     foreach ($Address in $Addresses) {
         $Client = Connect-Address $Address
         if ($null -ne $Client) { Copy-Both $Client }
+        if (($Reason -eq 'TimedOut') -or ($Reason -eq 'Mute')) { $Answered = $false }
     }
+    if ($Answered -and ($Turn -ge 1) -and ($Clock.ElapsedMilliseconds -ge $AnsweredMilliseconds)) { $Turn++; break }
     Start-Sleep -Milliseconds $Pauses[[Math]::Min($Turn, 3)]
 }
 $Meaning = Get-Meaning $Reason

@@ -20,19 +20,21 @@ import struct
 import sys
 import time
 import zlib
-from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 # What only a failure needs is imported there.
-from _connect import ANSWERED_SECONDS, NotOpenError, Sockets, connect_after_knock  # noqa: E402
+from _connect import ANSWERED_SECONDS, NotOpenError, Sockets, connect_after_knock, is_without_host  # noqa: E402
 from _knock import KnockError, resolve, send_knock, settle_of, steps_of_turn  # noqa: E402
 
 SECONDS = 10
 """Seconds for all of it where ssh has no ConnectTimeout."""
 LOOK_SECONDS = 1.5
 """Seconds to find out why it did not open."""
+IN_TIME_SECONDS, LEAST_LOOK_SECONDS = 4.6, 0.4
+"""Seconds for all of it where no host answers, and for finding out why at the least."""
 KNOCKS = os.path.join(HERE, "knocks")
 
 
@@ -99,6 +101,13 @@ class AsLongAsSsh(Sockets):
         """The seconds for finding out."""
         return min(LOOK_SECONDS, (self._seconds or SECONDS) / 2)
 
+    def seconds_to_look(self, reasons: Mapping[str, str]) -> float:
+        """Return for how long to find out: less where there seems to be no host, and another look would again hear nothing."""
+        if not is_without_host(reasons):
+            return self.look_seconds
+        rest = self._began + IN_TIME_SECONDS - time.monotonic()
+        return min(self.look_seconds, max(LEAST_LOOK_SECONDS, rest))
+
 
 def connect_timeout() -> int:
     """Return ssh's ConnectTimeout in seconds, 0 if it has none or cannot be asked: ssh tells a ProxyCommand nothing of it.
@@ -140,7 +149,7 @@ def connect(name: str, host: str, port: int) -> None:
             knocker(name, addresses, line), addresses, port, math.inf, True, sockets, ANSWERED_SECONDS
         ).socket
     except NotOpenError as error:
-        raise ConnectError(explain(error, host, port, line.steps, sockets.look_seconds)) from None
+        raise ConnectError(explain(error, host, port, line.steps, sockets.seconds_to_look(error.reasons))) from None
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     said = opened.recv(255, socket.MSG_PEEK)
     if b"SSH-" not in said:

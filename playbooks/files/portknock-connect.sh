@@ -200,14 +200,14 @@ icmp_errors() {
     echo "$number"
 } 2>/dev/null
 
-# ADDRESS PORT: prints what becomes of a port, in the words of _probe.py as far as bash can tell: open, reset, icmp (as the
+# ADDRESS PORT [TENTHS]: prints what becomes of a port, in the words of _probe.py as far as bash can tell: open, reset, icmp (as the
 # host's own firewall says), filtered (as any firewall says), refused (it cannot tell how), unreachable or silent.
 look() {
-    local turn child before why
+    local turn child before why tenths=${3:-$((LOOK * 10 - 5))}
     before=$(icmp_errors)
     (exec 3<>"/dev/tcp/$1/$2") 2>"$WHY" &
     child=$!
-    for ((turn = 0; turn < LOOK * 10 - 5; turn++)); do
+    for ((turn = 0; turn < tenths; turn++)); do
         kill -0 "$child" 2>/dev/null || break
         sleep 0.1
     done
@@ -252,12 +252,14 @@ answers_ping() {
 
 # ADDRESS REASON: prints the verdict, one of those that meaning() knows, as verdict() of _answers.py.
 verdict() {
-    local answer=silent closed="" step last="" alive
+    local answer=silent closed="" step last="" alive tenths=""
     case $2 in mute | hung_up) echo "$2" && return ;; esac
     for step in "${STEPS[@]}"; do
         [[ $step != */tcp ]] || last=${step%/*}
     done
-    [[ $2 == silent ]] || answer=$(look "$1" "$PORT")
+    # Where there seems to be no host, another look would again hear nothing: it must not take it beyond five seconds.
+    [[ $2 != unreachable ]] || ((TRY == 1 && SECONDS < 4)) || tenths=5
+    [[ $2 == silent ]] || answer=$(look "$1" "$PORT" $tenths)
     case $2:$answer in
         *:open) echo late ;;
         # A host that has refused a lot by ICMP waits before it refuses again.
@@ -348,10 +350,12 @@ is_over() {
     ((TRY < TRIES)) || return 0
     ask_ssh
     ((SECONDS < LIMIT - LOOK)) || return 0
-    case " $* " in *" silent "* | *" mute "*) return 1 ;; esac
-    ((SECONDS >= ANSWERED)) || return 1
-    # Where not one has refused there is no host, and no other knock would change that.
-    [[ $TRY != 1 || " $* " != *" refused "* ]]
+    case " $* " in
+        *" silent "* | *" mute "*) return 1 ;;
+        *" refused "* | *" hung_up "*) ((TRY > 1 && SECONDS >= ANSWERED)) ;;
+        # There is no host, and no other knock would change that.
+        *) return 0 ;;
+    esac
 }
 
 main() {

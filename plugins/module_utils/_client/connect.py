@@ -36,6 +36,9 @@ ANSWERED_SECONDS = 2.5
 """Seconds after the first knock in which such tries begin. A host that refuses by ICMP does so once a second at the least, so the
 last try, and another look that says why it failed, end within five seconds."""
 
+NO_HOST_SECONDS = 1.0
+"""Seconds of a try after which an error that is no refusal says that there is no host: the machines beside it have asked for it."""
+
 REFUSED, SILENT = "refused", "timed out"
 MUTE, HUNG_UP = "accepted, but said nothing", "accepted, and closed at once"
 
@@ -146,26 +149,33 @@ def connect_after_knock(
     tries, takes = 1, began - started
     while True:
         patience = min(float(tries), CONNECT_SECONDS) if len(addresses) > 1 else CONNECT_SECONDS
+        tried = sockets.now()
         opened, address, reasons = _try_each(sockets, addresses, port, began + seconds, patience, speaks_first)
         if opened:
             return Opened(opened, address, tries, sockets.now() - began)
         pause = PAUSES[min(tries, len(PAUSES)) - 1]
         spent = sockets.now() - began
         over = spent + pause >= min(seconds, spent + sockets.left())
-        if over or _is_answered(reasons, tries, spent + pause + takes, answered_seconds):
+        no_host = sockets.now() - tried >= NO_HOST_SECONDS and is_without_host(reasons)
+        if over or _is_answered(reasons, tries, spent + pause + takes, answered_seconds, no_host):
             raise NotOpenError(reasons, tries)
         sockets.sleep(pause)
         knock(tries)
         tries += 1
 
 
-def _is_answered(reasons: Dict[str, str], tries: int, spent: float, seconds: float) -> bool:
+def is_without_host(reasons: Dict[str, str]) -> bool:
+    """Return whether no address has answered in the name of a host: the errors are about the way to it."""
+    return not {REFUSED, SILENT, MUTE, HUNG_UP} & set(reasons.values())
+
+
+def _is_answered(reasons: Dict[str, str], tries: int, spent: float, seconds: float, no_host: bool) -> bool:
     """Return whether all addresses have answered often enough that they are closed."""
     if seconds == math.inf or {SILENT, MUTE} & set(reasons.values()):
         return False
-    # Where not one has refused there is no host, and no other knock would change that; this comes after three seconds.
-    once_is_enough = REFUSED not in reasons.values()
-    return tries >= ANSWERED_TRIES or ((tries > 1 or once_is_enough) and spent >= seconds)
+    # Where there is no host, no other knock would change that. It is found out within three seconds, sooner where the machines
+    # beside it were asking for it already, and each further try would take three more.
+    return no_host or tries >= ANSWERED_TRIES or (tries > 1 and spent >= seconds)
 
 
 def _try_each(
@@ -207,5 +217,6 @@ __all__ = (
     "Opened",
     "Sockets",
     "connect_after_knock",
+    "is_without_host",
     "reason_of",
 )

@@ -18,6 +18,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._client.connect i
 )
 
 HOST = "127.0.0.1"
+ENDS = {
+    "late": (1, errno.ECONNREFUSED),
+    "no host": (2.7, errno.EHOSTUNREACH),
+    "no host, asked for a second before": (1.7, errno.EHOSTUNREACH),
+    "no host, asked for before": (0.6, errno.EHOSTUNREACH),
+}
 
 
 class Script(Sockets):
@@ -51,9 +57,9 @@ class Script(Sockets):
         if end == "silent":
             self.clock += patience
             raise socket.timeout("timed out")
-        if end in ("late", "no host"):
-            self.clock += 1 if end == "late" else 2.7
-            end = errno.ECONNREFUSED if end == "late" else errno.EHOSTUNREACH
+        if end in ENDS:
+            seconds, end = ENDS[end]
+            self.clock += seconds
         if end:
             raise OSError(end, "said the system")
         return (address, port, banner)
@@ -141,12 +147,17 @@ def test_refusals_that_come_late_are_fewer():
     assert script.clock - 50 < 3.5
 
 
-def test_a_host_that_is_not_there_is_tried_once():
-    """Its neighbours say so after three seconds, and no other knock would change that."""
-    script = Script("no host")
+@pytest.mark.parametrize(
+    ("first", "tries", "seconds"),
+    [("no host", 1, 3.0), ("no host, asked for a second before", 1, 2.0), ("no host, asked for before", 2, 4.0)],
+)
+def test_a_host_that_is_not_there_is_not_asked_for_again(first, tries, seconds):
+    """Its neighbours say so three seconds after they were first asked, and no other knock would change that."""
+    script = Script(first, "no host")
     with pytest.raises(NotOpenError, match="^a: said the system$") as caught:
         connect_after_knock(script.knock, ["a"], 22, math.inf, True, script, _connect.ANSWERED_SECONDS)
-    assert caught.value.tries == 1
+    assert caught.value.tries == tries
+    assert script.clock - 50 == pytest.approx(seconds, abs=0.01)
 
 
 @pytest.mark.parametrize("end", ["silent", errno.ENOMSG])

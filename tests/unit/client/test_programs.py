@@ -132,6 +132,23 @@ def test_the_last_of_the_time_is_for_the_reason(limit, look, program, monkeypatc
     assert sockets.look_seconds == look
 
 
+@pytest.mark.parametrize(
+    ("reason", "spent", "seconds"),
+    [
+        ("No route to host", 3.1, 1.5),
+        ("No route to host", 4.0, 0.6),
+        ("No route to host", 9, 0.4),
+        ("timed out", 9, 1.5),
+    ],
+)
+def test_another_look_for_a_host_that_is_not_there_ends_in_time(reason, spent, seconds, program, monkeypatch):
+    """Within five seconds in all: it would hear nothing again."""
+    sockets = program.AsLongAsSsh()
+    began = sockets._began
+    monkeypatch.setattr(program.time, "monotonic", lambda: began + spent)
+    assert sockets.seconds_to_look({"192.0.2.7": reason}) == pytest.approx(seconds)
+
+
 @pytest.fixture
 def bash(tmp_path):
     """A function that runs lines behind the functions of the bash program, and returns what they print."""
@@ -174,7 +191,7 @@ CASES = [
 
 def test_the_bash_program_comes_to_the_same_verdicts(bash):
     script = """
-    PORT=22 STEPS=(17005/tcp 19100/udp)
+    PORT=22 STEPS=(17005/tcp 19100/udp) TRY=1
     look() { if [[ $2 == 22 ]]; then echo "$AT_PORT"; else echo "$AT_STEP"; fi; }
     routed() { true; }
     answers_ping() { echo "$PINGED"; }
@@ -186,6 +203,45 @@ def test_the_bash_program_comes_to_the_same_verdicts(bash):
         if port in ("open", "reset", "refused", "icmp") or reason == "silent":
             alive = {"yes": True, "no": False}.get(ping)
             assert _answers.verdict("silent" if port == "-" else port, closed.strip("-"), alive) == expected
+
+
+OVER = [
+    # the number of the try, the seconds until then, what the addresses have answered, whether no other try is due
+    (1, 1, "unreachable", True),
+    (1, 1, "unreachable refused", False),
+    (1, 3, "refused", False),
+    (2, 2, "refused", False),
+    (2, 3, "refused", True),
+    (2, 3, "hung_up", True),
+    (2, 3, "refused silent", False),
+    (2, 3, "unreachable silent", False),
+    (1, 8, "silent", True),
+    (5, 1, "refused", True),
+]
+
+
+def test_the_bash_program_tries_again_as_long_as_that_can_help(bash):
+    script = """
+    ask_ssh() { true; }
+    unset SECONDS # does not go on by itself then
+    while read -r TRY SECONDS REASONS; do
+        is_over $REASONS && echo True || echo False
+    done <<<"$1"
+    """
+    lines = "\n".join("{} {} {}".format(*case[:3]) for case in OVER)
+    assert bash(script, lines).splitlines() == [str(case[3]) for case in OVER]
+
+
+@pytest.mark.parametrize(("tries", "spent", "tenths"), [(1, 3, ""), (1, 4, "5"), (2, 3, "5")])
+def test_the_bash_program_looks_for_no_host_in_time(tries, spent, tenths, bash):
+    script = """
+    unset SECONDS # does not go on by itself then
+    PORT=22 STEPS=(17005/tcp) TRY=$1 SECONDS=$2
+    look() { echo "looked at $2 for '${3-}'" >&2; echo silent; }
+    routed() { true; }
+    { verdict a unreachable; } 2>&1
+    """
+    assert bash(script, str(tries), str(spent)).splitlines() == [f"looked at 22 for '{tenths}'", "down"]
 
 
 def test_the_bash_program_says_the_same(bash):
