@@ -4,7 +4,7 @@
 
 """What an operator should know: foreign rules that lost their effect, and what the doors cannot guard. Pure."""
 
-from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
@@ -72,6 +72,11 @@ class Names:
         ]
         return sorted(opened), sorted(knocked), sorted(allowed)
 
+    def whose(self, packets: Packets) -> List[str]:
+        """Return what Packets are sent to, for a list in a message."""
+        opened, knocked, allowed = self.split(packets)
+        return [f"door {name}" for name in opened] + [f"the knock of door {name}" for name in knocked] + allowed
+
 
 class _Labels:
     """A label for each of many ports; wide ranges are searched, the rest is looked up."""
@@ -116,19 +121,33 @@ def ruleset_findings(
     :param local: what is known of the host's network.
     """
     names = Names(protected)
-    seen: Set[Finding] = set()
     arrival = arrival_of(local, family)
     found = [_lost_effect(item, names, family, arrival, foreign.limits) for item in foreign.decisions(hooked.doors)]
     found += [_limited(item, names, family) for item in foreign.limits_before(hooked.doors)]
-    found += _unguarded(document, protected, family, names, foreign, arrival)
-    found += _untracked(document, protected, family, names, foreign.watched, arrival, hooked.tail)
+    found += findings_before_input(document, protected, family, foreign.watched, arrival, hooked.tail)
     found += _list_shared(document, family, names)
-    unique = []
-    for finding in found:
-        if finding and finding not in seen:
-            seen.add(finding)
-            unique.append(finding)
-    return _capped(unique)
+    return capped(found)
+
+
+def findings_before_input(
+    document: Document,
+    protected: Protected,
+    family: str,
+    watched: WatchedPackets,
+    arrival: Arrival,
+    tail: Optional[int],
+    excepts: bool = True,
+) -> List[Optional[Finding]]:
+    """Return what there is to say of the tables that packets meet before they get to INPUT of table filter.
+
+    :param watched: the packets to look at.
+    :param tail: how many foreign rules stand in front of the refusal of the rest, None where there is no such refusal.
+    :param excepts: whether such a rule can except anything from it.
+    """
+    names = Names(protected)
+    found = _unguarded(document, protected, family, names, watched, arrival)
+    hidden = _untracked(document, protected, watched, arrival, tail)
+    return [*found, *(_untracked_finding(each, names, family, excepts) for each in hidden)]
 
 
 _CHANGES_A_LIST = frozenset(("--set", "--update", "--remove"))
@@ -148,10 +167,11 @@ def _list_shared(document: Document, family: str, names: Names) -> Iterable[Find
                     yield Finding("list_shared", family, masked(text) if names.names_step(text) else text, LIST_SHARED)
 
 
-def _capped(findings: List[Finding]) -> List[Finding]:
+def capped(findings: Iterable[Optional[Finding]]) -> List[Finding]:
+    """Return each of some findings once, and of one kind no more than a person wants to read."""
     kept: List[Finding] = []
     counts: Dict[str, int] = {}
-    for finding in findings:
+    for finding in dict.fromkeys(each for each in findings if each):
         counts[finding.kind] = counts.get(finding.kind, 0) + 1
         if counts[finding.kind] <= MOST_OF_A_KIND:
             kept.append(finding)
@@ -161,7 +181,7 @@ def _capped(findings: List[Finding]) -> List[Finding]:
     return kept
 
 
-def _rule_text(decision: Decision, names: Names, knocked: Sequence[str] = ()) -> str:
+def rule_text(decision: Decision, names: Names, knocked: Sequence[str] = ()) -> str:
     """Return a foreign rule for a message, its ports masked if it has to do with a knock.
 
     A rule may name a step that an earlier rule has decided, so its text is looked at, too.
@@ -184,21 +204,22 @@ def _lost_effect(
         elif decision.doubtful or decision.verdict == MAYBE:
             whom = "packets, depending on what else it asks of them,"
             advice = "To accept those without a knock, name their sources in trusted_sources"
-        text = f"accepts {whom} on ports of {_doors(opened)}; the doors now decide before it, so there it has no effect. {advice}."
-        rule = _rule_text(decision, names)
+        text = f"accepts {whom} on ports of {doors_named(opened)}; the doors now decide before it, so there it has no effect. {advice}."
+        rule = rule_text(decision, names)
         return Finding("lost_effect", family, rule, text)
     explicit = "port" in decision.text
     if decision.verdict == REFUSE and explicit and (opened or allowed):
-        what = _doors(opened) if opened else "allowed ports " + ", ".join(allowed)
+        what = doors_named(opened) if opened else "allowed ports " + ", ".join(allowed)
         if opened and decision.counts in limits:
             text = f"limits how often a source connects to {what}; the doors now decide before it, so there it has no effect."
-            return Finding("lost_effect", family, _rule_text(decision, names, knocked), text)
+            return Finding("lost_effect", family, rule_text(decision, names, knocked), text)
         text = f"refuses ports of {what}; these are decided before it now. Remove the rule, or do not open the port."
-        return Finding("lost_effect", family, _rule_text(decision, names, knocked), text)
+        return Finding("lost_effect", family, rule_text(decision, names, knocked), text)
     return None
 
 
-def _doors(names: List[str]) -> str:
+def doors_named(names: List[str]) -> str:
+    """Return doors for a message, as ``doors a, b``."""
     return ("door " if len(names) == 1 else "doors ") + ", ".join(names)
 
 
@@ -206,7 +227,7 @@ _BEFORE_INPUT = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("nat", "PRERO
 
 
 def _unguarded(
-    document: Document, protected: Protected, family: str, names: Names, foreign: ForeignRules, arrival: Arrival
+    document: Document, protected: Protected, family: str, names: Names, watched: WatchedPackets, arrival: Arrival
 ) -> List[Optional[Finding]]:
     """Return findings about tables that a packet meets before INPUT of filter."""
     found: List[Optional[Finding]] = []
@@ -221,8 +242,8 @@ def _unguarded(
             protected.trusted_sources,
             arrival=arrival._replace(unmarked=unmarked),
         )
-        limits = walker.lists_fed_by(foreign.watched.doors) | {RATE}
-        for packets in (foreign.watched.doors, foreign.watched.allowed):
+        limits = walker.lists_fed_by(watched.doors) | {RATE}
+        for packets in (watched.doors, watched.allowed):
             for decision in walker.chain_effect(chain, packets).decisions:
                 if decision.verdict == REFUSE and decision.counts in limits:
                     found.append(_limited(decision, names, family))
@@ -236,11 +257,11 @@ def _limited(decision: Decision, names: Names, family: str) -> Optional[Finding]
     if not opened and not knocked:
         return None
     text = (
-        f"refuses sources that send too much, before {_doors(sorted(set(opened + knocked)))} can see it: an owner in a hurry, or "
+        f"refuses sources that send too much, before {doors_named(sorted(set(opened + knocked)))} can see it: an owner in a hurry, or "
         "knock_verify, is refused for a while as if the knock were wrong. Spare the ports of doors and knocks in the rule, or "
         "name your own addresses in trusted_sources."
     )
-    return Finding("limited", family, _rule_text(decision, names, knocked), text)
+    return Finding("limited", family, rule_text(decision, names, knocked), text)
 
 
 def _sets_marks(document: Document) -> bool:
@@ -255,15 +276,15 @@ def _before(decision: Decision, table_name: str, names: Names, family: str) -> O
     whose = " and ".join(
         text
         for text in (
-            _doors(opened) if opened else "",
-            "knocks of " + _doors(knocked) if knocked else "",
+            doors_named(opened) if opened else "",
+            "knocks of " + doors_named(knocked) if knocked else "",
             "allowed ports " + ", ".join(allowed) if allowed else "",
         )
         if text
     )
     if not whose:
         return None
-    rule = _rule_text(decision, names, knocked)
+    rule = rule_text(decision, names, knocked)
     verb = {REFUSE: "refuse", DIVERT: "redirect"}.get(decision.verdict, "decide")
     if decision.is_perhaps or decision.verdict == MAYBE:
         text = (
@@ -279,37 +300,40 @@ def _before(decision: Decision, table_name: str, names: Names, family: str) -> O
 
 
 def _untracked(
-    document: Document,
-    protected: Protected,
-    family: str,
-    names: Names,
-    watched: WatchedPackets,
-    arrival: Arrival,
-    tail: Optional[int],
-) -> List[Finding]:
-    """Return findings about packets that connection tracking does not see."""
+    document: Document, protected: Protected, watched: WatchedPackets, arrival: Arrival, tail: Optional[int]
+) -> List[Untracked]:
+    """Return what there is of packets that connection tracking does not see."""
     trusted = protected.trusted_interfaces, protected.trusted_sources
     hidden = untracked_served(document, watched.opened, trusted, arrival)
-    if tail is not None:
-        hidden += untracked_answers(document, tail, trusted, arrival)
-    return [_untracked_finding(each, names, family) for each in hidden]
+    return hidden if tail is None else hidden + untracked_answers(document, tail, trusted, arrival)
 
 
-def _untracked_finding(hidden: Untracked, names: Names, family: str) -> Finding:
+def _untracked_finding(hidden: Untracked, names: Names, family: str, excepts: bool) -> Finding:
     verb = "may keep" if hidden.rule.is_perhaps else "keeps"
     if hidden.answers:
+        ways = "Remove the rule, name the others in trusted_sources, or accept their answers with a rule of your own in INPUT."
         text = (
             f"table raw {verb} answers to this host out of connection tracking, so policy reject refuses them, and the host loses "
-            "what it asks others for there. Remove the rule, name the others in trusted_sources, or accept their answers with a rule "
-            "of your own in INPUT."
+            f"what it asks others for there. {ways if excepts else 'Remove the rule, or name the others in trusted_sources.'}"
         )
     else:
         opened = names.split(hidden.rule.packets)[0]
         text = (
-            f"table raw {verb} packets of {_doors(opened)} out of connection tracking, so no connection through it is ever "
+            f"table raw {verb} packets of {doors_named(opened)} out of connection tracking, so no connection through it is ever "
             "established: each one stops when the door's window is over. Remove the rule."
         )
-    return Finding("untracked", family, _rule_text(hidden.rule, names), text)
+    return Finding("untracked", family, rule_text(hidden.rule, names), text)
 
 
-__all__ = ("MOST_OF_A_KIND", "Hooked", "Names", "masked", "ports_named", "ruleset_findings")
+__all__ = (
+    "MOST_OF_A_KIND",
+    "Hooked",
+    "Names",
+    "capped",
+    "doors_named",
+    "findings_before_input",
+    "masked",
+    "ports_named",
+    "rule_text",
+    "ruleset_findings",
+)

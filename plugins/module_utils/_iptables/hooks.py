@@ -81,8 +81,8 @@ def watched_packets(protected: Protected, borders: Iterable[int] = ()) -> Watche
 _NUMBER = re.compile(r"\b\d{1,5}\b")
 
 
-def _borders(document: Document) -> Set[int]:
-    """Return the ports that rules name."""
+def borders_of(document: Document) -> Set[int]:
+    """Return the ports that rules of a ruleset name."""
     texts = [
         rule.text
         for table in document.tables
@@ -112,7 +112,7 @@ class ForeignRules:
         self._origin = (document, protected, arrival)
         table = document.table("filter")
         self.rules = foreign_rules(table)
-        borders = _borders(document)
+        borders = borders_of(document)
         self.watched = watched_packets(protected, borders)
         self._effects: List[_RuleEffects] = []
         self.limits: FrozenSet[str] = frozenset((RATE,))
@@ -273,4 +273,12 @@ def _position(positions: Sequence[int], least: int, most: int, otherwise: Option
     return most if otherwise is None else otherwise
 
 
-__all__ = ("ForeignRules", "Protected", "WatchedPackets", "wanted_state", "watched_packets")
+__all__ = (
+    "ForeignRules",
+    "Protected",
+    "WatchedPackets",
+    "arrival_of",
+    "borders_of",
+    "wanted_state",
+    "watched_packets",
+)

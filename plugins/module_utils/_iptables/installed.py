@@ -15,7 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import comment_texts, has_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import FULL_MASK
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Rule, Table
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Rule, Table
 
 
 class Hook(NamedTuple):
@@ -55,6 +55,20 @@ def _is_hook(text: str) -> bool:
 def foreign_rules(table: Optional[Table]) -> List[Rule]:
     """Return the rules of INPUT that are not the collection's, in their order."""
     return [rule for rule in table.rules("INPUT") if not is_own_rule("INPUT", rule.text)] if table else []
+
+
+def without_own(document: Document) -> Document:
+    """Return the Document of a ruleset as it is without the collection's rules."""
+    return Document(document.lines, [_without_own(table) for table in document.tables])
+
+
+def _without_own(table: Table) -> Table:
+    found = Table(table.name, table.header)
+    found.policies = table.policies
+    for name, rules in table.chains.items():
+        if table.name != "filter" or not CHAIN.match(name):
+            found.chains[name] = [rule for rule in rules if table.name != "filter" or not is_own_rule(name, rule.text)]
+    return found
 
 
 def read_state(table: Optional[Table]) -> State:

@@ -5,7 +5,8 @@
 """Which programs that listen can be reached from outside, and which can no more once the ruleset is changed. Pure."""
 
 import ipaddress
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Connection,
@@ -23,16 +24,34 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
     ACCEPT,
     DIVERT,
     MAYBE,
-    Packets,
+    Port,
     Walker,
     packets_of,
+    ports_in,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Rule
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, Spec, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, ports_name
 
-Key = Tuple[int, str]
-"""Port and protocol."""
+ByPorts = Callable[[Set[Port]], Set[Port]]
+"""Returns some of those ports that it is given."""
+
+
+class Reach(NamedTuple):
+    """Who gets to programs over one IP version: anybody but who is trusted, be it with a knock."""
+
+    family: str
+    """The IP version."""
+    changes: bool
+    """Whether anything is changed."""
+    before: ByPorts
+    """Returns those ports that are reached as it is."""
+    after: ByPorts
+    """Returns those that are, once it is changed."""
+    published: ByPorts
+    """Returns those that nat sends elsewhere, so that no program here need listen."""
+    excepts: Optional[Callable[[int], bool]] = None
+    """Returns whether a rule of others may except packets of an IP protocol from the refusal of the rest; None where none can."""
 
 
 class Listening(NamedTuple):
@@ -62,21 +81,44 @@ def look_at_listeners(sockets: Any, wanted: Wanted, plans: Sequence[Plan], local
 
     :param sockets: the Sockets of the host.
     """
-    spec, connection = wanted.spec, wanted.connection
+    spec = wanted.spec
     if spec is None:
         return Listeners([], ())
-    managed = [plan for plan in plans if plan.family in wanted.families]
-    interface = _interface_of(connection, local)
+    return look_at_reach(
+        sockets, wanted, [_reach(plan, spec) for plan in plans if plan.family in wanted.families], local
+    )
+
+
+def _reach(plan: Plan, spec: Spec) -> Reach:
+    table = plan.document.table("filter")
+    return Reach(
+        plan.family,
+        bool(plan.change),
+        lambda ports: reached_now(plan.document, spec, ports),
+        lambda ports: _reached(plan, spec, ports),
+        lambda ports: diverted(plan.document, spec, ports),
+        lambda protocol: may_accept(table, protocol),
+    )
+
+
+def look_at_reach(sockets: Any, wanted: Wanted, reach: Sequence[Reach], local: LocalNetwork) -> Listeners:
+    """Return what there is to say of the programs that listen.
+
+    :param sockets: the Sockets of the host.
+    :param reach: that of each IP version that is managed.
+    """
+    spec, connection = wanted.spec, wanted.connection
+    interface = interface_of(connection, local)
     tunnel = sockets.of_tunnel(interface) if interface else []
     carrier = _carrier(sockets, interface, spec, local)
     listening = Listening(sockets.listening(), tunnel, interface, carrier)
-    lost = closing(managed, spec, listening, local)
+    lost = _closing(reach, spec, listening, local)
     names = sockets.processes([each.inode for each in lost]) if lost else {}
     closes = [
         dict(port=each.port, protocol=each.protocol, process=names.get(each.inode, ""), address=each.address)
         for each in lost
     ]
-    return Listeners(closes, tuple(listener_findings(managed, spec, listening, connection)))
+    return Listeners(closes, tuple(_listener_findings(reach, spec, listening, connection)))
 
 
 def _carrier(sockets: Any, interface: str, spec: Spec, local: LocalNetwork) -> Any:
@@ -88,8 +130,8 @@ def _carrier(sockets: Any, interface: str, spec: Spec, local: LocalNetwork) -> A
     return None if outer and any(is_interface(name, outer) for name in spec.trusted_interfaces) else carrier
 
 
-def _interface_of(connection: Optional[Connection], local: LocalNetwork) -> str:
-    """Return the interface that a connection comes in by, '' where nothing tells."""
+def interface_of(connection: Optional[Connection], local: LocalNetwork) -> str:
+    """Return the interface that a connection comes in by, '' where there is none or nothing tells."""
     if connection is None:
         return ""
     own = address_of(connection.address)
@@ -99,43 +141,49 @@ def _interface_of(connection: Optional[Connection], local: LocalNetwork) -> str:
     return next((name for name in found if name and name not in outside), found[1])
 
 
-def closing(plans: Iterable[Plan], spec: Spec, listening: Listening, local: LocalNetwork) -> List[Any]:
+def _closing(reach: Iterable[Reach], spec: Spec, listening: Listening, local: LocalNetwork) -> List[Any]:
     """Return the Listeners that cannot be reached from outside any more, and could before; those of the tunnel first.
 
     That is: but by who needs no knock, and by who is let in with one. A socket of a family that is not managed stays reachable.
     """
-    by_family = {plan.family: plan for plan in plans if plan.change}
+    changed = [each for each in reach if each.changes]
     sockets = [each for each in listening.sockets if not _is_inside(each, spec, local)]
-    before = {family: _reached_now(plan, spec, _keys(sockets)) for family, plan in by_family.items()}
-    after = {family: reached(plan, spec, _keys(sockets)) for family, plan in by_family.items()}
+    before = {each.family: each.before(_keys(sockets)) for each in changed}
+    after = {each.family: each.after(_keys(sockets)) for each in changed}
     found = []
     for each in sockets:
         key, families = (each.port, each.protocol), _families(each)
-        managed = [family for family in families if family in by_family]
+        managed = [family for family in families if family in after]
         lost = managed and all(key not in after[family] for family in managed)
         if lost and any(key in before[family] for family in managed):
             found.append(each)
     return sorted(found, key=lambda each: (each.inode not in listening.tunnel, each.port, each.protocol, each.address))
 
 
-def reached(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
+def _reached(plan: Plan, spec: Spec, keys: Set[Port]) -> Set[Port]:
     """Return the ports that can be reached from outside once a plan is carried out, be it with a knock."""
-    opened = [ports for door in spec.doors for ports in door.opens] + [allow.ports for allow in spec.allow]
-    found = {key for key in keys if any(_covers(ports, key) for ports in opened)} | _diverted(plan.document, spec, keys)
+    found = served(spec, keys) | diverted(plan.document, spec, keys)
     tail = position_of(plan.then, TAIL)
     rules = foreign_rules(plan.document.table("filter"))
-    return found | _accepted(plan, spec, rules[:tail], keys - found, otherwise=tail is None)
+    return found | _accepted(plan.document, spec, rules[:tail], keys - found, otherwise=tail is None)
 
 
-def _reached_now(plan: Plan, spec: Spec, keys: Set[Key]) -> Set[Key]:
-    table = plan.document.table("filter")
-    found = _diverted(plan.document, spec, keys)
-    return found | _accepted(plan, spec, table.rules("INPUT") if table else [], keys - found, otherwise=True)
+def served(spec: Spec, keys: Set[Port]) -> Set[Port]:
+    """Return those ports that doors open or that are allowed."""
+    opened = [ports for door in spec.doors for ports in door.opens] + [allow.ports for allow in spec.allow]
+    return {key for key in keys if any(_covers(ports, key) for ports in opened)}
 
 
-def _accepted(plan: Plan, spec: Spec, rules: Sequence[Rule], keys: Set[Key], otherwise: bool) -> Set[Key]:
+def reached_now(document: Document, spec: Spec, keys: Set[Port]) -> Set[Port]:
+    """Return those ports that a ruleset lets packets of some sources get to, or sends elsewhere."""
+    table = document.table("filter")
+    found = diverted(document, spec, keys)
+    return found | _accepted(document, spec, table.rules("INPUT") if table else [], keys - found, otherwise=True)
+
+
+def _accepted(document: Document, spec: Spec, rules: Sequence[Rule], keys: Set[Port], otherwise: bool) -> Set[Port]:
     """Return those ports that rules of INPUT accept; behind them decides the policy, or with ``otherwise`` False, a refusal."""
-    table = plan.document.table("filter")
+    table = document.table("filter")
     if table is None:
         return set(keys) if otherwise else set()
     walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources)
@@ -147,30 +195,26 @@ def _accepted(plan: Plan, spec: Spec, rules: Sequence[Rule], keys: Set[Key], oth
         for decision in effect.decisions:
             # Our own head lets in who is trusted, and all that was let in before.
             if decision.verdict in (ACCEPT, MAYBE) and decision.chain != HEAD:
-                found |= _pairs(decision.packets)
-        left -= _pairs(effect.decided)
+                found |= ports_in(decision.packets)
+        left -= ports_in(effect.decided)
     return found | (left if otherwise and table.policy("INPUT") == "ACCEPT" else set())
 
 
-def _diverted(document: Document, spec: Spec, keys: Set[Key]) -> Set[Key]:
+def diverted(document: Document, spec: Spec, keys: Set[Port]) -> Set[Port]:
     """Return those ports that nat sends elsewhere, so that INPUT decides nothing of them."""
     table = document.table("nat")
     if table is None or not table.rules("PREROUTING"):
         return set()
     walker = Walker(table, spec.trusted_interfaces, spec.trusted_sources)
     decisions = walker.chain_effect("PREROUTING", packets_of(keys)).decisions
-    return {key for each in decisions if each.verdict == DIVERT for key in _pairs(each.packets)}
+    return {key for each in decisions if each.verdict == DIVERT for key in ports_in(each.packets)}
 
 
-def _pairs(packets: Packets) -> Set[Key]:
-    return {(port, "tcp") for port in packets.tcp} | {(port, "udp") for port in packets.udp}
-
-
-def _keys(sockets: Iterable[Any]) -> Set[Key]:
+def _keys(sockets: Iterable[Any]) -> Set[Port]:
     return {(each.port, each.protocol) for each in sockets}
 
 
-def _covers(ports: Ports, key: Key) -> bool:
+def _covers(ports: Ports, key: Port) -> bool:
     return ports.protocol == key[1] and ports.first <= key[0] <= ports.last
 
 
@@ -190,28 +234,28 @@ def _is_inside(listener: Any, spec: Spec, local: LocalNetwork) -> bool:
     return any(is_interface(name, interface) for name in spec.trusted_interfaces) if interface else False
 
 
-def listener_findings(
-    plans: Sequence[Plan],
+def _listener_findings(
+    reach: Sequence[Reach],
     spec: Spec,
     listening: Listening,
     connection: Optional[Connection],
 ) -> List[Finding]:
     """Return findings about who listens: doors to nothing, a tunnel that closes, a connection's port without a door."""
-    found = _tunnel_closes(plans, spec, listening) + _carrier_closes(plans, spec, listening)
+    found = _tunnel_closes(reach, listening) + _carrier_closes(reach, spec, listening)
     if connection is not None and spec.doors:
-        found += _connection_unguarded(plans, spec, connection)
+        found += _connection_unguarded(reach, spec, connection)
     if listening.sockets:
-        found += nothing_listens([plan.document for plan in plans], spec, listening.sockets)
+        found += _nothing_listens([each.published for each in reach], spec, listening.sockets)
     return found
 
 
-def _tunnel_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> List[Finding]:
+def _tunnel_closes(reach: Sequence[Reach], listening: Listening) -> List[Finding]:
     sockets = [each for each in listening.sockets if each.inode in listening.tunnel]
-    managed: Dict[str, Plan] = {plan.family: plan for plan in plans}
+    managed = {each.family: each for each in reach}
     lost = []
     for each in sockets:
         found = [managed[family] for family in _families(each) if family in managed]
-        if found and not any(reached(plan, spec, _keys([each])) for plan in found):
+        if found and not any(one.after(_keys([each])) for one in found):
             lost.append(f"{each.port}/{each.protocol}")
     if not lost:
         return []
@@ -224,20 +268,20 @@ def _tunnel_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> L
     return [Finding("tunnel_closes", "", "", message)]
 
 
-def _carrier_closes(plans: Sequence[Plan], spec: Spec, listening: Listening) -> List[Finding]:
+def _carrier_closes(reach: Sequence[Reach], spec: Spec, listening: Listening) -> List[Finding]:
     """Return a Finding where the packets that carry a tunnel without a port are refused once nothing has been sent for a while."""
     carrier, interface = listening.carrier, listening.interface
-    plan = next((each for each in plans if carrier and each.family == carrier.family), None)
-    if plan is None or spec.policy != "reject" or is_trusted(carrier.peer, spec):
+    found = next((each for each in reach if carrier and each.family == carrier.family), None)
+    if found is None or spec.policy != "reject" or is_trusted(carrier.peer, spec):
         return []
-    if may_accept(plan.document.table("filter"), carrier.protocol):
+    if found.excepts and found.excepts(carrier.protocol):
         return []
     peer = carrier.peer or "its other end"
+    rule = f", or add a rule of your own that accepts -p {carrier.protocol}" if found.excepts else ""
     message = (
         f"policy: this connection comes through {interface}, a tunnel that ends on this host and is carried by IP protocol "
         f"{carrier.protocol}, and policy reject refuses new packets of it. The tunnel goes on only as long as this host sends "
-        f"something through it every few minutes; after that no connection gets in through it. Name {peer} in trusted_sources, or add a "
-        f"rule of your own that accepts -p {carrier.protocol}."
+        f"something through it every few minutes; after that no connection gets in through it. Name {peer} in trusted_sources{rule}."
     )
     return [Finding("tunnel_closes", "", "", message)]
 
@@ -248,13 +292,17 @@ def nothing_listens(documents: Sequence[Document], spec: Spec, sockets: Sequence
     :param documents: the live rulesets of the IP versions that are managed.
     :param sockets: the Listeners of the host.
     """
+    return _nothing_listens([partial(diverted, document, spec) for document in documents], spec, sockets)
+
+
+def _nothing_listens(published: Sequence[ByPorts], spec: Spec, sockets: Sequence[Any]) -> List[Finding]:
     keys = _keys(sockets)
     firsts = {(ports.first, ports.protocol) for door in spec.doors for ports in door.opens}
-    published = {key for document in documents for key in _diverted(document, spec, firsts)}
+    elsewhere = {key for each in published for key in each(firsts)}
     found = []
     for index, door in enumerate(spec.doors):
         for number, ports in enumerate(door.opens):
-            served = (ports.first, ports.protocol) in published or any(_covers(ports, key) for key in keys)
+            served = (ports.first, ports.protocol) in elsewhere or any(_covers(ports, key) for key in keys)
             if not served:
                 message = (
                     f"doors[{index}].opens[{number}]: door {door.name!r} opens "
@@ -265,13 +313,13 @@ def nothing_listens(documents: Sequence[Document], spec: Spec, sockets: Sequence
     return found
 
 
-def _connection_unguarded(plans: Sequence[Plan], spec: Spec, connection: Connection) -> List[Finding]:
+def _connection_unguarded(reach: Sequence[Reach], spec: Spec, connection: Connection) -> List[Finding]:
     key = (connection.port, "tcp")
     family = family_of(connection.source)
-    plan = next((each for each in plans if each.family == family), None)
-    if plan is None or any(_covers(ports, key) for door in spec.doors for ports in door.opens):
+    found = next((each for each in reach if each.family == family), None)
+    if found is None or any(_covers(ports, key) for door in spec.doors for ports in door.opens):
         return []
-    if key not in reached(plan, spec, {key}):
+    if key not in found.after({key}):
         return []
     message = (
         f"doors: no door opens port {connection.port}, by which this connection comes, and strangers can reach it without a knock. "
@@ -281,11 +329,15 @@ def _connection_unguarded(plans: Sequence[Plan], spec: Spec, connection: Connect
 
 
 __all__ = (
+    "ByPorts",
     "Listeners",
     "Listening",
-    "closing",
-    "listener_findings",
+    "Reach",
+    "diverted",
+    "interface_of",
     "look_at_listeners",
+    "look_at_reach",
     "nothing_listens",
-    "reached",
+    "reached_now",
+    "served",
 )

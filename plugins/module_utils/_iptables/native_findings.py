@@ -4,7 +4,7 @@
 
 """What decides on packets beside the tables that are managed: chains of nftables, and the policy of the other backend. Pure."""
 
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT_FAMILIES, Iptables
@@ -21,22 +21,22 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_wa
     BaseChain,
     NewPacket,
     NftWalker,
+    Outcomes,
     base_chains,
     families_of,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import packets_of
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import Port, packets_of, ports_in
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import BUILT_IN, TABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
 
-_MAY, _UNTRACKS = "may drop or redirect", "keeps out of connection tracking the"
+MAY, UNTRACKS = "may drop or redirect", "keeps out of connection tracking the"
+BY_POLICY, DROPS, REDIRECTS = "drops by its policy", "drops", "redirects"
 _VERBS = {
-    frozenset((POLICY_DROPPED,)): "drops by its policy", frozenset((DROPPED,)): "drops",
-    frozenset((DROPPED, POLICY_DROPPED)): "drops", frozenset((SENT_ELSEWHERE,)): "redirects",
+    frozenset((POLICY_DROPPED,)): BY_POLICY, frozenset((DROPPED,)): DROPS,
+    frozenset((DROPPED, POLICY_DROPPED)): DROPS, frozenset((SENT_ELSEWHERE,)): REDIRECTS,
 }  # fmt: skip
 
 _INSTALL_NFT = "Install the package nftables, without enabling its service, then run this again."
-
-Port = Tuple[int, str]
 
 
 def findings_beside(
@@ -66,7 +66,7 @@ def _unread_tables(items: Optional[Sequence[Item]], families: Sequence[str], own
     chains = [
         chain
         for chain in base_chains(items)
-        if not (own and _is_of_iptables(chain)) and {NFT_FAMILIES[each] for each in families} & set(families_of(chain))
+        if not (own and is_of_iptables(chain)) and {NFT_FAMILIES[each] for each in families} & set(families_of(chain))
     ]
     tables = sorted({f"{chain.family} {chain.table}" for chain in chains})
     if not tables:
@@ -101,50 +101,76 @@ def native_findings(
     return [
         finding
         for chain in base_chains(items)
-        if not (own and _is_of_iptables(chain))
+        if not (own and is_of_iptables(chain))
         for finding in _findings_of(chain, NftWalker(items, chain), protected, families)
     ]
 
 
-def _is_of_iptables(chain: BaseChain) -> bool:
+def is_of_iptables(chain: BaseChain) -> bool:
+    """Return whether a chain is one of those that iptables keeps in nftables."""
     return chain.family in NFT_FAMILIES.values() and chain.table in TABLES and chain.name in BUILT_IN
 
 
 def _findings_of(chain: BaseChain, walker: NftWalker, protected: Protected, families: Sequence[str]) -> List[Finding]:
     watched = watched_packets(protected)
-    ports = {(port, name) for each in watched[:2] for name in ("tcp", "udp") for port in getattr(each, name)}
-    seen: Dict[str, Set[Port]] = {}
     met = [family for family in families if NFT_FAMILIES[family] in families_of(chain)]
-    for family in met:
-        for port, protocol in sorted(ports):
-            outcomes = walker.outcomes(NewPacket(NFT_FAMILIES[family], protocol, port))
-            if UNTRACKED in outcomes and port in getattr(watched.opened, protocol):
-                seen.setdefault(_UNTRACKS, set()).add((port, protocol))
+    ports = {port for each in watched[:2] for port in ports_in(each)}
+    seen = what_becomes(dict.fromkeys(met, walker), ports, ports_in(watched.opened))
+    return chain_findings(chain, met, seen, Names(protected), "which is nftables' own and not seen with iptables, ")
+
+
+def what_becomes(
+    walkers: Mapping[str, NftWalker], ports: Iterable[Port], opened: Collection[Port]
+) -> Dict[str, Set[Port]]:
+    """Return what a chain does to packets to ports other than to let them go on: DROPS and the like, to those ports.
+
+    :param walkers: IP version to what walks its packets through the chain.
+    :param opened: those ports of which connections must be tracked.
+    """
+    seen: Dict[str, Set[Port]] = {}
+    known: Dict[Any, Outcomes] = {}
+    for family, walker in walkers.items():
+        for port, protocol in ports:
+            key = (family, protocol, walker.alike(port))
+            if key not in known:
+                known[key] = walker.outcomes(NewPacket(NFT_FAMILIES[family], protocol, port))
+            outcomes = known[key]
+            if UNTRACKED in outcomes and (port, protocol) in opened:
+                seen.setdefault(UNTRACKS, set()).add((port, protocol))
             if outcomes - {UNTRACKED} != {ACCEPTED}:
-                seen.setdefault(_VERBS.get(outcomes - {UNTRACKED}, _MAY), set()).add((port, protocol))
-    family = met[0] if len(met) == 1 else ""
-    return [_finding(chain, verb, met_ports, family, protected) for verb, met_ports in sorted(seen.items())]
+                seen.setdefault(_VERBS.get(outcomes - {UNTRACKED}, MAY), set()).add((port, protocol))
+    return seen
 
 
-def _finding(chain: BaseChain, verb: str, ports: Set[Port], family: str, protected: Protected) -> Finding:
-    opened, knocked, allowed = Names(protected).split(packets_of(ports))
-    whose = [f"door {name}" for name in opened] + [f"the knock of door {name}" for name in knocked] + allowed
-    where = f"chain {chain.name} of table {chain.family} {chain.table}"
-    if verb == _MAY:
+def chain_findings(
+    chain: BaseChain, families: Sequence[str], seen: Dict[str, Set[Port]], names: Names, which: str = ""
+) -> List[Finding]:
+    """Return the findings about a chain.
+
+    :param families: the IP versions of packets that it sees.
+    :param seen: what what_becomes() returned of it.
+    :param which: what there is to say of the chain, with ``, `` behind it.
+    """
+    family = families[0] if len(families) == 1 else ""
+    return [_finding(chain, verb, ports, family, names, which) for verb, ports in sorted(seen.items())]
+
+
+def _finding(chain: BaseChain, verb: str, ports: Set[Port], family: str, names: Names, which: str) -> Finding:
+    where = f"chain {chain.name} of table {chain.family} {chain.table}{',' if which else ''}"
+    if verb == MAY:
         rest = "depending on what the rules alone do not decide. Look at it, and try a knock"
-    elif verb == _UNTRACKS:
+    elif verb == UNTRACKS:
         rest = "so that connections through the door stop when its window is over. Take the rule with notrack out"
     else:
         rest = "and a packet must pass both. Accept them there too, or remove that chain"
     message = (
-        f"the {where}, which is nftables' own and not seen with iptables, {verb} packets to {', '.join(whose)}, {rest}: "
+        f"the {where} {which}{verb} packets to {', '.join(names.whose(packets_of(ports)))}, {rest}: "
         f"nft list chain {chain.family} {chain.table} {chain.name}."
     )
     rule = f"table {chain.family} {chain.table}, chain {chain.name}, policy {chain.policy}"
-    if verb == _UNTRACKS:
+    if verb == UNTRACKS:
         return Finding("untracked", family, rule, message)
-    by_policy = verb == _VERBS[frozenset((POLICY_DROPPED,))]
-    return Finding("policy_drop" if by_policy else "native_table", family, rule, message)
+    return Finding("policy_drop" if verb == BY_POLICY else "native_table", family, rule, message)
 
 
 def other_policies(other: Iptables, families: Sequence[str]) -> List[Finding]:
@@ -162,4 +188,7 @@ def _other_policy(family: str, command: str) -> Finding:
     return Finding("policy_drop", family, f"{command} -P INPUT DROP", message)
 
 
-__all__ = ("findings_beside", "native_findings", "other_policies")
+__all__ = (
+    "BY_POLICY", "DROPS", "MAY", "REDIRECTS", "UNTRACKS", "chain_findings", "findings_beside", "is_of_iptables", "native_findings",
+    "other_policies", "what_becomes",
+)  # fmt: skip

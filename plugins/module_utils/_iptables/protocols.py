@@ -6,7 +6,7 @@
 
 import ipaddress
 import re
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import foreign_rules
@@ -44,19 +44,26 @@ def is_trusted(address: str, spec: Spec) -> bool:
 
 
 def protocol_findings(
-    in_use: Iterable[Any], spec: Spec, documents: Dict[str, Document], local: LocalNetwork
+    in_use: Iterable[Any],
+    spec: Spec,
+    documents: Dict[str, Document],
+    local: LocalNetwork,
+    without: Sequence[str] = (),
 ) -> List[Finding]:
     """Return a Finding for each IP protocol without ports that the host uses and that policy reject refuses.
 
     :param in_use: what the host's Protocols say.
     :param documents: the live rulesets of the IP versions that are managed.
+    :param without: the IP versions that are managed, and of which no rule of others can except anything from the refusal.
     """
     refused: Dict[int, List[Any]] = {}
     for each in in_use if spec.policy == "reject" else ():
-        is_refused = each.family in documents and not may_accept(documents[each.family].table("filter"), each.protocol)
+        found = documents.get(each.family)
+        kept = found is None or may_accept(found.table("filter"), each.protocol)
+        is_refused = each.family in without or not kept
         if is_refused and not _needs_nothing(each.peer, spec, local):
             refused.setdefault(each.protocol, []).append(each)
-    return [_finding(protocol, uses) for protocol, uses in sorted(refused.items())]
+    return [_finding(protocol, uses, without) for protocol, uses in sorted(refused.items())]
 
 
 def _needs_nothing(peer: str, spec: Spec, local: LocalNetwork) -> bool:
@@ -69,18 +76,26 @@ def _needs_nothing(peer: str, spec: Spec, local: LocalNetwork) -> bool:
     return through or is_trusted(peer, spec) or any(address in network for network in local.own)
 
 
-def _finding(protocol: int, uses: List[Any]) -> Finding:
+def _finding(protocol: int, uses: List[Any], without: Sequence[str]) -> Finding:
     name = _NAMES.get(protocol, ("",))[0]
     users = list(dict.fromkeys(each.by for each in uses))
     families = list(dict.fromkeys(each.family for each in uses))
     peers = list(dict.fromkeys(each.peer for each in uses if each.peer))
-    rules = " and ".join(f"{IPTABLES[family]} -I INPUT -p {protocol} -j ACCEPT" for family in families)
-    trust = f"name {', '.join(peers)} in trusted_sources, or " if peers and all(each.peer for each in uses) else ""
-    known = "" if trust else " Where the other ends are in trusted_sources already, acknowledge this finding."
+    named = bool(peers) and all(each.peer for each in uses)
+    trust = f"name {', '.join(peers)} in trusted_sources" if named else ""
+    if set(families) & set(without):
+        advice = (
+            trust
+            or "name the other ends in trusted_sources, or the interface that they are behind in trusted_interfaces"
+        )
+    else:
+        rules = " and ".join(f"{IPTABLES[family]} -I INPUT -p {protocol} -j ACCEPT" for family in families)
+        advice = f"{trust}{', or ' if trust else ''}add a rule of your own: {rules}"
+    known = "" if named else " Where the other ends are in trusted_sources already, acknowledge this finding."
     message = (
         f"policy: {', '.join(users)} {'uses' if len(users) == 1 else 'use'} IP protocol {protocol}{f' ({name})' if name else ''}, and "
         "policy reject refuses its packets, unless this host has sent some to their source shortly before. To keep it, "
-        f"{trust}add a rule of your own: {rules}.{known}"
+        f"{advice}.{known}"
     )
     return Finding("protocol_refused", families[0] if len(families) == 1 else "", "", message)
 

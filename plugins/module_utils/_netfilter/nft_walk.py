@@ -4,19 +4,25 @@
 
 """What the chains of nftables beside iptables do to new packets from a stranger, as far as that is known. Pure.
 
-A condition that the ruleset alone does not decide makes what follows it possible, not certain. A stranger's address is in no set and
-no network that a rule names.
+A condition that the ruleset alone does not decide makes what follows it possible, not certain.
 """
 
-from operator import ge, gt, le, lt
-from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from bisect import bisect_left, bisect_right
+from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_condition import (
+    STRANGER,
+    Conditions,
+    NewPacket,
+    Sender,
+    UnknownError,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import (
     Item,
     expressions,
-    field_of,
     rules_in,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import DIVERT, REFUSE, VERDICTS
 
 ACCEPTED, DROPPED, POLICY_DROPPED, SENT_ELSEWHERE = "accepted", "dropped", "dropped by policy", "sent elsewhere"
 UNTRACKED = "not tracked"
@@ -25,26 +31,10 @@ _GOES_ON, _RETURNS = "goes on", "returns"
 
 _DEPTH = 16
 """The kernel follows no more jumps."""
-_ELSEWHERE = ("dnat", "redirect", "tproxy", "queue")
-_DOUBTFUL = ("limit", "quota", "meter", "ct count")
-_NUMBERS = {6: "tcp", 17: "udp", "6": "tcp", "17": "udp"}
-_ORDER: Dict[Any, Callable[[Any, Any], bool]] = {"<": lt, ">": gt, "<=": le, ">=": ge}
-_STRANGER = object()
-"""The value of an address that no rule names."""
+_ELSEWHERE = ("dnat", "redirect", "tproxy", "fwd")
 
 Outcomes = FrozenSet[str]
 """What may become of a packet; certain where it is one."""
-
-
-class NewPacket(NamedTuple):
-    """A packet that begins a connection from outside, or a knock."""
-
-    family: str
-    """``ip`` or ``ip6``."""
-    protocol: str
-    """``tcp`` or ``udp``."""
-    port: int
-    """The port that it is sent to."""
 
 
 class BaseChain(NamedTuple):
@@ -58,22 +48,36 @@ class BaseChain(NamedTuple):
     """Its name."""
     policy: str
     """``accept`` or ``drop``."""
-
-
-class _Unknown(Exception):
-    """A condition of which it is not known whether it holds."""
+    hook: str = "input"
+    """``input``, ``prerouting`` or ``ingress``."""
+    priority: int = 0
+    """The lower, the sooner packets come to it; of chains of one hook alone."""
+    devices: Tuple[str, ...] = ()
+    """The interfaces whose packets it sees; empty for all."""
 
 
 _FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6"), "netdev": ("ip", "ip6")}
 
 
 def base_chains(items: Sequence[Item]) -> List[BaseChain]:
-    """Return the chains of a listing that see packets to this host before they are delivered."""
+    """Return the chains of a listing that see packets to this host before they are delivered; none of a table that is dormant."""
+    tables = [item["table"] for item in items if isinstance(item.get("table"), dict)]
+    dormant = {(each.get("family"), each.get("name")) for each in tables if "dormant" in _list(each.get("flags"))}
     chains = [item["chain"] for item in items if isinstance(item.get("chain"), dict)]
     return [
-        BaseChain(chain["family"], chain["table"], chain["name"], chain.get("policy", "accept"))
+        BaseChain(
+            chain["family"],
+            chain["table"],
+            chain["name"],
+            chain.get("policy", "accept"),
+            chain["hook"],
+            int(chain.get("prio", 0)),
+            tuple(map(str, _list(chain["dev"]))) if chain.get("dev") else (),
+        )
         for chain in chains
-        if chain.get("hook") in ("input", "prerouting", "ingress") and chain.get("family") in _FAMILIES
+        if chain.get("hook") in ("input", "prerouting", "ingress")
+        and chain.get("family") in _FAMILIES
+        and (chain["family"], chain["table"]) not in dormant
     ]
 
 
@@ -85,8 +89,8 @@ def families_of(chain: BaseChain) -> Tuple[str, ...]:
 class NftWalker:
     """Follows packets through the chains of one table."""
 
-    def __init__(self, items: Sequence[Item], chain: BaseChain) -> None:
-        """Take a listing, and the chain that the packets come to."""
+    def __init__(self, items: Sequence[Item], chain: BaseChain, sender: Sender = STRANGER) -> None:
+        """Take a listing, the chain that the packets come to, and who sends them."""
         self._base = chain
         self._chains: Dict[str, List[Item]] = {}
         for rule in rules_in(items, chain.family, chain.table):
@@ -96,6 +100,16 @@ class NftWalker:
             named = item.get("set") or item.get("map") or {}
             if (named.get("family"), named.get("table")) == (chain.family, chain.table):
                 self._sets[named["name"]] = named.get("elem") or []
+        self._conditions = Conditions(self._sets, sender)
+        self._named = sorted(_numbers([self._chains, self._sets]))
+
+    def ports_named(self) -> List[int]:
+        """Return the numbers in the table that may be ports: between two of them all ports meet the same rules."""
+        return self._named
+
+    def alike(self, port: int) -> Tuple[int, int]:
+        """Return a key that two ports share if they meet the same rules."""
+        return bisect_left(self._named, port), bisect_right(self._named, port)
 
     def outcomes(self, packet: NewPacket) -> Outcomes:
         """Return what may become of a packet in the chain."""
@@ -116,7 +130,7 @@ class NftWalker:
     def _rule(self, parts: List[Item], packet: NewPacket, depth: int) -> Outcomes:
         certain = True
         for part in parts:
-            holds = self._holds(part, packet)
+            holds = self._conditions.holds(part, packet)
             if holds is False:
                 return frozenset((_GOES_ON,))
             certain = certain and holds is True
@@ -125,23 +139,7 @@ class NftWalker:
             got = self._verdicts(part, packet, depth)
             if got:
                 return got if certain else got | {_GOES_ON}
-        return frozenset((_GOES_ON,))
-
-    def _holds(self, part: Item, packet: NewPacket) -> Optional[bool]:
-        """Return whether a condition holds, None where that is not known; True for what is none."""
-        if "match" not in part:
-            return None if any(name in part for name in _DOUBTFUL) else True
-        left, right, compare = (
-            part["match"].get("left"),
-            part["match"].get("right"),
-            _ORDER.get(part["match"].get("op")),
-        )
-        try:
-            if compare:
-                return not _never(field_of(left), packet) and bool(compare(_value(field_of(left), packet), right))
-            return self._compare(left, right, packet) != (part["match"].get("op") == "!=")
-        except (_Unknown, AttributeError, KeyError, TypeError):
-            return None
+        return frozenset((_GOES_ON,)) | (_by_extension(parts[-1]["xt"]) if parts and "xt" in parts[-1] else frozenset())
 
     def _verdicts(self, part: Item, packet: NewPacket, depth: int) -> Outcomes:
         """Return what an expression does with a packet, nothing where it lets the rule go on."""
@@ -153,8 +151,12 @@ class NftWalker:
             return frozenset((DROPPED,))
         if "return" in part:
             return frozenset((_RETURNS,))
-        if any(name in part for name in _ELSEWHERE):
-            return frozenset((SENT_ELSEWHERE,))
+        if "queue" in part:
+            # To a program that may drop it, change it, or let it go on.
+            return frozenset((SENT_ELSEWHERE, ACCEPTED))
+        for verdict in _ELSEWHERE:
+            if verdict in part:
+                return self._sent(part[verdict], packet)
         for verdict in ("jump", "goto"):
             if verdict in part:
                 got = self._chain(part[verdict]["target"], packet, depth + 1)
@@ -162,15 +164,18 @@ class NftWalker:
                 return got - {_GOES_ON, _RETURNS} | {back} if got & {_GOES_ON, _RETURNS} else got
         return frozenset()
 
+    def _sent(self, target: Any, packet: NewPacket) -> Outcomes:
+        """Return whether a packet is sent elsewhere: where a map says whereto, those alone are that it knows."""
+        fields = target.values() if isinstance(target, dict) else ()
+        maps = [each["map"] for each in fields if isinstance(each, dict) and isinstance(each.get("map"), dict)]
+        found = {held for each in maps for held, _answer in self._matching(each, packet)} if maps else {True}
+        if found == {False} or not found:
+            return frozenset()
+        return frozenset((SENT_ELSEWHERE,)) if True in found else frozenset((SENT_ELSEWHERE, _GOES_ON))
+
     def _mapped(self, vmap: Item, packet: NewPacket, depth: int) -> Outcomes:
-        data = vmap["data"]
-        pairs = self._sets.get(data[1:], []) if isinstance(data, str) else data.get("set", [])
-        found: Outcomes = frozenset((_GOES_ON,))
-        for key, verdict in (pair for pair in pairs if isinstance(pair, list)):
-            try:
-                held: Optional[bool] = self._compare(vmap["key"], key, packet)
-            except (_Unknown, AttributeError, KeyError, TypeError):
-                held = None
+        found: Outcomes = frozenset() if _exhausts(vmap) else frozenset((_GOES_ON,))
+        for held, verdict in self._matching(vmap, packet):
             if held is not False:
                 got = self._verdicts(verdict, packet, depth) or frozenset((_GOES_ON,))
                 if held:
@@ -178,85 +183,46 @@ class NftWalker:
                 found |= got
         return found
 
-    def _compare(self, left: Any, right: Any, packet: NewPacket) -> bool:
-        """Return whether a packet has a value in one field.
+    def _matching(self, found: Item, packet: NewPacket) -> Iterator[Tuple[Optional[bool], Any]]:
+        """Yield for each entry of a map whether a packet has its key, None where that is not known, and what it maps to."""
+        data = found["data"]
+        pairs = self._sets.get(data[1:], []) if isinstance(data, str) else data.get("set", [])
+        for key, answer in (pair for pair in pairs if isinstance(pair, list)):
+            try:
+                held: Optional[bool] = self._conditions.equals(found["key"], key, packet)
+            except (UnknownError, AttributeError, KeyError, TypeError, ValueError):
+                held = None
+            yield held, answer
 
-        :raises _Unknown: if that is not known.
-        """
-        if isinstance(left, dict) and "concat" in left:
-            return self._compare_all(left["concat"], right, packet)
-        field = field_of(left)
-        if _never(field, packet):
-            return False
-        if field == "tcp flags":
-            mask = set(_list(left["&"][1])) if "&" in left else {"syn"}
-            return {"syn"} & mask == set(_list(right))
-        if field in ("meta iif", "meta iifname") and right == "lo":
-            return False
-        return self._contains(right, _value(field, packet))
 
-    def _compare_all(self, fields: List[Any], right: Any, packet: NewPacket) -> bool:
-        """Return whether a packet has values in several fields: no, or it is not known."""
-        for each in self._elements(right):
-            values = each.get("concat", []) if isinstance(each, dict) else []
-            if not any(self._differs(field, value, packet) for field, value in zip(fields, values)):
-                raise _Unknown
-        return False
+def _exhausts(found: Item) -> bool:
+    """Return whether a map has an answer for every value, as one that shares packets out among many."""
+    key, data = found["key"], found["data"]
+    shared = (key.get("numgen") or key.get("jhash") or {}) if isinstance(key, dict) else {}
+    return "mod" in shared and isinstance(data, dict) and len(data.get("set", ())) >= int(shared["mod"])
 
-    def _differs(self, field: Any, value: Any, packet: NewPacket) -> bool:
-        try:
-            return not self._compare(field, value, packet)
-        except _Unknown:
-            return False
 
-    def _elements(self, right: Any) -> List[Any]:
-        if isinstance(right, str) and right.startswith("@"):
-            if right[1:] not in self._sets:
-                raise _Unknown
-            right = {"set": self._sets[right[1:]]}
-        found = right["set"] if isinstance(right, dict) and "set" in right else _list(right)
-        return [each["elem"]["val"] if isinstance(each, dict) and "elem" in each else each for each in found]
-
-    def _contains(self, right: Any, value: Any) -> bool:
-        if value is _STRANGER:
-            return right == "*"
-        return any(_is_in(value, each) for each in self._elements(right))
+def _by_extension(xt: Any) -> Outcomes:
+    """Return what an extension of iptables that stands in a table of nftables may do."""
+    if not isinstance(xt, dict):
+        # Releases of nft that do not say which one it is.
+        return frozenset((DROPPED, SENT_ELSEWHERE, _GOES_ON))
+    verdict = VERDICTS.get(str(xt.get("name"))) if xt.get("type") == "target" else None
+    return {REFUSE: frozenset((DROPPED,)), DIVERT: frozenset((SENT_ELSEWHERE,))}.get(str(verdict), frozenset())
 
 
 def _list(value: Any) -> List[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _is_in(value: Any, element: Any) -> bool:
-    if isinstance(element, dict) and "range" in element:
-        first, last = element["range"]
-        return isinstance(value, int) and int(first) <= value <= int(last)
-    return element == "*" or _NUMBERS.get(element, element) == value
-
-
-def _never(field: str, packet: NewPacket) -> bool:
-    """Return whether a packet does not have a field."""
-    first = field.partition(" ")[0]
-    protocols = ("tcp", "udp", "icmp", "icmpv6", "sctp", "dccp", "udplite", "ah", "esp", "comp", "igmp")
-    return (first in protocols and first != packet.protocol) or (first in ("ip", "ip6") and first != packet.family)
-
-
-def _value(field: str, packet: NewPacket) -> Any:
-    """Return the value of a packet's field.
-
-    :raises _Unknown: if it is not known.
-    """
-    if field.rpartition(" ")[2] == "saddr":
-        return _STRANGER
-    values = {
-        "th dport": packet.port, f"{packet.protocol} dport": packet.port,
-        "meta l4proto": packet.protocol, "ip protocol": packet.protocol, "ip6 nexthdr": packet.protocol,
-        "meta nfproto": {"ip": "ipv4", "ip6": "ipv6"}[packet.family], "meta protocol": packet.family,
-        "ct state": "new", "ct status": "",
-    }  # fmt: skip
-    if field not in values:
-        raise _Unknown
-    return values[field]
+def _numbers(value: Any) -> Set[int]:
+    """Return the numbers in a part of a listing."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return {value} if isinstance(value, int) and 0 <= value <= 65535 else set()
+    found: Set[int] = set()
+    return found.union(*map(_numbers, value))
 
 
 __all__ = (

@@ -55,6 +55,9 @@ EVERYTHING = Packets((0, 1, 65535), (0, 1, 65535), True)
 
 NOTHING = Packets((), (), False)
 
+Port = Tuple[int, str]
+"""Port and protocol."""
+
 
 class Decision(NamedTuple):
     """What one rule does to packets."""
@@ -139,7 +142,7 @@ class Effect:
         self.decisions += other.decisions
 
 
-def packets_of(ports: Iterable[Tuple[int, str]]) -> Packets:
+def packets_of(ports: Iterable[Port]) -> Packets:
     """Return Packets for (port, protocol) pairs."""
     chosen = set(ports)
     return Packets(
@@ -147,6 +150,11 @@ def packets_of(ports: Iterable[Tuple[int, str]]) -> Packets:
         tuple(sorted(port for port, protocol in chosen if protocol == "udp")),
         False,
     )
+
+
+def ports_in(packets: Packets) -> Set[Port]:
+    """Return the (port, protocol) pairs of Packets."""
+    return {(port, "tcp") for port in packets.tcp} | {(port, "udp") for port in packets.udp}
 
 
 class Walker:
@@ -320,6 +328,6 @@ def _without(packets: Packets, gone: Packets) -> Packets:
 
 
 __all__ = (
-    "ACCEPT", "ANY_STATE", "DIVERT", "EVERYTHING", "MAYBE", "NEW", "NOTHING", "REFUSE", "RELATED", "UNTRACK", "Decision", "Packets",
-    "Walker", "packets_of",
+    "ACCEPT", "ANY_STATE", "DIVERT", "EVERYTHING", "MAYBE", "NEW", "NOTHING", "REFUSE", "RELATED", "UNTRACK", "VERDICTS", "Decision",
+    "Packets", "Port", "Walker", "packets_of", "ports_in",
 )  # fmt: skip

@@ -30,6 +30,11 @@ def masked(field, mask, right, op="=="):
     return part
 
 
+def match_fib(flags, result, right):
+    return {"match": {"op": "==", "left": {"fib": {"flags": flags, "result": result}}, "right": right}}
+
+
+TH = {"payload": {"protocol": "th", "field": "dport"}}
 SYN = ["fin", "syn", "rst", "ack"]
 DPORT = {"payload": {"protocol": "tcp", "field": "dport"}}
 
@@ -86,6 +91,28 @@ WALKS = [
     ("a map of other ports", [[{"vmap": {"key": {"concat": [{"payload": {"protocol": "ip", "field": "daddr"}},
      {"payload": {"protocol": "th", "field": "dport"}}]}, "data": "@services"}}]], "accept", ["accepted"]),
     ("redirected", [[match("tcp dport", 22), {"redirect": {"port": 2222}}]], "accept", ["sent elsewhere"]),
+    ("sent to the address of a map", [[{"dnat": {"addr": {"map": {"key": DPORT, "data": {"set": [[22, "10.0.0.5"]]}}}}}]],
+     "accept", ["sent elsewhere"]),
+    ("a map of addresses without this port", [[{"dnat": {"addr": {"map": {"key": DPORT, "data": {"set": [[80, "10.0.0.5"]]}}}}}]],
+     "accept", ["accepted"]),
+    ("to a program", [[{"queue": {"num": 0}}]], "drop", ["accepted", "sent elsewhere"]),
+    ("shared out", [[{"vmap": {"key": {"numgen": {"mode": "inc", "mod": 2, "offset": 0}},
+     "data": {"set": [[0, DROP], [1, {"goto": {"target": "sub"}}]]}}}]], "accept", ["dropped"]),
+    ("a protocol and a port", [[{"vmap": {"key": {"concat": [{"meta": {"key": "l4proto"}}, TH]}, "data": {"set": [[{"concat": ["tcp", 22]},
+     DROP]]}}}]], "accept", ["dropped"]),
+    ("no way back", [[match_fib(["saddr", "iif"], "oif", False), DROP]], "accept", ["accepted"]),
+    ("an address of the host", [[match_fib(["daddr"], "type", "local"), DROP]], "accept", ["dropped"]),
+    ("a port that no client has", [[match("tcp sport", {"range": [0, 1023]}), DROP]], "accept", ["accepted"]),
+    ("everybody", [[match("ip saddr", {"prefix": {"addr": "0.0.0.0", "len": 0}}), DROP]], "accept", ["dropped"]),
+    ("half of everybody", [[match("ip saddr", {"prefix": {"addr": "128.0.0.0", "len": 1}}), DROP]], "accept", ["accepted", "dropped"]),
+    ("forged sources", [[match("ip saddr", {"range": ["224.0.0.0", "255.255.255.255"]}), DROP]], "accept", ["accepted"]),
+    ("not for everybody", [[match("meta pkttype", "broadcast"), DROP]], "accept", ["accepted"]),
+    ("a source into a set for its rate", [[{"set": {"op": "add", "elem": {}, "set": "@bad", "stmt": [{"limit": {}}]}}, DROP]],
+     "accept", ["accepted", "dropped"]),
+    ("a match of iptables alone", [[{"xt": {"type": "match", "name": "recent"}}, DROP]], "accept", ["accepted", "dropped"]),
+    ("a target of iptables alone", [[{"xt": {"type": "target", "name": "REJECT"}}]], "accept", ["accepted", "dropped"]),
+    ("another target", [[{"xt": {"type": "target", "name": "LOG"}}]], "accept", ["accepted"]),
+    ("an unknown extension", [[{"xt": None}]], "accept", ["accepted", "dropped", "sent elsewhere"]),
     ("rejected", [[{"reject": {"type": "tcp reset"}}]], "accept", ["dropped"]),
 ]  # fmt: skip
 MORE = [

@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Looks at what others have in the packet filter of a host beside the collection's table. I/O goes through what it is given."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, UnreadableError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_reach
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, read_listing
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import (
+    Foreign,
+    Save,
+    findings_of_others,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign_reach import reach_of, what_cuts
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
+
+
+class Others(NamedTuple):
+    """What there is to say of what others have in the packet filter, and of programs that listen."""
+
+    findings: Tuple[Finding, ...]
+    """What an operator should know."""
+    closes: List[Dict[str, Any]]
+    """Programs that nobody from outside reaches any more, as the module returns them."""
+    cuts: str
+    """What of others refuses new connections like this one, whatever the doors say; '' where nothing does."""
+
+
+def read_foreign(host: Any) -> Foreign:
+    """Return what there is in the packet filter of a host.
+
+    :param host: a Host.
+    :raises HostError: if an iptables-save fails.
+    """
+    return Foreign(_read_items(host), tuple(_read_saves(host)))
+
+
+def _read_items(host: Any) -> Optional[List[Item]]:
+    """Return what nft lists, table by table; of ours without those who are in its sets: they may be a million."""
+    nft = host.command.find("nft")
+    tables = _listed(host, [nft, "-j", "list", "tables"]) if nft else None
+    found = list(tables or ())
+    for table in (item["table"] for item in tables or () if "table" in item):
+        name = f"{table['family']} {table['name']}"
+        items = _listed(host, [nft, "-j", *(["-t"] if name == TABLE else []), "list", "table", *name.split()])
+        if items is None:
+            return None
+        found += items
+    return None if tables is None else found
+
+
+def _listed(host: Any, words: List[str]) -> Optional[List[Item]]:
+    code, out, _err = host.command.run(words, "")
+    return read_listing(out) if code == 0 else None
+
+
+def _read_saves(host: Any) -> List[Save]:
+    """Return what each backend of iptables has, as far as it has commands; what those cannot print, nft lists."""
+    iptables = Iptables(host.command.run, host.command.find, host.filesystem.read)
+    families = [family for family in host.kernel.families() if iptables.installed(family)]
+    found = []
+    for each in (iptables, iptables.other()) if families else ():
+        for family in families:
+            try:
+                text = each.save(family) if each.may_hold(family) else ""
+            except UnreadableError:
+                text = ""
+            if text:
+                found.append(Save(family, each.backend, text))
+    return found
+
+
+def look_at_others(host: Any, wanted: Wanted, changes: bool) -> Others:
+    """Return what there is to say of what others have in the packet filter, and of programs that listen.
+
+    :param host: a Host.
+    :param wanted: with a Spec; with a connection where one must not be cut off.
+    :param changes: whether the table is changed: what that closes is looked at then alone.
+    :raises HostError: if an iptables-save fails.
+    """
+    spec, foreign, local = wanted.spec, read_foreign(host), host.kernel.local_network()
+    reach = [reach_of(foreign, family, spec, local, changes) for family in wanted.families]
+    listeners = look_at_reach(host.sockets, wanted, reach, local)
+    found = findings_of_others(foreign, spec, wanted.families, local)
+    found += protocol_findings(host.protocols.in_use(), spec, {}, local, without=wanted.families)
+    cuts = what_cuts(foreign, wanted.connection, local) if wanted.connection is not None else ""
+    return Others(tuple(found) + listeners.findings, listeners.closes, cuts)
+
+
+__all__ = ("Others", "look_at_others", "read_foreign")

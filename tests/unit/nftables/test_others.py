@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads what others have in the packet filter of a host, and says what there is to say of it."""
+
+import ipaddress
+import json
+
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._host.protocols import InUse
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.others import look_at_others, read_foreign
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+
+FILTER = "*filter\n:INPUT ACCEPT [0:0]\n{0}COMMIT\n"
+MIXED = "# Table `filter' is incompatible, use 'nft' tool.\n"
+SPEC = spec_from_options({"doors": [{"name": "ssh", "knock": ["7000", "3100"], "opens": ["22"]}]})
+CONNECTION = Connection(ipaddress.ip_address("198.51.100.7"), "192.0.2.10", 22)
+
+
+class Host:
+    """As much of a host as is asked."""
+
+    def __init__(self, tables=(), saves=None, has_nft=True):
+        self.tables, self.saves, self.has_nft = tables, saves or {}, has_nft
+        self.asked = []
+        self.command = self.filesystem = self.kernel = self.sockets = self.protocols = self
+
+    def find(self, name):
+        known = name == "nft" and self.has_nft
+        return f"/usr/sbin/{name}" if known or (self.saves and name.startswith(("iptables", "ip6tables"))) else None
+
+    def run(self, words, _text):
+        name = words[0].rsplit("/", 1)[1]
+        if "-V" in words:
+            return 0, "iptables v1.8.9 (nf_tables)", ""
+        if name.endswith("-save"):
+            return 0, self.saves.get(name, ""), ""
+        self.asked.append(words[1:])
+        items = [{"table": dict(family=family, name=table)} for family, table, _items in self.tables]
+        found = [each for family, table, each in self.tables if words[-2:] == [family, table]]
+        if words[-1] == "tables":
+            return 0, json.dumps({"nftables": items}), ""
+        return (1, "", "Error") if found[0] is None else (0, json.dumps({"nftables": found[0]}), "")
+
+    def read(self, path):
+        return "filter\n" if "tables_names" in path else "nf_tables 1\n"
+
+    def families(self):
+        return ("ipv4", "ipv6")
+
+    def local_network(self):
+        return LocalNetwork()
+
+    def listening(self):
+        return [Listener("tcp", "0.0.0.0", 22, 1), Listener("tcp", "0.0.0.0", 80, 2)]
+
+    def processes(self, _inodes):
+        return {2: "nginx"}
+
+    def of_tunnel(self, _interface):
+        return []
+
+    def carrier_of(self, _interface):
+        return None
+
+    def in_use(self):
+        return [InUse(112, "ipv4", "keepalived", "")]
+
+
+def wanted(spec=SPEC, connection=CONNECTION):
+    return Wanted(spec, ("ipv4", "ipv6"), True, False, connection, "", {})
+
+
+def chain(*rules, policy="accept"):
+    fields = dict(family="inet", table="t", name="c", hook="input", type="filter", prio=0, policy=policy)
+    return [
+        {"chain": fields},
+        *[{"rule": dict(family="inet", table="t", chain="c", expr=list(expr))} for expr in rules],
+    ]
+
+
+def test_tables_are_listed_one_by_one_and_the_own_one_without_who_is_in_its_sets():
+    host = Host([("inet", "t", chain()), ("inet", "portknock", []), ("ip", "portknock", [])])
+    assert [item for item in read_foreign(host).items if "chain" in item] == chain()
+    assert host.asked == [
+        ["-j", "list", "tables"],
+        ["-j", "list", "table", "inet", "t"],
+        ["-j", "-t", "list", "table", "inet", "portknock"],
+        ["-j", "list", "table", "ip", "portknock"],
+    ]
+
+
+def test_what_cannot_be_read_is_not_known():
+    assert read_foreign(Host([("inet", "t", None)])).items is None
+    assert read_foreign(Host(has_nft=False)).items is None
+    assert read_foreign(Host()).saves == ()
+
+
+def test_each_backend_of_iptables_is_read():
+    texts = {
+        "iptables-nft-save": FILTER.format(""),
+        "ip6tables-nft-save": MIXED,
+        "iptables-legacy-save": FILTER.format(""),
+    }
+    found = [(save.family, save.backend) for save in read_foreign(Host(saves=texts)).saves]
+    assert found == [("ipv4", "nft"), ("ipv4", "legacy")], "what iptables cannot print, nft lists"
+
+
+def test_a_host_where_others_are_in_the_way():
+    drop = [
+        {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 22}},
+        {"drop": None},
+    ]
+    others = look_at_others(Host([("inet", "t", chain(drop))]), wanted(), changes=True)
+    assert [each.kind for each in others.findings] == ["native_table", "protocol_refused"]
+    assert others.closes == [dict(port=80, protocol="tcp", process="nginx", address="0.0.0.0")]
+    assert others.cuts.startswith(
+        "chain c of table inet t (nft list chain inet t c) refuses new connections from 198.51.100.7 to port 22,"
+    )
+    assert look_at_others(Host(), wanted(), changes=False).closes == []
+    assert look_at_others(Host(), wanted(connection=None), changes=True).cuts == ""
+
+
+def test_the_refusal_of_a_protocol_has_no_exceptions_but_trust():
+    (finding,) = look_at_others(
+        Host(saves={"iptables-nft-save": FILTER.format("-A INPUT -p 112 -j ACCEPT\n")}), wanted(), False
+    ).findings
+    assert finding.message == (
+        "policy: keepalived uses IP protocol 112 (vrrp), and policy reject refuses its packets, unless this host has sent some to their "
+        "source shortly before. To keep it, name the other ends in trusted_sources, or the interface that they are behind in "
+        "trusted_interfaces. Where the other ends are in trusted_sources already, acknowledge this finding."
+    )
+
+
+def test_doors_to_nothing_and_a_connection_without_a_door():
+    spec = spec_from_options(
+        {"doors": [{"name": "web", "knock": ["7000", "3100"], "opens": ["8443"]}], "policy": "accept"}
+    )
+    others = look_at_others(Host(), wanted(spec), changes=True)
+    assert [each.kind for each in others.findings] == ["connection_unguarded", "nothing_listens"]
+    assert others.closes == []
