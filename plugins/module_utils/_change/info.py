@@ -15,6 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import Fi
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import single_step, spec_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 
@@ -41,17 +42,23 @@ def inspect(host: Any) -> Dict[str, Any]:
     )
 
 
-def _wanted(host: Any) -> Optional[Wanted]:
+def wanted_spec(host: Any) -> Optional[Spec]:
     """Return what was asked for by the change in force, None where that is not kept, or is no valid Spec any more."""
     options = kept_options(host)
     try:
-        spec = spec_from_options(dict(options, state="present")) if options else None
+        return spec_from_options(dict(options, state="present")) if options else None
     except SpecError:
-        spec = None
+        return None
+
+
+def _wanted(host: Any) -> Optional[Wanted]:
+    spec = wanted_spec(host)
     if spec is None:
         return None
     families = managed(spec, host.kernel.families())
-    return Wanted(spec, families, bool(options["persist"]), may_lack=False, connection=None, door="", state={})
+    return Wanted(
+        spec, families, bool(kept_options(host)["persist"]), may_lack=False, connection=None, door="", state={}
+    )
 
 
 def _wanted_findings(wanted: Wanted, host: Any) -> List[Finding]:
@@ -75,4 +82,4 @@ def _pending(host: Any) -> Dict[str, Any]:
     return dict(id=record.id, owner=record.owner, seconds_left=left)
 
 
-__all__ = ("inspect",)
+__all__ = ("inspect", "wanted_spec")

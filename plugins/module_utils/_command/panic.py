@@ -11,12 +11,12 @@ from typing import Any, Dict
 from ansible_collections.sesame.portknock.plugins.module_utils._change import apply as _apply
 from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import PANIC, kept_options
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
+from ansible_collections.sesame.portknock.plugins.module_utils._command.in_panic import NOT_OURS
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPTIONS, STATE_FILE
 
 SECONDS = 60
 """How long a panic over ssh waits to be confirmed."""
-_NOT_OURS = "Other ports that rules of others open, and ports that nat sends elsewhere (containers), are as before."
 
 
 def panic(host: Any) -> str:
@@ -36,11 +36,11 @@ def panic(host: Any) -> str:
         return (
             f"Panic: all doors and allowed ports are closed, for now. Trusted sources: {trusted}.\n"
             f"This is undone in {SECONDS} s, unless you confirm it: log in again, from a trusted source, and run: portknock confirm\n"
-            + _NOT_OURS
+            + NOT_OURS
         )
     return (
         f"Panic: all doors and allowed ports are closed, also after a reboot. Trusted sources: {trusted}.\n"
-        "To open them again: portknock resume\n" + _NOT_OURS
+        "To open them again: portknock resume\n" + NOT_OURS
     )
 
 

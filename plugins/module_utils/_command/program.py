@@ -13,7 +13,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.agent imp
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent_program import sentence_of, undo_now
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.host_command import kept_options
-from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
+from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect, wanted_spec
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
     CONFIRMED,
     ROLLED_BACK,
@@ -26,6 +26,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._command.doors im
     hold_open,
     open_door,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._command.in_panic import in_panic
 from ansible_collections.sesame.portknock.plugins.module_utils._command.metrics import metrics_text, write_metrics
 from ansible_collections.sesame.portknock.plugins.module_utils._command.panic import panic, resume
 from ansible_collections.sesame.portknock.plugins.module_utils._command.parser import parser
@@ -78,6 +79,8 @@ def _say(text: str) -> None:
 def _status(arguments: Any, host: Any) -> int:
     found = _looked_at(host)
     found["doors"] = add_openings(host, found["doors"])
+    spec = wanted_spec(host) if found["panic"] else None
+    found["in_panic"] = in_panic(spec, host.sockets.connected()) if spec else {}
     code, line = check(found)
     if arguments.json:
         _say(json.dumps(dict(found, state=line, code=code), indent=2, sort_keys=True))

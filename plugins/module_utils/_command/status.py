@@ -7,6 +7,7 @@
 import time
 from typing import Any, Dict, List, Sequence, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._command.in_panic import in_panic_text
 from ansible_collections.sesame.portknock.plugins.module_utils._command.verbs import CRITICAL, OK, WARNING
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import ERROR
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import WARNING as WARNING_FINDING
@@ -50,7 +51,7 @@ def status_text(found: Found) -> str:
     lines += [f"pending: {_pending(found['pending']) if found['pending'] else 'no change'}"]
     lines += ["drift: not known while a change is pending"] if found["pending"] else _listed("drift", found["drift"])
     lines += _listed("findings", [f"{each['severity']}: {each['message']}" for each in found["findings"]])
-    return "\n".join(([_panic(found["panic"]), ""] if found.get("panic") else []) + lines) + "\n"
+    return "\n".join(_panic_lines(found) + lines) + "\n"
 
 
 def _heading(found: Found) -> str:
@@ -110,6 +111,14 @@ def _filled(lists: Sequence[Dict[str, Any]]) -> List[str]:
 
 def _listed(name: str, lines: Sequence[str]) -> List[str]:
     return [f"{name}:"] + [f"  {line}" for line in lines] if lines else [f"{name}: none"]
+
+
+def _panic_lines(found: Found) -> List[str]:
+    """Return what stands above all else where the host is in panic."""
+    if not found.get("panic"):
+        return []
+    closed = found.get("in_panic")
+    return [_panic(found["panic"]), *(f"  {line}" for line in (in_panic_text(closed) if closed else [])), ""]
 
 
 def _panic(since: int) -> str:

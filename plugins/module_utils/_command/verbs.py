@@ -50,7 +50,8 @@ STATUS = Verb(
     "show the doors, who has them open, and what is wrong",
     "For each door: the ports that it opens, the sources that it is open to and for how many more seconds, and how many knocks and "
     "new connections there were since the rules were loaded. Below that: refused packets, wrong knocks, how full the kernel's "
-    "lists are, the change that waits to be confirmed, drift, and findings. With --check one line for a monitoring program: exit "
+    "lists are, the change that waits to be confirmed, drift, and findings. In panic also: the ports that it has closed, who is still "
+    "let in, and the established connections to these ports. With --check one line for a monitoring program: exit "
     "code 0 if all is well, 1 for a warning (drift, a finding of that severity, a pending change), 2 if the doors are not as they "
     "should be, 3 if that cannot be read.",
     (JSON, Argument("--check", "print one line, and say by the exit code whether all is well")),

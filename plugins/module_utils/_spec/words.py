@@ -16,9 +16,9 @@ def summary(spec: Spec) -> List[str]:
     """Return what the ruleset of a Spec does, a line for each thing."""
     lines = [_door(door) for door in spec.doors] + _allowed(spec)
     # Everybody takes it for granted that a host reaches itself.
-    trusted = _sources(spec.trusted_sources) + [name for name in spec.trusted_interfaces if name != "lo"]
+    trusted = networks(spec.trusted_sources) + [name for name in spec.trusted_interfaces if name != "lo"]
     if trusted:
-        lines.append(f"no knock needed from: {_some(trusted)}")
+        lines.append(f"no knock needed from: {some(trusted)}")
     if spec.doors and spec.engine != KERNEL:
         lines.append(f"knocks are recognised by: {spec.engine}")
     rest = "refused (policy reject)" if spec.policy == "reject" else "left to the other rules (policy accept)"
@@ -27,7 +27,7 @@ def summary(spec: Spec) -> List[str]:
 
 def _door(door: Door) -> str:
     ports = ", ".join(ports_name(ports) for ports in door.opens)
-    who = f", if it is in {_some(_sources(door.sources))}" if door.sources else ""
+    who = f", if it is in {some(networks(door.sources))}" if door.sources else ""
     once = ", for one new connection" if door.once else ""
     return f"door {door.name}: {ports} closed; opens for {door.window} s to the address that knocked{who}{once}"
 
@@ -39,21 +39,22 @@ def _allowed(spec: Spec) -> List[str]:
         groups.setdefault(allow.sources, []).append(_allow(allow))
     if spec.icmp and spec.policy == "reject":
         groups.setdefault((), []).append("ping")
-    return [f"open to {_some(_sources(sources)) or 'everyone'}: {_some(what)}" for sources, what in groups.items()]
+    return [f"open to {some(networks(sources)) or 'everyone'}: {some(what)}" for sources, what in groups.items()]
 
 
 def _allow(allow: Allow) -> str:
     return f"{ports_name(allow.ports)} ({allow.comment})" if allow.comment else ports_name(allow.ports)
 
 
-def _some(words: List[str]) -> str:
+def some(words: List[str]) -> str:
+    """Return words one after the other, and of many how many more there are."""
     more = len(words) - _MOST_SHOWN
     return ", ".join(words) if more <= 0 else f"{', '.join(words[:_MOST_SHOWN])} and {more} more"
 
 
-def _sources(networks: Iterable[Any]) -> List[str]:
+def networks(wanted: Iterable[Any]) -> List[str]:
     """Return networks as people write them: a single address without its length."""
-    return [str(each.network_address) if each.num_addresses == 1 else str(each) for each in networks]
+    return [str(each.network_address) if each.num_addresses == 1 else str(each) for each in wanted]
 
 
-__all__ = ("summary",)
+__all__ = ("networks", "some", "summary")

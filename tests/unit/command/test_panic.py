@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``portknock panic`` and ``resume``: who gets in, what a boot loads, what confirms it, and what the role's next run says."""
 
+import ipaddress
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.info impo
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._command import install, program
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPTIONS, PREVIOUS
 from fake_host import knockd_host
@@ -173,9 +175,73 @@ def test_what_is_shown(console, host):
     assert all(door["let_in"] == 0 for door in found["doors"])
 
 
+GOING_ON = [
+    ("198.51.100.5", 50001, 443),
+    (SOMEBODY, 50002, 22),
+    (SOMEBODY, 50003, 22),
+    (SOMEBODY, 50004, 80),
+    (TRUSTED, 50005, 8080),
+]
+
+
+def connections(*flows):
+    here = ipaddress.ip_address("192.0.2.1")
+    return [Flow(ipaddress.ip_address(source), port, here, to) for source, port, to in flows]
+
+
+def test_what_stays_open_is_shown(console, host):
+    assert json.loads("\n".join(console.out("status", "--json")))["in_panic"] == {}
+    host.connected = connections(*GOING_ON)
+    console.out("panic")
+    lines = console.out("status")
+    assert lines[1:7] == [
+        "  closed: 22/tcp (door ssh), 8080/tcp (door web), 443/tcp (allowed: the shop), 25/tcp (allowed)",
+        "  still let in: 203.0.113.9",
+        "  still answered: ping",
+        "  established connections to closed ports, which go on: 2 to 22/tcp from 192.0.2.7, 1 to 443/tcp from 198.51.100.5, "
+        "1 to 8080/tcp from 203.0.113.9",
+        f"  {NOT_OURS}",
+        "",
+    ]
+    told = json.loads("\n".join(console.out("status", "--json")))
+    assert told["panic"] > 0 and told["in_panic"] == {
+        "closed": [
+            {"ports": "22/tcp", "door": "ssh"},
+            {"ports": "8080/tcp", "door": "web"},
+            {"ports": "443/tcp", "allowed": "the shop"},
+            {"ports": "25/tcp", "allowed": ""},
+        ],
+        "trusted_sources": ["203.0.113.9"],
+        "trusted_interfaces": ["lo"],
+        "icmp": True,
+        "connections": [
+            {"port": "22/tcp", "source": SOMEBODY, "count": 2},
+            {"port": "443/tcp", "source": "198.51.100.5", "count": 1},
+            {"port": "8080/tcp", "source": TRUSTED, "count": 1},
+        ],
+    }
+    console.out("resume")
+    assert not console.out("status")[0].startswith("PANIC")
+
+
+def test_that_nobody_gets_in_is_shown(console, host, agent):
+    role(host, agent, trusted_sources=[], trusted_interfaces=["lo", "wg0"], icmp=False)
+    console.out("panic")
+    assert console.out("status")[2:4] == [
+        "  still let in: interface wg0",
+        "  established connections to closed ports, which go on: none",
+    ]
+    console.out("resume")
+    role(host, agent, trusted_sources=[])
+    console.out("panic")
+    assert console.out("status")[2] == "  still let in: no source, so only the console gets in"
+
+
 def test_no_step_is_shown(console, host):
     change, _wanted = planned(dict_host(host))
-    said = [json.dumps(change.diff)] + [console.run(*words)[1] for words in (["panic"], ["status"], ["resume"])]
+    said = [json.dumps(change.diff)] + [
+        console.run(*words)[1] for words in (["panic"], ["status"], ["status", "--json"], ["resume"])
+    ]
     assert not any(steps_in(STEPS, text) for text in said)
     assert host.mode(OPTIONS) == 0o600
 
