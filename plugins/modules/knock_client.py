@@ -49,9 +49,9 @@ options:
     default: ""
   person:
     description:
-      - The name of a person or machine. A directory is written that another person can copy to their C(~/.ssh/portknock) - the
-        configuration, the programs, and a page as HTML and as plain text that says how to use it, with the knocks as a list and as
-        a QR code. C(windows.config) and a PowerShell program are for OpenSSH on Windows.
+      - The name of a person or machine. A directory is written that another person can copy to their C(~/.ssh/portknock-NAME),
+        beside those of other names - the configuration, the programs, and a page as HTML and as plain text that says how to use
+        it, with the knocks as a list and as a QR code. C(windows.config) and a PowerShell program are for OpenSSH on Windows.
       - Keys and other files of the controller are not carried over. The QR code needs the Python library C(segno) on the controller;
         without it there is a warning and the page has no code.
     type: str

@@ -38,6 +38,7 @@ from ansible_collections.sesame.portknock.plugins.plugin_utils._people.gather im
     hosts_with_knocks,
 )
 from ansible_collections.sesame.portknock.plugins.plugin_utils._people.page import (
+    folder_of,
     html_page,
     plain_list,
     qr_codes,
@@ -51,7 +52,6 @@ _POWERSHELL = (
     # With its whole path, as OpenSSH on Windows looks for no program. PowerShell must leave ssh's input alone.
     r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass "
     r'-InputFormat None -Command "& (Join-Path $HOME '
-    rf"'.ssh\portknock\{CONNECT}.ps1')"
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}\Z")
 _NOT_ON_WINDOWS = "behind a jump host, which the program for Windows cannot have knock."
@@ -69,7 +69,7 @@ def write_bundle(options: Mapping[str, Any], hostvars: Mapping[str, Mapping[str,
     person = options["person"]
     if not _NAME.match(person):
         raise SpecError("person", "must be letters, digits and . _ @ -, 63 at most, beginning with a letter or digit.")
-    directory = Path(os.path.abspath(os.path.expanduser(options["directory"] or f"portknock-{person}")))
+    directory = Path(os.path.abspath(os.path.expanduser(options["directory"] or folder_of(person))))
     clients, configs = _configurations(options, hostvars)
     written = [client for client in clients if not client.left_out]
     codes = qr_codes(plain_list(written))
@@ -100,13 +100,14 @@ def _configurations(
     """Return the hosts, and the configuration for each kind of machine by its file's name, checked by ssh."""
     found = hosts_with_knocks(options["hosts"], hostvars)
     config = Path(os.path.abspath(os.path.expanduser(options["ssh_config"])))
+    folder = folder_of(options["person"])
     with tempfile.TemporaryDirectory(prefix="portknock-") as made:
         ssh = Ssh(config, Path(os.path.expanduser(PLACE)) / CONFIG, Path(made))
         clients = for_others(found, find_clients(found, ssh, ""), ssh)
         python = "python3" if options["program"] == "python" else ""
         texts = {
-            CONFIG: config_text(clients, f"portknock/{CONFIG}", commands_in(PLACE, python)),
-            WINDOWS_CONFIG: _windows_config(clients),
+            CONFIG: config_text(clients, f"{folder}/{CONFIG}", commands_in(f"~/.ssh/{folder}", python)),
+            WINDOWS_CONFIG: _windows_config(clients, folder),
         }
         for name, text in texts.items():
             check(clients if name == CONFIG else _for_windows(clients), ssh, text, Path(made) / f"new-{name}")
@@ -119,9 +120,10 @@ def _for_windows(clients: Sequence[Client]) -> list[Client]:
     ]  # fmt: skip
 
 
-def _windows_config(clients: Sequence[Client]) -> str:
-    commands = Commands(_POWERSHELL, "", False, "'%h' %p\"")
-    return config_text(_for_windows(clients), f"portknock/{WINDOWS_CONFIG}", commands)
+def _windows_config(clients: Sequence[Client], folder: str) -> str:
+    call = rf"{_POWERSHELL}'.ssh\{folder}\{CONNECT}.ps1')"
+    commands = Commands(call, "", False, "'%h' %p\"")
+    return config_text(_for_windows(clients), f"{folder}/{WINDOWS_CONFIG}", commands)
 
 
 def _messages(person: str, directory: Path, clients: Sequence[Client]) -> list[str]:

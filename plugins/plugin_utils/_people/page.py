@@ -33,18 +33,24 @@ connect, over UDP any datagram. A packet to another closed port in between makes
 
 Linux and macOS
 ---------------
-1. Copy this folder to ~/.ssh/portknock:
-     mkdir -p ~/.ssh && cp -R . ~/.ssh/portknock && chmod -R go= ~/.ssh/portknock
+1. Copy this folder to ~/.ssh/{folder}:
+     mkdir -p ~/.ssh/{folder} && cp -R . ~/.ssh/{folder} && chmod -R go= ~/.ssh/{folder}
 2. Make this the first line of ~/.ssh/config:
-     Include portknock/config
+     Include {folder}/config
 3. {use}
 
 Windows 10 and later
 --------------------
-1. Copy this folder to %USERPROFILE%\\.ssh\\portknock
+1. Copy this folder to %USERPROFILE%\\.ssh\\{folder}
 2. Make this the first line of %USERPROFILE%\\.ssh\\config:
-     Include portknock/windows.config
+     Include {folder}/windows.config
 3. {use_on_windows}
+{not_on_windows}
+If you have another one
+-----------------------
+An earlier one for {person} is replaced by this one. One with another name has a folder and an Include line of its own: keep
+both. Where both have the same host, the line that comes first counts. If two people gave you one for {person} each, ask one of
+them for another name, because they would have the same folder.
 """
 _NOT_ON_WINDOWS = (
     "Not there: {names}. A jump host must knock for them, and the program for Windows cannot have it do that. "
@@ -55,6 +61,11 @@ _STYLE = (
     "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left}"
     "code,pre{font-family:monospace}pre{background:#f3f3f3;padding:.6em;white-space:pre-wrap}svg{margin:1em 1em 0 0}"
 )
+
+
+def folder_of(person: str) -> str:
+    """Return the name of the directory for a person or machine, here and there: others that they have must stay."""
+    return f"portknock-{person}"
 
 
 def plain_list(clients: Sequence[Client]) -> list[str]:
@@ -87,15 +98,16 @@ def text_page(person: str, clients: Sequence[Client]) -> str:
     ]  # fmt: skip
     title = f"How {person} gets in"
     behind = ", ".join(client.name for client in clients if client.jump)
-    text = _TEXT.format(
+    return _TEXT.format(
         person=person,
+        folder=folder_of(person),
         line="=" * len(title),
         secret=_SECRET,
         knocks="\n".join(knocks) or "none",
         use=_use(clients),
         use_on_windows=_use([client for client in clients if not client.jump]),
+        not_on_windows=_NOT_ON_WINDOWS.format(names=behind) if behind else "",
     )
-    return text + (_NOT_ON_WINDOWS.format(names=behind) if behind else "")
 
 
 def html_page(person: str, clients: Sequence[Client], codes: Sequence[str]) -> str:
@@ -141,4 +153,4 @@ def _parts(lines: Sequence[str]) -> Iterator[str]:
         yield "\n".join(part)
 
 
-__all__ = ("html_page", "plain_list", "qr_codes", "text_page")
+__all__ = ("folder_of", "html_page", "plain_list", "qr_codes", "text_page")

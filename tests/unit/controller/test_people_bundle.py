@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The directory for one person or machine: what is in it, for whom it is readable, and what is left out of it."""
 
+import os
 import re
 import stat
+import subprocess
 import sys
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -64,13 +66,13 @@ def test_what_is_in_it(write, tmp_path):
     }  # fmt: skip
     assert files["knocks"] == "web1 iptables 0.1 - 17005/tcp 19100/udp\n"
     block = "Host web1\n    HostName 192.0.2.7\nHost web1 192.0.2.7\n    Port 2222\n    User deploy\n    serveraliveinterval 7\n"
-    command = "bash ~/.ssh/portknock/portknock-connect.sh web1 %h %p"
+    command = "bash ~/.ssh/portknock-anna/portknock-connect.sh web1 %h %p"
     assert files["config"].endswith(f"\n\n{block}    ProxyCommand {command}\n    ProxyUseFdpass no\n")
-    assert "#   Include portknock/config\n" in files["config"]
+    assert "#   Include portknock-anna/config\n" in files["config"]
     assert block in files["windows.config"]
     assert (
         "    ProxyCommand C:\\Windows\\System32\\WindowsPowerShell\\v1.0\\powershell.exe -NoProfile -NonInteractive -ExecutionPolicy "
-        "Bypass -InputFormat None -Command \"& (Join-Path $HOME '.ssh\\portknock\\portknock-connect.ps1') web1 '%h' %p\"\n"
+        "Bypass -InputFormat None -Command \"& (Join-Path $HOME '.ssh\\portknock-anna\\portknock-connect.ps1') web1 '%h' %p\"\n"
     ) in files["windows.config"]
     assert write(config="Host *\n    ForwardAgent yes\n", web1=variables)[0]["changed"] is False
 
@@ -78,7 +80,7 @@ def test_what_is_in_it(write, tmp_path):
 def test_with_python_and_elsewhere(write):
     _result, files = write(program="python", directory="out", web1={})
     assert (
-        "ProxyCommand python3 -ISB ~/.ssh/portknock/portknock-connect.py web1 %h %p\n    ProxyUseFdpass yes"
+        "ProxyCommand python3 -ISB ~/.ssh/portknock-anna/portknock-connect.py web1 %h %p\n    ProxyUseFdpass yes"
         in files["config"]
     )
 
@@ -97,7 +99,7 @@ def test_what_windows_cannot_do_is_said(write):
     assert result["messages"][1:] == [
         "far is left out of windows.config: behind a jump host, which the program for Windows cannot have knock."
     ]
-    windows = files["portknock.txt"].split("Windows 10 and later")[1]
+    windows = files["portknock.txt"].split("Windows 10 and later")[1].split("\nIf you have another one")[0]
     assert "3. ssh gate " in windows
     assert windows.endswith(
         "\nNot there: far. A jump host must knock for them, and the program for Windows cannot have it do that. "
@@ -154,6 +156,34 @@ def test_the_page(write):
     codes = re.findall(r"<svg.*?</svg>", markup, re.S)
     assert len(codes) == 1
     assert ElementTree.fromstring(codes[0]).get("width")
+
+
+def test_two_of_them_lie_beside_each_other(write, tmp_path):
+    """Copied as their pages say, the one overwrites nothing of the other, and ssh finds the hosts of both."""
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    includes = []
+    for person, host in (("anna", "shop"), ("anna.lab@x", "lab")):
+        _result, files = write(person=person, **{host: {"ansible_host": f"{host}.example"}})
+        page_text = files["portknock.txt"]
+        (copy,) = re.findall(r"^ +(mkdir .*)$", page_text, re.M)
+        subprocess.run(
+            ["sh", "-ec", copy], env={**os.environ, "HOME": str(home)}, cwd=tmp_path / f"portknock-{person}", check=True
+        )
+        include, for_windows = re.findall(r"^ +(Include .*)$", page_text, re.M)
+        assert for_windows == include.replace("/config", "/windows.config")
+        assert f"%USERPROFILE%\\.ssh\\portknock-{person}\n" in page_text
+        assert f"'.ssh\\portknock-{person}\\portknock-connect.ps1'" in files["windows.config"]
+        # ssh reads what a relative path means from the user's entry in passwd, not from HOME.
+        includes.append(include.replace("Include ", f"Include {home}/.ssh/"))
+    (home / ".ssh" / "config").write_text("\n".join(includes) + "\n")
+    for person, host in (("anna", "shop"), ("anna.lab@x", "lab")):
+        said = subprocess.run(
+            ["ssh", "-F", home / ".ssh" / "config", "-G", host], capture_output=True, text=True, check=True
+        ).stdout
+        assert f"\nhostname {host}.example\n" in said
+        assert f"\nproxycommand bash ~/.ssh/portknock-{person}/portknock-connect.sh {host} %h %p\n" in said
+        assert (home / ".ssh" / f"portknock-{person}" / "knocks").read_text().startswith(f"{host} ")
 
 
 def test_the_code_is_the_plain_list(monkeypatch):

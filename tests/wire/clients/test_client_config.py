@@ -231,11 +231,11 @@ def test_a_hundred_hosts_cost_little(person):
 def test_the_bundle_for_another_person(person, counter):
     other = person.home / "other"
     done = person.run_playbook(
-        "-e", "portknock_client_for=anna", "-e", f"portknock_client_directory={other}/.ssh/portknock"
+        "-e", "portknock_client_for=anna", "-e", f"portknock_client_directory={other}/.ssh/portknock-anna"
     )  # fmt: skip
-    assert f"The bundle for anna is in {other}/.ssh/portknock" in done.stdout
+    assert f"The bundle for anna is in {other}/.ssh/portknock-anna" in done.stdout
     config = other / ".ssh" / "config"
-    config.write_text(person.config.read_text().replace(str(person.directory), f"{other}/.ssh/portknock"))
+    config.write_text(person.config.read_text().replace(str(person.directory), f"{other}/.ssh/portknock-anna"))
     assert person.run("ssh", "-F", config, "target", "echo in", HOME=str(other)).stdout == "in\n"
     assert counter.take() == (1, 1)
 
