@@ -9,7 +9,7 @@ the table of nftables and what nft says of it, knockd's configuration.
 """
 
 import re
-from typing import Any, Dict, Mapping, Optional, Set
+from typing import Any, Collection, Dict, Mapping, Optional, Set
 
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
@@ -122,6 +122,26 @@ def readable_table(text: str) -> str:
     return "".join(f"{line}\n" for line in [*plain, *sorted(secret)])
 
 
+_OWN_COMMENT = re.compile(r'comment "portknock:\w+ ([^"]*)"')
+_SET_OF_KNOCKS = re.compile(r"@(?:stage|group)\w+")
+
+
+def readable_rule(text: str, steps: Collection[int]) -> str:
+    """Return a rule of nftables for people, with no step; a rule of the collection that recognises knocks as what it is for.
+
+    :param text: ``CHAIN: RULE``, the rule as nft writes it.
+    :param steps: the ports of steps.
+    """
+    chain, _colon, rule = text.partition(": ")
+    comment = _OWN_COMMENT.search(rule)
+    if _SECRET_CHAIN_OF_TABLE.match(chain):
+        return f"knocks: {comment.group(1) if comment else re.sub('[0-9]+', '****', _SET_OF_KNOCKS.sub('@****', rule))}"
+    rule = _OWN_COMMENT.sub(r'comment "\1"', _SET_OF_KNOCKS.sub("@****", rule))
+    return f"{chain}: " + re.sub(
+        r"\b[0-9]+\b", lambda found: "****" if int(found.group()) in steps else found.group(), rule
+    )
+
+
 def without_lines(err: str) -> str:
     """Return an error of nft without the lines that it quotes: knocks are in them."""
     found = re.findall(r"^(?:\S+?:)?([0-9]+):[0-9-]+: (Error: .*)$|^(Error: .*)$", err, re.M)
@@ -136,6 +156,7 @@ __all__ = (
     "masked",
     "ports_named",
     "readable_config",
+    "readable_rule",
     "readable_table",
     "without_lines",
     "without_numbers",

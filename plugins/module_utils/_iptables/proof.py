@@ -5,7 +5,7 @@
 """Asks the prover about the doors, and says in an operator's words what it answers. Pure."""
 
 import re
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Finding, address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import door_for
@@ -24,9 +24,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     NO_KNOCK,
     NO_PACKET,
     NOT_COUNTED,
+    NOT_PROVED,
     NOT_RESET,
     SETS_LIST,
     STEP,
+    UNFOLLOWED,
     VOID,
     Arriving,
     GuardedDoor,
@@ -35,6 +37,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     Word,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rest import PortsWord, prove_ports
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Ruleset, ruleset_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
@@ -52,6 +55,7 @@ _WHY = {
     NOT_RESET: "a packet to a wrong port does not undo the steps that were done",
     NO_KNOCK: "no rule puts a source on its list",
     NOT_COUNTED: "packets of its knock are decided before the rule that counts them",
+    UNFOLLOWED: "what packets meet is not known",
     SETS_LIST: "a rule puts sources on its list that have not done all steps of the knock",
 }
 
@@ -89,23 +93,43 @@ def prove_doors(
     refuses_rest: bool = False,
     connection: Optional[Connection] = None,
 ) -> List[Proof]:
-    """Return what the prover says of each door in one family.
+    """Return what the prover says of each door in one family, as prove_ruleset(), for rules of iptables.
 
     :param document: the Document of the ruleset that is to be judged.
+    """
+    ruleset = ruleset_of(document, family)
+    return prove_ruleset(ruleset, protected, lists, local, panic, refuses_rest, connection)
+
+
+def prove_ruleset(
+    ruleset: Ruleset,
+    protected: Protected,
+    lists: Mapping[str, str],
+    local: LocalNetwork,
+    panic: bool = False,
+    refuses_rest: bool = False,
+    connection: Optional[Connection] = None,
+    shown: Optional[Callable[[str], str]] = None,
+) -> List[Proof]:
+    """Return what the prover says of each door in one family.
+
+    :param ruleset: the rules that are to be judged.
     :param protected: the doors that are to hold.
     :param lists: name of a door to that of its list.
     :param local: what is known of the host's network.
     :param panic: whether the doors are to open to nobody.
     :param refuses_rest: whether all other ports are to be refused.
     :param connection: the connection that this is asked through, None where it is not known, or need not get in again.
+    :param shown: from a rule as the ruleset prints it to one that names no step; None for rules of iptables.
     """
+    family = ruleset.family
     question = _question(family, protected, lists, local, panic, refuses_rest)
-    asked = Asked(document, family, question._replace(connection=_arriving(connection, family, protected, local)))
-    names = Names(protected)
-    proofs = [_proof(word, family, names) for word in prove(asked)]
-    proofs += [_ports_proof(each, family, names) for each in prove_ports(asked)]
+    asked = Asked(ruleset, question._replace(connection=_arriving(connection, family, protected, local)))
+    told = _Told(family, Names(protected), shown, ruleset.unfollowed)
+    proofs = [told.proof(told.followed(word)) for word in prove(asked)]
+    proofs += [told.ports(each._replace(word=told.followed(each.word))) for each in prove_ports(asked)]
     word = prove_connection(asked)
-    return proofs + ([_connection_proof(word, family, names)] if word is not None else [])
+    return proofs + ([told.connection(told.followed(word))] if word is not None else [])
 
 
 def _arriving(
@@ -118,38 +142,88 @@ def _arriving(
     return Arriving(connection.source, address, connection.port, door, local.interface_to(connection.source))
 
 
+class _Told:
+    """Says in an operator's words what the prover answers."""
+
+    def __init__(self, family: str, names: Names, shown: Optional[Callable[[str], str]], unfollowed: str) -> None:
+        self._family, self._names, self._unfollowed = family, names, unfollowed
+        self._shown = shown or self._masked
+
+    def _masked(self, text: str) -> str:
+        """Return a rule for a message, its ports masked if it names a step."""
+        return masked(text) if self._names.names_step(text) else text
+
+    def followed(self, word: Word) -> Word:
+        """Return a Word, or that nothing is proved where a rule may do more to packets than is followed."""
+        if not self._unfollowed:
+            return word
+        return Word(word.door, NOT_PROVED, None, None, self._unfollowed, (), False, False, UNFOLLOWED)
+
+    def proof(self, word: Word) -> Proof:
+        """Return the Proof of a door."""
+        entry = self._result(word)
+        # What nat sends elsewhere, who is refused, and what else sets lists, has findings of its own.
+        if word.word != VOID or word.packet is None or word.away or not word.gets_in:
+            return Proof(entry, False, None)
+        text = (
+            f"door {word.door}: {entry['message']} Remove that rule, or trust the sources that it is for (trusted_sources, "
+            "trusted_interfaces)."
+        )
+        return Proof(entry, not word.assumed, Finding("void", self._family, entry["rule"], text))
+
+    def connection(self, word: Word) -> Proof:
+        """Return the Proof of the connection that is asked about."""
+        entry = dict(self._result(word, " although it is to get in"), what=CONNECTION, door="")
+        if not word.is_certain:
+            return Proof(entry, False, None)
+        text = f"a new connection like this one: {entry['message']} Remove that rule, or have it let this address in."
+        return Proof(entry, True, Finding("void", self._family, entry["rule"], text))
+
+    def ports(self, each: PortsWord) -> Proof:
+        """Return the Proof of an allowed port, or of the rest."""
+        word = each.word
+        if word.packet is not None and self._names.names_step(f"--dport {word.packet.port}"):
+            word = word._replace(packet=None, why=STEP)
+        entry = self._result(word, " although its port is allowed")
+        shown = [self._shown(text) for text in each.exceptions]
+        return Proof(dict(entry, what=word.door, door="", exceptions=shown), False, None)
+
+    def _result(self, word: Word, in_spite: str = " although its source has knocked") -> Dict[str, Any]:
+        result: Dict[str, Any] = dict(
+            what=f"door {word.door}",
+            door=word.door,
+            ip_version=self._family,
+            result=word.word,
+            packet={},
+            rule="",
+            exceptions=[],
+            message="",
+        )
+        packet, place = word.packet, word.place
+        if word.why:
+            result["rule"] = self._shown(word.rule)
+            where = f": {result['rule']}" if result["rule"] else ""
+            where += f" in table {place.table}" if place is not None else ""
+            return dict(result, message=f"{word.word.capitalize()}: {_WHY[word.why]}{where}.")
+        if packet is None or place is None:
+            return result
+        result["packet"] = dict(
+            interface=packet.interface,
+            source=packet.source,
+            protocol=packet.protocol,
+            source_port=packet.sport,
+            port=packet.port,
+            flags=list(packet.flags),
+            state=packet.state,
+        )
+        rule = self._shown(word.rule)
+        assumed = [self._shown(text) for text in word.assumed]
+        return dict(result, rule=rule, message=_message(word, rule, place.table, assumed, in_spite))
+
+
 def void_findings(proofs: Iterable[Proof]) -> List[Finding]:
     """Return what an operator should know of what was not proved."""
     return [proof.finding for proof in proofs if proof.finding is not None]
-
-
-def _proof(word: Word, family: str, names: Names) -> Proof:
-    entry = _result(word, family, names)
-    # What nat sends elsewhere, who is refused, and what else sets lists, has findings of its own.
-    if word.word != VOID or word.packet is None or word.away or not word.gets_in:
-        return Proof(entry, False, None)
-    text = (
-        f"door {word.door}: {entry['message']} Remove that rule, or trust the sources that it is for (trusted_sources, "
-        "trusted_interfaces)."
-    )
-    return Proof(entry, not word.assumed, Finding("void", family, entry["rule"], text))
-
-
-def _connection_proof(word: Word, family: str, names: Names) -> Proof:
-    entry = dict(_result(word, family, names, " although it is to get in"), what=CONNECTION, door="")
-    if not word.is_certain:
-        return Proof(entry, False, None)
-    text = f"a new connection like this one: {entry['message']} Remove that rule, or have it let this address in."
-    return Proof(entry, True, Finding("void", family, entry["rule"], text))
-
-
-def _ports_proof(each: PortsWord, family: str, names: Names) -> Proof:
-    word = each.word
-    if word.packet is not None and names.names_step(f"--dport {word.packet.port}"):
-        word = word._replace(packet=None, why=STEP)
-    entry = _result(word, family, names, " although its port is allowed")
-    shown = [_shown(text, names) for text in each.exceptions]
-    return Proof(dict(entry, what=word.door, door="", exceptions=shown), False, None)
 
 
 def _question(
@@ -191,48 +265,6 @@ def _sources(sources: Sequence[Network], family: str) -> Optional[Tuple[Network,
     return None if sources and not found else found
 
 
-def _result(
-    word: Word, family: str, names: Names, in_spite: str = " although its source has knocked"
-) -> Dict[str, Any]:
-    result: Dict[str, Any] = dict(
-        what=f"door {word.door}",
-        door=word.door,
-        ip_version=family,
-        result=word.word,
-        packet={},
-        rule="",
-        exceptions=[],
-        message="",
-    )
-    packet, place = word.packet, word.place
-    if word.why:
-        result["rule"] = _shown(word.rule, names)
-        where = f": {result['rule']} in table {place.table}" if place is not None else ""
-        return dict(result, message=f"{word.word.capitalize()}: {_WHY[word.why]}{where}.")
-    if packet is None or place is None:
-        return result
-    result["packet"] = dict(
-        interface=packet.interface,
-        source=packet.source,
-        protocol=packet.protocol,
-        source_port=packet.sport,
-        port=packet.port,
-        flags=list(packet.flags),
-        state=packet.state,
-    )
-    rule = _shown(word.rule, names)
-    return dict(
-        result,
-        rule=rule,
-        message=_message(word, rule, place.table, [_shown(text, names) for text in word.assumed], in_spite),
-    )
-
-
-def _shown(text: str, names: Names) -> str:
-    """Return a rule for a message, its ports masked if it names a step."""
-    return masked(text) if names.names_step(text) else text
-
-
 def _message(word: Word, rule: str, table: str, assumed: List[str], in_spite: str) -> str:
     packet = word.packet
     if packet is None:
@@ -251,4 +283,4 @@ def _message(word: Word, rule: str, table: str, assumed: List[str], in_spite: st
     return text + "."
 
 
-__all__ = ("Proof", "lists_in", "prove_doors", "void_findings")
+__all__ = ("Proof", "lists_in", "prove_doors", "prove_ruleset", "void_findings")

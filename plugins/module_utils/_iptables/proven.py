@@ -57,7 +57,7 @@ def prove_change(
             proofs = proofs_of.ruleset(plan.family, document)
             certain = next((proof for proof in proofs if proof.is_certain and wanted.prove), None)
             if certain is not None:
-                raise _refusal(certain.entry, path)
+                raise refusal(certain.entry, path)
             words += [dict(proof.entry, ruleset=ruleset) for proof in proofs]
             findings += void_findings(proofs)
     remembered = {REMEMBERED: proofs_of.known} if proofs_of.known and wanted.code else {}
@@ -98,11 +98,11 @@ class _Proofs:
         connection = self._wanted.connection
         # Of all routes that one matters by which this connection comes.
         known = (self._local.own, self._local.interface_to(connection.source) if connection else "")
-        everything = [self._wanted.code, repr((*asked[:3], known, *asked[4:])), _canonical(document)]
+        everything = [self._wanted.code, repr((*asked[:3], known, *asked[4:])), canonical(document)]
         return hashlib.sha256(json.dumps(everything).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _canonical(document: Document) -> List[Any]:
+def canonical(document: Document) -> List[Any]:
     """Return all rules and policies, without what differs in two texts of the same ruleset: counters, and the order of chains."""
     found: List[Any] = []
     for table in filter(None, map(document.table, TABLES)):
@@ -113,7 +113,12 @@ def _canonical(document: Document) -> List[Any]:
     return found
 
 
-def _refusal(entry: Dict[str, Any], path: str) -> SpecError:
+def refusal(entry: Dict[str, Any], path: str = "") -> SpecError:
+    """Return why a change is refused.
+
+    :param entry: of a Proof that is certain.
+    :param path: the file that a boot loads, '' where it is about what would be in the kernel.
+    """
     where = f"{path}, which a boot loads," if path else "the ruleset"
     if entry["what"] == CONNECTION:
         return SpecError(
@@ -150,4 +155,4 @@ def _rules(texts: Iterable[str]) -> List[Rule]:
     return [Rule(text, 0, "") for text in texts]
 
 
-__all__ = ("REMEMBERED", "prove_change", "would_be")
+__all__ = ("LIVE", "REMEMBERED", "canonical", "prove_change", "refusal", "would_be")

@@ -149,7 +149,7 @@ class _Proof:
         place = rules.wrong(knock)
         if place is not None:
             # A foreign one meets packets that this does not look for; ours were made to be proved.
-            word = NOT_PROVED if self._asked.is_ours([place]) else VOID
+            word = NOT_PROVED if self._asked.is_written(place) else VOID
             return Word(door.name, word, None, place, self._asked.ruleset.text(place), (), True, False, SETS_LIST)
         if not rules.opens(knock):
             return Word(door.name, NOT_PROVED, None, None, "", (), False, False, NO_KNOCK)
@@ -201,16 +201,18 @@ class _Proof:
             for door in asked
             if door.sources is not None and rules.wrong(knock_of(door)) is None
         }
-        watched: FrozenSet[Place] = frozenset().union(*resets.values())
+        watched: FrozenSet[Place] = frozenset().union(*(places for groups in resets.values() for places in groups))
         walk = Walk(self._asked.ruleset, self._asked.space, on_every_list, watched, coarse=coarse)
         answer = walk.answer(self._asked.wrong_knocks() if resets else [])
         decided = (*answer.accepted, *answer.refused)
         # What nat sends to another port is no packet to a wrong one.
-        hits = [hit for hit in decided if not hit.way.services and self._asked.is_ours(hit.way.taken)]
+        hits = [hit.way.taken for hit in decided if not hit.way.services and self._asked.is_ours(hit.way.taken)]
+        met = [(taken[-1], frozenset(taken)) for taken in hits]
         words = []
         for door in doors:
-            missed = [hit for hit in hits if door.name in resets and not resets[door.name] & set(hit.way.taken)]
-            place = missed[0].way.taken[-1] if missed else None
+            groups = resets.get(door.name, ())
+            missed = [last for last, taken in met if any(not places & taken for places in groups)]
+            place = missed[0] if missed else None
             text = self._asked.ruleset.text(place) if place is not None else ""
             words.append(_not_proved(door)._replace(place=place, rule=text, why=NOT_RESET) if missed else _proved(door))
         return words

@@ -39,7 +39,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     range_of,
     without,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
@@ -54,10 +53,9 @@ _SYN = 1 << OPENERS.index(FLAG_BITS["SYN"])
 class Asked:
     """The packets that a Question is about, as sets."""
 
-    def __init__(self, document: Document, family: str, question: Question) -> None:
-        """Take the Document of a ruleset, its family, and what is asked of it."""
-        self.question = question
-        self.ruleset = Ruleset(document, family)
+    def __init__(self, ruleset: Ruleset, question: Question) -> None:
+        """Take the Ruleset of a family, and what is asked of it."""
+        self.question, self.ruleset = question, ruleset
         self.space = self.ruleset.space(question.own, _terms(question))
         self.is_own = _is_own(question.own)
         """Whether an address, as text, is the host's own."""
@@ -141,9 +139,11 @@ class Asked:
 
     def is_ours(self, taken: Sequence[Place]) -> bool:
         """Return whether a rule of ours refuses, or the policy of a chain, behind all rules."""
-        place = taken[-1]
-        text = self.ruleset.text(place)
-        return text.startswith("-P ") or self.question.is_ours(place.chain, text.partition(f"-A {place.chain} ")[2])
+        return self.ruleset.is_ours(taken[-1], self.question.is_ours)
+
+    def is_written(self, place: Place) -> bool:
+        """Return whether the rule at a place is the collection's, and not one that was put among its rules by hand."""
+        return self.ruleset.is_written(place, self.question.is_ours)
 
 
 def _left(box: Box, parts: Parts) -> List[Box]:

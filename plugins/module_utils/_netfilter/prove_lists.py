@@ -12,6 +12,7 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
     DPORT,
+    FORGET,
     PROTOCOL,
     SOURCE,
     ListMatch,
@@ -22,6 +23,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 
 _PUT = frozenset(("--set", "--update"))
 _ASK = frozenset(("--rcheck", "--update", "--remove"))
+_TAKE = frozenset(("--remove", FORGET))
 
 
 class Knock(NamedTuple):
@@ -51,34 +53,36 @@ class ListRules:
 
     def __init__(self, ruleset: Ruleset) -> None:
         """Take the rules."""
+        self._ruleset = ruleset
         self._setters: Dict[str, List[_Setter]] = {}
         self._removers: Dict[str, List[Place]] = {}
-        for table in ruleset.document.tables:
-            for chain, rules in table.chains.items():
-                for number, text in enumerate(rules):
-                    if "recent" in text.text:
-                        self._read(ruleset.rule(text.text), Place(table.name, chain, number))
+        for place, rule in ruleset.naming_lists():
+            self._read(rule, place)
 
     def _read(self, rule: ReadRule, place: Place) -> None:
         for number, match in enumerate(rule.lists):
             if match.verb in _PUT and not (match.verb == "--update" and match.negated):
                 self._setters.setdefault(match.name, []).append(_Setter(place, rule, rule.lists[:number]))
-        first = rule.lists[0] if rule.lists else None
-        if first is not None and first.verb == "--remove" and not first.negated:
-            # Whoever is on the list loses it: no other list is asked before.
-            self._removers.setdefault(first.name, []).append(place)
+            if match.verb in _TAKE:
+                self._removers.setdefault(match.name, []).append(place)
 
-    def resets(self, knock: Knock) -> FrozenSet[Place]:
-        """Return the rules that take sources off a list that each step behind the first asks for; wrong() found none."""
-        places = [place for some in self.counters(knock)[:-1] for place in some]
+    def resets(self, knock: Knock) -> List[FrozenSet[Place]]:
+        """Return for each step behind the first the rules that take sources off a list that it asks for; wrong() found none."""
+        return [self._resets(places) for places in self.counters(knock)[:-1]]
+
+    def _resets(self, places: FrozenSet[Place]) -> FrozenSet[Place]:
         asked = [
             {match.name for match in setter.asked if match.verb in _ASK and not match.negated}
             for setters in self._setters.values()
             for setter in setters
             if setter.place in places
         ]
-        names = set.intersection(*asked) if asked else set()
-        return frozenset(place for name in names for place in self._removers.get(name, ()))
+        return frozenset(
+            place
+            for name in (set.intersection(*asked) if asked else ())
+            for place in self._removers.get(name, ())
+            if self._ruleset.takes_off(name, place, [setter.rule for setter in self._setters.get(name, ())])
+        )
 
     def wrong(self, knock: Knock) -> Optional[Place]:
         """Return a rule that puts sources on a door's list although they have not done all its steps, None where there is none."""

@@ -18,6 +18,8 @@ SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES = "sets list", "no knock", "not counted"
 rule that counts them; too many cases to follow."""
 NOT_RESET = "not reset"
 """A packet to a wrong port does not undo the steps that were done."""
+UNFOLLOWED = "unfollowed"
+"""A rule may do more to packets than is followed."""
 STEP, HIDDEN, NO_PACKET = "step", "hidden", "no packet"
 """The packet goes to the port of a step, which is not shown; the packet is let in, but not tracked; no packet can be like that."""
 CONNECTION = "connection"
@@ -112,7 +114,7 @@ class Word(NamedTuple):
     away: bool
     """Whether nat sends the packet elsewhere before INPUT sees its port."""
     why: str = ""
-    """What is wrong where that is shown by no packet: SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES, STEP, HIDDEN or NO_PACKET."""
+    """What is wrong where that is shown by no packet: SETS_LIST, NO_KNOCK, NOT_COUNTED, CASES, UNFOLLOWED, STEP, HIDDEN or NO_PACKET."""
 
     @property
     def is_certain(self) -> bool:
@@ -131,6 +133,7 @@ __all__ = (
     "NO_PACKET",
     "PROVED",
     "SETS_LIST",
+    "UNFOLLOWED",
     "VOID",
     "Arriving",
     "GuardedDoor",

@@ -13,6 +13,7 @@ from typing import Any, Callable, FrozenSet, List, NamedTuple, Optional, Tuple
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import is_interface
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import GOES_ON
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
+    ALWAYS,
     DESTINATION,
     DNAT,
     DPORT,
@@ -30,7 +31,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import (
     DIVERT,
     REFUSE,
-    WAY,
     Place,
     Ruleset,
     is_notrack,
@@ -72,13 +72,13 @@ class Replay:
 
     def outcome(self) -> Outcome:
         """Return what becomes of it."""
-        for name, chain in WAY:
-            table = self._ruleset.tables[name]
-            if table is None or (name == "nat" and self._state == UNTRACKED):
+        for hook in self._ruleset.way:
+            table = self._ruleset.tables[hook.table]
+            if table is None or (hook.tracked and self._state == UNTRACKED):
                 continue
-            verdict = self._chain(table, chain)
+            verdict = self._chain(table, hook.chain)
             if verdict == _BACK:
-                verdict = ACCEPTED if table.policy(chain) == "ACCEPT" else REFUSED
+                verdict = ACCEPTED if table.policy(hook.chain) == "ACCEPT" else REFUSED
             if verdict != ACCEPTED:
                 return Outcome(verdict, tuple(self._assumed))
         return Outcome(ACCEPTED, tuple(self._assumed))
@@ -138,7 +138,7 @@ class Replay:
         answers: List[Optional[bool]] = [False] if rule.never else []
         answers += [self._fits(term) for term in rule.terms]
         for asked in rule.lists:
-            answers.append(True if asked.verb == "--set" else self._is_listed(asked))
+            answers.append(True if asked.verb in ALWAYS else self._is_listed(asked))
             if asked.negated and answers[-1] is not None:
                 answers[-1] = not answers[-1]
         if False in answers:

@@ -48,17 +48,23 @@ class Term(NamedTuple):
     """Whether all but that is meant."""
 
 
+FORGET = "--forget"
+"""The verb that takes a source off a list, whether it is there or not."""
+ALWAYS = frozenset(("--set", FORGET))
+"""The verbs that every packet meets."""
+
+
 class ListMatch(NamedTuple):
-    """A match of xt_recent."""
+    """What a rule asks of a list of sources, or does to it: a match of xt_recent, or what is like it."""
 
     verb: str
-    """``--set``, ``--rcheck``, ``--update`` or ``--remove``."""
+    """``--set``, ``--rcheck``, ``--update``, ``--remove`` or FORGET."""
     negated: bool
     """Whether its answer is turned round."""
     name: str
     """The name of the list."""
     seconds: int
-    """How long ago the source may have been seen, 0 for any time."""
+    """How long ago the source may have been seen, 0 for any time; of what nftables puts there, how long it stays."""
     plain: bool
     """Whether it asks nothing further, as for a number of packets."""
 
@@ -71,7 +77,7 @@ class ReadRule(NamedTuple):
     doubts: Tuple[str, ...]
     """The matches of which nothing is known, in the words of the rule."""
     lists: Tuple[ListMatch, ...]
-    """Its matches of xt_recent, in their order."""
+    """What it asks of lists and does to them, in its order."""
     never: bool
     """Whether no packet in question meets it."""
     target: str
@@ -348,6 +354,7 @@ _KNOWN: Dict[str, Dict[str, _Handler]] = {
 """Match to its options that are understood."""
 
 __all__ = (
-    "DESTINATION", "DNAT", "DPORT", "FLAGS", "FLAG_BITS", "INTERFACE", "MARK", "NEW", "PROTOCOL", "RELATED", "SOURCE", "SPORT",
-    "STATE", "STATES", "UNTRACKED", "ListMatch", "ReadRule", "Term", "mark_and_mask", "network_range", "read_rule",
+    "ALWAYS", "DESTINATION", "DNAT", "DPORT", "FLAGS", "FLAG_BITS", "FORGET", "INTERFACE", "MARK", "NEW", "PROTOCOL", "RELATED",
+    "SERVICES", "SOURCE", "SPORT", "STATE", "STATES", "UNTRACKED", "ListMatch", "ReadRule", "Term", "mark_and_mask",
+    "network_range", "read_rule",
 )  # fmt: skip

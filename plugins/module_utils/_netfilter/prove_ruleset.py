@@ -4,21 +4,41 @@
 
 """The rules of one family that a packet to this host may meet, read once for the prover; and what they do to a packet. Pure."""
 
-from typing import Dict, FrozenSet, Iterable, NamedTuple, Optional, Sequence, Set, Tuple
+from types import MappingProxyType
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
     DPORT,
+    ListMatch,
     ReadRule,
     Term,
     mark_and_mask,
     read_rule,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import Space
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import TABLES, Document, Table
 
-WAY = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("nat", "PREROUTING"), ("mangle", "INPUT"), ("filter", "INPUT"))
-"""The tables that a packet to this host passes, and their chains."""
+
+class Hook(NamedTuple):
+    """A chain that packets to this host come to from the network."""
+
+    table: str
+    """The name of its table."""
+    chain: str
+    """Its name."""
+    tracked: bool = False
+    """Whether it sees packets that connection tracking sees and no others, as nat does."""
+
+
+WAY = (
+    Hook("raw", "PREROUTING"),
+    Hook("mangle", "PREROUTING"),
+    Hook("nat", "PREROUTING", tracked=True),
+    Hook("mangle", "INPUT"),
+    Hook("filter", "INPUT"),
+)
+"""The chains of iptables that a packet to this host passes."""
 REFUSE = frozenset(("DROP", "REJECT", "TARPIT", "STEAL", "DELUDE", "CHAOS"))
 DIVERT = frozenset(("DNAT", "REDIRECT", "NETMAP"))
 
@@ -37,14 +57,29 @@ class Place(NamedTuple):
 class Ruleset:
     """The rules of one family that a packet to this host may meet, read once."""
 
-    def __init__(self, document: Document, family: str) -> None:
-        """Take a Document, and ``ipv4`` or ``ipv6``."""
-        self.document, self.family = document, family
-        self.tables = {name: document.table(name) for name in ("raw", "mangle", "nat", "filter")}
+    unfollowed = ""
+    """What is among them that may do more to packets than is followed, in words; '' for nothing."""
+
+    def __init__(
+        self,
+        family: str,
+        tables: Mapping[str, Optional[Table]],
+        way: Sequence[Hook],
+        known: Mapping[str, ReadRule] = MappingProxyType({}),
+    ) -> None:
+        """Take the tables of a family.
+
+        :param family: ``ipv4`` or ``ipv6``.
+        :param tables: those by their names, None for one that is not there.
+        :param way: the chains that a packet comes to, in order. The last one says which rule lets it in.
+        :param known: the text of a rule to what has been read of it; texts of iptables-save need not be there.
+        """
+        self.family, self.tables, self.way = family, tables, tuple(way)
+        self._known = known
         self._rules: Dict[str, ReadRule] = {}
         self._reached: Set[Tuple[str, str]] = set()
-        for name, chain in WAY:
-            self._reach(name, chain)
+        for hook in self.way:
+            self._reach(hook.table, hook.chain)
         self.mark_changes = _mark_changes(self._rules.values())
         """(value, mask) of each rule that changes a packet's mark; None where that is not known."""
 
@@ -52,7 +87,7 @@ class Ruleset:
         """Return what a rule asks, read once."""
         found = self._rules.get(text)
         if found is None:
-            found = self._rules[text] = read_rule(text, self.family)
+            found = self._rules[text] = self._known.get(text) or read_rule(text, self.family)
         return found
 
     def _reach(self, name: str, first: str) -> None:
@@ -74,12 +109,48 @@ class Ruleset:
 
     @property
     def diverts(self) -> bool:
-        """Whether some rule of table nat sends packets elsewhere."""
-        table = self.tables["nat"]
-        chains = [chain for name, chain in self._reached if name == "nat"]
-        return table is not None and any(
-            self.rule(rule.text).target in DIVERT for chain in chains for rule in table.rules(chain)
+        """Whether some rule of nat sends packets elsewhere."""
+        places = [(self.tables[name], chain) for name, chain in self._reached]
+        return any(
+            self.rule(rule.text).target in DIVERT
+            for table, chain in places
+            if table is not None
+            for rule in table.rules(chain)
         )
+
+    def is_ours(self, place: Place, is_own_rule: Callable[[str, str], bool]) -> bool:
+        """Return whether what decides at a place is ours, or the policy of a chain, behind all rules.
+
+        :param is_own_rule: whether a rule of iptables, by its chain and text, is the collection's.
+        """
+        text = self.text(place)
+        return text.startswith("-P ") or is_own_rule(place.chain, text.partition(f"-A {place.chain} ")[2])
+
+    def is_written(self, place: Place, is_own_rule: Callable[[str, str], bool]) -> bool:
+        """Return whether the rule at a place is the collection's, and not one that was put among its rules by hand."""
+        return self.is_ours(place, is_own_rule)
+
+    def naming_lists(self) -> Iterator[Tuple[Place, ReadRule]]:
+        """Return the rules that name lists of sources, whether packets reach them or not."""
+        for table in filter(None, self.tables.values()):
+            for chain, rules in table.chains.items():
+                for number, rule in enumerate(rules):
+                    if "recent" in rule.text:
+                        yield Place(table.name, chain, number), self.rule(rule.text)
+
+    def takes_off(self, name: str, place: Place, setters: Sequence[ReadRule]) -> bool:  # noqa: ARG002
+        """Return whether whoever is on a list loses it at a place to which all wrong packets come.
+
+        :param setters: the rules that put sources on it.
+        """
+        first = self.at(place).lists[0]
+        # No other list is asked before.
+        return first == ListMatch("--remove", False, name, first.seconds, first.plain)
+
+    def at(self, place: Place) -> ReadRule:
+        """Return the rule at a place; there must be one."""
+        table = self.tables[place.table]
+        return self.rule(table.rules(place.chain)[place.number].text if table is not None else "")
 
     def space(self, own: Sequence[AnyNetwork], more: Iterable[Term]) -> Space:
         """Return the Space of these rules.
@@ -92,6 +163,11 @@ class Ruleset:
         sent = [Term(DPORT, (each,), False) for each in ports if each is not None]
         terms = [term for rule in rules for term in rule.terms]
         return Space(self.family, terms, self.mark_changes, own, [*more, *sent])
+
+
+def ruleset_of(document: Document, family: str) -> Ruleset:
+    """Return the Ruleset of a Document of iptables."""
+    return Ruleset(family, {name: document.table(name) for name in TABLES}, WAY)
 
 
 _MARKS_SOMEHOW = frozenset(("TPROXY", "HMARK"))
@@ -146,4 +222,6 @@ def is_change(rule: ReadRule) -> bool:
     return is_notrack(rule) or mark_change(rule) is not None
 
 
-__all__ = ("DIVERT", "REFUSE", "WAY", "Place", "Ruleset", "is_change", "is_notrack", "mark_change", "new_ports")
+__all__ = (
+    "DIVERT", "REFUSE", "WAY", "Hook", "Place", "Ruleset", "is_change", "is_notrack", "mark_change", "new_ports", "ruleset_of",
+)  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Option
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import GOES_ON
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
+    ALWAYS,
     DESTINATION,
     DNAT,
     MARK,
@@ -25,7 +26,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import (
     DIVERT,
     REFUSE,
-    WAY,
+    Hook,
     Place,
     Ruleset,
     is_change,
@@ -98,7 +99,9 @@ class Condition(NamedTuple):
     never: bool
     """Whether none does."""
     sure: bool
-    """Whether all of these packets do."""
+    """Whether all of these packets do that are to known services."""
+    known: int
+    """The services, as bits, for whose packets it is known who is on the lists that it asks; all of them where it asks none."""
     rule: ReadRule
     """What was read."""
 
@@ -138,13 +141,11 @@ class Walk:
         """
         self._cases, self._accepted, self._refused = 0, [], []
         ways = [Way(box, (), 0) for box in boxes]
-        for name, chain in WAY:
-            if name != "nat":
-                ways = self._through(name, chain, ways)
-                continue
-            tracked, bypass = self._parted(ways)
-            ways = self._through(name, chain, tracked) + bypass if tracked else bypass
-            if into:
+        last = max((place for place, hook in enumerate(self._ruleset.way) if hook.tracked), default=-1)
+        for place, hook in enumerate(self._ruleset.way):
+            tracked, bypass = self._parted(ways) if hook.tracked else (ways, [])
+            ways = self._through(hook, tracked) + bypass if tracked else bypass
+            if into and place == last:
                 ways = [way for way in ways if way.services and way.box[0] & into]
                 self._accepted, self._refused = [], []
         self._accepted += [Hit(way, False) for way in ways]
@@ -163,10 +164,10 @@ class Walk:
                     found.append(way._replace(box=box))
         return tracked, others
 
-    def _through(self, name: str, chain: str, ways: List[Way]) -> List[Way]:
+    def _through(self, hook: Hook, ways: List[Way]) -> List[Way]:
         """Return what leaves one table; where it changes and refuses nothing, that is what came."""
+        (name, chain), final = hook[:2], hook == self._ruleset.way[-1]
         table = self._ruleset.tables[name]
-        final = (name, chain) == WAY[-1]
         if table is None or not (table.rules(chain) or table.policy(chain) != "ACCEPT" or final):
             return ways
         refused_before, away_before, walk = len(self._refused), len(self._accepted), _TableWalk(self, table)
@@ -223,6 +224,7 @@ class Walk:
     def _worked_out(self, rule: ReadRule) -> Condition:
         bits: Dict[int, int] = {}
         never, sure, everything = rule.never, not rule.doubts, self._space.all
+        known = everything[0]
         for term in rule.terms:
             found = self._space.bits(term)
             if found is None:
@@ -230,17 +232,18 @@ class Walk:
             else:
                 bits[found[0]] = bits.get(found[0], everything[found[0]]) & found[1]
         for asked in rule.lists:
-            if asked.verb == "--set":
+            if asked.verb in ALWAYS:
                 never = never or asked.negated
                 continue
             ports, answer = self._listed(asked)
-            known, service = self._space.service(ports), bits.get(0, everything[0])
-            if answer is not None and answer == asked.negated:
-                bits[0] = service = service & ~known
-            sure = sure and answer is not None and not service & ~known
+            services = self._space.service(ports) if answer is not None else 0
+            if answer == asked.negated:
+                bits[0] = bits.get(0, everything[0]) & ~services
+                services = 0
+            known &= services
         # The narrowest first: most sets are told apart by it alone.
         parts = tuple(sorted(bits.items(), key=lambda pair: bin(pair[1]).count("1")))
-        return Condition(parts, never or not all(found for _index, found in parts), sure, rule)
+        return Condition(parts, never or not all(found for _index, found in parts), sure, known, rule)
 
     def moved(self, way: Way, rule: ReadRule) -> Way:
         """Return packets with the mark that a rule gives them, or hidden from connection tracking by it."""
@@ -305,7 +308,7 @@ class _TableWalk:
                 continue
             places = (*calls, Place(self._table.name, name, number))
             ways = self._parted(condition, meeting, places, back)
-            if not condition.sure or condition.rule.target in self._table.chains:
+            if not condition.sure or condition.rule.lists or condition.rule.target in self._table.chains:
                 # Two that differ in the rules behind them alone are one from here on.
                 ways = list({(way.box, way.services): way for way in reversed(ways)}.values())[::-1]
             if not ways:
@@ -328,7 +331,8 @@ class _TableWalk:
                 going.append(way)
                 continue
             self._walk.count()
-            here, left = condition, without(way.box, condition.parts) if condition.sure else [way.box]
+            here = condition if not met[0] & ~condition.known else condition._replace(sure=False)
+            left = without(way.box, condition.parts) if here.sure else [way.box]
             if self._walk.coarse and len(left) > (condition.rule.target != "RETURN"):
                 # What returns is no set of its own then, for it comes to the same place.
                 here, left = condition._replace(sure=False), [way.box]

@@ -18,7 +18,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names i
 
 _ABOUT = re.compile(r"portknock:about ([0-9a-f]{32}) ([0-9a-f]{16})\Z")
 _LISTED = ("chain", "set", "map", "rule")
-_VOLATILE = ("handle", "index", "position")
+VOLATILE = ("handle", "index", "position")
 """What changes where nothing did."""
 
 
@@ -44,7 +44,7 @@ def read_installed(items: Sequence[Item]) -> Optional[Installed]:
 
     :param items: what read_listing() returned of the table, or of more.
     """
-    ours = [item for item in items if any(_is_ours(kind, fields) for kind, fields in item.items())]
+    ours = [item for item in items if any(is_ours(kind, fields) for kind, fields in item.items())]
     if not ours:
         return None
     chains: Dict[str, List[str]] = {item["chain"]["name"]: [] for item in ours if "chain" in item}
@@ -63,7 +63,8 @@ def installed_of(chains: Mapping[str, Sequence[str]], sets: Dict[str, str]) -> I
     return Installed({name: tuple(comments) for name, comments in chains.items()}, sets, (), digest, layout, "")
 
 
-def _is_ours(kind: str, fields: Any) -> bool:
+def is_ours(kind: str, fields: Any) -> bool:
+    """Return whether an object of a listing is the table, or something in it."""
     if not isinstance(fields, dict):
         return False
     name = fields.get("name") if kind == "table" else fields.get("table")
@@ -78,9 +79,9 @@ def _shape(ours: Sequence[Item]) -> str:
     kept = [
         {
             kind: {
-                key: _still(value)
+                key: still(value)
                 for key, value in fields.items()
-                if key not in _VOLATILE and (kind, key) != ("set", "elem")
+                if key not in VOLATILE and (kind, key) != ("set", "elem")
             }
         }
         for item in ours
@@ -90,12 +91,12 @@ def _shape(ours: Sequence[Item]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode("utf-8")).hexdigest()[:32]
 
 
-def _still(value: Any) -> Any:
+def still(value: Any) -> Any:
     """Return a part of a listing without what is counted."""
     if isinstance(value, list):
-        return [_still(each) for each in value]
+        return [still(each) for each in value]
     if isinstance(value, dict):
-        return {key: None if key == "counter" else _still(each) for key, each in value.items()}
+        return {key: None if key == "counter" else still(each) for key, each in value.items()}
     return value
 
 
@@ -121,4 +122,4 @@ def _set_in_words(name: str) -> str:
     return "a set of knocks in progress" if name.startswith("stage") else name
 
 
-__all__ = ("Installed", "drift", "installed_of", "read_installed")
+__all__ = ("VOLATILE", "Installed", "drift", "installed_of", "is_ours", "read_installed", "still")

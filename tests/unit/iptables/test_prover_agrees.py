@@ -13,7 +13,7 @@ import pytest
 import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import OWN_LIST
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Ruleset
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import ruleset_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import changed
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_walk import Walk
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
@@ -64,7 +64,7 @@ def on_no_list(asked):
 def compare(text, family, sent, seed):
     """Return how many packets were judged, how many could not be, and those about which the two disagree."""
     document = parse(text)
-    ruleset = Ruleset(document, family)
+    ruleset = ruleset_of(document, family)
     space = ruleset.space((), [term for packet in sent for term in terms_of(packet)])
     walk = Walk(ruleset, space, on_no_list)
     judged, unknown, wrong = 0, 0, []
@@ -127,7 +127,7 @@ def test_they_agree_on_recorded_rulesets(entry):
 
 
 def test_what_they_are_asked_is_one_packet():
-    space = Ruleset(parse("*filter\nCOMMIT\n"), "ipv4").space((), terms_of(Packet("192.0.2.1", 22)))
+    space = ruleset_of(parse("*filter\nCOMMIT\n"), "ipv4").space((), terms_of(Packet("192.0.2.1", 22)))
     box = box_of(space, Packet("192.0.2.1", 22))
     assert all(bits and not bits & (bits - 1) for bits in changed(box, 6, 1))
     assert space.packet(box)[:6] == ("eth0", "192.0.2.1", "203.0.113.1", "tcp", 40000, 22)

@@ -1,0 +1,203 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rules of nftables that a packet to this host may meet, beside those of iptables, read once for the prover. Pure.
+
+What one table accepts, the next one may still refuse, and what one refuses is gone. So the table in question is asked last, wherever
+its chain stands: it says which rule lets a packet in.
+"""
+
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, rules_in
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_words import rule_words
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_lists import NftLists
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_rules import (
+    CHAIN,
+    NO_LISTS,
+    RuleReader,
+    lists_of,
+    source_of,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import ReadRule
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import (
+    WAY,
+    Hook,
+    Place,
+    Ruleset,
+    is_change,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
+    TABLES,
+    Document,
+    Rule,
+    Table,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
+
+_HOOKS = ("ingress", "prerouting", "input")
+"""The hooks that a packet to this host passes, in order."""
+_PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0}
+
+
+class Own(NamedTuple):
+    """The table whose rules are in question."""
+
+    name: str
+    """Its family and name."""
+    mask: str
+    """The mask of an IPv6 source as the table remembers it, '' for all bits."""
+    is_written: Callable[[str], bool]
+    """Whether a rule is the collection's, by its comment."""
+
+
+class _Entry(NamedTuple):
+    """A chain that packets come to, and where it stands."""
+
+    order: Tuple[int, int, int]
+    hook: Hook
+
+
+class NftRuleset(Ruleset):
+    """The rules of one family on a host whose table in question is one of nftables."""
+
+    def __init__(self, family: str, own: Own, items: Optional[Sequence[Item]], document: Optional[Document]) -> None:
+        """Take what is in the kernel.
+
+        :param family: ``ipv4`` or ``ipv6``.
+        :param items: what read_listing() returned, with the table in question; of the others None stands for all of them.
+        :param document: the rules of iptables, None where there are none.
+        """
+        self._own = own
+        self._words: Dict[str, Tuple[str, Item]] = {}
+        self._read: Dict[str, ReadRule] = {}
+        self._unfollowed: Dict[Tuple[str, str], Item] = {}
+        tables: Dict[str, Optional[Table]] = {name: document.table(name) if document else None for name in TABLES}
+        entries = [
+            _Entry((_HOOKS.index(_hook_of(hook.chain)), _PRIORITIES[hook.table], number), hook)
+            for number, hook in enumerate(WAY)
+            if tables[hook.table] is not None
+        ]
+        for fields in _tables_of(items or (), family):
+            name = f"{fields['family']} {fields['name']}"
+            if not _is_of_iptables(fields, items or (), tables):
+                tables[name] = self._table(name, family, items or ())
+                entries += _entries(fields, items or (), len(entries))
+        if not any(entry.hook.table == own.name for entry in entries):
+            # Nothing of it is asked, so it lets all in.
+            tables.setdefault(own.name, Table(own.name, 0))
+            entries.append(_Entry((len(_HOOKS), 0, 0), Hook(own.name, CHAIN)))
+        entries.sort(key=lambda entry: entry.order)
+        ours = [entry for entry in entries if entry.hook.table == own.name]
+        others = [entry.hook for entry in entries if entry.hook.table != own.name]
+        super().__init__(family, tables, [*others, *(entry.hook for entry in ours)], self._read)
+        self._lists = NftLists(self, own.name)
+        found = [rule for place, rule in self._unfollowed.items() if place in self._reached]
+        self.unfollowed = f"{found[0].get('chain')}: {rule_words(found[0])}" if found else ""
+        late = [entry.hook for entry in entries if ours and entry.order[:2] >= ours[0].order[:2] and entry not in ours]
+        if any(self._changes(hook.table) for hook in late):
+            # It changes packets that our table has seen before.
+            self.mark_changes = None
+
+    def _table(self, name: str, family: str, items: Sequence[Item]) -> Table:
+        """Return a table with its rules as the prover takes them."""
+        kind, _space, plain = name.partition(" ")
+        rules, table = rules_in(items, kind, plain), Table(name, 0)
+        ours = name == self._own.name
+        lists = lists_of(rules, source_of(family, self._own.mask)) if ours else NO_LISTS
+        maps = {
+            item["map"]["name"]: item["map"].get("elem") or []
+            for item in items
+            if "map" in item and (item["map"].get("family"), item["map"].get("table")) == (kind, plain)
+        }
+        reader = RuleReader(family, lists, maps, doubts=kind in ("netdev", "bridge"))
+        for item in items:
+            chain = item.get("chain") or {}
+            if (chain.get("family"), chain.get("table")) == (kind, plain):
+                table.chains[CHAIN + chain["name"]] = []
+                table.policies[CHAIN + chain["name"]] = str(chain.get("policy", "accept")).upper()
+        for rule in rules:
+            chain = CHAIN + str(rule.get("chain"))
+            for read in reader.read(rule):
+                number = len(table.chains.setdefault(chain, []))
+                text = f"\0{name} {chain} {number}"
+                table.chains[chain].append(Rule(text, 0, ""))
+                self._read[text] = read
+                self._words[text] = (chain, rule)
+            if reader.unfollowed:
+                self._unfollowed.setdefault((name, chain), rule)
+                reader.unfollowed = False
+        return table
+
+    def _changes(self, name: str) -> bool:
+        table = self.tables[name]
+        chains = table.chains.values() if table is not None else ()
+        return any(is_change(self.rule(rule.text)) for rules in chains for rule in rules)
+
+    def text(self, place: Place) -> str:
+        """Return the rule at a place, as people write it."""
+        table = self.tables[place.table]
+        rules = table.rules(place.chain) if table is not None else []
+        if place.number < len(rules) and rules[place.number].text in self._words:
+            chain, rule = self._words[rules[place.number].text]
+            return f"{chain[len(CHAIN) :]}: {rule_words(rule)}"
+        if place.chain.startswith(CHAIN):
+            policy = table.policy(place.chain).lower() if table is not None else ""
+            return f"{place.chain[len(CHAIN) :]}: policy {policy}"
+        return super().text(place)
+
+    def is_ours(self, place: Place, is_own_rule: Callable[[str, str], bool]) -> bool:  # noqa: ARG002
+        """Return whether it is in the table in question."""
+        return place.table == self._own.name
+
+    def is_written(self, place: Place, is_own_rule: Callable[[str, str], bool]) -> bool:  # noqa: ARG002
+        """Return whether the rule at a place is the collection's."""
+        table = self.tables[place.table]
+        rules = table.rules(place.chain) if table is not None else []
+        known = self._words.get(rules[place.number].text) if place.number < len(rules) else None
+        return known is not None and self._own.is_written(str(known[1].get("comment", "")))
+
+    # Who gets on which list.
+
+    def naming_lists(self) -> Iterator[Tuple[Place, ReadRule]]:
+        """Return the rules of the table in question that name sets, with what packets have met on their way there."""
+        return iter(self._lists.rules)
+
+    def takes_off(self, name: str, place: Place, setters: Sequence[ReadRule]) -> bool:
+        """Return whether whoever is on a list loses it at a place to which all wrong packets come."""
+        return self._lists.takes_off(name, place, setters)
+
+
+def _tables_of(items: Sequence[Item], family: str) -> List[Item]:
+    kinds = ("ip" if family == IPV4 else "ip6", "inet", "netdev", "bridge")
+    return [item["table"] for item in items if (item.get("table") or {}).get("family") in kinds]
+
+
+def _is_of_iptables(fields: Item, items: Sequence[Item], tables: Mapping[str, Optional[Table]]) -> bool:
+    """Return whether a table is one of iptables-nft, and known by what that has saved."""
+    if fields["family"] not in ("ip", "ip6") or tables.get(fields["name"]) is None:
+        return False
+    rules = rules_in(items, fields["family"], fields["name"])
+    return not rules or any("xt" in part for rule in rules for part in rule.get("expr", ()))
+
+
+def _hook_of(chain: str) -> str:
+    return {"PREROUTING": "prerouting", "INPUT": "input"}[chain]
+
+
+def _entries(fields: Item, items: Sequence[Item], number: int) -> List[_Entry]:
+    """Return the chains of a table that packets to this host come to."""
+    name = f"{fields['family']} {fields['name']}"
+    chains = [item["chain"] for item in items if "chain" in item]
+    return [
+        _Entry(
+            (_HOOKS.index(chain["hook"]), int(chain.get("prio", 0)), number),
+            Hook(name, CHAIN + chain["name"], chain.get("type") == "nat"),
+        )
+        for chain in chains
+        if f"{chain.get('family')} {chain.get('table')}" == name and chain.get("hook") in _HOOKS
+    ]
+
+
+__all__ = ("NftRuleset", "Own")

@@ -1,0 +1,180 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Has the prover judge the table: as a change would have it in the kernel, and as it is there. Pure.
+
+Before a change there is no listing of it, so the text is read; it is ours, and has few spellings. What is in the kernel is believed
+from what nft lists of it alone.
+"""
+
+import hashlib
+import ipaddress
+import json
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Finding, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Proven
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import (
+    Proof,
+    prove_ruleset,
+    void_findings,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import (
+    LIVE,
+    REMEMBERED,
+    canonical,
+    refusal,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft import NftRuleset, Own
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import VOLATILE, is_ours, still
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE, open_set_of, set_for
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.prove_text import read_items
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_rule
+
+_NO_DOCUMENTS: Mapping[str, Document] = {}
+_OWN_COMMENT = re.compile(r"portknock:[0-9a-f]{8} ")
+_UNREAD_TEXT = "the text of the table is not as it was written"
+_UNREAD = "nft could not list what else is in the kernel"
+_JUDGED = ("table", "chain", "map", "rule")
+"""What of a listing a proof depends on: who is in which set is no part of it."""
+
+
+def prove_table(
+    wanted: Wanted,
+    text: str,
+    items: Optional[Sequence[Item]],
+    local: LocalNetwork,
+    documents: Mapping[str, Document] = _NO_DOCUMENTS,
+) -> Proven:
+    """Judge a change before anything is touched.
+
+    :param wanted: what is wanted; its Spec must not be None.
+    :param text: what load_text() gave, which a boot loads as well.
+    :param items: what read_listing() gave of all tables, None where it could not be read.
+    :param local: what is known of the host's network.
+    :param documents: IP version to the rules of iptables, where there are any.
+    :raises SpecError: if a packet would get to a door without the knock, or a new connection like this one would not get in, as far
+        as option ``prove`` does not say otherwise.
+    """
+    judge = _Judge(wanted, text, items, local)
+    words: List[Dict[str, Any]] = []
+    findings: List[Finding] = []
+    for family in wanted.families:
+        proofs = judge.proofs(family, documents.get(family))
+        certain = next((proof for proof in proofs if proof.is_certain and wanted.prove), None)
+        if certain is not None:
+            raise refusal(certain.entry)
+        words += [dict(proof.entry, ruleset=LIVE) for proof in proofs]
+        findings += void_findings(proofs)
+    return Proven(words, tuple(dict.fromkeys(findings)), judge.remembered())
+
+
+class _Judge:
+    """Proves what was not proved before: known again by a digest of all that a proof depends on."""
+
+    def __init__(self, wanted: Wanted, text: str, items: Optional[Sequence[Item]], local: LocalNetwork) -> None:
+        self._wanted, self._text, self._local = wanted, text, local
+        self._connection = None if wanted.spec.panic else wanted.connection
+        self._others: Optional[List[Item]] = None
+        if items is not None:
+            self._others = [item for item in items if not any(is_ours(*each) for each in item.items())]
+        self._before = wanted.state.get(REMEMBERED, {}) if wanted.code else {}
+        self._known: Dict[str, Any] = {}
+
+    def remembered(self) -> Dict[str, Dict[str, Any]]:
+        """Return what is to be remembered for later changes."""
+        return {REMEMBERED: self._known} if self._known and self._wanted.code else {}
+
+    def proofs(self, family: str, document: Optional[Document]) -> List[Proof]:
+        """Return what the prover says of one IP version."""
+        digest = self._digest(family, document)
+        self._known[digest] = self._before.get(digest) or [
+            [proof.entry, proof.is_certain, proof.finding] for proof in self._proved(family, document)
+        ]
+        return [
+            Proof(entry, certain, Finding(*finding) if finding else None)
+            for entry, certain, finding in self._known[digest]
+        ]
+
+    def _proved(self, family: str, document: Optional[Document]) -> List[Proof]:
+        spec, ours = self._wanted.spec, read_items(self._text)
+        ruleset = _ruleset(family, spec.ipv6_prefix, [*(ours or ()), *(self._others or ())], document)
+        if ours is None or self._others is None:
+            ruleset.unfollowed = _UNREAD_TEXT if ours is None else _UNREAD
+        return _proofs(ruleset, spec, self._local, spec.policy == "reject", self._connection)
+
+    def _digest(self, family: str, document: Optional[Document]) -> str:
+        connection = self._wanted.connection
+        # Of all routes that one matters by which this connection comes.
+        network = (self._local.own, self._local.interface_to(connection.source) if connection else "")
+        listed = [
+            [kind, {key: still(value) for key, value in fields.items() if key not in VOLATILE}]
+            for item in self._others or ()
+            for kind, fields in item.items()
+            if kind in _JUDGED
+        ]
+        known = repr((family, self._wanted.spec, network, self._connection, self._others is None))
+        rules = canonical(document) if document is not None else None
+        everything = [self._wanted.code, known, self._text, listed, rules]
+        return hashlib.sha256(json.dumps(everything).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def prove_installed(
+    family: str,
+    protected: Protected,
+    items: Sequence[Item],
+    local: LocalNetwork,
+    ipv6_prefix: int = 128,
+    refuses_rest: bool = False,
+    connection: Optional[Connection] = None,
+    document: Optional[Document] = None,
+) -> List[Proof]:
+    """Judge what is in the kernel.
+
+    :param family: ``ipv4`` or ``ipv6``.
+    :param protected: the doors that are to hold.
+    :param items: what read_listing() gave of all tables.
+    :param local: what is known of the host's network.
+    :param ipv6_prefix: how many leading bits of an IPv6 source are remembered.
+    :param refuses_rest: whether all other ports are to be refused.
+    :param connection: the connection that this is asked through, None where it is not known.
+    :param document: the rules of iptables of that IP version, None where there are none.
+    """
+    ruleset = _ruleset(family, ipv6_prefix, items, document)
+    return _proofs(ruleset, protected, local, refuses_rest, None if protected.panic else connection)
+
+
+def _ruleset(family: str, ipv6_prefix: int, items: Sequence[Item], document: Optional[Document]) -> NftRuleset:
+    mask = "" if ipv6_prefix == 128 else str(ipaddress.IPv6Network(f"::/{ipv6_prefix}").netmask)
+    own = Own(TABLE, mask, lambda comment: bool(_OWN_COMMENT.match(comment)))
+    return NftRuleset(family, own, items, document)
+
+
+def _proofs(
+    ruleset: NftRuleset,
+    protected: Protected,
+    local: LocalNetwork,
+    refuses_rest: bool,
+    connection: Optional[Connection],
+) -> List[Proof]:
+    steps = {step.port for door in protected.doors for step in door.knock + door.close}
+    lists = {door.name: set_for(open_set_of(door.name), ruleset.family) for door in protected.doors}
+    return prove_ruleset(
+        ruleset,
+        protected,
+        lists,
+        local,
+        protected.panic,
+        refuses_rest,
+        connection,
+        shown=lambda text: readable_rule(text, steps),
+    )
+
+
+__all__ = ("prove_installed", "prove_table")

@@ -1,0 +1,195 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One packet after the other on its way through the collection's table, with a clock and the sets: what the kernel does, in Python.
+
+It reads the text of the rules on its own, so a mistake of the prover's readers is seen.
+"""
+
+import functools
+import ipaddress
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+
+_RULE = re.compile(r'add rule inet portknock (\w+) (.*) comment "[^"]*"$')
+_WORD = r"[\w.:/*+-]+"
+_VALUES = r"(\{ [^}]* \}|\"[^\"]*\"|@\w+|" + _WORD + ")"
+_SOURCE = r"ip6? saddr(?: & [0-9a-f:]+)?"
+
+
+class Sent(NamedTuple):
+    """A packet, the first of a connection, with SYN where it is TCP."""
+
+    source: str
+    port: int
+    protocol: str = "tcp"
+    interface: str = "eth0"
+    state: str = "new"
+    destination: str = ""
+    sport: int = 40000
+
+
+class _Break(Exception):
+    """The packet does not meet the rule."""
+
+
+class Model:
+    """The table in a kernel."""
+
+    def __init__(self, text: str) -> None:
+        """Take a text of load_text()."""
+        self._chains: Dict[str, List[str]] = {}
+        for line in text.splitlines():
+            rule = _RULE.match(line)
+            if rule:
+                self._chains.setdefault(rule.group(1), []).append(rule.group(2))
+        self._sets: Dict[str, Dict[Tuple[Any, ...], float]] = {}
+        self._now = 0.0
+
+    def forget(self) -> None:
+        """Have all sets empty."""
+        self._sets = {}
+
+    def later(self, seconds: float) -> None:
+        """Let time go by."""
+        self._now += seconds
+
+    def send(self, packet: Sent) -> bool:
+        """Return whether a packet is accepted."""
+        return self._chain("input", packet) in (None, "accept")
+
+    def _chain(self, name: str, packet: Sent) -> Optional[str]:
+        for rule in self._chains.get(name, ()):
+            try:
+                verdict = self._rule(rule, packet)
+            except _Break:
+                continue
+            word, _space, target = verdict.partition(" ")
+            if word in ("accept", "drop", "reject"):
+                return "accept" if word == "accept" else "drop"
+            if word == "return":
+                return None
+            if word in ("jump", "goto"):
+                inner = self._chain(target, packet)
+                if inner is not None or word == "goto":
+                    return inner
+        return None
+
+    def _rule(self, text: str, packet: Sent) -> str:
+        """Return the verdict of a rule, '' for none."""
+        for method, groups in _parts(text):
+            verdict = method(self, packet, *groups)
+            if verdict:
+                return str(verdict)
+        return ""
+
+    # What rules ask and do.
+
+    def _key(self, expression: str, packet: Sent) -> Tuple[Any, ...]:
+        return tuple(self._field(part, packet) for part in expression.split(" . "))
+
+    def _field(self, part: str, packet: Sent) -> Any:
+        if "saddr" in part:
+            address: Any = ipaddress.ip_address(packet.source)
+            if (address.version == 4) != part.startswith("ip "):
+                raise _Break
+            mask = part.partition(" & ")[2]
+            return ipaddress.IPv6Address(int(address) & int(ipaddress.ip_address(mask))) if mask else address
+        return {"meta l4proto": {"tcp": 6, "udp": 17}[packet.protocol], "th dport": packet.port}.get(part) or int(part)
+
+    def _seen(self, packet: Sent, expression: str, name: str) -> None:
+        if self._sets.get(name, {}).get(self._key(expression, packet), -1) <= self._now:
+            raise _Break
+
+    def _mapped(self, packet: Sent, key: str, elements: str) -> str:
+        if key == "meta l4proto . th dport":
+            wanted = f"{6 if packet.protocol == 'tcp' else 17} . {packet.port}"
+            found = re.search(rf"(?:^|, ){re.escape(wanted)} : (\w+ \w+|accept)", elements)
+            if found:
+                return found.group(1)
+        elif key.split()[0] == packet.protocol:
+            for each in elements.split(", "):
+                ports, verdict = each.split(" : ")
+                first, _dash, last = ports.partition("-")
+                if int(first) <= packet.port <= int(last or first):
+                    return verdict
+        raise _Break
+
+    def _update(self, packet: Sent, name: str, expression: str, seconds: str) -> None:
+        self._sets.setdefault(name, {})[self._key(expression, packet)] = self._now + int(seconds)
+
+    def _delete(self, packet: Sent, name: str, expression: str) -> None:
+        self._sets.get(name, {}).pop(self._key(expression, packet), None)
+
+    def _address(self, packet: Sent, protocol: str, field: str, values: str) -> None:
+        text = packet.source if field == "saddr" else packet.destination
+        address: Any = ipaddress.ip_address(text or ("192.0.2.1" if "." in packet.source else "2001:db8::1"))
+        networks = [ipaddress.ip_network(each) for each in _listed(values)]
+        if (address.version == 4) != (protocol == "ip") or not any(address in each for each in networks):
+            raise _Break
+
+    def _asked(self, packet: Sent, field: str, values: str) -> None:
+        found = {
+            "meta nfproto": "ipv4" if "." in packet.source else "ipv6", "meta l4proto": "6" if packet.protocol == "tcp" else "17",
+            "meta pkttype": "0", "ct state": packet.state, "icmp type": "", "icmpv6 type": "", "iifname": packet.interface,
+            "udp sport": str(packet.sport) if packet.protocol == "udp" else "",
+            "udp dport": str(packet.port) if packet.protocol == "udp" else "",
+            "tcp dport": str(packet.port) if packet.protocol == "tcp" else "", "th dport": str(packet.port),
+        }[field]  # fmt: skip
+        if not any(_fits(found, value) for value in _listed(values)):
+            raise _Break
+
+    def _flags(self, packet: Sent, operation: str) -> None:
+        if packet.protocol != "tcp" or operation == "!=":
+            raise _Break
+
+    def _limited(self, _packet: Sent) -> None:
+        """A limit is not reached here."""
+
+    def _verdict(self, _packet: Sent, verdict: str) -> str:
+        return verdict
+
+
+def _listed(values: str) -> Set[str]:
+    return set(values.strip("{} ").replace('"', "").split(", "))
+
+
+def _fits(found: str, value: str) -> bool:
+    return found.startswith(value[:-1]) if value.endswith("*") else found == value
+
+
+_KEY = rf"{_SOURCE}(?: \. meta l4proto \. th dport)?"
+_PARTS = [
+    (re.compile(pattern + r"(?: |$)"), method)
+    for pattern, method in (
+        (rf"({_KEY}) @(\w+)", Model._seen),
+        (r"(ip6?) (saddr|daddr) " + _VALUES, Model._address),
+        (r"(meta l4proto \. th dport|tcp dport|udp dport) vmap \{ ([^}]*) \}", Model._mapped),
+        (rf"update @(\w+) \{{ ({_SOURCE}(?: \. \w+ \. \w+)?) timeout (\d+)s \}}", Model._update),
+        (rf"delete @(\w+) \{{ ({_SOURCE}(?: \. (?:meta l4proto|\d+) \. (?:th dport|\d+))?) \}}", Model._delete),
+        (r"tcp flags & \(fin \| syn \| rst \| ack\) (==|!=) syn", Model._flags),
+        (r"(meta nfproto|meta l4proto|meta pkttype|ct state|icmp type|icmpv6 type|iifname|udp sport|udp dport|tcp dport|th dport) "
+         + _VALUES, Model._asked),
+        (r"counter", Model._limited),
+        (r"limit rate 10/minute", Model._limited),
+        (r'log prefix "[^"]*"', Model._limited),
+        (r"(reject)(?: with .*)?", Model._verdict),
+        (r"(accept|drop|return|jump \w+|goto \w+)", Model._verdict),
+    )
+]  # fmt: skip
+
+
+@functools.lru_cache(maxsize=None)
+def _parts(text: str) -> List[Tuple[Any, Tuple[str, ...]]]:
+    """Return the parts of a rule."""
+    found: List[Tuple[Any, Tuple[str, ...]]] = []
+    while text:
+        for pattern, method in _PARTS:
+            match = pattern.match(text)
+            if match:
+                text = text[match.end() :].lstrip()
+                found.append((method, match.groups()))
+                break
+        else:
+            raise AssertionError(text)
+    return found
