@@ -25,7 +25,7 @@ sys.path.append(str(ROOT / "tests/unit/support"))
 import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import OWN_LIST
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Ruleset
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import ruleset_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_walk import TooManyCases, Walk
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS
@@ -171,7 +171,7 @@ def on_no_list(asked):
 
 def proved(document, family, sent):
     """Return what the prover holds to be possible for each packet."""
-    ruleset = Ruleset(document, family)
+    ruleset = ruleset_of(document, family)
     space = ruleset.space(OWN, [term for packet in sent for term in terms_of(packet)])
     for coarse in (False, True):
         walk = Walk(ruleset, space, on_no_list, coarse=coarse)
