@@ -30,7 +30,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 
 _EPHEMERAL = 40000
 """Stands for the port that the side which begins a connection has."""
-_ASKED = (53, 80, 123, 443)
+ASKED = (53, 80, 123, 443)
 """What nearly every host asks others for: names, time, packages."""
 _PORTS = {"--sport": "--dport", "--sports": "--dports"}
 _ENDS = {"-s": "-d", "-i": "-o", "--src-type": "--dst-type", "--src-range": "--dst-range"}
@@ -72,7 +72,7 @@ def untracked_answers(document: Document, tail: int, trusted: Trusted, arrival: 
     raw = document.table("raw")
     texts = [rule.text for rules in raw.chains.values() for rule in rules if "port" in rule.text] if raw else []
     named = {int(number) for text in texts for number in re.findall(r"\b\d{1,5}\b", text)}
-    ports = {port for port in named if port < 65536} | set(_ASKED)
+    ports = {port for port in named if port < 65536} | set(ASKED)
     packets = packets_of((port, protocol) for port in ports for protocol in PROTOCOLS)
     found = _hidden(document, packets, trusted, arrival, None, answers=True)
     return [each for each in found if not _accepted(document, tail, each.rule.packets, trusted)]
@@ -160,4 +160,4 @@ def _includes(values: List[str], port: int) -> bool:
     return False
 
 
-__all__ = ("Trusted", "Untracked", "untracked_answers", "untracked_served")
+__all__ = ("ASKED", "Trusted", "Untracked", "untracked_answers", "untracked_served")

@@ -22,8 +22,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_js
 _DOUBTFUL = ("limit", "quota", "meter", "ct count", "xt")
 _NUMBERS = {6: "tcp", 17: "udp", "6": "tcp", "17": "udp"}
 _ORDER: Dict[Any, Callable[[Any, Any], bool]] = {"<": lt, ">": gt, "<=": le, ">=": ge}
-_EPHEMERAL = 40000
-"""Stands for the port that a client sends from."""
+EPHEMERAL = 40000
+"""Stands for the port that the side which begins a connection has."""
 _NOT_UNICAST = [
     ipaddress.ip_network(text) for text in ("127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::1/128", "ff00::/8")
 ]
@@ -39,6 +39,8 @@ class NewPacket(NamedTuple):
     """``tcp`` or ``udp``."""
     port: int
     """The port that it is sent to."""
+    source_port: int = EPHEMERAL
+    """The port that it comes from."""
 
 
 class Sender(NamedTuple):
@@ -200,7 +202,7 @@ class Conditions:
         """
         values = {
             "th dport": packet.port, f"{packet.protocol} dport": packet.port,
-            "th sport": _EPHEMERAL, f"{packet.protocol} sport": _EPHEMERAL,
+            "th sport": packet.source_port, f"{packet.protocol} sport": packet.source_port,
             "meta l4proto": packet.protocol, "ip protocol": packet.protocol, "ip6 nexthdr": packet.protocol,
             "meta nfproto": {"ip": "ipv4", "ip6": "ipv6"}[packet.family], "meta protocol": packet.family,
             "ether type": packet.family, "meta pkttype": "host", "ct state": "new", "ct status": "", "ct direction": "original",
@@ -281,4 +283,4 @@ def _never(field: str, packet: NewPacket) -> bool:
     return (first in protocols and first != packet.protocol) or (first in ("ip", "ip6") and first != packet.family)
 
 
-__all__ = ("STRANGER", "Conditions", "NewPacket", "Sender", "UnknownError")
+__all__ = ("EPHEMERAL", "STRANGER", "Conditions", "NewPacket", "Sender", "UnknownError")

@@ -8,7 +8,7 @@ What a table accepts goes on to the next one, and what it drops is gone. So noth
 keeps one shut, wherever they stand, and a knock counts if nothing in front of the table takes it.
 """
 
-from typing import FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT, NFT_FAMILIES
@@ -28,15 +28,22 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import (
     MAY,
     REDIRECTS,
+    UNTRACKS,
     chain_findings,
     is_of_iptables,
     what_becomes,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import ASKED
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import RATE, Arrival
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_condition import Sender
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_condition import (
+    EPHEMERAL,
+    NewPacket,
+    Sender,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, expressions, rules_in
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_walk import (
+    UNTRACKED,
     BaseChain,
     NftWalker,
     base_chains,
@@ -55,7 +62,10 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import PRIORITY, TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Spec
+
+_TRACKING = -200
+"""The priority of connection tracking."""
 
 
 class Save(NamedTuple):
@@ -156,12 +166,37 @@ class _Native:
         opened = ports_in(watched.opened)
         ports = ports_in(watched.allowed) | (ports_in(watched.doors) if is_before(chain) else opened)
         seen = what_becomes(walkers, sorted(ports), opened)
+        if not _is_before_tracking(chain):
+            seen.pop(UNTRACKS, None)
+        elif self._spec.policy == "reject":
+            yield from self._answers(chain, walkers)
         if chain.devices and not all(sender.arrival.outside for sender in self._senders.values()):
             seen = {MAY: {port for found in seen.values() for port in found}} if seen else {}
         redirected = seen.pop(REDIRECTS, set())
         if redirected:
             yield self._redirected(chain, redirected, sorted(walkers))
         yield from chain_findings(chain, sorted(walkers), seen, self._names)
+
+    def _answers(self, chain: BaseChain, walkers: Mapping[str, NftWalker]) -> Iterator[Finding]:
+        """Yield a Finding where a chain keeps answers to this host out of connection tracking."""
+        rules = rules_in(self._items, chain.family, chain.table)
+        if not any("notrack" in each for rule in rules for each in expressions(rule)):
+            return
+        hidden = [
+            family
+            for family, walker in walkers.items()
+            for port in {*ASKED, *walker.ports_named()}
+            for protocol in PROTOCOLS
+            if UNTRACKED in walker.outcomes(NewPacket(NFT_FAMILIES[family], protocol, EPHEMERAL, port))
+        ]
+        if hidden:
+            where = f"{chain.family} {chain.table}"
+            message = (
+                f"the chain {chain.name} of table {where} keeps answers to this host out of connection tracking, so policy reject refuses "
+                "them, and the host loses what it asks others for there. Take the rule with notrack out, or name the others in "
+                f"trusted_sources: nft list chain {where} {chain.name}."
+            )
+            yield Finding("untracked", hidden[0] if len(set(hidden)) == 1 else "", _rule(chain), message)
 
     @staticmethod
     def _may_see(chain: BaseChain, arrival: Arrival) -> bool:
@@ -175,8 +210,16 @@ class _Native:
             "doors see them, so the doors cannot guard or count them. Remove the port from one of the two, or bind the service to an "
             f"address of its own: nft list chain {where} {chain.name}."
         )
-        rule = f"table {where}, chain {chain.name}, policy {chain.policy}"
-        return Finding("unguarded", families[0] if len(families) == 1 else "", rule, message)
+        return Finding("unguarded", families[0] if len(families) == 1 else "", _rule(chain), message)
+
+
+def _rule(chain: BaseChain) -> str:
+    return f"table {chain.family} {chain.table}, chain {chain.name}, policy {chain.policy}"
+
+
+def _is_before_tracking(chain: BaseChain) -> bool:
+    """Return whether packets meet a chain before connection tracking looks at them."""
+    return chain.hook == "ingress" or (chain.hook == "prerouting" and chain.priority < _TRACKING)
 
 
 def _findings_of_save(save: Save, spec: Spec, local: LocalNetwork) -> List[Optional[Finding]]:

@@ -6,11 +6,14 @@
 
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Finding, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import check_tracked, door_for
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, UnreadableError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_reach
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, read_listing
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import (
     Foreign,
     Save,
@@ -18,6 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign_reach import reach_of, what_cuts
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
 
 
 class Others(NamedTuple):
@@ -82,14 +86,23 @@ def look_at_others(host: Any, wanted: Wanted, changes: bool) -> Others:
     :param wanted: with a Spec; with a connection where one must not be cut off.
     :param changes: whether the table is changed: what that closes is looked at then alone.
     :raises HostError: if an iptables-save fails.
+    :raises SpecError: if a rule keeps this connection, which comes through a door, out of connection tracking.
     """
     spec, foreign, local = wanted.spec, read_foreign(host), host.kernel.local_network()
     reach = [reach_of(foreign, family, spec, local, changes) for family in wanted.families]
     listeners = look_at_reach(host.sockets, wanted, reach, local)
     found = findings_of_others(foreign, spec, wanted.families, local)
     found += protocol_findings(host.protocols.in_use(), spec, {}, local, without=wanted.families)
-    cuts = what_cuts(foreign, wanted.connection, local) if wanted.connection is not None else ""
+    cuts = _cuts(foreign, spec, wanted.connection, local) if wanted.connection is not None else ""
     return Others(tuple(found) + listeners.findings, listeners.closes, cuts)
+
+
+def _cuts(foreign: Foreign, spec: Spec, connection: Connection, local: LocalNetwork) -> str:
+    if door_for(spec, connection.port, connection.source):
+        for save in foreign.saves:
+            if save.family == family_of(connection.source):
+                check_tracked(parse(save.text), spec, connection, local)
+    return what_cuts(foreign, connection, local)
 
 
 __all__ = ("Others", "look_at_others", "read_foreign")

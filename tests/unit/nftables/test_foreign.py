@@ -51,6 +51,7 @@ def dport(port, protocol="tcp"):
     return {"match": {"op": "==", "left": {"payload": {"protocol": protocol, "field": "dport"}}, "right": port}}
 
 
+SPORT = {"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "sport"}}, "right": 53}}
 DROP, ACCEPT = {"drop": None}, {"accept": None}
 
 
@@ -144,6 +145,9 @@ CHAINS = [
     ("a program decides", chain([dport(22), {"queue": {"num": 0}}]), ["native_table"]),
     ("a limit", chain([dport(22), {"limit": {"rate": 5, "per": "second", "inv": True}}, DROP]), ["native_table"]),
     ("out of connection tracking", chain([dport(22), {"notrack": None}], hook="prerouting", prio=-300), ["untracked"]),
+    ("too late for that", chain([dport(22), {"notrack": None}], hook="prerouting", prio=-150), []),
+    ("answers out of connection tracking", chain([SPORT, {"notrack": None}], hook="prerouting", prio=-300), ["untracked"]),
+    ("all out of connection tracking", chain([{"notrack": None}], hook="prerouting", prio=-300), ["untracked", "untracked"]),
     ("forwarded", chain([DROP], hook="forward"), []),
     ("of a table that is dormant", [{"table": {"family": "inet", "name": "t", "flags": ["dormant"]}}, *chain([DROP])[1:]], []),
 ]  # fmt: skip
@@ -157,6 +161,10 @@ def test_what_a_chain_refuses(items, wanted):
 def test_the_collections_own_table_is_none_of_others():
     assert kinds(chain([DROP], name="portknock")) == []
     assert kinds(chain([DROP], name="portknock", family="ip")) == ["native_table"]
+
+
+def test_answers_are_let_in_where_the_policy_is_to_accept():
+    assert kinds(chain([SPORT, {"notrack": None}], hook="prerouting", prio=-300), policy="accept") == []
 
 
 def test_where_the_interfaces_are_not_known_it_may_be():

@@ -6,7 +6,9 @@
 import ipaddress
 import json
 
+import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.protocols import InUse
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
@@ -121,6 +123,17 @@ def test_a_host_where_others_are_in_the_way():
     )
     assert look_at_others(Host(), wanted(), changes=False).closes == []
     assert look_at_others(Host(), wanted(connection=None), changes=True).cuts == ""
+
+
+def test_a_door_for_this_connection_that_is_not_tracked_is_refused():
+    raw = "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 22 -j CT --notrack\nCOMMIT\n"
+    host = Host(saves={"iptables-nft-save": raw + FILTER.format("")})
+    with pytest.raises(SpecError) as failed:
+        look_at_others(host, wanted(), changes=True)
+    assert "a rule of table raw keeps port 22, by which this connection comes, out of connection tracking" in str(
+        failed.value
+    )
+    assert look_at_others(host, wanted(SPEC._replace(doors=())), changes=True).cuts == ""
 
 
 def test_the_refusal_of_a_protocol_has_no_exceptions_but_trust():
