@@ -180,11 +180,13 @@ class Filesystem:
 
 
 def _make_directory(path: str) -> None:
-    """Make a directory and those above it that are missing, ours for root alone."""
+    """Make a directory and those above it that are missing, ours for root alone, the others as is usual, whatever root's umask."""
     if not os.path.isdir(path):
         _make_directory(os.path.dirname(path))
         private = any(path == each or path.startswith(each + "/") for each in _PRIVATE)
-        os.mkdir(path, 0o700 if private else 0o755)
+        os.mkdir(path, 0o700)
+        if not private:
+            os.chmod(path, 0o755)
 
 
 __all__ = ("Files", "Filesystem", "Staged")
