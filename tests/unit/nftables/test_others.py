@@ -10,8 +10,8 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.protocols import InUse
-from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Listener
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Carrier, Listener
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork, Route
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.others import look_at_others, read_foreign
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
@@ -53,7 +53,7 @@ class Host:
         return ("ipv4", "ipv6")
 
     def local_network(self):
-        return LocalNetwork()
+        return LocalNetwork((), (Route(ipaddress.ip_network("10.8.0.0/24"), "gre1", 0),))
 
     def listening(self):
         return [Listener("tcp", "0.0.0.0", 22, 1), Listener("tcp", "0.0.0.0", 80, 2)]
@@ -64,8 +64,8 @@ class Host:
     def of_tunnel(self, _interface):
         return []
 
-    def carrier_of(self, _interface):
-        return None
+    def carrier_of(self, interface):
+        return Carrier(47, "ipv4", "198.51.100.9") if interface == "gre1" else None
 
     def in_use(self):
         return [InUse(112, "ipv4", "keepalived", "")]
@@ -145,6 +145,14 @@ def test_the_refusal_of_a_protocol_has_no_exceptions_but_trust():
         "source shortly before. To keep it, name the other ends in trusted_sources, or the interface that they are behind in "
         "trusted_interfaces. Where the other ends are in trusted_sources already, acknowledge this finding."
     )
+
+
+def test_a_tunnel_that_carries_this_connection_has_no_exception_but_trust():
+    through = Connection(ipaddress.ip_address("10.8.0.7"), "10.8.0.5", 22)
+    text = FILTER.format("-A INPUT -p 47 -j ACCEPT\n")
+    found = look_at_others(Host(saves={"iptables-nft-save": text}), wanted(connection=through), True).findings
+    (finding,) = [each for each in found if each.kind == "tunnel_closes"]
+    assert finding.message.endswith("no connection gets in through it. Name 198.51.100.9 in trusted_sources.")
 
 
 def test_doors_to_nothing_and_a_connection_without_a_door():
