@@ -1,7 +1,11 @@
 # Copyright: (c) 2026, sesame.portknock contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What others in the packet filter do to doors of engine nftables. The listings are what nft prints of the texts beside them."""
+"""What others in the packet filter do to doors of engine nftables.
+
+The hosts in corpus/native/others are what programs load, cut down to one of each of their rules, and what nft 1.0.6 lists of that, alone
+in a network namespace: ``unshare -n sh -c 'nft -f NAME.nft && nft -j list ruleset' > NAME.json``.
+"""
 
 import ipaddress
 import os
