@@ -7,14 +7,12 @@ Steps are numbers above 20000 here and no other number is: ports of doors, secon
 step is found wherever it stands as a word of its own, and nothing else is taken for one.
 """
 
-import ipaddress
 import json
 import re
 from types import SimpleNamespace
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Commands, Iptables
@@ -29,14 +27,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_ba
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.findings import findings as knockd_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import (
-    Foreign,
-    Save,
-    findings_of_others,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign_reach import what_cuts
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config, without_steps
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import spec_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
@@ -131,18 +122,6 @@ def foreign(options):
     return "\n".join(table)
 
 
-def native(options):
-    """Return what nft lists of a table of others whose rules drop what is sent to a step, or send it elsewhere."""
-    chain = dict(family="inet", table="t", name="c", hook="prerouting", type="filter", prio=-300, policy="accept")
-    verdicts = ({"drop": None}, {"redirect": {"port": 1}}, {"queue": {"num": 0}})
-    ports = [*sorted(steps_of(options)), "22"]
-    rules = [
-        [{"match": {"op": "==", "left": {"payload": {"protocol": "th", "field": "dport"}}, "right": int(port)}}, verdicts[index % 3]]
-        for index, port in enumerate(ports)
-    ]  # fmt: skip
-    return [{"chain": chain}, *[{"rule": dict(family="inet", table="t", chain="c", expr=expr)} for expr in rules]]
-
-
 # Options and errors
 
 
@@ -229,16 +208,6 @@ def test_findings(options, family):
     found = plan_family(foreign(options), spec, family).findings + spec_findings(spec)
     found += knockd_findings(spec, FAMILIES, "eth0", "1")
     assert shown(json.dumps([finding._asdict() for finding in found]), options) == []
-
-
-@given(OPTIONS, st.sampled_from(FAMILIES))
-def test_findings_beside_a_table_of_nftables(options, family):
-    spec = valid(options)
-    seen = Foreign(native(options), (Save(family, "nft", foreign(options)), Save(family, "legacy", foreign(options))))
-    found = findings_of_others(seen, spec, FAMILIES, UNKNOWN)
-    assert {"native_table", "unguarded"} <= {finding.kind for finding in found}
-    cut = what_cuts(seen, Connection(ipaddress.ip_address("192.0.2.7"), "192.0.2.1", 22), UNKNOWN)
-    assert shown(json.dumps([finding._asdict() for finding in found]) + cut, options) == []
 
 
 @given(OPTIONS, OPTIONS, st.sampled_from(FAMILIES))

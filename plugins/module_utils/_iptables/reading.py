@@ -77,10 +77,19 @@ def read_saves(
         dormant = why_not_in_force(nftables, family) if iptables.is_nft else ""
         if dormant:
             raise HostError(f"{dormant}. Nothing was changed.")
-    return {family: _read_save(iptables, family, nftables, tables, counters) for family in found}
+    return {family: read_save(iptables, family, nftables, tables, counters) for family in found}
 
 
-def _read_save(iptables: Iptables, family: str, nftables: Any, tables: Tuple[str, ...], counters: bool) -> str:
+def read_save(
+    iptables: Iptables, family: str, nftables: Any, tables: Tuple[str, ...] = TABLES, counters: bool = False
+) -> str:
+    """Return what iptables-save prints of one IP version.
+
+    :param nftables: the Nftables of a Host, with whose rules it is compared.
+    :param tables: those that must be in it as they are.
+    :raises UnreadableError: if one is not.
+    :raises HostError: if a command fails.
+    """
     held = [read_rule(body) for body in nftables.rules(NFT_FAMILIES[family])] if iptables.is_nft else []
     try:
         save = iptables.save(family, counters)
@@ -158,4 +167,12 @@ def _both_backends(backend: str, found: str) -> str:
     )
 
 
-__all__ = ("check_commands", "other_save", "read_native", "read_other_backend", "read_saves", "why_not_in_force")
+__all__ = (
+    "check_commands",
+    "other_save",
+    "read_native",
+    "read_other_backend",
+    "read_save",
+    "read_saves",
+    "why_not_in_force",
+)

@@ -11,6 +11,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, UnreadableError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_reach
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import read_save, why_not_in_force
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, read_listing
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
@@ -64,19 +65,26 @@ def _listed(host: Any, words: List[str]) -> Optional[List[Item]]:
 
 
 def _read_saves(host: Any) -> List[Save]:
-    """Return what each backend of iptables has, as far as it has commands; what those cannot print, nft lists."""
+    """Return what each backend of iptables has, as far as it has commands; what those cannot print as it is, nft lists."""
     iptables = Iptables(host.command.run, host.command.find, host.filesystem.read)
     families = [family for family in host.kernel.families() if iptables.installed(family)]
     found = []
     for each in (iptables, iptables.other()) if families else ():
         for family in families:
-            try:
-                text = each.save(family) if each.may_hold(family) else ""
-            except UnreadableError:
-                text = ""
+            text = _read_save(host, each, family) if each.may_hold(family) else ""
             if text:
                 found.append(Save(family, each.backend, text))
     return found
+
+
+def _read_save(host: Any, iptables: Iptables, family: str) -> str:
+    """Return what a backend prints, '' where it cannot print it as it is, or where that is not in force."""
+    if iptables.is_nft and why_not_in_force(host.nftables, family):
+        return ""
+    try:
+        return read_save(iptables, family, host.nftables)
+    except UnreadableError:
+        return ""
 
 
 def look_at_others(host: Any, wanted: Wanted, changes: bool) -> Others:

@@ -5,6 +5,8 @@
 
 import ipaddress
 import json
+import os
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Wanted
@@ -15,6 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.others import look_at_others, read_foreign
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
+CORPUS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "corpus")
 FILTER = "*filter\n:INPUT ACCEPT [0:0]\n{0}COMMIT\n"
 MIXED = "# Table `filter' is incompatible, use 'nft' tool.\n"
 SPEC = spec_from_options({"doors": [{"name": "ssh", "knock": ["7000", "3100"], "opens": ["22"]}]})
@@ -28,6 +31,8 @@ class Host:
         self.tables, self.saves, self.has_nft = tables, saves or {}, has_nft
         self.asked = []
         self.command = self.filesystem = self.kernel = self.sockets = self.protocols = self
+        self.held, self.kernel_tables = [], []
+        self.nftables = SimpleNamespace(rules=lambda _family: self.held, tables=lambda _family: self.kernel_tables)
 
     def find(self, name):
         known = name == "nft" and self.has_nft
@@ -108,6 +113,20 @@ def test_each_backend_of_iptables_is_read():
     }
     found = [(save.family, save.backend) for save in read_foreign(Host(saves=texts)).saves]
     assert found == [("ipv4", "nft"), ("ipv4", "legacy")], "what iptables cannot print, nft lists"
+
+
+def test_what_iptables_prints_as_something_else_or_is_not_in_force_nft_lists():
+    """A set of ports is printed as no condition at all."""
+    with open(os.path.join(CORPUS, "native", "forms.json"), encoding="utf-8") as stream:
+        form = next(each for each in json.load(stream) if each["rule"] == "tcp dport { 22, 80 } drop")
+    host = Host(saves={"iptables-nft-save": FILTER.format(f"-A INPUT {form['printed']['1.8.9']}\n")})
+    host.held = [bytes.fromhex(form["body"])]
+    assert read_foreign(host).saves == ()
+    host.held = []
+    assert [save.backend for save in read_foreign(host).saves] == ["nft"]
+    # Family and version; NFTA_TABLE_NAME and NFTA_TABLE_FLAGS, of which 1 is dormant.
+    host.kernel_tables = [b"\x02\0\0\0" + b"\x0b\0\x01\0filter\0\0" + b"\x08\0\x02\0\0\0\0\x01"]
+    assert read_foreign(host).saves == ()
 
 
 def test_a_host_where_others_are_in_the_way():
