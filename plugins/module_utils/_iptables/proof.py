@@ -38,6 +38,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rest import PortsWord, prove_ports
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Ruleset, ruleset_of
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import Packet
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
@@ -154,7 +155,7 @@ class _Told:
         return masked(text) if self._names.names_step(text) else text
 
     def followed(self, word: Word) -> Word:
-        """Return a Word, or that nothing is proved where a rule may do more to packets than is followed."""
+        """Return a Word, or that nothing is proved where more may happen to packets than is followed."""
         if not self._unfollowed:
             return word
         return Word(word.door, NOT_PROVED, None, None, self._unfollowed, (), False, False, UNFOLLOWED)
@@ -200,22 +201,26 @@ class _Told:
             message="",
         )
         packet, place = word.packet, word.place
+        if packet is not None and word.why and self._names.names_step(f"--dport {packet.port}"):
+            packet = None
+        if packet is not None:
+            result["packet"] = dict(
+                interface=packet.interface,
+                source=packet.source,
+                protocol=packet.protocol,
+                source_port=packet.sport,
+                port=packet.port,
+                flags=list(packet.flags),
+                state=packet.state,
+            )
         if word.why:
             result["rule"] = self._shown(word.rule)
             where = f": {result['rule']}" if result["rule"] else ""
             where += f" in table {place.table}" if place is not None else ""
+            where += f", as for {_sent(packet)}" if packet is not None else ""
             return dict(result, message=f"{word.word.capitalize()}: {_WHY[word.why]}{where}.")
         if packet is None or place is None:
             return result
-        result["packet"] = dict(
-            interface=packet.interface,
-            source=packet.source,
-            protocol=packet.protocol,
-            source_port=packet.sport,
-            port=packet.port,
-            flags=list(packet.flags),
-            state=packet.state,
-        )
         rule = self._shown(word.rule)
         assumed = [self._shown(text) for text in word.assumed]
         return dict(result, rule=rule, message=_message(word, rule, place.table, assumed, in_spite))
@@ -269,18 +274,21 @@ def _message(word: Word, rule: str, table: str, assumed: List[str], in_spite: st
     packet = word.packet
     if packet is None:
         return ""
-    flags = f" ({', '.join(packet.flags)})" if packet.flags else ""
-    sent = f"{packet.protocol.upper()} from {packet.source} port {packet.sport} to port {packet.port}{flags} on {packet.interface}"
     becomes = "is sent elsewhere" if word.away else "gets in without the knock"
     if not word.gets_in:
         becomes = "is refused" + in_spite
-    text = f"{word.word.capitalize()}: {sent} {becomes}, by {rule} in table {table}"
+    text = f"{word.word.capitalize()}: {_sent(packet)} {becomes}, by {rule} in table {table}"
     others = [each for each in assumed if each != rule]
     if rule in assumed:
         text += ", if the packet meets all that this rule asks"
     if others:
         text += ", if it meets what cannot be told from the rules: " + "; ".join(others)
     return text + "."
+
+
+def _sent(packet: Packet) -> str:
+    flags = f" ({', '.join(packet.flags)})" if packet.flags else ""
+    return f"{packet.protocol.upper()} from {packet.source} port {packet.sport} to port {packet.port}{flags} on {packet.interface}"
 
 
 __all__ = ("Proof", "lists_in", "prove_doors", "prove_ruleset", "void_findings")

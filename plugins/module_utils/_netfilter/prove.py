@@ -150,10 +150,33 @@ class _Proof:
         if place is not None:
             # A foreign one meets packets that this does not look for; ours were made to be proved.
             word = NOT_PROVED if self._asked.is_written(place) else VOID
-            return Word(door.name, word, None, place, self._asked.ruleset.text(place), (), True, False, SETS_LIST)
+            found = Word(door.name, word, None, place, self._asked.ruleset.text(place), (), True, False, SETS_LIST)
+            return self._put(found) if word == VOID and self._asked.ruleset.own_lists else found
         if not rules.opens(knock):
             return Word(door.name, NOT_PROVED, None, None, "", (), False, False, NO_KNOCK)
         return _proved(door)
+
+    def _put(self, word: Word) -> Word:
+        """Return a Word about a rule that puts sources on a list, with a packet of a stranger that surely meets it, if one does."""
+        asked, listed, place = self._asked, unlisted(self._asked.question.doors), word.place
+        steps = asked.space.service(ports_of(step) for door in asked.question.doors for step in door.steps + door.close)
+        if place is None:
+            return word
+        try:
+            walk = Walk(asked.ruleset, asked.space, listed, frozenset((place,)))
+            answer = walk.answer(asked.untrusted(asked.space.all[0], NEW_BITS))
+        except TooManyCases:
+            return word
+        hits = [hit for hit in answer.accepted + answer.refused if place in hit.way.taken]
+        # The port of a step would not be shown.
+        hits.sort(key=lambda hit: not (hit.way.services or hit.way.box[0]) & ~steps)
+        for hit in hits[:MOST_REPLAYS]:
+            services = hit.way.services or hit.way.box[0]
+            packet = asked.space.packet(changed(hit.way.box, 0, services & ~steps or services))
+            replay = Replay(asked.ruleset, packet, hit.way.taken, listed, asked.is_own)
+            if not replay.outcome().assumed and place in replay.met:
+                return word._replace(packet=packet)
+        return word
 
     def _counted(self, doors: Sequence[GuardedDoor], rules: ListRules, coarse: bool) -> List[Word]:
         """Return whether each packet of a knock meets the rule that counts it, once the steps before are done."""
@@ -304,7 +327,7 @@ def knocked(doors: Sequence[GuardedDoor]) -> Listed:
 
     def listed(asked: ListMatch) -> Tuple[Tuple[Ports, ...], Optional[bool]]:
         door = by_list.get(asked.name)
-        if door is None or not asked.plain or 0 < asked.seconds < door.window:
+        if door is None or not asked.plain or 0 < (asked.least or asked.seconds) < door.window:
             return (), None
         return door.opens, True
 
@@ -339,7 +362,7 @@ def _not_proved(door: GuardedDoor) -> Word:
 
 def _worst(*words: Word) -> Word:
     order = (VOID, NOT_PROVED, PROVED)
-    return min(words, key=lambda word: order.index(word.word))
+    return min(words, key=lambda word: (order.index(word.word), not word.is_certain))
 
 
 __all__ = ("MOST_REPLAYS", "knock_of", "knocked", "on_every_list", "prove", "replayed", "unlisted")

@@ -62,11 +62,17 @@ class Asked:
 
     def strangers(self, services: int) -> List[Box]:
         """Return the packets to some services from all whom nothing lets in without a knock."""
-        question, space = self.question, self.space
-        boxes = [self.first(services, NEW_BITS | RELATED_BITS)]
-        for parts in (*self.trusted(), *map(self.allowed, question.allow)):
+        boxes = self.untrusted(services, NEW_BITS | RELATED_BITS)
+        for parts in map(self.allowed, self.question.allow):
             boxes = [left for each in boxes for left in _left(each, parts)]
-        return [each for each in boxes if each[0] & space.all[0]]
+        return [each for each in boxes if each[0] & self.space.all[0]]
+
+    def untrusted(self, services: int, states: int) -> List[Box]:
+        """Return the first packets to some services, with some conntrack states, from all who are not trusted."""
+        boxes = [self.first(services, states)]
+        for parts in self.trusted():
+            boxes = [left for each in boxes for left in _left(each, parts)]
+        return boxes
 
     def wrong_knocks(self) -> List[Box]:
         """Return the first packets of strangers to all ports that are no step, and that nothing opens.
@@ -108,9 +114,7 @@ class Asked:
         """Return the first packets to some ports from those who may knock and are not trusted."""
         if door.sources is None:
             return []
-        boxes = [self.first(self.space.service(ports), NEW_BITS)]
-        for parts in self.trusted():
-            boxes = [left for each in boxes for left in _left(each, parts)]
+        boxes = self.untrusted(self.space.service(ports), NEW_BITS)
         if not door.sources:
             return boxes
         found = self.space.bits(Term(SOURCE, tuple(range_of(each) for each in door.sources), False))

@@ -29,7 +29,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     is_change,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
-    TABLES,
     Document,
     Rule,
     Table,
@@ -62,28 +61,33 @@ class _Entry(NamedTuple):
 class NftRuleset(Ruleset):
     """The rules of one family on a host whose table in question is one of nftables."""
 
-    def __init__(self, family: str, own: Own, items: Optional[Sequence[Item]], document: Optional[Document]) -> None:
+    own_lists = True
+
+    def __init__(self, family: str, own: Own, items: Sequence[Item], documents: Mapping[str, Document]) -> None:
         """Take what is in the kernel.
 
         :param family: ``ipv4`` or ``ipv6``.
-        :param items: what read_listing() returned, with the table in question; of the others None stands for all of them.
-        :param document: the rules of iptables, None where there are none.
+        :param items: what read_listing() returned, with the table in question.
+        :param documents: backend of iptables, ``nft`` or ``legacy``, to its rules of this family.
         """
         self._own = own
         self._words: Dict[str, Tuple[str, Item]] = {}
         self._read: Dict[str, ReadRule] = {}
         self._unfollowed: Dict[Tuple[str, str], Item] = {}
-        tables: Dict[str, Optional[Table]] = {name: document.table(name) if document else None for name in TABLES}
-        entries = [
-            _Entry((_HOOKS.index(_hook_of(hook.chain)), _PRIORITIES[hook.table], number), hook)
-            for number, hook in enumerate(WAY)
-            if tables[hook.table] is not None
-        ]
-        for fields in _tables_of(items or (), family):
-            name = f"{fields['family']} {fields['name']}"
-            if not _is_of_iptables(fields, items or (), tables):
-                tables[name] = self._table(name, family, items or ())
-                entries += _entries(fields, items or (), len(entries))
+        tables: Dict[str, Optional[Table]] = {}
+        entries: List[_Entry] = []
+        for backend, document in documents.items():
+            for hook in WAY:
+                table = document.table(hook.table)
+                if table is not None:
+                    name = f"{hook.table} (iptables, {backend})"
+                    tables[name] = _renamed(table, name)
+                    order = (_HOOKS.index(_hook_of(hook.chain)), _PRIORITIES[hook.table], len(entries))
+                    entries.append(_Entry(order, hook._replace(table=name)))
+        for name in _tables_of(items, family):
+            if not _is_of_iptables(name, documents):
+                tables[name] = self._table(name, family, items)
+                entries += _entries(name, items, len(entries))
         if not any(entry.hook.table == own.name for entry in entries):
             # Nothing of it is asked, so it lets all in.
             tables.setdefault(own.name, Table(own.name, 0))
@@ -169,26 +173,31 @@ class NftRuleset(Ruleset):
         return self._lists.takes_off(name, place, setters)
 
 
-def _tables_of(items: Sequence[Item], family: str) -> List[Item]:
+def _tables_of(items: Sequence[Item], family: str) -> List[str]:
+    """Return the families and names of the tables that packets of a family may meet, each once."""
     kinds = ("ip" if family == IPV4 else "ip6", "inet", "netdev", "bridge")
-    return [item["table"] for item in items if (item.get("table") or {}).get("family") in kinds]
+    tables = [item["table"] for item in items if (item.get("table") or {}).get("family") in kinds]
+    return list(dict.fromkeys(f"{fields['family']} {fields['name']}" for fields in tables))
 
 
-def _is_of_iptables(fields: Item, items: Sequence[Item], tables: Mapping[str, Optional[Table]]) -> bool:
+def _is_of_iptables(name: str, documents: Mapping[str, Document]) -> bool:
     """Return whether a table is one of iptables-nft, and known by what that has saved."""
-    if fields["family"] not in ("ip", "ip6") or tables.get(fields["name"]) is None:
-        return False
-    rules = rules_in(items, fields["family"], fields["name"])
-    return not rules or any("xt" in part for rule in rules for part in rule.get("expr", ()))
+    kind, _space, plain = name.partition(" ")
+    return kind in ("ip", "ip6") and "nft" in documents and documents["nft"].table(plain) is not None
+
+
+def _renamed(table: Table, name: str) -> Table:
+    renamed = Table(name, table.header)
+    renamed.chains, renamed.policies = table.chains, table.policies
+    return renamed
 
 
 def _hook_of(chain: str) -> str:
     return {"PREROUTING": "prerouting", "INPUT": "input"}[chain]
 
 
-def _entries(fields: Item, items: Sequence[Item], number: int) -> List[_Entry]:
+def _entries(name: str, items: Sequence[Item], number: int) -> List[_Entry]:
     """Return the chains of a table that packets to this host come to."""
-    name = f"{fields['family']} {fields['name']}"
     chains = [item["chain"] for item in items if "chain" in item]
     return [
         _Entry(

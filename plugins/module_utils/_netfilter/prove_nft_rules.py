@@ -52,9 +52,9 @@ class Lists(NamedTuple):
 
     source: Any
     """The expression for the source as it is remembered, as JSON."""
-    seconds: Mapping[str, int]
-    """Name of a list to how long a source stays there, 0 where rules differ, or say nothing. A set of sources is one list; one of
-    source, protocol and port is one for each of these that rules put there."""
+    seconds: Mapping[str, Tuple[int, int]]
+    """Name of a list to how long a source stays there, at least and at most, as rules differ; 0 for ever. A set of sources is one
+    list; one of source, protocol and port is one for each of these that rules put there."""
     keys: Mapping[str, Tuple[Key, ...]]
     """Set to the protocols and ports in it; empty for a set of sources."""
 
@@ -91,7 +91,7 @@ def lists_of(rules: Sequence[Item], source: Item) -> Lists:
             keys[name] += [key] if key != ANY else []
     return Lists(
         source,
-        {name: some[0] if len(set(some)) == 1 else 0 for name, some in seconds.items()},
+        {name: (min(filter(None, some), default=0), max(some) if all(some) else 0) for name, some in seconds.items()},
         {name: tuple(dict.fromkeys(some)) for name, some in keys.items() if name not in spoiled},
     )
 
@@ -207,8 +207,8 @@ class RuleReader:
 
     def _match(self, verb: str, name: str, key: Key, negated: bool = False) -> ListMatch:
         listed = _list(name, key)
-        seconds = self._lists.seconds.get(listed, 0)
-        return ListMatch(verb, negated, listed, seconds, seconds > 0)
+        least, most = self._lists.seconds.get(listed, (0, 0))
+        return ListMatch(verb, negated, listed, most, True, least)
 
     def _mapped(self, what: Item, draft: "_Draft") -> Optional[List["_Draft"]]:
         data = what.get("data")

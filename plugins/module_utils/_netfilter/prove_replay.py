@@ -8,7 +8,7 @@ No sets and no classes: each match is asked of this one packet. What is said to 
 """
 
 import ipaddress
-from typing import Any, Callable, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import is_interface
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import GOES_ON
@@ -69,6 +69,8 @@ class Replay:
         self._packet, self._port, self._state, self._mark = packet, packet.port, packet.state, 0
         self._diverted = False
         self._assumed: List[str] = []
+        self.met: Set[Place] = set()
+        """The rules that it has met."""
 
     def outcome(self) -> Outcome:
         """Return what becomes of it."""
@@ -92,6 +94,8 @@ class Replay:
                 meets = place in self._taken
                 if meets:
                     self._assumed.append(self._ruleset.text(place))
+            if meets:
+                self.met.add(place)
             verdict = self._apply(table, read) if meets else ""
             if verdict:
                 return verdict

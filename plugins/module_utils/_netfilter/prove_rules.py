@@ -67,6 +67,8 @@ class ListMatch(NamedTuple):
     """How long ago the source may have been seen, 0 for any time; of what nftables puts there, how long it stays."""
     plain: bool
     """Whether it asks nothing further, as for a number of packets."""
+    least: int = 0
+    """Of what nftables puts there, how long it stays at least; 0 where that is the same."""
 
 
 class ReadRule(NamedTuple):

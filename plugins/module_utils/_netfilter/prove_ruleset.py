@@ -60,6 +60,9 @@ class Ruleset:
     unfollowed = ""
     """What is among them that may do more to packets than is followed, in words; '' for nothing."""
 
+    own_lists = False
+    """Whether no rules can name the lists of the doors but those of one table."""
+
     def __init__(
         self,
         family: str,

@@ -136,12 +136,7 @@ def set_for(name: str, ip_version: str) -> str:
 
 def open_set(door: Union[Door, DoorHere]) -> str:
     """Return the name of the set of the sources that have knocked, ``*`` where the family's digit stands."""
-    return open_set_of(door.name)
-
-
-def open_set_of(name: str) -> str:
-    """Return the name of the set of the sources that have knocked at the door of a name, ``*`` where the family's digit stands."""
-    return f"open*_{name}"
+    return f"open*_{door.name}"
 
 
 def sizes_of(spec: Spec) -> Tuple[int, int]:
@@ -153,5 +148,5 @@ def sizes_of(spec: Spec) -> Tuple[int, int]:
 
 __all__ = (
     "ABOUT", "DIGITS", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "PRIORITY", "REFUSE", "TABLE", "WRONG", "Family",
-    "families_of", "knocker_matches", "open_set", "open_set_of", "set_for", "sizes_of", "unmanaged",
+    "families_of", "knocker_matches", "open_set", "set_for", "sizes_of", "unmanaged",
 )  # fmt: skip

@@ -12,10 +12,9 @@ import hashlib
 import ipaddress
 import json
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Finding, Wanted
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Proven
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import (
     Proof,
@@ -31,13 +30,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft import NftRuleset, Own
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import Foreign, Save
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import VOLATILE, is_ours, still
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE, open_set_of, set_for
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE, open_set, set_for
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.prove_text import read_items
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 
-_NO_DOCUMENTS: Mapping[str, Document] = {}
 _OWN_COMMENT = re.compile(r"portknock:[0-9a-f]{8} ")
 _UNREAD_TEXT = "the text of the table is not as it was written"
 _UNREAD = "nft could not list what else is in the kernel"
@@ -48,25 +48,23 @@ _JUDGED = ("table", "chain", "map", "rule")
 def prove_table(
     wanted: Wanted,
     text: str,
-    items: Optional[Sequence[Item]],
+    others: Foreign,
     local: LocalNetwork,
-    documents: Mapping[str, Document] = _NO_DOCUMENTS,
 ) -> Proven:
     """Judge a change before anything is touched.
 
     :param wanted: what is wanted; its Spec must not be None.
     :param text: what load_text() gave, which a boot loads as well.
-    :param items: what read_listing() gave of all tables, None where it could not be read.
+    :param others: what there is in the packet filter; of the table itself the text counts.
     :param local: what is known of the host's network.
-    :param documents: IP version to the rules of iptables, where there are any.
     :raises SpecError: if a packet would get to a door without the knock, or a new connection like this one would not get in, as far
         as option ``prove`` does not say otherwise.
     """
-    judge = _Judge(wanted, text, items, local)
+    judge = _Judge(wanted, text, others, local)
     words: List[Dict[str, Any]] = []
     findings: List[Finding] = []
     for family in wanted.families:
-        proofs = judge.proofs(family, documents.get(family))
+        proofs = judge.proofs(family)
         certain = next((proof for proof in proofs if proof.is_certain and wanted.prove), None)
         if certain is not None:
             raise refusal(certain.entry)
@@ -78,12 +76,12 @@ def prove_table(
 class _Judge:
     """Proves what was not proved before: known again by a digest of all that a proof depends on."""
 
-    def __init__(self, wanted: Wanted, text: str, items: Optional[Sequence[Item]], local: LocalNetwork) -> None:
+    def __init__(self, wanted: Wanted, text: str, others: Foreign, local: LocalNetwork) -> None:
         self._wanted, self._text, self._local = wanted, text, local
         self._connection = None if wanted.spec.panic else wanted.connection
-        self._others: Optional[List[Item]] = None
-        if items is not None:
-            self._others = [item for item in items if not any(is_ours(*each) for each in item.items())]
+        self._saves, self._others = others.saves, None  # type: Sequence[Save], Optional[List[Item]]
+        if others.items is not None:
+            self._others = [item for item in others.items if not any(is_ours(*each) for each in item.items())]
         self._before = wanted.state.get(REMEMBERED, {}) if wanted.code else {}
         self._known: Dict[str, Any] = {}
 
@@ -91,25 +89,25 @@ class _Judge:
         """Return what is to be remembered for later changes."""
         return {REMEMBERED: self._known} if self._known and self._wanted.code else {}
 
-    def proofs(self, family: str, document: Optional[Document]) -> List[Proof]:
+    def proofs(self, family: str) -> List[Proof]:
         """Return what the prover says of one IP version."""
-        digest = self._digest(family, document)
+        digest = self._digest(family)
         self._known[digest] = self._before.get(digest) or [
-            [proof.entry, proof.is_certain, proof.finding] for proof in self._proved(family, document)
+            [proof.entry, proof.is_certain, proof.finding] for proof in self._proved(family)
         ]
         return [
             Proof(entry, certain, Finding(*finding) if finding else None)
             for entry, certain, finding in self._known[digest]
         ]
 
-    def _proved(self, family: str, document: Optional[Document]) -> List[Proof]:
+    def _proved(self, family: str) -> List[Proof]:
         spec, ours = self._wanted.spec, read_items(self._text)
-        ruleset = _ruleset(family, spec.ipv6_prefix, [*(ours or ()), *(self._others or ())], document)
+        ruleset = _ruleset(family, spec.ipv6_prefix, [*(ours or ()), *(self._others or ())], self._saves)
         if ours is None or self._others is None:
             ruleset.unfollowed = _UNREAD_TEXT if ours is None else _UNREAD
-        return _proofs(ruleset, spec, self._local, spec.policy == "reject", self._connection)
+        return _proofs(ruleset, spec, self._local, self._connection)
 
-    def _digest(self, family: str, document: Optional[Document]) -> str:
+    def _digest(self, family: str) -> str:
         connection = self._wanted.connection
         # Of all routes that one matters by which this connection comes.
         network = (self._local.own, self._local.interface_to(connection.source) if connection else "")
@@ -120,58 +118,46 @@ class _Judge:
             if kind in _JUDGED
         ]
         known = repr((family, self._wanted.spec, network, self._connection, self._others is None))
-        rules = canonical(document) if document is not None else None
+        rules = [[backend, canonical(document)] for backend, document in _documents(family, self._saves).items()]
         everything = [self._wanted.code, known, self._text, listed, rules]
         return hashlib.sha256(json.dumps(everything).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def prove_installed(
-    family: str,
-    protected: Protected,
-    items: Sequence[Item],
-    local: LocalNetwork,
-    ipv6_prefix: int = 128,
-    refuses_rest: bool = False,
-    connection: Optional[Connection] = None,
-    document: Optional[Document] = None,
+    spec: Spec, family: str, others: Foreign, local: LocalNetwork, connection: Optional[Connection] = None
 ) -> List[Proof]:
     """Judge what is in the kernel.
 
+    :param spec: what was asked for.
     :param family: ``ipv4`` or ``ipv6``.
-    :param protected: the doors that are to hold.
-    :param items: what read_listing() gave of all tables.
+    :param others: what there is in the packet filter, with the table itself.
     :param local: what is known of the host's network.
-    :param ipv6_prefix: how many leading bits of an IPv6 source are remembered.
-    :param refuses_rest: whether all other ports are to be refused.
     :param connection: the connection that this is asked through, None where it is not known.
-    :param document: the rules of iptables of that IP version, None where there are none.
     """
-    ruleset = _ruleset(family, ipv6_prefix, items, document)
-    return _proofs(ruleset, protected, local, refuses_rest, None if protected.panic else connection)
+    ruleset = _ruleset(family, spec.ipv6_prefix, others.items or (), others.saves)
+    ruleset.unfollowed = ruleset.unfollowed if others.items is not None else _UNREAD
+    return _proofs(ruleset, spec, local, None if spec.panic else connection)
 
 
-def _ruleset(family: str, ipv6_prefix: int, items: Sequence[Item], document: Optional[Document]) -> NftRuleset:
+def _ruleset(family: str, ipv6_prefix: int, items: Sequence[Item], saves: Sequence[Save]) -> NftRuleset:
     mask = "" if ipv6_prefix == 128 else str(ipaddress.IPv6Network(f"::/{ipv6_prefix}").netmask)
     own = Own(TABLE, mask, lambda comment: bool(_OWN_COMMENT.match(comment)))
-    return NftRuleset(family, own, items, document)
+    return NftRuleset(family, own, items, _documents(family, saves))
 
 
-def _proofs(
-    ruleset: NftRuleset,
-    protected: Protected,
-    local: LocalNetwork,
-    refuses_rest: bool,
-    connection: Optional[Connection],
-) -> List[Proof]:
-    steps = {step.port for door in protected.doors for step in door.knock + door.close}
-    lists = {door.name: set_for(open_set_of(door.name), ruleset.family) for door in protected.doors}
+def _documents(family: str, saves: Sequence[Save]) -> Dict[str, Document]:
+    return {save.backend: parse(save.text) for save in saves if save.family == family}
+
+
+def _proofs(ruleset: NftRuleset, spec: Spec, local: LocalNetwork, connection: Optional[Connection]) -> List[Proof]:
+    steps = {step.port for door in spec.doors for step in door.knock + door.close}
     return prove_ruleset(
         ruleset,
-        protected,
-        lists,
+        spec,
+        {door.name: set_for(open_set(door), ruleset.family) for door in spec.doors},
         local,
-        protected.panic,
-        refuses_rest,
+        spec.panic,
+        spec.policy == "reject",
         connection,
         shown=lambda text: readable_rule(text, steps),
     )

@@ -13,8 +13,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import Co
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import read_listing
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import Foreign, Save
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.proven import prove_installed, prove_table
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import load_text
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
@@ -22,6 +22,7 @@ from hypothesis import given
 from nft_options import A_FIFTH, OPTIONS, RECORDED, spec_of
 
 CORPUS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "corpus", "nftables")
+NOTHING_ELSE = Foreign([], ())
 RELEASES = ("0.9.8", "1.0.6", "1.1.3")
 STRANGER = ipaddress.ip_address("203.0.113.9")
 
@@ -64,7 +65,7 @@ def dport(port, protocol="tcp"):
 @given(OPTIONS)
 def test_every_table_that_is_made_is_proved(options):
     spec = spec_of(options)
-    assert unproved(prove_table(wanted(spec), load_text(build_table(spec)).text, [], UNKNOWN)) == []
+    assert unproved(prove_table(wanted(spec), load_text(build_table(spec)).text, NOTHING_ELSE, UNKNOWN)) == []
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_each_kind_of_table_is_proved(more):
     if "ip_versions" in more:
         options.update(allow=[{"port": 443}], trusted_sources=["fd00::1"])
     spec = spec_from_options(options)._replace(panic=panic)
-    proven = prove_table(wanted(spec), load_text(build_table(spec)).text, [], UNKNOWN)
+    proven = prove_table(wanted(spec), load_text(build_table(spec)).text, NOTHING_ELSE, UNKNOWN)
     assert unproved(proven) == []
     assert {word["what"] for word in proven.words} >= {"door ssh"}
     assert {word["ruleset"] for word in proven.words} == {"live"}
@@ -91,7 +92,7 @@ def test_each_kind_of_table_is_proved(more):
 def test_what_a_release_of_nft_lists_is_proved(release, family):
     with open(os.path.join(CORPUS, release + ".json"), encoding="utf-8") as stream:
         items = read_listing(stream.read())
-    proofs = prove_installed(family, spec_from_options(RECORDED), items, UNKNOWN, 64, refuses_rest=True)
+    proofs = prove_installed(spec_from_options(RECORDED), family, Foreign(items, ()), UNKNOWN)
     assert [proof.entry for proof in proofs if proof.entry["result"] != "proved"] == []
     assert {"door ssh", "allow 443/tcp", "rest"} <= {proof.entry["what"] for proof in proofs}
 
@@ -104,7 +105,7 @@ def simple(**more):
 
 def judged(spec, items, connection=None, text=None, **more):
     text = text or load_text(build_table(spec)).text
-    return prove_table(wanted(spec, connection=connection, **more), text, items, UNKNOWN)
+    return prove_table(wanted(spec, connection=connection, **more), text, Foreign(items, ()), UNKNOWN)
 
 
 def test_what_others_accept_opens_no_door():
@@ -150,15 +151,17 @@ def test_a_text_that_is_not_understood_is_not_proved():
 
 
 def test_rules_of_iptables_are_part_of_it():
-    document = parse("*filter\n:INPUT DROP [0:0]\nCOMMIT\n")
-    spec = simple()
-    text = load_text(build_table(spec)).text
-    proven = prove_table(wanted(spec), text, [], UNKNOWN, {"ipv4": document})
-    assert {(what, family) for what, family, _result, _message in unproved(proven)} == {("door ssh", "ipv4")}
-    sent = parse(
+    spec, text = simple(), load_text(build_table(simple())).text
+    drops = "*filter\n:INPUT DROP [0:0]\nCOMMIT\n"
+    sends = (
         "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 8022 -j REDIRECT --to-ports 22\nCOMMIT\n"
     )
-    assert unproved(prove_table(wanted(spec), text, [], UNKNOWN, {"ipv4": sent})) == []
+    for backend in ("nft", "legacy"):
+        proven = prove_table(wanted(spec), text, Foreign([], (Save("ipv4", backend, drops),)), UNKNOWN)
+        assert {(what, family) for what, family, _result, _message in unproved(proven)} == {("door ssh", "ipv4")}
+        assert f"in table filter (iptables, {backend})" in proven.words[0]["message"]
+        proven = prove_table(wanted(spec), text, Foreign([], (Save("ipv4", backend, sends),)), UNKNOWN)
+        assert unproved(proven) == []
 
 
 def test_what_was_proved_is_remembered():
@@ -193,7 +196,7 @@ def test_many_doors_are_proved_in_time(doors, seconds):
     times = []
     for _try in range(2):
         begin = time.process_time()
-        proven = prove_table(wanted(spec), text, [], UNKNOWN)
+        proven = prove_table(wanted(spec), text, NOTHING_ELSE, UNKNOWN)
         times.append(time.process_time() - begin)
     assert unproved(proven) == []
     assert min(times) < seconds * 3

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import Foreign
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.proven import prove_table
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import load_text
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
@@ -152,7 +153,9 @@ def hunt(seeds):
         if behaviour(changed, spec, family) == RIGHT[key]:
             continue
         apart += 1
-        proven = prove_table(Wanted(spec, (family,), True, False, None, "", {}, prove=False), changed, [], UNKNOWN)
+        proven = prove_table(
+            Wanted(spec, (family,), True, False, None, "", {}, prove=False), changed, Foreign([], ()), UNKNOWN
+        )
         if {word["result"] for word in proven.words} == {"proved"}:
             missed.append((seed, FAULTS[seed % len(FAULTS)].__name__, set(before) ^ set(lines)))
     return apart, missed
@@ -162,7 +165,7 @@ def test_right_tables_are_proved_and_behave_so():
     for spec in SPECS:
         for family in ("ipv4", "ipv6"):
             text = load_text(build_table(spec)).text
-            proven = prove_table(Wanted(spec, (family,), True, False, None, "", {}), text, [], UNKNOWN)
+            proven = prove_table(Wanted(spec, (family,), True, False, None, "", {}), text, Foreign([], ()), UNKNOWN)
             assert {word["result"] for word in proven.words} == {"proved"}
             assert any(behaviour(text, spec, family))
 
