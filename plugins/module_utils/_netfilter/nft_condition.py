@@ -9,7 +9,7 @@ A stranger's address is in no set and no network that a rule names, unless the n
 
 import ipaddress
 from operator import ge, gt, le, lt
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import (
     BROAD_PREFIX,
@@ -24,6 +24,7 @@ _NUMBERS = {6: "tcp", 17: "udp", "6": "tcp", "17": "udp"}
 _ORDER: Dict[Any, Callable[[Any, Any], bool]] = {"<": lt, ">": gt, "<=": le, ">=": ge}
 EPHEMERAL = 40000
 """Stands for the port that the side which begins a connection has."""
+_DONT_FRAGMENT = 0x4000
 _NOT_UNICAST = [
     ipaddress.ip_network(text) for text in ("127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::1/128", "ff00::/8")
 ]
@@ -79,6 +80,8 @@ class Conditions:
             return None if any(name in part or name in _statements(part) for name in _DOUBTFUL) else True
         match = part["match"]
         try:
+            if field_of(match.get("left")) == "tcp flags":
+                return packet.protocol == "tcp" and _has_flags(match)
             compare = _ORDER.get(match.get("op"))
             if compare:
                 field = field_of(match.get("left"))
@@ -96,12 +99,16 @@ class Conditions:
             return self._equals_all(left["concat"], right, packet)
         if isinstance(left, dict) and "fib" in left:
             return _looked_up(left["fib"], right)
+        if isinstance(left, dict) and "exthdr" in left:
+            # A first packet has none, whether that is what is asked or what would be in one.
+            return right is False
         field = field_of(left)
         if _never(field, packet):
             return False
         if field == "tcp flags":
-            mask = set(_list(left["&"][1])) if "&" in left else {"syn"}
-            return {"syn"} & mask == set(_list(right))
+            return _has_flags({"left": left, "right": right})
+        if "&" in left:
+            return self._masked(field, left["&"][1], right, packet)
         if field.endswith(" saddr"):
             return self._is_source(right, packet)
         if field.endswith(" daddr") and self._sender.arrival.own:
@@ -109,6 +116,17 @@ class Conditions:
         if field in ("meta iif", "meta iifname"):
             return self._comes_by(right)
         return any(_is_in(self._value(field, packet), each) for each in self._elements(right))
+
+    def _masked(self, field: str, mask: Any, right: Any, packet: NewPacket) -> bool:
+        """Return whether those bits of a field that a mask leaves have a value."""
+        sender = self._sender
+        if field == "meta mark":
+            return bool(self._value(field, packet) == right)
+        if field == "ip frag-off" and isinstance(mask, int) and not mask & _DONT_FRAGMENT:
+            return bool(right == 0)
+        if field.endswith(" saddr") and sender.source is None and not sender.anybody:
+            return self._is_source(right, packet)
+        raise UnknownError
 
     def _equals_all(self, fields: List[Any], right: Any, packet: NewPacket) -> bool:
         """Return whether a packet has values in several fields."""
@@ -224,6 +242,26 @@ def _statements(part: Item) -> List[str]:
     return [name for each in inner.get("stmt") or () if isinstance(each, dict) for name in each]
 
 
+def _has_flags(match: Item) -> bool:
+    """Return whether a packet that has SYN and no other flag has those that a condition names."""
+    left, wanted = match["left"], _flags(match["right"])
+    if match.get("op") in ("in", "!"):
+        # Any of them, none of them.
+        return ("syn" in wanted) == (match["op"] == "in")
+    has = {"syn"} & _flags(left["&"][1]) if "&" in left else {"syn"}
+    return (has == wanted) != (match.get("op") == "!=")
+
+
+def _flags(value: Any) -> Set[str]:
+    """Return the names of flags, as releases of nft list them: one, several, or several with ``|`` between."""
+    if isinstance(value, dict):
+        value = value["|"]
+    found: Set[str] = set()
+    for each in _list(value):
+        found |= _flags(each) if isinstance(each, dict) else {each} - {0}
+    return found
+
+
 def _list(value: Any) -> List[Any]:
     return value if isinstance(value, list) else [value]
 
@@ -271,8 +309,8 @@ def _looked_up(fib: Item, right: Any) -> bool:
     if fib.get("result") == "type":
         kind = "local" if "daddr" in flags else "unicast"
         return kind in (right["set"] if isinstance(right, dict) else _list(right))
-    if "saddr" in flags and right in (True, False, 0):
-        return bool(right)
+    if "saddr" in flags and right in (True, False, 0, "0"):
+        return right is True
     raise UnknownError
 
 

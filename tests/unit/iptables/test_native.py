@@ -113,6 +113,15 @@ WALKS = [
     ("a target of iptables alone", [[{"xt": {"type": "target", "name": "REJECT"}}]], "accept", ["accepted", "dropped"]),
     ("another target", [[{"xt": {"type": "target", "name": "LOG"}}]], "accept", ["accepted"]),
     ("an unknown extension", [[{"xt": None}]], "accept", ["accepted", "dropped", "sent elsewhere"]),
+    ("new without syn, by 0.9.8", [[masked("tcp flags", {"|": [{"|": [{"|": ["fin", "syn"]}, "rst"]}, "ack"]}, "syn", "!="), DROP]],
+     "accept", ["accepted"]),
+    ("new without syn, by 1.1.3", [[masked("tcp flags", {"|": SYN}, "syn", "!="), DROP]], "accept", ["accepted"]),
+    ("any of some flags", [[match("tcp flags", ["syn", "ack"], "in"), DROP]], "accept", ["dropped"]),
+    ("none of some flags", [[match("tcp flags", ["fin", "ack"], "!"), DROP]], "accept", ["dropped"]),
+    ("no flag at all", [[match("tcp flags", 0), DROP]], "accept", ["accepted"]),
+    ("some bits of a port", [[masked("tcp dport", 16, 16), DROP]], "accept", ["accepted", "dropped"]),
+    ("a fragment", [[masked("ip frag-off", 8191, 0, "!="), DROP]], "accept", ["accepted"]),
+    ("a fragment of IPv6", [[{"match": {"op": "==", "left": {"exthdr": {"name": "frag"}}, "right": True}}, DROP]], "accept", ["accepted"]),
     ("rejected", [[{"reject": {"type": "tcp reset"}}]], "accept", ["dropped"]),
 ]  # fmt: skip
 MORE = [
