@@ -4,7 +4,7 @@
 
 """What a plan of the ruleset reads: all of it, or an error that says what to do. Nothing in here writes."""
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
@@ -21,6 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_ke
     first_misprinted,
     first_unknown,
     is_dormant,
+    is_owned,
     read_rule,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import TABLES
@@ -122,6 +123,22 @@ def why_not_in_force(nftables: Any, family: str) -> str:
     )
 
 
+def check_writable(iptables: Iptables, nftables: Any, families: Iterable[str]) -> None:
+    """Check that the tables of some IP versions can be changed: iptables-restore --test does not see what loading would meet.
+
+    :param nftables: the Nftables of a Host.
+    :raises HostError: if one cannot.
+    """
+    for family in families:
+        nft = NFT_FAMILIES[family]
+        if iptables.is_nft and any(is_owned(body, "filter") for body in nftables.tables(nft)):
+            raise HostError(
+                f"the {family} table filter belongs to a running program (nft's flag owner), and the kernel lets nothing else change it. "
+                f"Find that program with 'nft list table {nft} filter' (package nftables), which names it, and have it use a table of its "
+                "own, then run this again. Nothing was changed."
+            )
+
+
 def _where(found: Optional[KernelRule]) -> str:
     return f"chain {found.chain}, handle {found.handle}" if found else ""
 
@@ -169,6 +186,7 @@ def _both_backends(backend: str, found: str) -> str:
 
 __all__ = (
     "check_commands",
+    "check_writable",
     "other_save",
     "read_native",
     "read_other_backend",

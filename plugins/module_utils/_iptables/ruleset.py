@@ -67,6 +67,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
     check_commands,
+    check_writable,
     read_native,
     read_other_backend,
     read_saves,
@@ -139,6 +140,7 @@ class Ruleset(Part):
         door = _door_of(wanted, plans, local)
         kept = plan_kept(self._host, wanted, owns)
         loads = any(plan.change for plan in plans + elsewhere)
+        check_writable(iptables, self._host.nftables, [plan.family for plan in plans if installed and plan.change])
         persists = wanted.persist and wanted.spec is not None
         if persists and installed:
             check_kept(self._host, iptables, wanted, owns, kept, loads)

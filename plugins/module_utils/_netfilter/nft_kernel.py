@@ -71,6 +71,12 @@ def is_dormant(body: bytes, table: str) -> bool:
     return _text(parts.get(1, b"")) == table and bool(_number(parts.get(2, b"")) & 1)
 
 
+def is_owned(body: bytes, table: str) -> bool:
+    """Return whether a message holds a table of some name that one process alone may change, as long as it runs."""
+    parts = attributes(body[4:])
+    return _text(parts.get(1, b"")) == table and bool(_number(parts.get(2, b"")) & 2)
+
+
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting", 5: "ingress"}
 
 
@@ -312,6 +318,7 @@ __all__ = (
     "first_misprinted",
     "first_unknown",
     "is_dormant",
+    "is_owned",
     "read_chain",
     "read_rule",
 )

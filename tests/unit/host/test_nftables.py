@@ -9,7 +9,11 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.nftables import Nftables
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import attribute
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import is_dormant, read_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import (
+    is_dormant,
+    is_owned,
+    read_rule,
+)
 
 CHANGED = 0x10
 
@@ -77,13 +81,20 @@ def test_chains():
 
 
 @pytest.mark.parametrize(
-    ("name", "flags", "dormant"),
-    [("filter", 1, True), ("filter", 3, True), ("filter", 0, False), ("filter", 2, False), ("nat", 1, False)],
+    ("name", "flags", "dormant", "owned"),
+    [
+        ("filter", 1, True, False),
+        ("filter", 3, True, True),
+        ("filter", 0, False, False),
+        ("filter", 2, False, True),
+        ("nat", 3, False, False),
+    ],
 )
-def test_tables(name, flags, dormant):
+def test_tables(name, flags, dormant, owned):
     body = bytes([2, 0, 0, 0]) + attribute(1, name.encode() + b"\0") + attribute(2, struct.pack(">I", flags))
     made, asked = nftables([message(0xA00, body), DONE])
-    assert [is_dormant(each, "filter") for each in made.tables("ip")] == [dormant]
+    (table,) = made.tables("ip")
+    assert (is_dormant(table, "filter"), is_owned(table, "filter")) == (dormant, owned)
     assert struct.unpack_from("=IHH", asked[0]) == (len(asked[0]), 0xA01, 0x301)
     assert asked[0][16] == 2
 

@@ -70,6 +70,23 @@ def test_rules_that_are_not_in_force(installed):
     assert host.ours() == {}
 
 
+def test_a_table_that_a_program_keeps_to_itself():
+    """Loading would fail, and iptables-restore --test does not: it is said before. What changes nothing in it goes on."""
+    host = TwoBackends(v4=FOREIGN)
+    host.owned = {"ip6"}
+    host.frozen, before = True, host.state()
+    for check in (False, True):
+        with pytest.raises(
+            HostError, match="the ipv6 table filter belongs to a running program .* 'nft list table ip6 filter'"
+        ):
+            run(host, check=check)
+    assert inspect(host)["engine"] == ""
+    assert host.state() == before
+    assert run(host, state="absent")["changed"] is False
+    host.frozen = False
+    assert run(host, ip_versions=["ipv4"])["changed"]
+
+
 def test_rules_that_somebody_takes_out_of_force_are_not_confirmed():
     host = TwoBackends(v4=FOREIGN)
     before = host.ours()

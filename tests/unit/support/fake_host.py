@@ -97,6 +97,7 @@ class FakeHost(FakeFolders, FakeServices):
         # Family, as nft names it, to the rules that the kernel holds, and all chains as nft lists them
         self.held: Dict[str, List[KernelRule]] = {}
         self.dormant: Set[str] = set()
+        self.owned: Set[str] = set()
         self.chains: Optional[List[Dict[str, Any]]] = []
         self.kernel_files = {
             "/proc/net/route": ROUTE,

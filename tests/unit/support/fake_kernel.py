@@ -150,7 +150,7 @@ class FakeNftables:
 
     def tables(self, family: str) -> List[bytes]:
         number = bytes([FAMILIES[family], 0, 0, 0])
-        flags = (family in self._host.dormant).to_bytes(4, "big")
+        flags = ((family in self._host.dormant) + 2 * (family in self._host.owned)).to_bytes(4, "big")
         return [
             number + attribute(1, b"nat\0") + attribute(2, bytes(4)),
             number + attribute(1, b"filter\0") + attribute(2, flags),
