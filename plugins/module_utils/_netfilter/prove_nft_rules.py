@@ -275,6 +275,9 @@ class RuleReader:
         value, timeout = _value_and_timeout(what.get("elem"))
         key = _element(value, self._lists.source) if self._lists.source else None
         draft.asking.family_of(value)
+        if what.get("stmt"):
+            # As a limit of each source has it: what comes behind is for those that exceed it.
+            draft.asking.doubt()
         if key == PACKETS:
             key = draft.key
         if key is None or name not in self._lists.keys:

@@ -113,6 +113,47 @@ def test_what_others_accept_opens_no_door():
     assert unproved(judged(simple(), items)) == []
 
 
+SOURCE = {"payload": {"protocol": "ip", "field": "saddr"}}
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        [{"match": {"op": "==", "left": SOURCE, "right": "@banned"}}, {"drop": None}],
+        [{"match": {"op": "==", "left": SOURCE, "right": {"set": ["198.51.100.7", "192.0.2.1"]}}}, {"drop": None}],
+        [{"set": {"op": "update", "elem": SOURCE, "set": "@rate", "stmt": [{"limit": {"rate": 9, "inv": True}}]}}, {"drop": None}],
+        [{"limit": {"rate": 1, "per": "minute"}}, {"drop": None}],
+        [{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "invalid"}}, {"drop": None}],
+        [{"xt": {"type": "match", "name": "string"}}, {"drop": None}], [{"xt": None}], [{"fib": None}],
+        [{"mangle": {"key": {"meta": {"key": "mark"}}, "value": 7}}], [{"vmap": {"key": SOURCE, "data": "@fate"}}],
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("priority", [-200, 0])
+def test_what_others_refuse_of_some_shuts_no_door(expr, priority):
+    chains = {"input": {"type": "filter", "hook": "input", "prio": priority, "policy": "accept"}}
+    assert unproved(judged(simple(), foreign(chains, [("input", expr)]))) == []
+
+
+def test_a_rule_that_rewrites_what_packets_are_for_is_not_followed():
+    change = {"mangle": {"key": {"payload": {"protocol": "tcp", "field": "dport"}}, "value": 22}}
+    assert {each[2] for each in said(judged(simple(), foreign(INPUT, [("input", [dport(80), change])])))} == {
+        "not proved"
+    }
+    beside = foreign({**INPUT, "out": {"type": "filter", "hook": "output", "prio": 0}}, [("out", [dport(80), change])])
+    assert unproved(judged(simple(), beside)) == []
+
+
+def test_thousands_of_rules_of_others_take_no_longer():
+    rules = [
+        ("input", [{"match": {"op": "==", "left": SOURCE, "right": f"10.{n // 250}.{n % 250}.7"}}, {"drop": None}])
+        for n in range(3000)
+    ]
+    begin = time.process_time()
+    assert unproved(judged(simple(), foreign(INPUT, rules))) == []
+    assert time.process_time() - begin < 20
+
+
 @pytest.mark.parametrize(
     "items",
     [

@@ -134,6 +134,15 @@ FAULTS = (dropped_rule, swapped_rules, widened_match, swapped_steps, moved_entry
 RIGHT = {}
 
 
+def assert_no_step_is_shown(spec, proven):
+    """Neither its port, nor the digests by which the table names it."""
+    steps = {str(step.port) for door in spec.doors for step in door.knock}
+    opened = {str(ports.first) for door in spec.doors for ports in door.opens}
+    for text in [word["message"] + word["rule"] for word in proven.words] + [each.message for each in proven.findings]:
+        assert not set(re.findall(r"[0-9]+", text)) & (steps - opened), text
+        assert not re.search(r"stage|group[0-9]|portknock:", text), text
+
+
 def hunt(seeds):
     """Return how many faults packets tell, and those of them that the prover does not."""
     apart, missed = 0, []
@@ -156,6 +165,7 @@ def hunt(seeds):
         proven = prove_table(
             Wanted(spec, (family,), True, False, None, "", {}, prove=False), changed, Foreign([], ()), UNKNOWN
         )
+        assert_no_step_is_shown(spec, proven)
         if {word["result"] for word in proven.words} == {"proved"}:
             missed.append((seed, FAULTS[seed % len(FAULTS)].__name__, set(before) ^ set(lines)))
     return apart, missed
