@@ -11,6 +11,7 @@ its chain stands: it says which rule lets a packet in.
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, rules_in
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_walk import base_chains, families_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_words import rule_words
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_lists import NftLists
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_rules import (
@@ -29,6 +30,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     is_change,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
+    BUILT_IN,
+    TABLES,
     Document,
     Rule,
     Table,
@@ -84,12 +87,11 @@ class NftRuleset(Ruleset):
                     tables[name] = _renamed(table, name)
                     order = (_HOOKS.index(_hook_of(hook.chain)), _PRIORITIES[hook.table], len(entries))
                     entries.append(_Entry(order, hook._replace(table=name)))
-        for name in _tables_of(items, family):
-            if not _is_of_iptables(name, documents):
-                tables[name] = self._table(name, family, items)
-                entries += _entries(name, items, len(entries))
+        entries += _entries(family, items, "nft" in documents)
+        for name in dict.fromkeys(entry.hook.table for entry in entries if entry.hook.table not in tables):
+            tables[name] = self._table(name, family, items)
         if not any(entry.hook.table == own.name for entry in entries):
-            # Nothing of it is asked, so it lets all in.
+            # Nothing of it is asked, or it is dormant: it lets all in.
             tables.setdefault(own.name, Table(own.name, 0))
             entries.append(_Entry((len(_HOOKS), 0, 0), Hook(own.name, CHAIN)))
         entries.sort(key=lambda entry: entry.order)
@@ -115,7 +117,7 @@ class NftRuleset(Ruleset):
             for item in items
             if "map" in item and (item["map"].get("family"), item["map"].get("table")) == (kind, plain)
         }
-        reader = RuleReader(family, lists, maps, doubts=kind in ("netdev", "bridge"))
+        reader = RuleReader(family, lists, maps, doubts=kind == "netdev")
         for item in items:
             chain = item.get("chain") or {}
             if (chain.get("family"), chain.get("table")) == (kind, plain):
@@ -173,19 +175,6 @@ class NftRuleset(Ruleset):
         return self._lists.takes_off(name, place, setters)
 
 
-def _tables_of(items: Sequence[Item], family: str) -> List[str]:
-    """Return the families and names of the tables that packets of a family may meet, each once."""
-    kinds = ("ip" if family == IPV4 else "ip6", "inet", "netdev", "bridge")
-    tables = [item["table"] for item in items if (item.get("table") or {}).get("family") in kinds]
-    return list(dict.fromkeys(f"{fields['family']} {fields['name']}" for fields in tables))
-
-
-def _is_of_iptables(name: str, documents: Mapping[str, Document]) -> bool:
-    """Return whether a table is one of iptables-nft, and known by what that has saved."""
-    kind, _space, plain = name.partition(" ")
-    return kind in ("ip", "ip6") and "nft" in documents and documents["nft"].table(plain) is not None
-
-
 def _renamed(table: Table, name: str) -> Table:
     renamed = Table(name, table.header)
     renamed.chains, renamed.policies = table.chains, table.policies
@@ -196,16 +185,22 @@ def _hook_of(chain: str) -> str:
     return {"PREROUTING": "prerouting", "INPUT": "input"}[chain]
 
 
-def _entries(name: str, items: Sequence[Item], number: int) -> List[_Entry]:
-    """Return the chains of a table that packets to this host come to."""
-    chains = [item["chain"] for item in items if "chain" in item]
+def _entries(family: str, items: Sequence[Item], saved: bool) -> List[_Entry]:
+    """Return the chains that packets of a family come to, of tables that are in force.
+
+    :param saved: whether those of iptables-nft are known by what that has saved.
+    """
+    kind = "ip" if family == IPV4 else "ip6"
+    chains = [item["chain"] for item in items if isinstance(item.get("chain"), dict)]
+    nat = {(each.get("family"), each.get("table"), each.get("name")) for each in chains if each.get("type") == "nat"}
     return [
         _Entry(
-            (_HOOKS.index(chain["hook"]), int(chain.get("prio", 0)), number),
-            Hook(name, CHAIN + chain["name"], chain.get("type") == "nat"),
+            (_HOOKS.index(chain.hook), chain.priority, number),
+            Hook(f"{chain.family} {chain.table}", CHAIN + chain.name, chain[:3] in nat),
         )
-        for chain in chains
-        if f"{chain.get('family')} {chain.get('table')}" == name and chain.get("hook") in _HOOKS
+        for number, chain in enumerate(base_chains(items))
+        if kind in families_of(chain)
+        and not (saved and chain.family == kind and chain.table in TABLES and chain.name in BUILT_IN)
     ]
 
 

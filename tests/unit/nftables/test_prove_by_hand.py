@@ -146,3 +146,14 @@ def test_a_chain_that_was_emptied_is_not_proved(gone):
 
 def test_without_the_table_all_get_in():
     assert words([])["door ssh"][0] == "void"
+
+
+@pytest.mark.parametrize("flags", ["dormant", ["dormant"]])
+def test_a_table_that_is_not_in_force_lets_all_in(flags):
+    items = [{"table": dict(item["table"], flags=flags)} if "table" in item else item for item in LISTED]
+    assert words(items)["door ssh"][0] == "void"
+
+
+def test_a_table_that_is_listed_twice_is_one():
+    tables = [item for item in LISTED if "table" in item]
+    assert {what: word[0] for what, word in words([*tables, *LISTED]).items() if word[0] != "proved"} == {}
