@@ -30,7 +30,7 @@ BESIDE = "inet void"
 
 VOIDS = {
     "an accept": ["insert rule {table} input {from} tcp dport 2000-2300 accept"],
-    "the door's chain": ["insert rule {table} service1 {from} accept"],
+    "the door's chain": ["insert rule {table} service2 {from} accept"],
     "instead of a refusal": ["insert rule {table} refuse {from} meta l4proto tcp accept"],
     "a chain of its own": [
         "add chain {table} mine",
@@ -86,10 +86,11 @@ def test_the_packet_gets_in(rig, table, name):
     try:
         table.load("".join(f"{line.format(**words)}\n" for line in VOIDS[name]))
         proof = judged(table, family)
-        assert (proof.entry["result"], proof.is_certain) == ("void", True), proof.entry
+        # Of what nat redirects it is not said for certain where it goes.
+        assert (proof.entry["result"], proof.is_certain) == ("void", name != "what was redirected"), proof.entry
         assert answers(rig, family, name, proof.entry["packet"]) == OPEN, proof.entry
         other = IPV6 if family == IPV4 else IPV4
-        assert judged(table, other).entry["result"] == "proved" or "ct status" in str(VOIDS[name])
+        assert judged(table, other).entry["result"] == "proved"
     finally:
         for beside in (words["beside"], words["nat"]):
             rig.target.namespace.run("nft", "delete", "table", *beside.split(), check=False)
