@@ -66,7 +66,7 @@ options:
         knock that follows one that was not let in is sent so that what was left of that one is forgotten.
       - Where it is not set, it is what the role P(sesame.portknock.portknock#role) has in the same inventory.
     type: str
-    choices: [iptables, knockd]
+    choices: [iptables, knockd, nftables]
     default: iptables
     vars:
       # Of several that are set, the last one counts.

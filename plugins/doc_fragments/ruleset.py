@@ -137,13 +137,16 @@ options:
     default: 128
   engine:
     description:
-      - What recognises the knock. V(iptables) is the kernel's recent match, V(knockd) the daemon of that name.
-      - Doors, policy and everything else mean the same with both. knockd only puts a source on the list that the rules look at, so
+      - What recognises the knock. V(iptables) is the kernel's recent match, V(knockd) the daemon of that name, V(nftables) a table of
+        nftables with sets.
+      - Doors, policy and everything else mean the same with all of them. knockd only puts a source on the list that the rules look at, so
         when it dies the doors stay closed, and established connections are not cut.
       - V(knockd) needs systemd and the package, which the role installs. The daemon is started, proved by a knock, and only then
         enabled; C(/etc/knockd.conf) and the distribution's file with its options are never used.
-      - What the two do differently is in the README of the collection.
+      - V(nftables) needs nft 0.9.3 and Linux 5.4, and neither iptables nor xt_recent. Rules of others are left alone, and nothing that
+        they accept opens a door, since a packet must pass their tables and this one.
+      - What they do differently is in the README of the collection.
     type: str
-    choices: [iptables, knockd]
+    choices: [iptables, knockd, nftables]
     default: iptables
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every path, unit and command name that this collection uses on a host."""
+"""Every path, unit, table and command name that this collection uses on a host."""
 
 RUN = "/run/portknock"
 """What lies here is of this boot alone: a change that waits to be confirmed, and the program that undoes it."""
@@ -53,6 +53,17 @@ PYTHONS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 
 METRICS_SERVICE, METRICS_TIMER = "portknock-metrics.service", "portknock-metrics.timer"
 METRICS_FILE = "portknock.prom"
+
+NFT_TABLE = "inet portknock"
+"""Family and name of the collection's table of nftables."""
+TABLE_FILE = f"{DIRECTORY}/table.nft"
+"""The table of nftables, as it is loaded now and at boot."""
+CLOSED_TABLE = f"{DIRECTORY}/table.closed"
+"""A plainer one that keeps the doors shut, for a boot that cannot load the other."""
+RUN_TABLE = f"{RUN}/table.nft"
+"""The one of a change that is pending."""
+NFTABLES_CONFIGS = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
+"""Where administrators save what nftables.service loads at boot."""
 
 MODPROBE = "/etc/modprobe.d/portknock.conf"
 RECENT_LISTS = "/proc/net/xt_recent"

@@ -41,7 +41,7 @@ options:
         module waits 0.1 seconds; and if a knock did not open O(wait_for), the next one is sent so that knockd forgets what was
         left of it.
     type: str
-    choices: [iptables, knockd]
+    choices: [iptables, knockd, nftables]
     default: iptables
   ip_version:
     description:

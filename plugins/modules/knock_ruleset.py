@@ -39,6 +39,8 @@ options:
       - Sources remembered per door and stage. The kernel's own default of 100 lets a hundred forged packets push a real knock out.
       - Takes effect if xt_recent is a module, at once if it is not loaded yet, otherwise at the next boot. The value in force
         is read from the kernel, and a smaller one is returned as a finding.
+      - With O(engine=nftables), sources that each set holds; the default then stands for 1000000 sources in the middle of a knock,
+        and 65536 who have a door open. A set that is there keeps its size.
     type: int
     default: 4096
   log:
@@ -106,12 +108,12 @@ attributes:
     description: Nothing changes if the ruleset is as it should be. What was changed by hand is put right.
     support: full
   platform:
-    description: Linux with iptables 1.8.4 or later, nft or legacy.
+    description: Linux with iptables 1.8.4 or later, nft or legacy, or with nft 0.9.3 or later.
     support: full
     platforms: linux
 requirements:
   - Python 3.6 or later on the host
-  - iptables 1.8.4 or later
+  - iptables 1.8.4 or later; with O(engine=nftables) nft 0.9.3 or later and Linux 5.4 instead
   - with O(engine=knockd), knockd 0.8 or later, C(ip) of iproute2, and systemd
 notes:
   - On the host, C(portknock status) shows what is pending, C(portknock confirm) confirms it and C(portknock rollback) rolls it back.
@@ -152,7 +154,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backend:
-  description: The backend that the iptables commands of the host use.
+  description: The backend that the iptables commands of the host use, empty with O(engine=nftables).
   returned: success
   type: str
   sample: nft

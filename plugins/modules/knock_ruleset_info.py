@@ -38,7 +38,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backend:
-  description: The backend that the iptables commands of the host use, empty if they are not installed.
+  description: The backend that the iptables commands of the host use, empty if they are not installed, and with engine V(nftables).
   returned: success
   type: str
   sample: nft
@@ -109,7 +109,7 @@ drift:
   type: list
   elements: str
 engine:
-  description: What recognises the knocks, V(iptables) or V(knockd), empty if there are no rules of this collection.
+  description: What recognises the knocks, V(iptables), V(knockd) or V(nftables), empty if there are no rules of this collection.
   returned: success
   type: str
   sample: iptables

@@ -29,7 +29,7 @@ options:
     description:
       - As in M(sesame.portknock.knock_ruleset).
     type: str
-    choices: [iptables, knockd]
+    choices: [iptables, knockd, nftables]
     default: iptables
   persist:
     description:

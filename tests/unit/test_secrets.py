@@ -64,7 +64,7 @@ OPTIONS = st.fixed_dictionaries(
         "doors": doors(),
         "policy": st.sampled_from(["reject", "accept"]),
         "log": st.booleans(),
-        "engine": st.sampled_from(["iptables", "iptables", "knockd"]),
+        "engine": st.sampled_from(["iptables", "knockd", "nftables"]),
         "allow": st.sampled_from([[], [{"port": "80"}], [{"port": "25", "sources": ["192.0.2.1"], "comment": "mail"}]]),
         "ipv6_prefix": st.sampled_from([128, 64]),
     }

@@ -10,18 +10,22 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.host_comm
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Part
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.ruleset import Ruleset
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.daemon import Daemon
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.table import Table
 from ansible_collections.sesame.portknock.plugins.module_utils._services.services import Services
 
 ENGINES: Dict[str, Tuple[Type[Part], ...]] = {
     "iptables": (Ruleset,),
     "knockd": (Ruleset, Daemon),
+    "nftables": (Table,),
 }
 """Name to parts in the order in which they are loaded. The last one recognises the knocks."""
 
 _FOR_ALL: Tuple[Type[Part], ...] = (Services, HostCommand)
 """Parts that every engine has, loaded before its own."""
-PARTS: Tuple[Type[Part], ...] = tuple(dict.fromkeys(part for parts in (_FOR_ALL, *ENGINES.values()) for part in parts))
-"""Every part there is, in the order in which they are loaded; they are undone the other way round."""
+_FIRST: Tuple[Type[Part], ...] = (*_FOR_ALL, Table)
+"""Asked who has a door open, the table knows whether it is there; the ruleset only by reading all of it."""
+PARTS: Tuple[Type[Part], ...] = tuple(dict.fromkeys(part for parts in (_FIRST, *ENGINES.values()) for part in parts))
+"""Every part there is, in the order in which they are planned and loaded; those that are taken out are loaded after the others."""
 
 
 def parts_on(host: Any) -> List[Part]:

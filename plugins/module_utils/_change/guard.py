@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import commit
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
-from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Change
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Change, taken_out_last
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import (
     APPLIED,
     ARMED,
@@ -128,7 +128,9 @@ class Guard:
         self._host.filesystem.replace_files(change.early_files)
         loaded: Dict[str, Loaded] = {}
         disturbed = False
-        for part, plan in zip(self._parts, change.parts):
+        parts = {part.name: part for part in self._parts}
+        for plan in taken_out_last(change.parts):
+            part = parts[plan.part]
             now = part.plan(plan.wanted) if disturbed else plan
             if now.loads:
                 loaded[plan.part] = part.load(now)
@@ -136,12 +138,12 @@ class Guard:
         if loaded:
             self._forget_connection(change)
         staged = commit.stage(self._host, change, {name: one.remembered for name, one in loaded.items()})
-        parts = {
+        expected = {
             name: dict(fields, expected=loaded[name].expected if name in loaded else {})
             for name, fields in record.parts.items()
         }
         now = self._host.clock.since_boot()
-        return record._replace(state=APPLIED, applied=now, parts=parts, **staged._asdict())
+        return record._replace(state=APPLIED, applied=now, parts=expected, **staged._asdict())
 
     def _forget_connection(self, change: Change) -> None:
         """Take whoever runs this off the list of its door.
@@ -171,7 +173,7 @@ class Guard:
             module=[os.getpid(), processes.start_of(os.getpid())],
             session=processes.ssh_connection() or [],
             applied=0.0,
-            parts={plan.part: dict(before=plan.before, expected={}) for plan in change.parts},
+            parts={plan.part: dict(before=plan.before, expected={}) for plan in taken_out_last(change.parts)},
             proof=change.proof if guarded else {},
             door=change.door,
             before=self._files_before(change),

@@ -147,7 +147,7 @@ def plan_change(
 
 def result_of(change: Change) -> Dict[str, Any]:
     """Return the module's result."""
-    facts = {name: value for plan in change.parts for name, value in plan.facts.items()}
+    facts = {name: value for plan in taken_out_first(change.parts) for name, value in plan.facts.items()}
     return dict(
         changed=change.changed,
         findings=_acknowledged(change),
@@ -178,6 +178,16 @@ def _plan_parts(parts: List[Part], engine: str, wanted: Wanted) -> List[PartPlan
     return plans
 
 
+def taken_out_last(plans: Sequence[PartPlan]) -> List[PartPlan]:
+    """Return plans in the order in which they are loaded: what goes is there until what comes in its place is."""
+    return sorted(plans, key=lambda plan: plan.wanted.spec is None)
+
+
+def taken_out_first(plans: Sequence[PartPlan]) -> List[PartPlan]:
+    """Return plans in an order in which what a part keeps and says counts more than what one does that is taken out."""
+    return sorted(plans, key=lambda plan: plan.wanted.spec is not None)
+
+
 def managed(spec: Any, present: Tuple[str, ...]) -> Tuple[str, ...]:
     """Return the IP versions of a Spec that a host speaks."""
     return tuple(family for family in FAMILIES if family in spec.ip_versions and family in present)
@@ -194,7 +204,7 @@ def _managed(spec: Any, present: Tuple[str, ...]) -> Tuple[str, ...]:
 
 def _changed_files(plans: List[PartPlan], persist: bool, state: State, filesystem: Any) -> Files:
     """Return the files that are not as they should be; what was there before us gets the permissions that it had."""
-    wanted = {path: file for plan in plans for path, file in plan.files.items()}
+    wanted = {path: file for plan in taken_out_first(plans) for path, file in plan.files.items()}
     if not persist:
         modes = state.get("modes", {})
         wanted = {path: (text, modes.get(path, mode)) for path, (text, mode) in wanted.items()}
@@ -242,7 +252,8 @@ def _open_family(family: str) -> Finding:
 def _diff(parts: List[Part], plans: List[PartPlan], files: Files, filesystem: Any) -> List[Dict[str, str]]:
     """Return what a person reads: what runs and files before and after, without a step."""
     shown = [_shortened(each) for part, plan in zip(parts, plans) for each in part.diff(plan)]
-    owner = {path: part for part, plan in zip(parts, plans) for path in plan.files}
+    owners = {part.name: part for part in parts}
+    owner = {path: owners[plan.part] for plan in taken_out_first(plans) for path in plan.files}
     for path, (text, mode) in sorted(files.items()):
         readable = owner[path].readable
         before, after = readable(path, filesystem.read(path)), readable(path, text or "")
@@ -260,4 +271,15 @@ def _shortened(part: Dict[str, str]) -> Dict[str, str]:
     return dict(part, before=before, after=after)
 
 
-__all__ = ("DISABLE", "ENABLE", "Change", "State", "managed", "open_families", "plan_change", "result_of")
+__all__ = (
+    "DISABLE",
+    "ENABLE",
+    "Change",
+    "State",
+    "managed",
+    "open_families",
+    "plan_change",
+    "result_of",
+    "taken_out_first",
+    "taken_out_last",
+)

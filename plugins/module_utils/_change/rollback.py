@@ -36,7 +36,9 @@ def roll_back(host: Any, parts: List[Part], record: Record) -> str:
             rest.callback(part.undo_with_files, record.parts[part.name]["before"])
         rest.callback(_put_back_files, host, parts, record)
         rest.callback(host.filesystem.discard, record.staged)
-        undone = [part.undo(record.parts[part.name]["before"]) for part in reversed(parts)]
+        # The other way round than they were loaded.
+        named = {part.name: part for part in parts}
+        undone = [named[name].undo(fields["before"]) for name, fields in reversed(list(record.parts.items()))]
     return worst(undone)
 
 

@@ -69,6 +69,7 @@ ENGINES: Dict[str, EngineTraits] = {
             "knockd' there as well."
         ),
     ),
+    "nftables": EngineTraits(),
 }
 """Every engine by its name. Nothing that knocks asks for an engine by name; it asks this table."""
 

@@ -44,6 +44,8 @@ class Distribution(NamedTuple):
     """For iptables, and to keep its rules."""
     knockd_packages: Tuple[Package, ...]
     """For the engine knockd."""
+    nftables_packages: Tuple[Package, ...]
+    """For the engine nftables, which needs nothing else."""
     services: Dict[str, str]
     """Family to the service that loads its rules at boot."""
     fallback: Tuple[str, ...] = ()
@@ -68,6 +70,9 @@ _EPEL_10 = (
     "itself as https://docs.fedoraproject.org/en-US/epel/ says, then dnf info knock-server), run this again."
 )
 
+# Its service, which no distribution enables by itself, is not needed: the collection loads its own table.
+_NFTABLES = (Package("nftables", "nft", False),)
+
 _DEBIAN = Distribution(
     manager="apt",
     packages=(
@@ -75,12 +80,14 @@ _DEBIAN = Distribution(
         Package("iptables-persistent", "iptables-persistent", True),
     ),
     knockd_packages=(Package("knockd", "knockd", False), Package("iproute2", "ip", False)),
+    nftables_packages=_NFTABLES,
     services={IPV4: "netfilter-persistent", IPV6: "netfilter-persistent"},
 )
 _EL_8 = Distribution(
     manager="dnf",
     packages=(Package("iptables", "iptables", False), Package("iptables-services", "iptables.service", True)),
     knockd_packages=_EL_KNOCKD,
+    nftables_packages=_NFTABLES,
     services=_EL_SERVICES,
     sample_files=_EL_SAMPLES,
     knockd_source=_EPEL,
@@ -103,7 +110,7 @@ _FEDORA = _EL_8._replace(
     ),
 )
 
-UNKNOWN = Distribution(manager="none", packages=(), knockd_packages=(), services={})
+UNKNOWN = Distribution(manager="none", packages=(), knockd_packages=(), nftables_packages=(), services={})
 """Any other distribution."""
 
 SUPPORTED = "Debian 11 to 13, Ubuntu 22.04, 24.04 and 26.04, RHEL 8 to 10 and its rebuilds, Fedora"

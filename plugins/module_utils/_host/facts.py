@@ -18,7 +18,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd imp
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import UFW_CONFIG
 
 UNITS = ("netfilter-persistent", "iptables", "ip6tables", "firewalld", "nftables", "ufw", "knockd")
-COMMANDS = ("iptables", "iptables-restore", "ip6tables-restore", "ufw", "apt-get", "dnf", "knockd", "ip")
+COMMANDS = ("iptables", "iptables-restore", "ip6tables-restore", "ufw", "apt-get", "dnf", "knockd", "ip", "nft")
 PRESENT, MISSING, UNKNOWN = "present", "missing", "unknown"
 
 # netfilter-persistent alone saves and loads nothing: the plugins do.

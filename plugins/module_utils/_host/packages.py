@@ -18,12 +18,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.facts impor
 from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import (
     DISABLE,
     FAIL,
+    NFTABLES,
     UFW,
     firewalls_in_use,
     refusal,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, KNOCKD
 
-KNOCKD = "knockd"
 _EXCLUDED_BY_UFW = "iptables-persistent"
 _LOADER = "netfilter-persistent"
 _USE_IPTABLES = "Set portknock_engine to iptables: the kernel then recognises the knocks itself, and needs no daemon."
@@ -161,6 +162,8 @@ def _install_refusal(facts: HostFacts, distribution: Distribution) -> str:
 def _installations(
     facts: HostFacts, wanted: Wanted, distribution: Distribution, ufw_removed: bool
 ) -> List[Installation]:
+    if not ENGINES[wanted.engine].uses_iptables:
+        return _nftables(_missing(distribution.nftables_packages, facts.provided), facts, distribution)
     iptables = [
         package.name
         for package in _missing(distribution.packages, facts.provided)
@@ -177,6 +180,17 @@ def _installations(
         + _iptables_with_dnf(iptables, facts, wanted, distribution)
         + _kernel_with_dnf(facts, distribution)
     )
+
+
+def _nftables(missing: Sequence[Package], facts: HostFacts, distribution: Distribution) -> List[Installation]:
+    packages = [package.name for package in missing]
+    if distribution.manager == "apt" or not packages:
+        return _with_apt(packages, [], facts)
+    return [Installation(packages, [], [], [], [], _not_installed(packages), _enable_repositories(facts))]
+
+
+def _enable_repositories(facts: HostFacts) -> str:
+    return f"Check that the repositories of {facts.release.name} are enabled (dnf repolist), and run this again."
 
 
 def _missing(packages: Sequence[Package], provided: FrozenSet[str]) -> List[Package]:
@@ -216,8 +230,17 @@ def _iptables_with_dnf(
     # The package brings a sample that lets everyone in to port 22 and rejects the rest. Where there was no rules
     # file, installing must not change what can be reached: the sample is then put beside it (.rpmnew).
     samples = list(distribution.sample_files) if wanted.persist else []
-    advice = f"Check that the repositories of {facts.release.name} are enabled (dnf repolist), and run this again."
-    return [Installation(packages, list(distribution.fallback), samples, [], [], _not_installed(packages), advice)]
+    return [
+        Installation(
+            packages,
+            list(distribution.fallback),
+            samples,
+            [],
+            [],
+            _not_installed(packages),
+            _enable_repositories(facts),
+        )
+    ]
 
 
 def _kernel_with_dnf(facts: HostFacts, distribution: Distribution) -> List[Installation]:
@@ -243,9 +266,13 @@ def _not_installed(packages: List[str]) -> str:
 
 
 def _firewalls(facts: HostFacts, wanted: Wanted) -> Firewalls:
+    uses_iptables = ENGINES[wanted.engine].uses_iptables
+    # Beside a table of nftables, nftables.service is nobody's rival: what it flushes is put back behind it.
+    used = (facts.units.active | facts.units.enabled) - (set() if uses_iptables else {NFTABLES})
+    persists = wanted.persist and uses_iptables
     return Firewalls(
-        found=firewalls_in_use(facts.units.active | facts.units.enabled, facts.ufw_on),
-        ufw_removed=(facts.ufw_excludes_persistent and wanted.persist and _EXCLUDED_BY_UFW not in facts.commands),
+        found=firewalls_in_use(used, facts.ufw_on),
+        ufw_removed=(facts.ufw_excludes_persistent and persists and _EXCLUDED_BY_UFW not in facts.commands),
     )
 
 

@@ -68,6 +68,16 @@ def door_for(spec: Protected, port: int, source: Address) -> str:
     return next((door.name for door in _openers(spec, port) if may_knock(door, source)), "")
 
 
+def shut_out(spec: Spec, connection: Connection) -> SpecError:
+    """Return what is wrong with a Spec under which no connection like this one would get in again."""
+    return SpecError(
+        "doors" if not spec.doors else "policy",
+        f"policy {spec.policy} would shut out this connection: nothing would let {connection.source} in to port "
+        f"{connection.port} again. Open the port with a door (if there is one, look at its sources), name it in "
+        "allow, or name the address in trusted_sources.",
+    )
+
+
 def check_trusted_interfaces(spec: Spec, local: LocalNetwork) -> None:
     """Refuse to trust the interfaces that everybody comes in by.
 
@@ -129,4 +139,13 @@ def _includes(sources: Tuple[Network, ...], source: Address) -> bool:
     return not sources or any(source in network for network in sources)
 
 
-__all__ = ("check_tracked", "check_trusted_interfaces", "door_for", "hiding_rule", "is_let_in", "lets_in", "may_knock")
+__all__ = (
+    "check_tracked",
+    "check_trusted_interfaces",
+    "door_for",
+    "hiding_rule",
+    "is_let_in",
+    "lets_in",
+    "may_knock",
+    "shut_out",
+)

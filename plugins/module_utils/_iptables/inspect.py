@@ -55,7 +55,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, OS_RELEASE, STATE_FILE
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, IPV4
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 
 PART = "ruleset"
@@ -69,7 +69,9 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
     """
     families = [family for family in host.kernel.families() if iptables.installed(family)]
     none = dict(ip_versions=[], refused=0, wrong_knocks=0, lists=[], proof=[])
-    report = report._replace(facts=dict(report.facts, backend=iptables.backend if families else "", **none))
+    backend = iptables.backend if families else ""
+    # Where the doors are in a table of nftables, that has said all this already.
+    report = report._replace(facts=dict(dict(none, backend=backend), **report.facts))
     now, native = _Now(host), Native(host.command.run, host.command.find, host.nftables.chains)
     listing = read_native(iptables, native) if families else NOTHING
     saves = read_saves(iptables, host.nftables, tuple(families), counters=True)
@@ -82,12 +84,14 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
             # Where ours are only in the other one, the alternative was switched since: they are in force all the same.
             save = elsewhere if own_lines(elsewhere) and not own_lines(save) else save
         report = _inspect_family(family, save, host, now, report)
-    found = _beside(iptables, listing, saves) + (_standing(host, report.wanted, saves) if report.wanted else [])
+    found = _beside(iptables, listing, saves) + _standing(host, report.wanted, saves)
     return report._replace(findings=report.findings + found)
 
 
-def _standing(host: Any, wanted: Wanted, saves: Dict[str, str]) -> List[Finding]:
+def _standing(host: Any, wanted: Optional[Wanted], saves: Dict[str, str]) -> List[Finding]:
     """Return what the options and the host give reason to say, as a run of the module does."""
+    if wanted is None or not ENGINES[wanted.spec.engine].uses_iptables:
+        return []
     found = standing_findings(host, wanted, loaders_in_use(host))
     sockets = host.sockets.listening()
     documents = {family: parse(saves[family]) for family in wanted.families if family in saves}

@@ -27,7 +27,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_wa
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import Port, packets_of, ports_in
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import BUILT_IN, TABLES
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES, NFT_TABLE
 
 MAY, UNTRACKS = "may drop or redirect", "keeps out of connection tracking the"
 BY_POLICY, DROPS, REDIRECTS = "drops by its policy", "drops", "redirects"
@@ -66,7 +66,7 @@ def _unread_tables(items: Optional[Sequence[Item]], families: Sequence[str], own
     chains = [
         chain
         for chain in base_chains(items)
-        if not (own and is_of_iptables(chain)) and {NFT_FAMILIES[each] for each in families} & set(families_of(chain))
+        if not _is_own(chain, own) and {NFT_FAMILIES[each] for each in families} & set(families_of(chain))
     ]
     tables = sorted({f"{chain.family} {chain.table}" for chain in chains})
     if not tables:
@@ -101,9 +101,14 @@ def native_findings(
     return [
         finding
         for chain in base_chains(items)
-        if not (own and is_of_iptables(chain))
+        if not _is_own(chain, own)
         for finding in _findings_of(chain, NftWalker(items, chain), protected, families)
     ]
+
+
+def _is_own(chain: BaseChain, own: bool) -> bool:
+    """Return whether iptables has a chain, or the collection's engine nftables, which goes when the doors are iptables'."""
+    return (own and is_of_iptables(chain)) or f"{chain.family} {chain.table}" == NFT_TABLE
 
 
 def is_of_iptables(chain: BaseChain) -> bool:

@@ -23,12 +23,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Wanted,
     worst,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import (
     check_tracked,
     check_trusted_interfaces,
     door_for,
     lets_in,
+    shut_out,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
@@ -371,12 +372,7 @@ def _door_of(wanted: Wanted, plans: Tuple[Plan, ...], local: LocalNetwork) -> st
 def _check_lets_in(plan: Plan, spec: Any, connection: Connection) -> None:
     table, tail = plan.document.table("filter"), position_of(plan.then, TAIL)
     if not lets_in(table, spec, tail, connection.port, connection.source):
-        raise SpecError(
-            "doors" if not spec.doors else "policy",
-            f"policy {spec.policy} would shut out this connection: nothing would let {connection.source} in to port "
-            f"{connection.port} again. Open the port with a door (if there is one, look at its sources), name it in "
-            "allow, or name the address in trusted_sources.",
-        )
+        raise shut_out(spec, connection)
 
 
 __all__ = ("Ruleset",)

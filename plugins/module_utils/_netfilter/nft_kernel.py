@@ -65,10 +65,14 @@ def read_chain(body: bytes) -> Dict[str, Any]:
     return {"chain": chain}
 
 
+def table_name(body: bytes) -> str:
+    """Return the name of the table that a message holds."""
+    return _text(attributes(body[4:]).get(1, b""))
+
+
 def is_dormant(body: bytes, table: str) -> bool:
     """Return whether a message holds a table of some name, and says that none of its chains is in force."""
-    parts = attributes(body[4:])
-    return _text(parts.get(1, b"")) == table and bool(_number(parts.get(2, b"")) & 1)
+    return table_name(body) == table and bool(_number(attributes(body[4:]).get(2, b"")) & 1)
 
 
 def is_owned(body: bytes, table: str) -> bool:
@@ -321,4 +325,5 @@ __all__ = (
     "is_owned",
     "read_chain",
     "read_rule",
+    "table_name",
 )

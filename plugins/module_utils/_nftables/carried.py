@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who has knocked, taken along when a host changes from an engine that keeps lists of xt_recent. Pure."""
+"""Who has knocked, taken along when a host changes between this engine and one that keeps lists of xt_recent. Pure."""
 
-from typing import Dict, List, Mapping
+import re
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
@@ -15,7 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
     seconds_left,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.elements import Element
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import families_of, open_set
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import OPEN_SETS, families_of, open_set
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 
 
@@ -39,4 +40,20 @@ def known_of_lists(spec: Spec, lists: Mapping[str, str], uptime: float) -> Dict[
     return known
 
 
-__all__ = ("known_of_lists",)
+def lists_for(known: Mapping[str, Sequence[Element]], lists: Sequence[str]) -> List[Tuple[str, Any]]:
+    """Return the lists that are to get what was in sets of a table: (name, ``ipaddress`` address) pairs.
+
+    A list says when a source was seen last, so the door's window begins anew for it.
+
+    :param known: name of a set, with the family's digit, to those who were in it.
+    :param lists: the names of the kernel's lists.
+    """
+    found: List[Tuple[str, Any]] = []
+    for name, elements in sorted(known.items()):
+        of_set = OPEN_SETS.match(name)
+        pattern = rf"pk{of_set.group(1)}(?:\.[0-9]+)?_{of_set.group(2)}\Z" if of_set else r"\Z."
+        found += [(each, element.source) for each in lists if re.match(pattern, each) for element in elements]
+    return found
+
+
+__all__ = ("known_of_lists", "lists_for")

@@ -36,7 +36,15 @@ class Installed(NamedTuple):
     layout: str
     """The layout of the Table that it was, '' where none is said."""
     shape: str
-    """A digest of all that is listed, but for handles, counters and the elements of sets."""
+    """The release of nft and a digest of all that it lists, but for handles, counters and the elements of sets."""
+
+    def is_edited(self, shape: str) -> bool:
+        """Return whether it was edited since it had a shape, as far as that can be known.
+
+        :param shape: as the same or another release listed it once it was loaded, '' where that is not known.
+        """
+        same_release = shape.partition(" ")[0] == self.shape.partition(" ")[0]
+        return bool(shape) and same_release and shape != self.shape
 
 
 def read_installed(items: Sequence[Item]) -> Optional[Installed]:
@@ -53,7 +61,8 @@ def read_installed(items: Sequence[Item]) -> Optional[Installed]:
             chains.setdefault(item["rule"]["chain"], []).append(str(item["rule"].get("comment", "")))
     sets = {item["set"]["name"]: _kind(item["set"].get("type")) for item in ours if "set" in item}
     maps = tuple(item["map"]["name"] for item in ours if "map" in item)
-    return installed_of(chains, sets)._replace(maps=maps, shape=_shape(ours))
+    release = next((item["metainfo"].get("version") for item in items if "metainfo" in item), "")
+    return installed_of(chains, sets)._replace(maps=maps, shape=f"{release} {_shape(ours)}")
 
 
 def installed_of(chains: Mapping[str, Sequence[str]], sets: Dict[str, str]) -> Installed:

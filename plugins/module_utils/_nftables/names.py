@@ -5,9 +5,11 @@
 """Names in the collection's table of nftables, and how it asks for sources there. Pure."""
 
 import ipaddress
+import re
 from typing import Any, List, NamedTuple, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import NFT_TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     DEFAULTS,
     FAMILIES,
@@ -20,8 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
     family_of,
 )
 
-TABLE = "inet portknock"
-"""Family and name of the table."""
+TABLE = NFT_TABLE
 INPUT, KNOCKS, WRONG, OPENED, REFUSE, ABOUT = "input", "knocks", "wrong", "opened", "refuse", "about"
 """Chains of which there is one. No packet gets to ABOUT: its comment says what was loaded."""
 PRIORITY = -10
@@ -139,6 +140,10 @@ def open_set(door: Union[Door, DoorHere]) -> str:
     return f"open*_{door.name}"
 
 
+OPEN_SETS = re.compile(r"open([46])_(\w+)\Z")
+"""The names of those sets, with the family's digit."""
+
+
 def sizes_of(spec: Spec) -> Tuple[int, int]:
     """Return how many sources the sets of knocks in progress hold, and those of sources that have knocked."""
     if spec.list_size == DEFAULTS["list_size"]:
@@ -147,6 +152,6 @@ def sizes_of(spec: Spec) -> Tuple[int, int]:
 
 
 __all__ = (
-    "ABOUT", "DIGITS", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "PRIORITY", "REFUSE", "TABLE", "WRONG", "Family",
-    "families_of", "knocker_matches", "open_set", "set_for", "sizes_of", "unmanaged",
+    "ABOUT", "DIGITS", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "OPEN_SETS", "PRIORITY", "REFUSE", "TABLE",
+    "WRONG", "Family", "families_of", "knocker_matches", "open_set", "set_for", "sizes_of", "unmanaged",
 )  # fmt: skip

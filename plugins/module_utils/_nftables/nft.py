@@ -11,7 +11,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Ho
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, read_listing
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.elements import Element, read_elements
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed, read_installed
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import INPUT, TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_lines
 
 OLDEST = (0, 9, 3)
@@ -67,17 +67,50 @@ class Nft:
 
         :raises HostError: if that cannot be read.
         """
-        tables = self._list(["tables"])
-        if read_installed(tables) is None:
+        if read_installed(self._list(["tables"])) is None:
             return None
-        return read_installed(self._list(["table", *TABLE.split()]))
+        # Counters and elements change from moment to moment, and a run compares what it reads with what the one before has read.
+        return read_installed(self._list(["table", *TABLE.split()], "-s", "-t"))
+
+    def counted(self) -> List[Item]:
+        """Return the listing of the table with counters, without the elements of its sets.
+
+        :raises HostError: if that cannot be read.
+        """
+        return self._list(["table", *TABLE.split()], "-t")
+
+    def listing(self) -> str:
+        """Return the table as nft prints it, for nft to read again; who has knocked is in there, and steps.
+
+        :raises HostError: if that cannot be read.
+        """
+        code, out, err = self._do(["-n", "list", "table", *TABLE.split()])
+        if code:
+            raise HostError(f"'nft list table' failed: {without_lines(err)}. Nothing was changed.")
+        return out
+
+    def let_in(self) -> None:
+        """Let everybody in, without reading the table.
+
+        :raises HostError: if that does not work either.
+        """
+        self.load(f"flush chain {TABLE} {INPUT}\n")
 
     def elements(self, name: str) -> List[Element]:
         """Return the sources in a set of the table.
 
         :raises HostError: if that cannot be read.
         """
-        return read_elements(self._list(["set", *TABLE.split(), name]), name)
+        return self.size_and_elements(name)[1]
+
+    def size_and_elements(self, name: str) -> Tuple[int, List[Element]]:
+        """Return how many sources a set of the table can hold, and those that are in it.
+
+        :raises HostError: if that cannot be read.
+        """
+        items = self._list(["set", *TABLE.split(), name])
+        sizes = [item["set"].get("size", 0) for item in items if "set" in item]
+        return int(sizes[0]) if sizes else 0, read_elements(items, name)
 
     def load(self, text: str, only_check: bool = False) -> None:
         """Load a text in one transaction.
@@ -115,8 +148,8 @@ class Nft:
         code, _out, _err = self._do(["-c", "-f", "-"], "".join(f"{line}\n" for line in lines))
         return code == 0
 
-    def _list(self, what: List[str]) -> List[Item]:
-        code, out, err = self._do(["-j", "list", *what])
+    def _list(self, what: List[str], *options: str) -> List[Item]:
+        code, out, err = self._do([*options, "-j", "list", *what])
         items = read_listing(out) if code == 0 else None
         if items is None:
             raise HostError(f"'nft -j list {what[0]}' failed: {without_lines(err)}. Nothing was changed.")

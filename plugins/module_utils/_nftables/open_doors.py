@@ -35,6 +35,9 @@ class TableDoors(OpenDoors):
         if not here:
             version = "IPv4" if family_of(source) == IPV4 else "IPv6"
             raise HostError(f"the table has no door {door} for {version}. See: portknock status")
+        installed = self._nft.installed()
+        if installed is None or _set_of(here[0]) not in installed.sets:
+            raise HostError(f"the kernel has no set of the sources that have door {door} open. See: portknock status")
         element = Element(network_of(source, self._read.ipv6_prefix), here[0].window)
         self._nft.load(put_text(_set_of(here[0]), element))
 
@@ -42,11 +45,11 @@ class TableDoors(OpenDoors):
         closed: List[str] = []
         for each in self._of(door):
             name = _set_of(each)
-            known = [element.source for element in self._nft.elements(name)]
-            if source is None:
+            known = [element.source for element in self._known(name)]
+            if source is None and known:
                 self._nft.load(f"flush set {TABLE} {name}\n")
                 closed += [str(address) for address in known]
-            elif network_of(source, self._read.ipv6_prefix) in known:
+            elif source is not None and network_of(source, self._read.ipv6_prefix) in known:
                 network = network_of(source, self._read.ipv6_prefix)
                 self._nft.load(forget_text(name, network))
                 closed.append(str(network))
@@ -54,9 +57,20 @@ class TableDoors(OpenDoors):
 
     def remembers(self, door: str, source: Any) -> bool:
         network = network_of(source, self._read.ipv6_prefix)
-        return any(
-            network == element.source for each in self._of(door) for element in self._nft.elements(_set_of(each))
-        )
+        return any(network == element.source for each in self._of(door) for element in self._known(_set_of(each)))
+
+    def _known(self, name: str) -> List[Element]:
+        """Return who is in a set; none where it is gone, as after a flush by hand.
+
+        :raises HostError: if it cannot be read.
+        """
+        try:
+            return self._nft.elements(name)
+        except HostError:
+            installed = self._nft.installed()
+            if installed is not None and name in installed.sets:
+                raise
+            return []
 
     def _of(self, door: str) -> List[DoorHere]:
         return [each for each in self._read.doors if each.name == door]

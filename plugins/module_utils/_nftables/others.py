@@ -36,6 +36,10 @@ class Others(NamedTuple):
     """What of others refuses new connections like this one, whatever the doors say; '' where nothing does."""
 
 
+NOTHING = Others((), [], "")
+"""Where there is to be no table."""
+
+
 def read_foreign(host: Any) -> Foreign:
     """Return what there is in the packet filter of a host.
 
@@ -52,7 +56,8 @@ def _read_items(host: Any) -> Optional[List[Item]]:
     found = list(tables or ())
     for table in (item["table"] for item in tables or () if "table" in item):
         name = f"{table['family']} {table['name']}"
-        items = _listed(host, [nft, "-j", *(["-t"] if name == TABLE else []), "list", "table", *name.split()])
+        # Without counters, which a run would take for a change of the host.
+        items = _listed(host, [nft, "-s", "-j", *(["-t"] if name == TABLE else []), "list", "table", *name.split()])
         if items is None:
             return None
         found += items

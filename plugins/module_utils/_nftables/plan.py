@@ -9,16 +9,12 @@ from typing import Any, List, Mapping, NamedTuple, Optional
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.elements import Element, add_text
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed, drift
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import INPUT, TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import (
     absent_text,
     change_text,
     load_text,
     read_text,
 )
-
-LET_IN = f"flush chain {TABLE} {INPUT}\n"
-"""The last way that lets everybody in again: nothing of ours refuses a packet, and who has knocked stays known."""
 
 
 class TablePlan(NamedTuple):
@@ -45,7 +41,7 @@ def plan_table(spec: Any, installed: Optional[Installed], shape: str = "") -> Ta
     found = ["the table was emptied"] if installed is not None and not installed.digest else []
     if installed is not None and installed.digest == loadable.digest:
         found = drift(read_text(loadable.text), installed)
-        if not found and shape not in ("", installed.shape):
+        if not found and installed.is_edited(shape):
             found = ["a rule or a set was edited"]
         if not found:
             return TablePlan(loadable.text, "", [])
@@ -70,4 +66,4 @@ def with_known(change: str, known: Mapping[str, List[Element]]) -> str:
     return change + "".join(add_text(name, elements) for name, elements in sorted(known.items()))
 
 
-__all__ = ("LET_IN", "TablePlan", "plan_table", "undo_text", "with_known")
+__all__ = ("TablePlan", "plan_table", "undo_text", "with_known")

@@ -92,7 +92,8 @@ class Recognition:
 
     def _add_forgetting(self) -> None:
         self.chains[WRONG] = [
-            Rule(f"{family.seen(PROGRESS)} goto forget{family.digit}", comments.WRONG_PORT) for family in self._families
+            Rule(f"{family.seen(PROGRESS)} counter goto forget{family.digit}", comments.WRONG_PORT)
+            for family in self._families
         ]
         for family in self._families:
             chain = f"forget{family.digit}"

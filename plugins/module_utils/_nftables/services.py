@@ -86,7 +86,11 @@ class Services:
 
     def _closed(self) -> List[Rule]:
         rules = [Rule(f'{LOG_LIMIT} log prefix "{REFUSED_PREFIX}"', comments.LOG_REFUSED)] if self._spec.log else []
-        return [*rules, Rule(f"counter goto {REFUSE}", comments.REFUSE_NOT_KNOCKED)]
+        # One for each version of IP, as everything is counted for each.
+        refused = [
+            Rule(f"{family.packet} counter goto {REFUSE}", comments.REFUSE_NOT_KNOCKED) for family in self._families
+        ]
+        return rules + refused
 
     def _allow(self, allow: Allow) -> List[Rule]:
         panic = self._spec.panic

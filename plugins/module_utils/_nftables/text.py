@@ -33,10 +33,16 @@ def load_text(table: Table) -> Loadable:
     One command a line, and no block of a table: nft 0.9.8 loads that and then crashes if the table is named before.
     """
     body = _body(table)
-    digest = hashlib.sha256("\n".join(body).encode("utf-8")).hexdigest()[:32]
+    digest = _digest(body)
     about = [f"add chain {TABLE} {ABOUT}", f'add rule {TABLE} {ABOUT} counter comment "{_about(digest, table.layout)}"']
     lines = [f"add table {TABLE}", f"flush table {TABLE}", *body, *about]
     return Loadable("".join(f"{line}\n" for line in lines), digest)
+
+
+def is_whole(text: str, digest: str) -> bool:
+    """Return whether a text is the one of load_text() that has a digest."""
+    lines = text.splitlines()
+    return bool(digest) and _digest(lines[2:-2]) == digest == read_text(text).digest
 
 
 def change_text(text: str, installed: Optional[Installed]) -> str:
@@ -70,6 +76,10 @@ def absent_text(installed: Optional[Installed]) -> str:
     return f"delete table {TABLE}\n" if installed is not None else ""
 
 
+def _digest(body: List[str]) -> str:
+    return hashlib.sha256("\n".join(body).encode("utf-8")).hexdigest()[:32]
+
+
 def _about(digest: str, layout: str) -> str:
     return f"portknock:about {digest} {layout}"
 
@@ -99,4 +109,4 @@ def _set(each: Set) -> str:
     return f"{{ type {each.kind}; size {each.size}; flags dynamic,timeout; }}"
 
 
-__all__ = ("Loadable", "absent_text", "change_text", "load_text", "read_text")
+__all__ = ("Loadable", "absent_text", "change_text", "is_whole", "load_text", "read_text")

@@ -23,6 +23,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.distributio
     parse_os_release,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import DISABLE, NFTABLES
+from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd import UnitState
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES, OS_RELEASE, UFW_CONFIG
 from ansible_collections.sesame.portknock.plugins.module_utils._services.plan import (
     OTHERS,
@@ -31,6 +32,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._services.plan im
     not_loaded,
     plan_services,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES
 
 
 class Services(PartOutsideKernel):
@@ -62,15 +64,18 @@ class Services(PartOutsideKernel):
 
     def _facts(self, wanted: Wanted) -> Facts:
         loaders: Tuple[str, ...] = ()
-        if wanted.persist:
+        uses_iptables = ENGINES[wanted.spec.engine].uses_iptables
+        if wanted.persist and uses_iptables:
             services = distribution_of(parse_os_release(self._host.filesystem.read(OS_RELEASE))).services
             loaders = tuple(dict.fromkeys(services[family] for family in wanted.families if family in services))
         states = self._host.systemd.states(*OTHERS, *loaders)
         # The ruleset part reads the rules as well, and better; here they matter only where a service is to stop that would flush them.
-        would_flush = states[NFTABLES].active and wanted.conflicting_firewall == DISABLE
+        # Beside a table of nftables, that service is nobody's rival: what it flushes is put back behind it.
+        others = states if uses_iptables else dict(states, **{NFTABLES: UnitState(False, False, False, False)})
+        would_flush = others[NFTABLES].active and wanted.conflicting_firewall == DISABLE
         live_rules = would_flush and self._has_live_rules()
         config = self._host.filesystem.read(UFW_CONFIG)
-        return Facts(self._host.systemd.runs(), states, config, live_rules, loaders)
+        return Facts(self._host.systemd.runs(), others, config, live_rules, loaders)
 
     def _has_live_rules(self) -> bool:
         saves = [self._host.command.find(name + "-save") for name in IPTABLES.values()]

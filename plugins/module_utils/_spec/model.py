@@ -14,7 +14,7 @@ FAMILIES = (IPV4, IPV6)
 PROTOCOLS = ("tcp", "udp")
 POLICIES = ("reject", "accept")
 REJECT_WITH = ("icmp-port-unreachable", "tcp-reset", "icmp-admin-prohibited", "drop")
-KERNEL, KNOCKD = "iptables", "knockd"
+KERNEL, KNOCKD, NFTABLES = "iptables", "knockd", "nftables"
 
 
 class EngineTraits(NamedTuple):
@@ -24,11 +24,14 @@ class EngineTraits(NamedTuple):
     """Whether rules of the packet filter recognise knocks."""
     first_steps_differ: bool
     """Whether no two sequences may begin with the same step."""
+    uses_iptables: bool
+    """Whether rules of iptables let in who has knocked."""
 
 
 ENGINES = {
-    KERNEL: EngineTraits(rules_recognise=True, first_steps_differ=False),
-    KNOCKD: EngineTraits(rules_recognise=False, first_steps_differ=True),
+    KERNEL: EngineTraits(rules_recognise=True, first_steps_differ=False, uses_iptables=True),
+    KNOCKD: EngineTraits(rules_recognise=False, first_steps_differ=True, uses_iptables=True),
+    NFTABLES: EngineTraits(rules_recognise=True, first_steps_differ=False, uses_iptables=False),
 }
 """Every engine by its name; which parts it has on a host, the registry in _change/engines.py says."""
 
@@ -146,6 +149,6 @@ def family_of(network: Union[Address, Network]) -> str:
 
 __all__ = (
     "DEFAULTS",
-    "ENGINES", "FAMILIES", "IPV4", "IPV6", "KERNEL", "KNOCKD", "POLICIES", "PROTOCOLS", "REJECT_WITH", "Address", "Allow", "Door",
-    "Network", "Spec", "Step", "family_of",
+    "ENGINES", "FAMILIES", "IPV4", "IPV6", "KERNEL", "KNOCKD", "NFTABLES", "POLICIES", "PROTOCOLS", "REJECT_WITH", "Address", "Allow",
+    "Door", "Network", "Spec", "Step", "family_of",
 )  # fmt: skip

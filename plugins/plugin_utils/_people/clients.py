@@ -114,7 +114,7 @@ def read_wish(name: str, variables: Mapping[str, Any]) -> Wish | None:
         raise AnsibleError(f"{name}: ansible_knock_via must be one of {', '.join(send_knock.VIA)}.")
     engine = _first(variables, ("ansible_knock_engine", "portknock_engine"), DEFAULTS["engine"])
     if engine not in ENGINES:
-        raise AnsibleError(f"{name}: portknock_engine must be {' or '.join(ENGINES)}.")
+        raise AnsibleError(f"{name}: portknock_engine must be one of {', '.join(ENGINES)}.")
     address = str(_first(variables, ("ansible_host", "ansible_ssh_host"), name))
     at = str(variables.get("ansible_knock_host") or "")
     return Wish(name, address, knock, doors, str(engine), pause, at, via, _known_addresses(address, variables))

@@ -24,16 +24,20 @@ STEPS = ("27005", "29100", "28300", "31700", "41000")
 
 
 @pytest.mark.parametrize("panic", [None, True])
-@pytest.mark.parametrize("engine", ["iptables", "knockd"])
+@pytest.mark.parametrize("engine", ["iptables", "knockd", "nftables"])
 def test_no_step_in_any_text(engine, panic):
     host = knockd_host()
+    host.tools |= {"nft"}
     wanted = options(doors=DOORS, engine=engine)
     program = Program("code", lambda _python: {}, {"persist": True})
     change = plan_change(wanted, host, command=program, panic=panic)
     assert STEPS[0] in change.files[OPTIONS][0], "it is kept there, for root alone"
     run(host, doors=DOORS, engine=engine)
     # Rules of knocks were removed by hand; the drift shows what is missing.
-    host.rules["iptables"].restore("*filter\n:PORTKNOCK_K1 - [0:0]\nCOMMIT\n")
+    if engine == "nftables":
+        del host.nft.chains["knock1"]
+    else:
+        host.rules["iptables"].restore("*filter\n:PORTKNOCK_K1 - [0:0]\nCOMMIT\n")
     found = inspect(host)
     assert found["drift"]
     texts = [json.dumps(change.diff), status_text(found), metrics_text(found), check(found)[1]]

@@ -21,9 +21,10 @@ WEB = {
 LISTS = ("pk4_ssh", "pk4_web", "pk6.64_ssh")
 
 
-@pytest.fixture(params=["iptables", "knockd"])
+@pytest.fixture(params=["iptables", "knockd", "nftables"])
 def host(request, console, monkeypatch):
     made = knockd_host()
+    made.tools |= {"nft"}
     run(made, doors=[DOOR, WEB], engine=request.param, ipv6_prefix=64)
     made.recent = dict.fromkeys(LISTS, "")
     made.tools |= {"systemd-run"}
@@ -34,6 +35,8 @@ def host(request, console, monkeypatch):
 
 
 def sources(host, name):
+    if host.nft.exists:
+        return list(host.nft.elements.get(name.split(".")[0].split("_")[0].replace("pk", "open") + "_" + name.split("_")[1], ()))
     return [line.split()[0][len("src=") :] for line in host.recent[name].splitlines()]
 
 
@@ -53,8 +56,9 @@ def test_for_the_window(console, host):
 
 
 def test_once(console, host):
+    ports = "443/tcp 53/udp" if host.nft.exists else "53/udp 443/tcp"
     assert console.out("open", "web", "192.0.2.9") == [
-        "Door web is open to 192.0.2.9 for 60 s: 53/udp 443/tcp, for one new connection."
+        f"Door web is open to 192.0.2.9 for 60 s: {ports}, for one new connection."
     ]
     assert sources(host, "pk4_web") == ["192.0.2.9"]
 
@@ -87,9 +91,14 @@ ENDS = {
     "closed by its door": lambda console: console.out("close", "ssh"),
     "closed by its address": lambda console: console.out("close", "198.51.100.7"),
     "opened anew for the window": lambda console: console.out("open", "ssh", "198.51.100.7"),
-    "taken off by its close knock": lambda console: console.host.recent.update(pk4_ssh=""),
-    "the doors are gone": lambda console: console.host.recent.clear(),
+    "taken off by its close knock": lambda console: _forget(console.host),
+    "the doors are gone": lambda console: (console.host.recent.clear(), console.host.nft.forget_all()),
 }
+
+
+def _forget(host):
+    host.recent.update(pk4_ssh="")
+    host.nft.elements.clear()
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=list(ENDS))
@@ -168,6 +177,8 @@ def test_what_is_refused(words, message, console, host):
 
 def test_a_list_that_is_not_there_is_an_error(console, host):
     host.recent = {}
+    host.nft.sets.pop("open4_ssh", None)
     code, out, err = console.run("open", "ssh", "198.51.100.7")
     assert (code, out) == (1, "")
-    assert err == "portknock: the kernel has no list of the sources that have door ssh open. See: portknock status\n"
+    what = "set" if host.nft.exists else "list"
+    assert err == f"portknock: the kernel has no {what} of the sources that have door ssh open. See: portknock status\n"

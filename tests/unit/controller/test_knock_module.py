@@ -185,7 +185,7 @@ def test_silence_is_told():
     [
         ({"knock": []}, "knock: has 0 steps. Give it 1 to 8."),
         ({"knock": ["17005", "118300"]}, "knock[1]: "),
-        ({"engine": "ipset"}, "value of engine must be one of: iptables, knockd"),
+        ({"engine": "ipset"}, "value of engine must be one of: iptables, knockd, nftables"),
         ({"pause": 61}, "pause: 61.0 is out of range. Give seconds, 0 to 60."),
         ({"pause": "nan"}, "pause: nan is out of range. Give seconds, 0 to 60."),
         ({"wait_for": {"port": 0}}, "wait_for.port: 0 is out of range. Give a port, 1 to 65535."),

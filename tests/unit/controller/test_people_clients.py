@@ -181,7 +181,7 @@ def test_a_name_that_would_say_something_else_to_ssh(name):
     [
         ({"ansible_knock": ["17005", "117006"]}, "web1: ansible_knock[1]: "),
         ({"portknock_doors": [dict(DOORS[1], knock=["117006"])]}, "web1: portknock_doors[0].knock[0]: "),
-        ({"ansible_knock": KNOCK, "portknock_engine": "knocked"}, "web1: portknock_engine must be iptables or knockd."),
+        ({"ansible_knock": KNOCK, "portknock_engine": "knocked"}, "web1: portknock_engine must be one of iptables, knockd, nftables."),
         ({"ansible_knock": KNOCK, "ansible_knock_via": "x"}, "web1: ansible_knock_via must be one of auto, direct, jump, none."),
         ({"ansible_knock": KNOCK, "ansible_knock_pause": "long"}, "web1: ansible_knock_pause must be a number."),
         ({"ansible_knock": KNOCK, "ansible_knock_pause": "nan"}, "web1: ansible_knock_pause must be a number of seconds"),

@@ -93,9 +93,9 @@ def test_tables_are_listed_one_by_one_and_the_own_one_without_who_is_in_its_sets
     assert [item for item in read_foreign(host).items if "chain" in item] == chain()
     assert host.asked == [
         ["-j", "list", "tables"],
-        ["-j", "list", "table", "inet", "t"],
-        ["-j", "-t", "list", "table", "inet", "portknock"],
-        ["-j", "list", "table", "ip", "portknock"],
+        ["-s", "-j", "list", "table", "inet", "t"],
+        ["-s", "-j", "-t", "list", "table", "inet", "portknock"],
+        ["-s", "-j", "list", "table", "ip", "portknock"],
     ]
 
 

@@ -83,8 +83,8 @@ def test_other_names_and_lists_are_hidden_whole():
     [
         ("missing required arguments: host", "missing required arguments: host"),
         (
-            "value of engine must be one of: iptables, knockd, got: ipset",
-            "value of engine must be one of: iptables, knockd, got: ipset",
+            "value of engine must be one of: iptables, knockd, nftables, got: ipset",
+            "value of engine must be one of: iptables, knockd, nftables, got: ipset",
         ),
         (
             f"argument 'list_size' is of type list and we were unable to convert to int: \"[{STEP}]\" cannot be converted to an int",

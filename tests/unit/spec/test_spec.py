@@ -233,7 +233,7 @@ REFUSED = [
     ({"policy": "drop"}, "policy: is 'drop', but must be one of reject, accept."),
     ({"reject_with": "host"},
      "reject_with: is 'host', but must be one of icmp-port-unreachable, tcp-reset, icmp-admin-prohibited, drop."),
-    ({"engine": "ipset"}, "engine: is 'ipset', but must be one of iptables, knockd."),
+    ({"engine": "ipset"}, "engine: is 'ipset', but must be one of iptables, knockd, nftables."),
     ({"knockd_interface": "eth+"}, "knockd_interface: 'eth+' " + INTERFACE),
     ({"knockd_interface": "eth0\n"}, "knockd_interface: 'eth0\\n' " + INTERFACE),
     ({"knockd_interface": "eth0 [x]"}, "knockd_interface: 'eth0 [x]' " + INTERFACE),

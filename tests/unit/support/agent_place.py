@@ -22,6 +22,7 @@ IDENT = "0123456789abcdef"
 NO_PARTS = {
     "services": {"before": {}, "expected": {}},
     "command": {"before": {}, "expected": {}},
+    "table": {"before": {}, "expected": {}},
     "ruleset": {"before": {"backends": []}, "expected": {}},
     "knockd": {"before": {}, "expected": {}},
 }

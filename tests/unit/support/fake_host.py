@@ -16,6 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_ke
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
 from fake_kernel import ROUTE, ROUTE6, FakeConntrack, FakeFolders, FakeLists, FakeNftables, FakeProtocols, FakeSockets
+from fake_nft import FakeNft
 from fake_services import FakeServices
 from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLock, FakeSystemd
 
@@ -99,6 +100,8 @@ class FakeHost(FakeFolders, FakeServices):
         self.dormant: Set[str] = set()
         self.owned: Set[str] = set()
         self.chains: Optional[List[Dict[str, Any]]] = []
+        self.nft = FakeNft()
+        self.nft.now = lambda: self.now
         self.kernel_files = {
             "/proc/net/route": ROUTE,
             "/proc/net/ipv6_route": ROUTE6,
@@ -153,6 +156,9 @@ class FakeHost(FakeFolders, FakeServices):
         for family, path in (("iptables", "/etc/iptables/rules.v4"), ("ip6tables", "/etc/iptables/rules.v6")):
             self.rules[family] = FakeIptables(self.read(path))
         self.recent, self.drop_ins, self.daemon = {}, {}, None
+        self.nft.forget_all()
+        if self.unit and "/etc/portknock/table.nft" in self.files:
+            self.nft.run(["nft", "-f", "-"], self.files["/etc/portknock/table.nft"][0])
         if self.runs_systemd:
             self._reload()
             if KNOCKD in self.wants:
@@ -167,13 +173,13 @@ class FakeHost(FakeFolders, FakeServices):
         """What must be as before after a failure; what is in /run is of no account."""
         files = {path: value for path, value in self.files.items() if not is_of_a_change(path)}
         return copy.deepcopy(
-            (self.rules["iptables"].save(), self.rules["ip6tables"].save(), files, self.unit, self.knockd())
+            (self.rules["iptables"].save(), self.rules["ip6tables"].save(), files, self.unit, self.knockd(), self.nft.state())
         )
 
     def writes(self) -> List[Tuple[Any, ...]]:
         """What was written to where it lasts, or loaded."""
         return [
-            what for what in self.done if what[0] == "restore" or (what[0] == "write" and not is_of_a_change(what[1]))
+            what for what in self.done if what[0] in ("restore", "load") or (what[0] == "write" and not is_of_a_change(what[1]))
         ]
 
     # What Iptables asks for
@@ -188,6 +194,8 @@ class FakeHost(FakeFolders, FakeServices):
         assert command in self.tools, command
         if command in ("systemctl", "systemd-run"):
             return self._systemd(command)
+        if command == "nft":
+            return self._nft_command(words, data)
         if words[1:] == ["-V"] and command == "knockd":
             return 0, self.knockd_version, ""
         if words[1:] == ["-V"]:
@@ -198,6 +206,12 @@ class FakeHost(FakeFolders, FakeServices):
             text = self.rules[command[:-5]].save()
             return 0, self.spell(text) if self.spell else text, ""
         return self._restore(command, words[1:], data)
+
+    def _nft_command(self, words: Sequence[str], data: str) -> Output:
+        answer = self.refuse("nft", words, data) if self.refuse else None
+        if not answer and "-f" in words and "-c" not in words:
+            self._change("load", "nft")
+        return answer or self.nft.run(words, data)
 
     def _restore(self, command: str, words: Sequence[str], data: str) -> Output:
         assert words[:2] == ["-w", "30"], words

@@ -151,6 +151,9 @@ class FakeNftables:
     def tables(self, family: str) -> List[bytes]:
         number = bytes([FAMILIES[family], 0, 0, 0])
         flags = ((family in self._host.dormant) + 2 * (family in self._host.owned)).to_bytes(4, "big")
+        if family == "inet":
+            ours = number + attribute(1, b"portknock\0") + attribute(2, flags)
+            return [ours] if self._host.nft.exists else []
         return [
             number + attribute(1, b"nat\0") + attribute(2, bytes(4)),
             number + attribute(1, b"filter\0") + attribute(2, flags),

@@ -4,7 +4,7 @@
 """A stand-in for the command nft that holds one table, as far as the collection's own texts go."""
 
 import json
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 FAMILY = {"family": "inet", "table": "portknock"}
 
@@ -14,12 +14,23 @@ class FakeNft:
 
     def __init__(self, version: str = "1.0.6", refuses: str = "") -> None:
         """Take the version that it says it has, and a word that it refuses in a text."""
-        self._version, self._refuses = version, refuses
+        self._version, self.refuses = version, refuses
         self.chains: Dict[str, List[str]] = {}
         self.sets: Dict[str, str] = {}
+        self.sizes: Dict[str, int] = {}
         self.elements: Dict[str, Dict[str, int]] = {}
         self.exists = False
         self.loaded: List[str] = []
+        self.now: Callable[[], float] = lambda: 0.0
+        self._since: Dict[Tuple[str, str], float] = {}
+
+    def forget_all(self) -> None:
+        """Be as after a boot."""
+        self.chains, self.sets, self.elements, self.exists = {}, {}, {}, False
+
+    def state(self) -> Tuple[Any, ...]:
+        """Return the table as it is."""
+        return self.exists, self.chains, self.sets, self.elements
 
     def find(self, name: str) -> str:
         """Return where the command is."""
@@ -27,12 +38,12 @@ class FakeNft:
 
     def run(self, words: Sequence[str], text: str = "") -> Tuple[int, str, str]:
         """Do what the words say."""
-        verb = list(words[1:])
+        verb = [word for word in words[1:] if word not in ("-s", "-t")]
         if verb == ["--version"]:
             return 0, f"nftables v{self._version} (Some Name)\n", ""
         if verb[:2] == ["-j", "list"]:
-            return 0, json.dumps({"nftables": self._listing(verb[2])}), ""
-        if self._refuses and self._refuses in text:
+            return 0, json.dumps({"nftables": self._listing(*verb[2:])}), ""
+        if self.refuses and self.refuses in text:
             return 1, "", self._error(text)
         if "-c" not in verb:
             self.loaded.append(text)
@@ -42,16 +53,24 @@ class FakeNft:
 
     def _listed(self, name: str) -> List[Dict[str, Any]]:
         held = self.elements.get(name, {})
-        return [{"elem": {"val": source, "timeout": each, "expires": each}} for source, each in held.items()]
+        left = {source: int(each - self.now() + self._since[name, source]) for source, each in held.items()}
+        self.elements[name] = {source: each for source, each in held.items() if left[source] > 0}
+        return [
+            {"elem": {"val": source, "timeout": each, "expires": left[source]}}
+            for source, each in self.elements[name].items()
+        ]
 
     def _error(self, text: str) -> str:
-        number, quoted = next(item for item in enumerate(text.splitlines(), 1) if self._refuses in item[1])
+        number, quoted = next(item for item in enumerate(text.splitlines(), 1) if self.refuses in item[1])
         return f"/dev/stdin:{number}:1-9: Error: Could not process rule: Operation not supported\n{quoted}\n^^^\n"
 
     def _do(self, words: List[str]) -> None:
         verb, kind, name = words[0], words[1], words[4] if len(words) > 4 else ""
         if kind == "table":
-            self.exists = verb != "delete"
+            if verb == "delete":
+                self.forget_all()
+            else:
+                self.exists = True
             if verb == "flush":
                 self.chains = {chain: [] for chain in self.chains}
         elif kind == "element":
@@ -64,6 +83,7 @@ class FakeNft:
             self.elements.pop(name, None)
         elif kind == "set":
             self.sets[name] = words[5].split(";")[0].replace("{ type ", "")
+            self.sizes.setdefault(name, int(words[5].split(" size ")[1].split(";")[0]))
         elif kind == "rule":
             self.chains[name].append(words[5].rsplit(' comment "', 1)[1][:-1])
 
@@ -72,18 +92,20 @@ class FakeNft:
         for each in text.strip("{} ").split(", "):
             source, _word, seconds = each.partition(" timeout ")
             if verb == "add":
-                held.setdefault(source, int(seconds.rstrip("s") or 0))
+                if source not in held:
+                    held[source], self._since[name, source] = int(seconds.rstrip("s") or 0), self.now()
             else:
                 del held[source]
 
-    def _listing(self, what: str) -> List[Dict[str, Any]]:
+    def _listing(self, what: str, *_name: str) -> List[Dict[str, Any]]:
         if not self.exists:
             return [{"metainfo": {"version": self._version}}]
-        items: List[Dict[str, Any]] = [{"table": {"family": "inet", "name": "portknock"}}]
+        items: List[Dict[str, Any]] = [{"metainfo": {"version": self._version}}]
+        items += [{"table": {"family": "inet", "name": "portknock"}}]
         if what == "tables":
             return items
         items += [
-            {"set": dict(FAMILY, name=name, type=kind.split(" . "), elem=self._listed(name))}
+            {"set": dict(FAMILY, name=name, type=kind.split(" . "), size=self.sizes[name], elem=self._listed(name))}
             for name, kind in self.sets.items()
         ]
         items += [{"chain": dict(FAMILY, name=name)} for name in self.chains]

@@ -88,7 +88,7 @@ MISTAKES: List[Tuple[Dict[str, Any], str]] = [
     (_is("trusted_sources", ["192.0.2.1/24"]),
      "portknock_trusted_sources[0]: '192.0.2.1/24' has host bits set. Did you mean 192.0.2.0/24?"),
     (_is("trusted_interfaces", [True]), "portknock_trusted_interfaces[0]: " + _QUOTE),
-    (_is("engine", "nockd"), "portknock_engine: is 'nockd', but must be one of iptables, knockd."),
+    (_is("engine", "nockd"), "portknock_engine: is 'nockd', but must be one of iptables, knockd, nftables."),
     (_is("policy", "drop"), "portknock_policy: is 'drop', but must be one of reject, accept."),
     (_is("state", "Absent"), "portknock_state: is 'Absent', but must be one of present, absent."),
     (_is("conflicting_firewall", "stop"), "portknock_conflicting_firewall: is 'stop', but must be one of fail, disable."),

@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is kept of the table over a reboot: its text, a plainer one, what loads them, and when. Pure.
+
+The table is loaded before the network is up, and again behind whatever nftables.service does, which begins with ``flush ruleset``.
+"""
+
+from typing import Optional
+
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import ABSENT_FILE, Files
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
+    INPUT,
+    PRIORITY,
+    TABLE,
+    families_of,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import SYN
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    BOOT_SCRIPT,
+    CLOSED_TABLE,
+    TABLE_FILE,
+    UNIT,
+    UNITS,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
+
+DROP_IN = f"{UNITS}/nftables.service.d/portknock.conf"
+
+# nft quotes the lines that it does not take, and there are steps in them.
+_BOOT_SCRIPT_TEXT = f"""#!/bin/sh
+# Written by sesame.portknock; changes to this file are lost.
+# Loads the table with the doors, at boot and behind whatever flushes it. If that does not work: closes the doors
+# with plainer rules, then fails, so that "systemctl status portknock" shows it. Who has knocked stays known.
+set -u
+PATH=/usr/sbin:/sbin:/usr/bin:/bin
+if nft -f {TABLE_FILE} 2>/dev/null; then
+    exit 0
+fi
+echo "portknock: the table {TABLE} was not loaded. Look why with: nft -c -f {TABLE_FILE}" \\
+    "(steps of knocks are in there), mend it, then: systemctl restart portknock" >&2
+if nft -f {CLOSED_TABLE} 2>/dev/null; then
+    echo "portknock: the doors are shut but for trusted sources" >&2
+else
+    echo "portknock: nft does not work at all: NOTHING is closed" >&2
+fi
+exit 1
+"""
+
+_UNIT_TEXT = f"""# Written by sesame.portknock; changes to this file are lost.
+[Unit]
+Description=Port knocking: the table of nftables with the doors
+DefaultDependencies=no
+After=local-fs.target systemd-modules-load.service nftables.service
+Wants=network-pre.target
+Before=network-pre.target shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={BOOT_SCRIPT}
+ExecReload={BOOT_SCRIPT}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_DROP_IN_TEXT = f"""# Written by sesame.portknock; changes to this file are lost.
+# This service flushes the whole ruleset, and the doors with it: they are put back behind it.
+[Service]
+ExecStartPost=-{BOOT_SCRIPT}
+ExecReload=-{BOOT_SCRIPT}
+ExecStopPost=-{BOOT_SCRIPT}
+"""
+
+
+def table_files(spec: Optional[Spec], text: str, persist: bool) -> Files:
+    """Return every file that is kept for a table, as it should be.
+
+    :param spec: a Spec, or None where there is to be no table.
+    :param text: what load_text() made of it. It is kept in any case, to be read by whoever looks at the table.
+    :param persist: whether a boot is to load it.
+    """
+    kept: Files = {TABLE_FILE: ABSENT_FILE, CLOSED_TABLE: ABSENT_FILE, DROP_IN: (None, 0o644)}
+    if spec is not None:
+        kept[TABLE_FILE] = (text, 0o600)
+        kept.update({UNIT: (None, 0o644), BOOT_SCRIPT: (None, 0o755)})
+    if spec is not None and persist:
+        kept[CLOSED_TABLE] = (closed_table(spec), 0o600)
+        kept[UNIT] = (_UNIT_TEXT, 0o644)
+        kept[BOOT_SCRIPT] = (_BOOT_SCRIPT_TEXT, 0o755)
+        kept[DROP_IN] = (_DROP_IN_TEXT, 0o644)
+    return kept
+
+
+def closed_table(spec: Spec) -> str:
+    """Return the plainest table that keeps the doors' ports shut, for an nft or a kernel that lacks what ours needs."""
+    rules = ['iifname "lo" accept']
+    rules += [f"{family.within((network,))} accept" for family in families_of(spec) for network in spec.trusted_sources
+              if family_of(network) == family.name]  # fmt: skip
+    closed = {ports for door in spec.doors for ports in door.opens}
+    closed |= {allow.ports for allow in spec.allow if spec.panic}
+    rules += [f"{family.packet} {_refused(ports)} drop" for family in families_of(spec) for ports in sorted(closed)]
+    lines = [f"add table {TABLE}", f"flush table {TABLE}"]
+    lines.append(f"add chain {TABLE} {INPUT} {{ type filter hook input priority {PRIORITY}; policy accept; }}")
+    return "".join(f"{line}\n" for line in lines + [f"add rule {TABLE} {INPUT} {rule}" for rule in rules])
+
+
+def _refused(ports: Ports) -> str:
+    which = str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"
+    syn = f"{SYN} " if ports.protocol == "tcp" else ""
+    return f"{syn}{ports.protocol} dport {which}"
+
+
+__all__ = ("DROP_IN", "closed_table", "table_files")

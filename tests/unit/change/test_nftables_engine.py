@@ -1,0 +1,171 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine nftables on a host in memory: whole runs, the change from and to the other engine, and the way back."""
+
+import json
+from ipaddress import ip_address
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import AppliedError, Guard
+from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
+from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import own_lines
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT, RUN_TABLE, TABLE_FILE, UNIT
+from fake_host import FakeHost
+from module_run import NoAgent, options, run, settled
+
+OTHER = {"name": "web", "knock": ["21005", "19001", "24007"], "opens": ["8080"]}
+STEPS = ("17005", "19100", "18300")
+
+
+def a_host(*without, **more):
+    host = FakeHost(**more)
+    host.tools = (host.tools | {"nft"}) - set(without)
+    return host
+
+
+def state_of(host):
+    """What must be as before; in which order chains are listed is of no account."""
+    return [sorted(own_lines(text)) for text in host.state()[:2]], host.state()[2:]
+
+
+def switched(host, **more):
+    return settled(host, engine="nftables", **more)
+
+
+def test_a_first_run_and_a_second_that_changes_nothing():
+    host = a_host()
+    result = switched(host)
+    assert result["engine"] == "nftables"
+    assert host.nft.exists
+    assert host.files[TABLE_FILE][1] == 0o600
+    assert "nft -f" in host.files[BOOT_SCRIPT][0]
+    assert "-A" not in host.rules["iptables"].save().replace("COMMIT", "")
+    shown = repr(result)
+    assert not [step for step in STEPS if step in shown]
+
+
+def test_no_iptables_is_needed():
+    tools = {name + tail for name in ("iptables", "ip6tables") for tail in ("", "-save", "-restore")}
+    host = a_host(*tools)
+    switched(host)
+    run(host, state="absent")
+    assert not host.nft.exists
+
+
+def test_without_nft_it_says_what_to_install():
+    with pytest.raises(HostError, match="Install the package nftables"):
+        run(FakeHost(), engine="nftables")
+
+
+@pytest.mark.parametrize(("first", "second"), [("iptables", "nftables"), ("nftables", "iptables")])
+def test_the_engine_changes_in_one_run_and_nothing_of_the_old_one_is_left(first, second):
+    changed, fresh = a_host(), a_host()
+    settled(changed, engine=first)
+    settled(changed, engine=second)
+    settled(fresh, engine=second)
+    own = [path for path in changed.files if "portknock" in path and not path.startswith("/run/")]
+    assert sorted(own) == sorted(path for path in fresh.files if "portknock" in path and not path.startswith("/run/"))
+    for name in ("iptables", "ip6tables"):
+        assert own_lines(changed.rules[name].save()) == own_lines(fresh.rules[name].save())
+    assert changed.nft.state() == fresh.nft.state()
+    assert changed.files[UNIT] == fresh.files[UNIT]
+    loads = [what for what in changed.done if what[0] in ("restore", "load")]
+    assert loads[-1][0] == ("restore" if second == "nftables" else "load"), "the old one goes last"
+
+
+def test_who_is_in_stays_in():
+    host = a_host()
+    settled(host)
+    host.recent = {"pk4_ssh": ""}
+    host.recent_lists.put("pk4_ssh", ip_address("192.0.2.9"))
+    host.now += 3
+    run(host, engine="nftables")
+    assert list(host.nft.elements["open4_ssh"]) == ["192.0.2.9"]
+    host.recent = {"pk4_ssh": "", "pk6_ssh": ""}
+    run(host, engine="iptables")
+    assert "src=192.0.2.9 " in host.recent["pk4_ssh"]
+
+
+@pytest.mark.parametrize("first", ["iptables", "nftables"])
+@pytest.mark.parametrize("second", ["iptables", "nftables"])
+def test_what_cannot_be_loaded_leaves_all_as_it_was(first, second):
+    host = a_host()
+    settled(host, engine=first)
+    before = state_of(host)
+    wanted = options(engine=second, doors=[OTHER], guard=False)
+    change = plan_change(wanted, host)
+
+    def refuse(command, words, _data):
+        refused = command == "nft" if second == "nftables" else command == "ip6tables-restore" and "--test" not in words
+        if refused and "-c" not in words and ("-f" in words or command != "nft"):
+            host.refuse = None
+            return 1, "", "Error: no\n"
+        return None
+
+    host.refuse = refuse
+    with pytest.raises(AppliedError):
+        Guard(host, NoAgent()).apply(change, wanted)
+    assert state_of(host) == before
+
+
+def test_the_table_flushed_by_hand_is_seen_and_put_back():
+    host = a_host()
+    switched(host)
+    assert inspect(host)["drift"] == []
+    assert inspect(host)["engine"] == "nftables"
+    host.nft.forget_all()
+    found = inspect(host)
+    assert found["drift"] == ["table inet portknock: it is gone"]
+    assert [each["kind"] for each in found["findings"] if each["severity"] == "error"] == ["doors_gone"]
+    assert found["doors"]
+    assert run(host, engine="nftables")["changed"]
+    assert inspect(host)["drift"] == []
+
+
+def test_a_dormant_table_is_refused():
+    host = a_host()
+    switched(host)
+    host.dormant.add("inet")
+    with pytest.raises(HostError, match="dormant.*nft add table inet portknock"):
+        run(host, engine="nftables")
+    assert "doors_gone" in [each["kind"] for each in inspect(host)["findings"]]
+
+
+@pytest.mark.parametrize("more", [{}, {"doors": [dict(OTHER, opens=["22"], sources=["198.51.100.0/24"])]}])
+def test_a_policy_that_shuts_out_this_connection_is_refused(more):
+    host = a_host()
+    host.ssh = "192.0.2.9 40000 192.0.2.1 2222" if not more else "192.0.2.9 40000 192.0.2.1 22"
+    with pytest.raises(SpecError, match="would shut out this connection"):
+        run(host, engine="nftables", **more)
+    assert not host.nft.exists
+
+
+def test_nothing_kept_for_the_boot():
+    host = a_host()
+    result = switched(host, persist=False)
+    assert "not_persisted" in [each["kind"] for each in result["findings"]]
+    assert UNIT not in host.files
+    host.reboot()
+    assert not host.nft.exists
+
+
+def test_a_text_of_a_pending_change_is_known_before_it_is_kept():
+    host = a_host()
+    switched(host)
+    kept = host.files[TABLE_FILE]
+    wanted = options(engine="nftables", doors=[OTHER], guard=False)
+    Guard(host, NoAgent()).apply(plan_change(wanted, host), wanted)
+    assert host.files[TABLE_FILE] == kept
+    assert host.files[RUN_TABLE][1] == 0o600
+    assert [door["name"] for door in inspect(host)["doors"]] == ["web", "web"]
+
+
+def test_nothing_is_said_of_lists_that_this_engine_does_not_have():
+    host = a_host()
+    host.size = 100
+    switched(host)
+    host.files["/etc/portknock/options.json"] = (json.dumps(options(engine="nftables")), 0o600)
+    assert inspect(host)["findings"] == []
