@@ -32,12 +32,10 @@ class Others(NamedTuple):
     """What an operator should know."""
     closes: List[Dict[str, Any]]
     """Programs that nobody from outside reaches any more, as the module returns them."""
+    foreign: Foreign
+    """All that was looked at."""
     cuts: str
     """What of others refuses new connections like this one, whatever the doors say; '' where nothing does."""
-
-
-NOTHING = Others((), [], "")
-"""Where there is to be no table."""
 
 
 def read_foreign(host: Any) -> Foreign:
@@ -107,7 +105,7 @@ def look_at_others(host: Any, wanted: Wanted, changes: bool) -> Others:
     found = findings_of_others(foreign, spec, wanted.families, local)
     found += protocol_findings(host.protocols.in_use(), spec, {}, local, without=wanted.families)
     cuts = _cuts(foreign, spec, wanted.connection, local) if wanted.connection is not None else ""
-    return Others(tuple(found) + listeners.findings, listeners.closes, cuts)
+    return Others(tuple(found) + listeners.findings, listeners.closes, foreign, cuts)
 
 
 def _cuts(foreign: Foreign, spec: Spec, connection: Connection, local: LocalNetwork) -> str:

@@ -21,7 +21,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Report,
     Wanted,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import (
     check_trusted_interfaces,
     door_for,
@@ -72,8 +72,8 @@ class Table(Part):
             carried,
             change,
             inspect,
+            judge,
             open_doors,
-            others,
             plan,
             saved,
         )
@@ -91,13 +91,14 @@ class Table(Part):
             if dormant:
                 raise HostError(f"{dormant}. Nothing was changed.")
         from ansible_collections.sesame.portknock.plugins.module_utils._nftables.change import table_before
+        from ansible_collections.sesame.portknock.plugins.module_utils._nftables.judge import NOTHING, judge_change
         from ansible_collections.sesame.portknock.plugins.module_utils._nftables.plan import plan_table
 
         managed = spec._replace(ip_versions=wanted.families) if spec is not None else None
         planned = plan_table(managed, installed, wanted.state.get(REMEMBERED, {}).get("shape", ""))
         files = table_files(managed, planned.text, wanted.persist)
         door = _door_of(wanted)
-        others = self._look_at_others(wanted, bool(planned.change))
+        judged = judge_change(self._host, wanted, planned.text, bool(planned.change)) if spec is not None else NOTHING
         if planned.change:
             _check_loadable(self._nft, wanted, planned.change)
             files.update({RUN_TABLE: (planned.text, 0o600)} if planned.text else {})
@@ -110,25 +111,12 @@ class Table(Part):
             saved_to=NFTABLES_CONFIGS,
             last_way=(f"{self._host.command.find('nft')} flush chain {TABLE} {INPUT}",) if planned.change else (),
             door=door,
-            findings=_findings(wanted) + others.findings,
-            facts=dict(backend="", closes=others.closes, proof=[]) if spec is not None else {},
+            findings=_findings(wanted) + judged.findings,
+            facts=dict(backend="", closes=judged.closes, proof=judged.proof) if spec is not None else {},
             before=table_before(self._host, self._nft, installed, planned.text) if planned.change else {},
+            remembered=judged.remembered,
             details=Details(installed, planned.text, planned.change, planned.drift),
         )
-
-    def _look_at_others(self, wanted: Wanted, changes: bool) -> Any:
-        """Return what there is to say of what others have in the packet filter.
-
-        :raises SpecError: if they would refuse a new connection like this one.
-        """
-        from ansible_collections.sesame.portknock.plugins.module_utils._nftables.others import NOTHING, look_at_others
-
-        if wanted.spec is None:
-            return NOTHING
-        others = look_at_others(self._host, wanted, changes)
-        if others.cuts:
-            raise SpecError("doors", others.cuts)
-        return others
 
     def diff(self, plan: PartPlan) -> List[Dict[str, str]]:
         details = plan.details
@@ -240,7 +228,11 @@ class Table(Part):
         dormant = why_not_in_force(self._host) if installed is not None else ""
         found = [Finding("doors_gone", "", "", dormant + ".")] if dormant else []
         if report.wanted is not None and not ENGINES[report.wanted.spec.engine].uses_iptables:
-            found += [*self._look_at_others(report.wanted, changes=False).findings, *_findings(report.wanted)]
+            from ansible_collections.sesame.portknock.plugins.module_utils._nftables.judge import judge_live
+
+            judged = judge_live(self._host, report.wanted)
+            found += [*judged.findings, *_findings(report.wanted)]
+            report = report._replace(facts=dict(report.facts, proof=judged.proof))
         return report._replace(findings=report.findings + found)
 
 

@@ -6,6 +6,9 @@
 import json
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.prove_text import read_items
+
+Item = Dict[str, Any]
 FAMILY = {"family": "inet", "table": "portknock"}
 
 
@@ -18,6 +21,8 @@ class FakeNft:
         self.chains: Dict[str, List[str]] = {}
         self.sets: Dict[str, str] = {}
         self.sizes: Dict[str, int] = {}
+        self._hooks: Dict[str, Item] = {}
+        self._items: Dict[Tuple[str, str], Item] = {}
         self.elements: Dict[str, Dict[str, int]] = {}
         self.exists = False
         self.loaded: List[str] = []
@@ -48,7 +53,7 @@ class FakeNft:
         if "-c" not in verb:
             self.loaded.append(text)
             for line in text.splitlines():
-                self._do(line.split(" ", 5))
+                self._do(line.split(" ", 5), line)
         return 0, "", ""
 
     def _listed(self, name: str) -> List[Dict[str, Any]]:
@@ -64,7 +69,7 @@ class FakeNft:
         number, quoted = next(item for item in enumerate(text.splitlines(), 1) if self.refuses in item[1])
         return f"/dev/stdin:{number}:1-9: Error: Could not process rule: Operation not supported\n{quoted}\n^^^\n"
 
-    def _do(self, words: List[str]) -> None:
+    def _do(self, words: List[str], line: str) -> None:
         verb, kind, name = words[0], words[1], words[4] if len(words) > 4 else ""
         if kind == "table":
             if verb == "delete":
@@ -79,13 +84,16 @@ class FakeNft:
             del (self.chains if kind == "chain" else self.sets)[name]
         elif kind == "chain":
             self.chains.setdefault(name, [])
+            self._hooks[name] = (read_items(line) or [{}, {}])[1]
         elif kind == "set" and verb == "flush":
             self.elements.pop(name, None)
         elif kind == "set":
             self.sets[name] = words[5].split(";")[0].replace("{ type ", "")
             self.sizes.setdefault(name, int(words[5].split(" size ")[1].split(";")[0]))
         elif kind == "rule":
-            self.chains[name].append(words[5].rsplit(' comment "', 1)[1][:-1])
+            comment = words[5].rsplit(' comment "', 1)[1][:-1]
+            self.chains[name].append(comment)
+            self._items[name, comment] = (read_items(line) or [{}, {}])[1]
 
     def _element(self, verb: str, name: str, text: str) -> None:
         held = self.elements.setdefault(name, {})
@@ -108,9 +116,10 @@ class FakeNft:
             {"set": dict(FAMILY, name=name, type=kind.split(" . "), size=self.sizes[name], elem=self._listed(name))}
             for name, kind in self.sets.items()
         ]
-        items += [{"chain": dict(FAMILY, name=name)} for name in self.chains]
+        items += [self._hooks[name] for name in self.chains]
+        by_hand = {"rule": dict(FAMILY, chain="", comment="", expr=[])}
         return items + [
-            {"rule": dict(FAMILY, chain=name, comment=comment, expr=[])}
+            self._items.get((name, comment)) or {"rule": dict(by_hand["rule"], chain=name, comment=comment)}
             for name, comments in self.chains.items()
             for comment in comments
         ]
