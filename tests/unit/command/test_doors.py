@@ -36,7 +36,9 @@ def host(request, console, monkeypatch):
 
 def sources(host, name):
     if host.nft.exists:
-        return list(host.nft.elements.get(name.split(".")[0].split("_")[0].replace("pk", "open") + "_" + name.split("_")[1], ()))
+        return list(
+            host.nft.elements.get(name.split(".")[0].split("_")[0].replace("pk", "open") + "_" + name.split("_")[1], ())
+        )
     return [line.split()[0][len("src=") :] for line in host.recent[name].splitlines()]
 
 

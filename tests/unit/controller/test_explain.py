@@ -166,7 +166,10 @@ def test_an_empty_knock_needs_no_words(monkeypatch):
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"portknock_engine": "kernel"}, "portknock_engine: kernel is not valid. Use one of iptables, knockd, nftables."),
+        (
+            {"portknock_engine": "kernel"},
+            "portknock_engine: kernel is not valid. Use one of iptables, knockd, nftables.",
+        ),
         (
             {"portknock_engine": "knockd", "ansible_knock_engine": "x"},
             "ansible_knock_engine: x is not valid. Use one of iptables, knockd, nftables.",

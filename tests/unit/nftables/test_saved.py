@@ -30,7 +30,9 @@ def test_a_save_after_the_table_was_taken_out_gets_it_back():
     assert with_own_blocks(HEAD + OTHERS, HEAD + ours("old")) == HEAD + OTHERS + ours("old")
 
 
-@pytest.mark.parametrize("text", ["", OTHERS, "table inet portknock_2 {\n}\n", "table ip portknock {\n}\n", "# table inet portknock\n"])
+@pytest.mark.parametrize(
+    "text", ["", OTHERS, "table inet portknock_2 {\n}\n", "table ip portknock {\n}\n", "# table inet portknock\n"]
+)
 def test_tables_of_others_are_none_of_ours(text):
     assert own_blocks(text) == ()
     assert with_own_blocks(text, text) == text
@@ -43,7 +45,13 @@ def test_a_block_that_is_not_closed_ends_with_the_text():
 def test_what_is_kept():
     kept = table_files(SPEC, "the text\n", persist=True)
     assert kept[TABLE_FILE] == ("the text\n", 0o600)
-    assert {path for path, (text, _mode) in kept.items() if text} == {TABLE_FILE, CLOSED_TABLE, DROP_IN, UNIT, BOOT_SCRIPT}
+    assert {path for path, (text, _mode) in kept.items() if text} == {
+        TABLE_FILE,
+        CLOSED_TABLE,
+        DROP_IN,
+        UNIT,
+        BOOT_SCRIPT,
+    }
     for secret in (TABLE_FILE, CLOSED_TABLE):
         assert kept[secret][1] == 0o600
     lost = table_files(SPEC, "the text\n", persist=False)

@@ -173,13 +173,22 @@ class FakeHost(FakeFolders, FakeServices):
         """What must be as before after a failure; what is in /run is of no account."""
         files = {path: value for path, value in self.files.items() if not is_of_a_change(path)}
         return copy.deepcopy(
-            (self.rules["iptables"].save(), self.rules["ip6tables"].save(), files, self.unit, self.knockd(), self.nft.state())
+            (
+                self.rules["iptables"].save(),
+                self.rules["ip6tables"].save(),
+                files,
+                self.unit,
+                self.knockd(),
+                self.nft.state(),
+            )
         )
 
     def writes(self) -> List[Tuple[Any, ...]]:
         """What was written to where it lasts, or loaded."""
         return [
-            what for what in self.done if what[0] in ("restore", "load") or (what[0] == "write" and not is_of_a_change(what[1]))
+            what
+            for what in self.done
+            if what[0] in ("restore", "load") or (what[0] == "write" and not is_of_a_change(what[1]))
         ]
 
     # What Iptables asks for
