@@ -4,20 +4,14 @@
 
 """What there is to say of a table beside all that others have on a host: as a change would have it, and as it is. Reads only."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Wanted, connection_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import without_own
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import NOTHING_PROVEN
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import void_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import Foreign
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import LIVE
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.others import look_at_others
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.proven import prove_installed, prove_table
-
-_LIVE = "live"
 
 
 class Judged(NamedTuple):
@@ -49,9 +43,7 @@ def judge_change(host: Any, wanted: Wanted, text: str, changes: bool) -> Judged:
     others = look_at_others(host, wanted, changes)
     if others.cuts:
         raise SpecError("doors", others.cuts)
-    items, documents = _rules_of(others.foreign)
-    # Without a door there is no question.
-    proven = prove_table(wanted, text, items, host.kernel.local_network(), documents) if text else NOTHING_PROVEN
+    proven = prove_table(wanted, text, others.foreign, host.kernel.local_network())
     return Judged(others.findings + proven.findings, others.closes, proven.words, proven.remembered)
 
 
@@ -62,25 +54,13 @@ def judge_live(host: Any, wanted: Wanted) -> Judged:
     :param wanted: what was asked for by the change in force; its Spec must not be None.
     """
     others, spec = look_at_others(host, wanted, changes=False), wanted.spec
-    items, documents = _rules_of(others.foreign)
+    connection = connection_of(host.processes.ssh_connection())
     found, words = list(others.findings), []
-    for family in wanted.families if items is not None else ():
-        proofs = prove_installed(
-            family, spec, items or (), host.kernel.local_network(), spec.ipv6_prefix, spec.policy == "reject",
-            connection_of(host.processes.ssh_connection()), documents.get(family),
-        )  # fmt: skip
-        words += [dict(proof.entry, ruleset=_LIVE) for proof in proofs]
+    for family in wanted.families:
+        proofs = prove_installed(spec, family, others.foreign, host.kernel.local_network(), connection)
+        words += [dict(proof.entry, ruleset=LIVE) for proof in proofs]
         found += void_findings(proofs)
     return Judged(tuple(dict.fromkeys(found)), [], words, {})
-
-
-def _rules_of(foreign: Foreign) -> Tuple[Optional[Sequence[Item]], Dict[str, Document]]:
-    """Return what nft lists, and IP version to the rules of iptables, ours left out: they go where there is a table.
-
-    :returns: None for the first where both backends of iptables have rules of one IP version: the prover follows one of them alone.
-    """
-    documents = {save.family: without_own(parse(save.text)) for save in foreign.saves}
-    return (foreign.items if len(documents) == len(foreign.saves) else None), documents
 
 
 __all__ = ("NOTHING", "Judged", "judge_change", "judge_live")

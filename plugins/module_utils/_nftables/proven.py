@@ -15,6 +15,7 @@ import re
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Finding, Wanted
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import without_own
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Proven
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import (
     Proof,
@@ -146,7 +147,8 @@ def _ruleset(family: str, ipv6_prefix: int, items: Sequence[Item], saves: Sequen
 
 
 def _documents(family: str, saves: Sequence[Save]) -> Dict[str, Document]:
-    return {save.backend: parse(save.text) for save in saves if save.family == family}
+    # The collection's own rules of iptables go where there is a table.
+    return {save.backend: without_own(parse(save.text)) for save in saves if save.family == family}
 
 
 def _proofs(ruleset: NftRuleset, spec: Spec, local: LocalNetwork, connection: Optional[Connection]) -> List[Proof]:
