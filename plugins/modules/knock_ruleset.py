@@ -287,7 +287,8 @@ permissions:
   sample: ["/etc/iptables/rules.v4 has mode 0640 instead of 0600: it may hold steps of knocks, which only root may read"]
 proof:
   description: What the prover says of doors, allowed ports, the rest and this connection under what would be in the kernel, V(live), and
-    what the next boot would load, V(boot), as M(sesame.portknock.knock_ruleset_info) returns it.
+    what the next boot would load, V(boot), as M(sesame.portknock.knock_ruleset_info) returns it. The engine V(nftables) loads the
+    same text at boot, so there is no V(boot) of it.
   returned: success
   type: list
   elements: dict

@@ -163,9 +163,10 @@ pending:
 proof:
   description:
     - What the prover says of each door, each allowed port and, under policy V(reject), the rest, for each IP version, and of the ssh
-      connection that this is asked through, on the tables raw, mangle, nat and filter as they are in the kernel.
+      connection that this is asked through, on the tables raw, mangle, nat and filter as they are in the kernel. With the engine
+      V(nftables) it is the tables of nftables, as nft lists them, and those of both backends of iptables.
     - It looks at every first packet of a TCP or UDP connection to an address of this host. What else decides on packets, such as
-      native tables of nftables, is not part of it; the findings are about that.
+      native tables of nftables beside the engine V(iptables), is not part of it; the findings are about that.
     - What this host forwards is not walked. A packet to the port of a door that a rule of nat sends to another host is V(void), with
       that rule, whatever chain C(FORWARD) does with it; it refuses no change, for the finding C(unguarded) is about it. Where all else is
       refused, rules that send packets to other hosts are among RV(proof[].exceptions).
