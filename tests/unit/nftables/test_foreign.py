@@ -4,7 +4,8 @@
 """What others in the packet filter do to doors of engine nftables.
 
 The hosts in corpus/native/others are what programs load, cut down to one of each of their rules, and what nft 1.0.6 lists of that, alone
-in a network namespace: ``unshare -n sh -c 'nft -f NAME.nft && nft -j list ruleset' > NAME.json``.
+in a network namespace: ``unshare -n sh -c 'nft -f NAME.nft && nft -j list ruleset' > NAME.json``. firewalld-1.3 is all that Debian 12's
+1.3.3 loads for its zone public with http and 443/tcp added.
 """
 
 import ipaddress
@@ -93,6 +94,8 @@ def test_a_host_that_lets_the_doors_be(name, allow):
 
 
 TOUCHED = [
+    ("firewalld-1.3", {"opens": ["2222"]},
+     [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to door ssh, and a packet must pass both.")]),
     ("firewalld", {"opens": ["2222"]}, [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to door ssh,")]),
     ("firewalld", {"allow": 8443}, [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to 8443/tcp,")]),
     ("docker", {"opens": ["8080"]}, [("unguarded", "the chain nat-PREROUTING of table ip docker-bridges redirects packets to door ssh b")]),
