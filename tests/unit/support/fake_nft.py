@@ -26,6 +26,8 @@ class FakeNft:
         self.elements: Dict[str, Dict[str, int]] = {}
         self.exists = False
         self.loaded: List[str] = []
+        self.others: Dict[str, List[Dict[str, Any]]] = {}
+        """Family and name of tables of others to what is listed of them."""
         self.now: Callable[[], float] = lambda: 0.0
         self._since: Dict[Tuple[str, str], float] = {}
 
@@ -105,12 +107,14 @@ class FakeNft:
             else:
                 del held[source]
 
-    def _listing(self, what: str, *_name: str) -> List[Dict[str, Any]]:
-        if not self.exists:
-            return [{"metainfo": {"version": self._version}}]
+    def _listing(self, what: str, *name: str) -> List[Dict[str, Any]]:
         items: List[Dict[str, Any]] = [{"metainfo": {"version": self._version}}]
-        items += [{"table": {"family": "inet", "name": "portknock"}}]
+        if what == "table" and " ".join(name) in self.others:
+            return items + self.others[" ".join(name)]
+        items += [{"table": {"family": "inet", "name": "portknock"}}] if self.exists else []
         if what == "tables":
+            return items + [{"table": dict(zip(("family", "name"), each.split()))} for each in self.others]
+        if not self.exists:
             return items
         items += [
             {"set": dict(FAMILY, name=name, type=kind.split(" . "), size=self.sizes[name], elem=self._listed(name))}
