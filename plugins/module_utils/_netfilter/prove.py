@@ -9,7 +9,7 @@ list does. What the prover says to be proved is so for every such packet; what i
 names; of all else it says that it is not proved.
 """
 
-from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_asked import (
     NEW_BITS,
@@ -53,6 +53,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     range_of,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_walk import (
+    MOST_CASES,
     Hit,
     Listed,
     TooManyCases,
@@ -61,6 +62,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
+_FEW_SERVICES = 8
 MOST_REPLAYS = 20
 """How many of the ways into a door are tried before it is said that none was followed."""
 
@@ -190,10 +192,11 @@ class _Proof:
         walk = Walk(self._asked.ruleset, self._asked.space, on_every_list, watched, coarse=coarse)
         boxes = [box for door, step, _places in steps for box in self._asked.knockers(door, (ports_of(step),))]
         answer = walk.answer(_unlike(boxes))
+        hits_of = _by_service(answer.accepted + answer.refused)
         found = {}
         for door, step, places in steps:
             for box in self._asked.knockers(door, (ports_of(step),)):
-                for hit in answer.accepted + answer.refused:
+                for hit in hits_of(box[0]):
                     met = intersected(hit.way.box, tuple(enumerate(box[:3])))
                     if met is not None and not places & set(hit.way.taken) and self._asked.is_ours(hit.way.taken):
                         found[door.name] = hit.way.taken[-1]
@@ -350,6 +353,28 @@ def _unlike(boxes: Sequence[Box]) -> List[Box]:
     for box in boxes:
         services[box[1:]] = services.get(box[1:], 0) | box[0]
     return [(bits, *rest) for rest, bits in services.items()]
+
+
+def _by_service(hits: Sequence[Hit]) -> Callable[[int], List[Hit]]:
+    """Return a function from the bits of some services to the hits that may be about them: quicker than to try all for each port."""
+    wide: List[Hit] = []
+    narrow: Dict[int, List[Hit]] = {}
+    for hit in hits:
+        bits = list(_each_bit(hit.way.box[0], _FEW_SERVICES))
+        if len(bits) < _FEW_SERVICES:
+            for bit in bits:
+                narrow.setdefault(bit, []).append(hit)
+        else:
+            wide.append(hit)
+    return lambda services: wide + [hit for bit in _each_bit(services, MOST_CASES) for hit in narrow.get(bit, ())]
+
+
+def _each_bit(bits: int, most: int) -> Iterator[int]:
+    """Return the bits that are set, as numbers with one bit each; not more than some."""
+    while bits and most:
+        yield bits & -bits
+        bits &= bits - 1
+        most -= 1
 
 
 def _proved(door: GuardedDoor) -> Word:

@@ -55,6 +55,7 @@ class ListRules:
         """Take the rules."""
         self._ruleset = ruleset
         self._setters: Dict[str, List[_Setter]] = {}
+        self._setters_at: Dict[Place, List[_Setter]] = {}
         self._removers: Dict[str, List[Place]] = {}
         for place, rule in ruleset.naming_lists():
             self._read(rule, place)
@@ -62,7 +63,9 @@ class ListRules:
     def _read(self, rule: ReadRule, place: Place) -> None:
         for number, match in enumerate(rule.lists):
             if match.verb in _PUT and not (match.verb == "--update" and match.negated):
-                self._setters.setdefault(match.name, []).append(_Setter(place, rule, rule.lists[:number]))
+                setter = _Setter(place, rule, rule.lists[:number])
+                self._setters.setdefault(match.name, []).append(setter)
+                self._setters_at.setdefault(place, []).append(setter)
             if match.verb in _TAKE:
                 self._removers.setdefault(match.name, []).append(place)
 
@@ -73,9 +76,8 @@ class ListRules:
     def _resets(self, places: FrozenSet[Place]) -> FrozenSet[Place]:
         asked = [
             {match.name for match in setter.asked if match.verb in _ASK and not match.negated}
-            for setters in self._setters.values()
-            for setter in setters
-            if setter.place in places
+            for place in places
+            for setter in self._setters_at.get(place, ())
         ]
         return frozenset(
             place

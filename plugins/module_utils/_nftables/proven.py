@@ -85,6 +85,7 @@ class _Judge:
             self._others = [item for item in others.items if not any(is_ours(*each) for each in item.items())]
         self._before = wanted.state.get(REMEMBERED, {}) if wanted.code else {}
         self._known: Dict[str, Any] = {}
+        self._unread, self._ours = True, None  # type: bool, Optional[List[Item]]
 
     def remembered(self) -> Dict[str, Dict[str, Any]]:
         """Return what is to be remembered for later changes."""
@@ -102,7 +103,9 @@ class _Judge:
         ]
 
     def _proved(self, family: str) -> List[Proof]:
-        spec, ours = self._wanted.spec, read_items(self._text)
+        if self._unread:
+            self._ours, self._unread = read_items(self._text), False
+        spec, ours = self._wanted.spec, self._ours
         ruleset = _ruleset(family, spec.ipv6_prefix, [*(ours or ()), *(self._others or ())], self._saves)
         if ours is None or self._others is None:
             ruleset.unfollowed = _UNREAD_TEXT if ours is None else _UNREAD
