@@ -39,6 +39,8 @@ def test_a_new_connection_confirms_it(target, controller):
     assert said == "The change is confirmed and kept.\ncode 0\n"
     # The process that waits beside the timer looks twice a second whether there is still something to wait for.
     assert soon(target.is_tidy) and visitor.finds_open(22)
+    said = say(target, "portknock status")
+    assert f"\n  still let in: {source}\n" in said and f" to 22/tcp from {source}" in said, said
     event = controller.apply(dict(AFTER, trusted_sources=[source])).only()
     assert event.kind == "failed" and "this host is in panic since " in event.result["msg"], event
     assert "code 2" in say(target, "portknock status --check")

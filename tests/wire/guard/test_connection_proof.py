@@ -71,6 +71,20 @@ def test_a_connection_that_is_not_tracked(rig, controller):
         case.check_target(OLD)
 
 
+def test_a_connection_that_is_forgotten(rig, controller):
+    """By somebody who runs conntrack -F all the time: no rule keeps it out of connection tracking, so that is named."""
+    case = Case(rig, controller)
+    with faults.connections_forgotten(rig), patient_kernel(rig):
+        event = case.apply(door(*KNOCK, window=60), guard_timeout=LONG).only()
+        assert event.result["rolled_back"] is True, event.result
+        assert (
+            "Rolled back: the host does not track the new connection to port 22 (conntrack), so it would break when the window of "
+            "door ssh ends. No rule of this host says notrack. Its entry was deleted after the connection was made, as "
+            "'conntrack -F' does: find out what does so, then run this again."
+        ) in event.result["msg"]
+    case.check_target(OLD)
+
+
 def test_allowed_without_a_door_no_tracking_is_needed(rig, controller):
     case = Case(rig, controller)
     with native_notrack(rig):

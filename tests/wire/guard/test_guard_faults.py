@@ -123,6 +123,11 @@ def hold_on_to_ours(case):
     }
 
 
+def forget_connections(case):
+    """Somebody runs conntrack -F: the sessions that are there are not known any more, the play's among them."""
+    faults.forget_connections(case.rig)
+
+
 def kill_sessions(case):
     """The processes that serve ssh connections go."""
     killed = faults.sessions(case.rig)
@@ -286,6 +291,7 @@ CELLS = {
     "/run/portknock is removed, rolled back": Cell(OLD, in_the_way(7000), window=once(empty_run)),
     "others add rules, confirmed": Cell(NEW, window=once(ban), waits=True),
     "others add rules, rolled back": Cell(OLD, in_the_way(7000), window=once(ban)),
+    "others have connection tracking forget, confirmed": Cell(NEW, window=once(forget_connections), waits=True),
     "others take rules away, confirmed": Cell(NEW, window=once(unban), waits=True),
     "others take rules away, rolled back": Cell(OLD, in_the_way(7000), window=once(unban)),
     # What dies.

@@ -5,6 +5,8 @@
 """Rulesets that iptables cannot read, and backends that are switched: before a change, between two runs, in the window."""
 
 import contextlib
+import subprocess
+import time
 
 import pytest
 from rig import faults, native
@@ -123,6 +125,26 @@ def test_rules_that_nft_takes_out_of_force(rig):
         assert "the ipv4 table filter is dormant" in rig.target.module(expect=1, **WISH)["msg"]
         native.nft(rig, "add", "table", "ip", "filter")
         assert not rig.target.module(**WISH)["changed"]
+
+
+@NFT
+def test_a_table_that_a_program_keeps_to_itself(rig):
+    native.nft(rig, "flush ruleset")
+    owner = rig.target.namespace.start("nft", "-i", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    with contextlib.ExitStack() as stack:
+        stack.callback(faults.clean_up, rig)
+        stack.callback(owner.kill)
+        owner.stdin.write(b"add table ip filter { flags owner; }\n")
+        owner.stdin.flush()
+        end = time.monotonic() + 60
+        while "owner" not in native.nft(rig, "list", "ruleset"):
+            assert owner.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        assert rig.target.module(expect=1, **WISH)["msg"].startswith(
+            "the ipv4 table filter belongs to a running program"
+        )
+        owner.communicate()
+        assert rig.target.module(**WISH)["changed"]
 
 
 def test_ip6tables_is_missing(rig):

@@ -51,6 +51,16 @@ UNTRACKED = """table {family} untracked {{
 """
 """In nftables: such a rule in iptables' own table raw is seen, and the change refused."""
 
+FORGET = """
+import socket, struct, sys, time
+# As conntrack -F: IPCTNL_MSG_CT_DELETE of all there is, and the kernel is to answer.
+with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as kernel:
+    for _turn in range(int(sys.argv[1])):
+        kernel.send(struct.pack("=IHHIIBBH", 20, 1 << 8 | 2, 5, 0, 0, 0, 0, 0))
+        assert struct.unpack_from("=i", kernel.recv(4096), 16) == (0,)
+        time.sleep(0.01)
+"""
+
 
 def inside(rig: Rig, path: str) -> Path:
     """Return where a path of the target is seen from here."""
@@ -200,6 +210,23 @@ def untracked(rig: Rig, port: int = 22, families: Sequence[str] = FAMILIES) -> I
     finally:
         for name in names:
             rig.target.namespace.run("nft", "delete", "table", name, "untracked")
+
+
+def forget_connections(rig: Rig) -> None:
+    """Connection tracking forgets what it knows, once."""
+    rig.target.namespace.run("python3", "-c", FORGET, "1")
+
+
+@contextlib.contextmanager
+def connections_forgotten(rig: Rig) -> Iterator[None]:
+    """Within the block connection tracking forgets what it knows, a hundred times a second."""
+    forgetful = rig.target.namespace.start("python3", "-c", FORGET, "60000", stdin=subprocess.DEVNULL)
+    try:
+        yield
+        assert forgetful.poll() is None, "it had ended before"
+    finally:
+        send(rig, "KILL", processes(rig, "IPCTNL_MSG_CT_DELETE"))
+        forgetful.wait()
 
 
 @contextlib.contextmanager
