@@ -103,6 +103,9 @@ def look_at_others(host: Any, wanted: Wanted, changes: bool) -> Others:
     reach = [reach_of(foreign, family, spec, local, changes) for family in wanted.families]
     listeners = look_at_reach(host.sockets, wanted, reach, local)
     found = findings_of_others(foreign, spec, wanted.families, local)
+    if wanted.may_lack and not host.command.find("nft"):
+        # It is going to be installed.
+        found = [each for each in found if each.kind != "native_unknown"]
     found += protocol_findings(host.protocols.in_use(), spec, {}, local, without=wanted.families)
     cuts = _cuts(foreign, spec, wanted.connection, local) if wanted.connection is not None else ""
     return Others(tuple(found) + listeners.findings, listeners.closes, foreign, cuts)

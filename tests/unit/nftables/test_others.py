@@ -155,6 +155,14 @@ def test_a_door_for_this_connection_that_is_not_tracked_is_refused():
     assert look_at_others(host, wanted(SPEC._replace(doors=())), changes=True).cuts == ""
 
 
+def test_a_command_that_is_still_to_be_installed_is_no_finding():
+    kinds = [
+        [each.kind for each in look_at_others(Host(has_nft=False), wanted()._replace(may_lack=check), False).findings]
+        for check in (True, False)
+    ]
+    assert kinds == [["protocol_refused"], ["native_unknown", "protocol_refused"]]
+
+
 def test_the_refusal_of_a_protocol_has_no_exceptions_but_trust():
     (finding,) = look_at_others(
         Host(saves={"iptables-nft-save": FILTER.format("-A INPUT -p 112 -j ACCEPT\n")}), wanted(), False
