@@ -5,6 +5,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -164,8 +165,14 @@ class Target:
         """Make the next iptables-restore hang; those behind it do not."""
         self.run(_HANG_ONCE)
 
+    def stop_rollback(self) -> None:
+        """Have the program that undoes sent SIGSTOP as soon as its timer has started it; it hangs then."""
+        python = "pgrep -f '^[^ ]*python[^ ]* .*guard.zip rollback'"
+        script = f"until pid=$({python}); do sleep 0.01; done; kill -STOP $pid; touch /run/held"
+        self.run(f"timeout 100 sh -c {shlex.quote(script)} >/dev/null 2>&1 &")
+
     def hangs(self) -> bool:
-        """Return whether it hangs now."""
+        """Return whether what was to hang does so now."""
         return self.run("test -e /run/held", check=False).returncode == 0
 
     # Without systemd

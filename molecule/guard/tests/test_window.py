@@ -162,6 +162,17 @@ def test_rollback_that_is_killed_at_work_is_started_again(target, held):
     assert "status=9/KILL" in journal and "Scheduled restart job" in journal
 
 
+def test_rollback_that_is_stopped_leaves_it_to_a_process(target, held):
+    """By a signal, as soon as its timer has started it; one that has the lock is ended half a minute later."""
+    target.stop_rollback()
+    run = held(8)
+    run.until(target.hangs)
+    assert soon(target.is_as_before, PATIENCE)
+    assert target.last()["outcome"] == "rolled_back" and "portknock-guard.service" in target.guards()
+    target.run("systemctl kill --signal=CONT portknock-guard.service", check=False)
+    check_rolled_back(target, run.only())
+
+
 def test_reboot_in_the_window_brings_the_old_rules(target, controller, held):
     run = held(300)
     staged = target.staged()
