@@ -14,6 +14,7 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
+    EXACT,
     Connection,
     Finding,
     Loaded,
@@ -270,12 +271,13 @@ class Ruleset(Part):
     def undo_after_boot(self, before: Dict[str, Any]) -> str:
         """Have our rules as they are in the rules file: that is what the boot would have loaded, with the plain commands."""
         back: Dict[str, Dict[str, Any]] = {}
-        for family in before["families"]:
+        # Where there was no iptables to load it with, there is nothing of it.
+        for family in before["families"] if before["backends"] else ():
             path = before["rules_files"].get(family, "")
             known = [way["families"][family] for way in before["backends"] if family in way["families"]]
             save = self._host.filesystem.read(path) if path else ""
             back[family] = dict(*known[:1] or [dict(chains=[], hooks=[])], save=save)
-        return self._take_back(self._iptables, back)
+        return self._take_back(self._iptables, back) if back else EXACT
 
     def is_loaded_in(self, before: str, now: str) -> bool:
         return own_lines(now) != own_lines(before)

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engine nftables on a host in memory: whole runs, the change from and to the other engine, and the way back."""
 
+import copy
 import json
 from ipaddress import ip_address
 
@@ -12,7 +13,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.info impo
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import own_lines
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT, RUN_TABLE, TABLE_FILE, UNIT
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    BOOT_SCRIPT,
+    RUN_TABLE,
+    SPARE_RECORD,
+    TABLE_FILE,
+    UNIT,
+)
 from fake_host import FakeHost
 from module_run import NoAgent, options, run, settled
 
@@ -169,3 +176,18 @@ def test_nothing_is_said_of_lists_that_this_engine_does_not_have():
     switched(host)
     host.files["/etc/portknock/options.json"] = (json.dumps(options(engine="nftables")), 0o600)
     assert inspect(host)["findings"] == []
+
+
+def test_a_boot_before_the_confirmation_needs_no_iptables():
+    tools = {name + tail for name in ("iptables", "ip6tables") for tail in ("", "-save", "-restore")}
+    host = a_host(*tools)
+    switched(host)
+    kept = copy.deepcopy(host.nft.state())
+    wanted = options(engine="nftables", doors=[OTHER], guard=False)
+    guard = Guard(host, NoAgent())
+    guard.apply(plan_change(wanted, host), wanted)
+    record = host.files[SPARE_RECORD]
+    host.reboot()
+    host.files[SPARE_RECORD] = record
+    guard.undo("", "the host was restarted")
+    assert host.nft.state()[:3] == kept[:3]

@@ -130,7 +130,10 @@ def test_what_happens_to_it_in_the_window(bare_host, user):
     assert table(host) == kept
     begin_and_leave(user, host, **NFT, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=600)
     host.run(
-        "sh", "-c", f"(echo 'flush ruleset'; nft list ruleset) >{CONFIG}; systemctl enable --quiet nftables.service"
+        "sh",
+        "-c",
+        # Without -n, nft does not read what it prints.
+        f"(echo 'flush ruleset'; nft -n list table inet portknock) >{CONFIG}; systemctl enable --quiet nftables.service",
     )
     host.reboot()
     assert host.last()["why"] == "the host was restarted before it was confirmed"
