@@ -36,10 +36,24 @@ def roll_back(host: Any, parts: List[Part], record: Record) -> str:
             rest.callback(part.undo_with_files, record.parts[part.name]["before"])
         rest.callback(_put_back_files, host, parts, record)
         rest.callback(host.filesystem.discard, record.staged)
-        # The other way round than they were loaded.
-        named = {part.name: part for part in parts}
-        undone = [named[name].undo(fields["before"]) for name, fields in reversed(list(record.parts.items()))]
-    return worst(undone)
+        return worst(_undo_parts(parts, record))
+
+
+def _undo_parts(parts: List[Part], record: Record) -> List[str]:
+    """Have what runs as it was before a change, each part whatever becomes of the others, the other way round than they were loaded.
+
+    :raises HostError: if a part cannot be undone; the others are.
+    """
+    named = {part.name: part for part in parts}
+    undone, failed = [], []
+    for name, fields in reversed(list(record.parts.items())):
+        try:
+            undone.append(named[name].undo(fields["before"]))
+        except HostError as error:
+            failed.append(str(error))
+    if failed:
+        raise HostError(" ".join(failed))
+    return undone
 
 
 def _put_back_files(host: Any, parts: List[Part], record: Record) -> None:

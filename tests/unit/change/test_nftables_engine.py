@@ -35,7 +35,7 @@ def a_host(*without, **more):
 
 def state_of(host):
     """What must be as before; in which order chains are listed is of no account."""
-    return [sorted(own_lines(text)) for text in host.state()[:2]], host.state()[2:]
+    return [sorted(own_lines(text).splitlines()) for text in host.state()[:2]], host.state()[2:]
 
 
 def switched(host, **more):
@@ -191,3 +191,20 @@ def test_a_boot_before_the_confirmation_needs_no_iptables():
     host.files[SPARE_RECORD] = record
     guard.undo("", "the host was restarted")
     assert host.nft.state()[:3] == kept[:3]
+
+
+def test_what_cannot_be_undone_of_one_engine_keeps_nothing_of_the_other():
+    """Say, nft is gone: the rules of iptables, which nobody has confirmed, go all the same."""
+    host = a_host()
+    switched(host)
+    wanted = options(engine="iptables", doors=[OTHER], guard=False)
+    guard = Guard(host, NoAgent())
+    guard.apply(plan_change(wanted, host), wanted)
+    assert own_lines(host.rules["iptables"].save())
+    host.refuse = lambda command, words, _data: (1, "", "no\n") if command == "nft" and "-f" in words else None
+    with pytest.raises(HostError, match="nft refused the table"):
+        guard.undo("", "it was not confirmed")
+    assert own_lines(host.rules["iptables"].save()) == ""
+    host.refuse = None
+    guard.undo("", "it was not confirmed")
+    assert host.nft.exists
