@@ -161,9 +161,9 @@ def _deadline(target: Target, process: subprocess.Popen[bytes]) -> float:
         text = target.cells[0].read(PENDING)
         record = json.loads(text) if text else {}
         if record.get("state") == "applied":
-            changed = record["parts"]["ruleset"]["before"]["changed"]
+            changed = record["parts"]["ruleset"]["before"]["backends"][0]["families"]
             if set(changed) != {"ipv4", "ipv6"}:
-                raise BenchError("not both families were changed: {0}.".format(changed))
+                raise BenchError("not both families were changed: {0}.".format(sorted(changed)))
             return record["deadline"]
         time.sleep(0.02)
     raise BenchError("nothing was applied: {0}".format(target.output()[-3000:]))

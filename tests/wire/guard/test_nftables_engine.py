@@ -108,6 +108,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.image("debian-13")
 def test_what_happens_to_it_in_the_window(bare_host, user):
     """The change ends old, whatever it is; what nftables.service flushes is put back behind it; a saved ruleset is none of a boot's."""
@@ -144,6 +145,7 @@ def test_what_happens_to_it_in_the_window(bare_host, user):
     assert user.gets_in(host=host.address)
 
 
+@pytest.mark.soak
 def test_a_boot_whose_table_does_not_load_shuts_the_doors(bare_host, user):
     host = bare_host
     play_role(user, **NFT, portknock_trusted_sources=["192.0.2.0/24"])
