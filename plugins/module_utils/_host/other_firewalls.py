@@ -20,12 +20,14 @@ def is_ufw_on(config: str) -> bool:
     return bool(re.search(r"^ENABLED=[\"']?yes", config, re.M | re.I))
 
 
-def firewalls_in_use(used: Container[str], ufw_on: bool) -> List[str]:
+def firewalls_in_use(used: Container[str], ufw_on: bool, uses_iptables: bool = True) -> List[str]:
     """Return the other firewalls in use.
 
     :param used: the services, without the suffix, that are active or enabled: an enabled one is back after the next boot.
+    :param uses_iptables: whether the doors are in iptables; of a table of nftables, what nftables.service flushes is put back behind it.
     """
-    return [name for name in (FIREWALLD, NFTABLES) if name in used] + ([UFW] if ufw_on else [])
+    rivals = (FIREWALLD, NFTABLES) if uses_iptables else (FIREWALLD,)
+    return [name for name in rivals if name in used] + ([UFW] if ufw_on else [])
 
 
 def refusal(names: Sequence[str], prefix: str = "") -> str:

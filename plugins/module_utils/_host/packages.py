@@ -18,7 +18,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.facts impor
 from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import (
     DISABLE,
     FAIL,
-    NFTABLES,
     UFW,
     firewalls_in_use,
     refusal,
@@ -267,11 +266,9 @@ def _not_installed(packages: List[str]) -> str:
 
 def _firewalls(facts: HostFacts, wanted: Wanted) -> Firewalls:
     uses_iptables = ENGINES[wanted.engine].uses_iptables
-    # Beside a table of nftables, nftables.service is nobody's rival: what it flushes is put back behind it.
-    used = (facts.units.active | facts.units.enabled) - (set() if uses_iptables else {NFTABLES})
     persists = wanted.persist and uses_iptables
     return Firewalls(
-        found=firewalls_in_use(used, facts.ufw_on),
+        found=firewalls_in_use(facts.units.active | facts.units.enabled, facts.ufw_on, uses_iptables),
         ufw_removed=(facts.ufw_excludes_persistent and persists and _EXCLUDED_BY_UFW not in facts.commands),
     )
 

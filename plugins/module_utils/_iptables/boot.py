@@ -5,6 +5,7 @@
 """What a boot finds of our ruleset: texts that load it alone, the script that looks whether it is there, and its unit. Pure."""
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
 
@@ -107,11 +108,11 @@ done
 exit "$failed"
 """
 
-BOOT_UNIT_TEXT = """# Written by sesame.portknock; changes to this file are lost.
+_UNIT_TEXT = """# Written by sesame.portknock; changes to this file are lost.
 [Unit]
-Description=Port knocking: are the doors in the ruleset?
+Description={description}
 DefaultDependencies=no
-After=local-fs.target systemd-modules-load.service netfilter-persistent.service iptables.service ip6tables.service
+After=local-fs.target systemd-modules-load.service {after}
 Wants=network-pre.target
 Before=network-pre.target shutdown.target
 Conflicts=shutdown.target
@@ -119,10 +120,27 @@ Conflicts=shutdown.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/usr/local/sbin/portknock-boot
+ExecStart={script}
 
 [Install]
 WantedBy=multi-user.target
 """
 
-__all__ = ("BOOT_SCRIPT_TEXT", "BOOT_UNIT_TEXT", "closed_text", "fallback_text")
+
+def boot_unit(description: str, *after: str) -> str:
+    """Return the text of our unit, which runs our script before the network is up.
+
+    :param description: what systemctl calls it.
+    :param after: the services whose rules must be there before.
+    """
+    return _UNIT_TEXT.format(description=description, after=" ".join(after), script=BOOT_SCRIPT)
+
+
+BOOT_UNIT_TEXT = boot_unit(
+    "Port knocking: are the doors in the ruleset?",
+    "netfilter-persistent.service",
+    "iptables.service",
+    "ip6tables.service",
+)
+
+__all__ = ("BOOT_SCRIPT_TEXT", "BOOT_UNIT_TEXT", "boot_unit", "closed_text", "fallback_text")

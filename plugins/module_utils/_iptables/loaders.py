@@ -67,13 +67,16 @@ def loader_findings(names: Sequence[str], persist: bool) -> List[Finding]:
         )
         for name in names
     ]  # fmt: skip
-    if not persist:
-        message = (
-            "persist: the doors are not restored at boot, nor after another program has flushed the rules; from then on their ports are "
-            "as open as the rest leaves them. Set persist to true, or restore them yourself."
-        )
-        found.append(Finding("not_persisted", "", "", message))
-    return found
+    return found + ([] if persist else [not_persisted()])
+
+
+def not_persisted() -> Finding:
+    """Return the Finding that nothing restores the doors."""
+    message = (
+        "persist: the doors are not restored at boot, nor after another program has flushed the rules; from then on their ports are as "
+        "open as the rest leaves them. Set persist to true, or restore them yourself."
+    )
+    return Finding("not_persisted", "", "", message)
 
 
 def unkept(wanted: Wanted) -> Dict[str, Any]:
@@ -104,5 +107,6 @@ __all__ = (
     "gone",
     "loader_findings",
     "loaders_in_use",
+    "not_persisted",
     "unkept",
 )

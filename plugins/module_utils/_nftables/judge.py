@@ -54,10 +54,10 @@ def judge_live(host: Any, wanted: Wanted) -> Judged:
     :param wanted: what was asked for by the change in force; its Spec must not be None.
     """
     others, spec = look_at_others(host, wanted, changes=False), wanted.spec
-    connection = connection_of(host.processes.ssh_connection())
+    connection, local = connection_of(host.processes.ssh_connection()), host.kernel.local_network()
     found, words = list(others.findings), []
     for family in wanted.families:
-        proofs = prove_installed(spec, family, others.foreign, host.kernel.local_network(), connection)
+        proofs = prove_installed(spec, family, others.foreign, local, connection)
         words += [dict(proof.entry, ruleset=LIVE) for proof in proofs]
         found += void_findings(proofs)
     return Judged(tuple(dict.fromkeys(found)), [], words, {})

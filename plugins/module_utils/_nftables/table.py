@@ -8,7 +8,7 @@ Whether there is one is asked of the kernel itself, so that hosts of another eng
 undo or a look needs is imported there.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     EMPTIED,
@@ -28,6 +28,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access 
     is_let_in,
     shut_out,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import not_persisted
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.here import (
     installed_on,
     text_in_force,
@@ -98,6 +99,7 @@ class Table(Part):
         planned = plan_table(managed, installed, wanted.state.get(REMEMBERED, {}).get("shape", ""))
         files = table_files(managed, planned.text, wanted.persist)
         door = _door_of(wanted)
+        unkept = [] if spec is None or wanted.persist else [not_persisted()]
         judged = judge_change(self._host, wanted, planned.text, bool(planned.change)) if spec is not None else NOTHING
         if planned.change:
             _check_loadable(self._nft, wanted, planned.change)
@@ -111,7 +113,7 @@ class Table(Part):
             saved_to=NFTABLES_CONFIGS,
             last_way=(f"{self._host.command.find('nft')} flush chain {TABLE} {INPUT}",) if planned.change else (),
             door=door,
-            findings=_findings(wanted) + judged.findings,
+            findings=(*unkept, *judged.findings),
             facts=dict(backend="", closes=judged.closes, proof=judged.proof) if spec is not None else {},
             before=table_before(self._host, self._nft, installed, planned.text) if planned.change else {},
             remembered=judged.remembered,
@@ -164,11 +166,11 @@ class Table(Part):
             return str(error)
         if installed is None and expected["digest"]:
             return f"something else removed the table {TABLE} before it was confirmed, as 'nft flush ruleset' does"
-        if (installed.digest if installed else "") != expected["digest"]:
+        if installed is None:
+            return ""
+        if installed.digest != expected["digest"] or installed.is_edited(expected["shape"]):
             return f"something else changed the table {TABLE} before it was confirmed"
-        if installed is not None and installed.is_edited(expected["shape"]):
-            return f"something else changed the table {TABLE} before it was confirmed"
-        return why_not_in_force(self._host) if installed is not None else ""
+        return why_not_in_force(self._host)
 
     def missing_knock(self, proof: Dict[str, Any], source: Any) -> str:  # noqa: ARG002
         """Return '': what recognises the knock is the very ruleset that a new connection is let in by."""
@@ -231,7 +233,7 @@ class Table(Part):
             from ansible_collections.sesame.portknock.plugins.module_utils._nftables.judge import judge_live
 
             judged = judge_live(self._host, report.wanted)
-            found += [*judged.findings, *_findings(report.wanted)]
+            found += [*judged.findings, *([] if report.wanted.persist else [not_persisted()])]
             report = report._replace(facts=dict(report.facts, proof=judged.proof))
         return report._replace(findings=report.findings + found)
 
@@ -259,16 +261,6 @@ def _door_of(wanted: Wanted) -> str:
     if decided is False or (decided is None and spec.policy == "reject"):
         raise shut_out(spec, connection)
     return door_for(spec, connection.port, connection.source)
-
-
-def _findings(wanted: Wanted) -> Tuple[Finding, ...]:
-    if wanted.spec is None or wanted.persist:
-        return ()
-    message = (
-        "persist: the doors are not restored at boot, nor after another program has flushed the rules; from then on their ports are as "
-        "open as the rest leaves them. Set persist to true, or restore them yourself."
-    )
-    return (Finding("not_persisted", "", "", message),)
 
 
 __all__ = ("REMEMBERED", "Details", "Table")

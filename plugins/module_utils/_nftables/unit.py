@@ -10,6 +10,8 @@ The table is loaded before the network is up, and again behind whatever nftables
 from typing import Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import ABSENT_FILE, Files
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import boot_unit
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import DROP_IN_TEXT, drop_in
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
     INPUT,
     PRIORITY,
@@ -22,12 +24,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     CLOSED_TABLE,
     TABLE_FILE,
     UNIT,
-    UNITS,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
-DROP_IN = f"{UNITS}/nftables.service.d/portknock.conf"
+DROP_IN = drop_in("nftables")
+"""That service flushes the whole ruleset whenever it starts, reloads or stops."""
 
 # nft quotes the lines that it does not take, and there are steps in them.
 _BOOT_SCRIPT_TEXT = f"""#!/bin/sh
@@ -49,32 +51,7 @@ fi
 exit 1
 """
 
-_UNIT_TEXT = f"""# Written by sesame.portknock; changes to this file are lost.
-[Unit]
-Description=Port knocking: the table of nftables with the doors
-DefaultDependencies=no
-After=local-fs.target systemd-modules-load.service nftables.service
-Wants=network-pre.target
-Before=network-pre.target shutdown.target
-Conflicts=shutdown.target
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart={BOOT_SCRIPT}
-ExecReload={BOOT_SCRIPT}
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-_DROP_IN_TEXT = f"""# Written by sesame.portknock; changes to this file are lost.
-# This service flushes the whole ruleset, and the doors with it: they are put back behind it.
-[Service]
-ExecStartPost=-{BOOT_SCRIPT}
-ExecReload=-{BOOT_SCRIPT}
-ExecStopPost=-{BOOT_SCRIPT}
-"""
+_UNIT_TEXT = boot_unit("Port knocking: the table of nftables with the doors", "nftables.service")
 
 
 def table_files(spec: Optional[Spec], text: str, persist: bool) -> Files:
@@ -92,7 +69,7 @@ def table_files(spec: Optional[Spec], text: str, persist: bool) -> Files:
         kept[CLOSED_TABLE] = (closed_table(spec), 0o600)
         kept[UNIT] = (_UNIT_TEXT, 0o644)
         kept[BOOT_SCRIPT] = (_BOOT_SCRIPT_TEXT, 0o755)
-        kept[DROP_IN] = (_DROP_IN_TEXT, 0o644)
+        kept[DROP_IN] = (DROP_IN_TEXT, 0o644)
     return kept
 
 

@@ -36,6 +36,8 @@ class Facts(NamedTuple):
     """Whether a rule of iptables is loaded; asked only where nftables.service runs and is to stop."""
     loaders: Tuple[str, ...]
     """The services that load the rules at boot, of the IP versions that are managed; none where nothing is kept."""
+    uses_iptables: bool = True
+    """Whether the doors are in iptables."""
 
 
 class Todo(NamedTuple):
@@ -62,7 +64,7 @@ def plan_services(facts: Facts, conflicting: str, may_lack: bool) -> Todo:
     """
     used = {name for name in OTHERS if facts.states[name].active or facts.states[name].enabled}
     ufw_on = is_ufw_on(facts.ufw_config)
-    found = firewalls_in_use(used, ufw_on)
+    found = firewalls_in_use(used, ufw_on, facts.uses_iptables)
     if found and conflicting == FAIL:
         raise SpecError("conflicting_firewall", refusal(found))
     if found and not facts.systemd:

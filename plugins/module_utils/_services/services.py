@@ -23,7 +23,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.distributio
     parse_os_release,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import DISABLE, NFTABLES
-from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd import UnitState
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES, OS_RELEASE, UFW_CONFIG
 from ansible_collections.sesame.portknock.plugins.module_utils._services.plan import (
     OTHERS,
@@ -70,12 +69,10 @@ class Services(PartOutsideKernel):
             loaders = tuple(dict.fromkeys(services[family] for family in wanted.families if family in services))
         states = self._host.systemd.states(*OTHERS, *loaders)
         # The ruleset part reads the rules as well, and better; here they matter only where a service is to stop that would flush them.
-        # Beside a table of nftables, that service is nobody's rival: what it flushes is put back behind it.
-        others = states if uses_iptables else dict(states, **{NFTABLES: UnitState(False, False, False, False)})
-        would_flush = others[NFTABLES].active and wanted.conflicting_firewall == DISABLE
+        would_flush = uses_iptables and states[NFTABLES].active and wanted.conflicting_firewall == DISABLE
         live_rules = would_flush and self._has_live_rules()
         config = self._host.filesystem.read(UFW_CONFIG)
-        return Facts(self._host.systemd.runs(), others, config, live_rules, loaders)
+        return Facts(self._host.systemd.runs(), states, config, live_rules, loaders, uses_iptables)
 
     def _has_live_rules(self) -> bool:
         saves = [self._host.command.find(name + "-save") for name in IPTABLES.values()]

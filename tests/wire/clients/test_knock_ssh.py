@@ -241,7 +241,9 @@ def test_it_says_what_happened(controller):
         "host refuses it by ICMP, as a closed door does: it did not accept the knock. Check that portknock_doors[0].knock has "
     ) in said["wrong"].result["msg"]
     assert f"{refused}sent no knock: neither ansible_knock nor portknock_doors is set" in said["unknown"].result["msg"]
-    assert "portknock_engine: kernel is not valid. Use one of iptables, knockd, nftables." in said["engine"].result["msg"]
+    assert (
+        "portknock_engine: kernel is not valid. Use one of iptables, knockd, nftables." in said["engine"].result["msg"]
+    )
     assert steps_in(["17005", "19100"], run.output) == []
 
 

@@ -7,11 +7,8 @@
 The criterion is the host's truth: a new ssh from outside, what nft and iptables-save list.
 """
 
-import contextlib
-import subprocess
-
 import pytest
-from rig.bare_host import begin_and_leave, changed, play_role, until, user_of
+from rig.bare_host import begin_and_leave, changed, play_role, session, until, user_of
 from rig.controller import cores
 
 STEPS = [58391, "61427/udp", 53819]
@@ -39,27 +36,6 @@ def knock(user, host):
     task = {KNOCK: {"host": host.address, "knock": STEPS, "wait_for": {"port": 22}}, "delegate_to": "localhost"}
     run = user.play(dict(task, name="Knock"))
     assert run.code == 0, run.output
-
-
-@contextlib.contextmanager
-def session(user, host):
-    """Within the block there is a connection of plain ssh; yields what tells whether it still answers."""
-    words = ["ssh", "-tt", "-F", "/dev/null", "-i", user.key]
-    for option in ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"):
-        words += ["-o", option]
-    ssh = user.namespace.start(*words, f"root@{host.address}", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def answers():
-        ssh.stdin.write(b"still\n")
-        ssh.stdin.flush()
-        return b"still" in ssh.stdout.readline()
-
-    try:
-        assert answers()
-        yield answers
-    finally:
-        ssh.kill()
-        ssh.wait()
 
 
 def test_from_one_engine_to_the_other_and_back(bare_host, user):

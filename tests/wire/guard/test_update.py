@@ -4,12 +4,11 @@
 
 """An update from the first release: a host that it closed, and a change that it has left pending."""
 
-import contextlib
 import subprocess
 from pathlib import Path
 
 import pytest
-from rig.bare_host import begin_and_leave, changed, play_role, user_of
+from rig.bare_host import begin_and_leave, changed, play_role, session, user_of
 from rig.controller import cores
 
 RELEASED = Path(__file__).resolve().parents[1] / "released" / "sesame-portknock-1.0.0.tar.gz"
@@ -36,24 +35,6 @@ def user(bare_host):
     """With the newest release of ansible-core: with the older ones the first release did not get through."""
     with user_of(bare_host, cores()[-1], portknock_doors=[DOOR]) as made:
         yield made
-
-
-@contextlib.contextmanager
-def session(user, host):
-    """A connection of an administrator at work on the host; the value is a function that tells whether it still answers."""
-    path = user.folder / "cp" / "worker"
-    words = ["ssh", "-F", "/dev/null", "-o", f"ControlPath={path}"]
-    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ControlMaster=yes"]
-    user.namespace.run(*words, *options, "-i", user.key, "-N", "-f", f"root@{host.address}")
-    try:
-        yield (
-            lambda: (
-                user.namespace.run(*words, "-o", "ProxyCommand=false", "x", "echo there", timeout=30).stdout
-                == "there\n"
-            )
-        )
-    finally:
-        user.namespace.run(*words, "-O", "exit", "x", check=False)
 
 
 def comments(host):

@@ -95,6 +95,24 @@ def begin_and_leave(user: Controller, host: "BareHost", environment: Any = None,
     user.end_masters()
 
 
+@contextlib.contextmanager
+def session(user: Controller, host: "BareHost") -> Iterator[Callable[[], bool]]:
+    """A connection of an administrator at work on the host; the value is a function that tells whether it still answers."""
+    path = user.folder / "worker"
+    words = ["ssh", "-F", "/dev/null", "-o", f"ControlPath={path}"]
+    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ControlMaster=yes"]
+    user.namespace.run(*words, *options, "-i", user.key, "-N", "-f", f"root@{host.address}")
+    try:
+        yield (
+            lambda: (
+                user.namespace.run(*words, "-o", "ProxyCommand=false", "x", "echo there", timeout=30).stdout
+                == "there\n"
+            )
+        )
+    finally:
+        user.namespace.run(*words, "-O", "exit", "x", check=False)
+
+
 def until(happened: Callable[[], bool], seconds: int = 60) -> None:
     """Wait for a moment."""
     end = time.monotonic() + seconds
