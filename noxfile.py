@@ -11,6 +11,7 @@ The environments are those of tests/runner/environments.py, which outlive the cl
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,9 +153,23 @@ def ansible_lint(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation of plugins and role."""
-    words = ["--plugin-docs", "--skip-rstcheck", "--validate-collection-refs=self", "."]
-    lint(session, "antsibull-docs", "lint-collection-docs", *words)
+    """The documentation of plugins and role, and the site of all pages: .cache/site/html/index.html."""
+    venv, copy, site = environments.named("docs"), tree.copy_collection(session.name), ROOT / ".cache" / "site"
+    words = ["--plugin-docs", "--skip-rstcheck", "--validate-collection-refs=self"]
+    run(session, venv, "antsibull-docs", "lint-collection-docs", *words, copy, collections=copy.parents[2])
+    run(session, venv, "python", ROOT / "bin" / "lib" / "site" / "pages.py", "--check")
+    run(session, venv, "codespell", copy / "docs", copy / "README.md", copy / "CONTRIBUTING.md")
+    shutil.rmtree(site, ignore_errors=True)
+    for folder in (copy / "bin" / "lib" / "site", copy / "docs"):
+        shutil.copytree(folder, site / "source", dirs_exist_ok=True, ignore=shutil.ignore_patterns("docsite"))
+    shutil.copy2(copy / "galaxy.yml", site / "source")
+    plugins = site / "source" / "collections"
+    plugins.mkdir()
+    words = ["--use-current", "--squash-hierarchy", "--no-add-antsibull-docs-version", "--dest-dir"]
+    run(session, venv, "antsibull-docs", "collection", *words, plugins, "sesame.portknock", collections=copy.parents[2])
+    # A link to a page or a heading that is not there is a warning.
+    words = ["-W", "--keep-going", "-q", "-b", "html", "-d", str(site / "doctrees")]
+    run(session, venv, "sphinx-build", *words, site / "source", site / "html")
 
 
 @nox.session

@@ -145,7 +145,7 @@ options:
         enabled; C(/etc/knockd.conf) and the distribution's file with its options are never used.
       - V(nftables) needs nft 0.9.3 and Linux 5.4, and neither iptables nor xt_recent. Rules of others are left alone, and nothing that
         they accept opens a door, since a packet must pass their tables and this one.
-      - What they do differently is in the README of the collection.
+      - What they do differently is in C(docs/engines.md) of the collection.
     type: str
     choices: [iptables, knockd, nftables]
     default: iptables

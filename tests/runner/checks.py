@@ -60,7 +60,7 @@ def lint(with_sanity: bool = True) -> list[Check]:
         Check("lint", "sanity, newest ansible-core", "sanity(newest)", 200),
         Check("lint", "tarball and galaxy-importer", "tarball", 60),
         Check("lint", "ansible-lint, production", "ansible-lint", 60),
-        Check("lint", "antsibull-docs", "docs", 30),
+        Check("lint", "antsibull-docs, site", "docs", 60),
         Check("lint", "mypy", "mypy", 30),
         Check("lint", "files of a collection", "extra-checks", 10),
         Check("lint", "shellcheck", "shellcheck", 10),

@@ -4,7 +4,7 @@
 """What is written down in more than one place must say the same everywhere.
 
 The module's options (its documentation; `ansible-test sanity` compares that with its code), the
-role's argument specs, the role's defaults and the README; the version in galaxy.yml and the
+role's argument specs, the role's defaults and the documents; the version in galaxy.yml and the
 changelog. Reads files only, so that it runs without Ansible.
 """
 
@@ -165,18 +165,24 @@ def test_options_of_remove_are_those_of_main():
     }
 
 
-@pytest.mark.parametrize("path", [("README.md",), ("roles", "portknock", "README.md")])
-def test_readmes_name_no_variable_that_does_not_exist(path):
+DOCUMENTS = ["README.md", "roles/portknock/README.md"]
+DOCUMENTS += sorted("docs/" + os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "docs", "*.md")))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_documents_name_no_variable_that_does_not_exist(path):
     known = set(entry_point("main"))
     # Tags and playbook variables have the prefix as well.
     others = {"portknock_hosts", "portknock_install", "portknock_ruleset"}
     others |= set(re.findall(r"\bportknock_client_[a-z_]*[a-z]", read("playbooks", "client_config.yml")))
-    assert set(re.findall(r"\bportknock_[a-z0-9_]*[a-z0-9]", read(*path))) - others <= known
+    assert set(re.findall(r"\bportknock_[a-z0-9_]*[a-z0-9]", read(path))) - others <= known
 
 
-def test_readme_explains_every_variable():
-    readme = read("README.md")
-    assert [name for name in sorted(entry_point("main")) if "`" + name + "`" not in readme] == []
+def test_the_documents_explain_every_variable():
+    page = read("docs", "variables.md")
+    assert [name for name in sorted(entry_point("main")) if "\n## " + name + "\n" not in page] == []
+    doors = entry_point("main")["portknock_doors"]["options"]
+    assert [name for name in sorted(doors) if "\n| `" + name + "` | " not in page] == []
 
 
 def test_changelog_has_the_version_of_the_collection():

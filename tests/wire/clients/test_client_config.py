@@ -21,8 +21,8 @@ from rig.peer import OPEN, TARGET
 from rig.person import DOOR, PLAYBOOK, PROGRAMS, STEPS, Person
 from rig.target import ROOT, door
 
-README = re.search(r"^### People$.*?^### ", (ROOT / "README.md").read_text(), re.M | re.S)[0]
-LINES = re.findall(r"^\$ (.*192\.0\.2\.11.*); ssh \S+$", README, re.M)
+PAGE = re.search(r"^## People$.*?^## ", (ROOT / "docs" / "clients.md").read_text(), re.M | re.S)[0]
+LINES = re.findall(r"^\$ (.*192\.0\.2\.11.*); ssh \S+$", PAGE, re.M)
 
 
 def changes(done):
