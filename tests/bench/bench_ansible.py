@@ -185,7 +185,8 @@ class Target:
             cell.wait(self.client)
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+        left_out = ("ANSIBLE_", "PYTHONDONTWRITEBYTECODE")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         return dict(
             kept,
             ANSIBLE_CONFIG=self._path("ansible.cfg"),
@@ -199,7 +200,8 @@ class Target:
             ANSIBLE_SSH_CONTROL_PATH_DIR=self._path("cp"),
             ANSIBLE_SSH_ARGS="-F none -o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile=/dev/null",
             BENCH_TASK_TIMES=self._path("times"),
-            PYTHONDONTWRITEBYTECODE="1",
+            # As for a user, whose controller compiles the plugins once, and not for each task.
+            PYTHONPYCACHEPREFIX=self._path("compiled"),
         )
 
     def _inventory(self) -> dict[str, Any]:

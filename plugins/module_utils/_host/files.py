@@ -61,6 +61,15 @@ class Filesystem:
         except OSError:
             return ""
 
+    def identity(self, path: str) -> str:
+        """Return what differs once a file was written or another one is in its place, '' where there is none."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return ""
+        numbers = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return f"{os.path.realpath(path)} {' '.join(map(str, numbers))}"
+
     def mode(self, path: str) -> Optional[int]:
         """Return the permission bits of a file, or None where there is none."""
         try:

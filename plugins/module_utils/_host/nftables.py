@@ -7,6 +7,8 @@
 It is not taken apart here: a run that meets what the run before met compares the bytes alone.
 """
 
+import hashlib
+import os
 import re
 from typing import List, Optional
 
@@ -18,13 +20,18 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.netlink imp
     talk,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import (
+    ACKNOWLEDGE,
     DUMP,
     FAMILIES,
     REQUEST,
+    attributes,
     request,
 )
 
 _TRIES = 20
+_BOOT, _FIRST_PROCESS, _NAMESPACE = "/proc/sys/kernel/random/boot_id", "/proc/1/stat", "/proc/self/ns/net"
+_GET_GENERATION, _GENERATION = 10 << 8 | 16, 1
+"""Type of a request whose answer has the number of the last transaction, and the kind of the attribute that holds it."""
 GET_TABLES, GET_CHAINS, GET_RULES = 10 << 8 | 1, 10 << 8 | 4, 10 << 8 | 7
 """Types of requests; that of each answer is lower by one."""
 _COUNTED = re.compile(rb"(counter\0.{8}).{8}(.{4}).{8}", re.S)
@@ -69,6 +76,27 @@ class Nftables:
             return self._dump(GET_CHAINS, "")
         except OSError:
             return None
+
+    def generation(self) -> str:
+        """Return what stays the same as long as nobody changes tables, chains, rules or sets, in iptables-nft as well.
+
+        The kernel counts the transactions of a network namespace; a boot, and a container that starts, begin anew.
+
+        :raises HostError: if the kernel does not say.
+        """
+        try:
+            (body,) = (
+                body for _kind, body in answers(self._exchange, request(_GET_GENERATION, REQUEST | ACKNOWLEDGE, 0))
+            )
+            number = attributes(body[4:])[_GENERATION].hex()
+            # A table goes without a transaction where it belongs to a process that ended.
+            tables = hashlib.sha256(b"".join(self._dump(GET_TABLES, ""))).hexdigest()
+            with open(_BOOT) as boot, open(_FIRST_PROCESS) as first:
+                # Behind the name, in brackets, the 20th word is the time at which it started (proc(5)).
+                begun = [boot.read().strip(), first.read().rpartition(")")[2].split()[19]]
+            return " ".join([*begun, os.readlink(_NAMESPACE), number, tables])
+        except (IndexError, KeyError, OSError, ValueError) as error:
+            raise HostError(f"the kernel does not tell the generation of its nftables ruleset ({error}).") from error
 
     def _dump(self, kind: int, family: str) -> List[bytes]:
         asked = request(kind, REQUEST | DUMP, FAMILIES.get(family, 0))

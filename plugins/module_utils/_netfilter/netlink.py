@@ -12,8 +12,8 @@ from typing import Dict, Iterator, List, Tuple
 
 NETFILTER = 12
 """The protocol of netlink that connection tracking and nftables speak."""
-REQUEST, DUMP = 0x1, 0x300
-"""Flags of a request: what it is, and that it asks for all there is."""
+REQUEST, ACKNOWLEDGE, DUMP = 0x1, 0x4, 0x300
+"""Flags of a request: what it is, that its end is to be said, and that it asks for all there is."""
 ERROR, DONE = 2, 3
 """Types of messages: a refusal or an acknowledgement, and the end of a dump."""
 INTERRUPTED = 0x10
@@ -71,6 +71,7 @@ def attributes(data: bytes) -> Dict[int, bytes]:
 
 
 __all__ = (
+    "ACKNOWLEDGE",
     "DONE",
     "DUMP",
     "ERROR",

@@ -9,9 +9,11 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change import unchanged
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change, result_of
 from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged import Recorder, known_result, remember
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNCHANGED
 from fake_host import knockd_host
+from fake_kernel import FakeNftables
 from module_run import DOOR, options, run
 
 SSH = "192.0.2.7 50000 192.0.2.1 22"
@@ -62,6 +64,39 @@ def test_the_result_is_the_same(settled):
 
 def write(host, path, text):
     host.files[path] = (text, host.mode(path) or 0o600)
+
+
+def test_what_is_cheaper_to_read_stands_for_the_rest(settled):
+    """No command prints the ruleset or its version, and no file of the host's command is read whole."""
+    host, _result, _engine = settled
+    reads = [read[:3] for read in json.loads(host.read(UNCHANGED))["reads"]]
+    assert ["nftables", "generation", []] in reads
+    assert not {"rules", "tables", "digest"} & {method for _part, method, _words in reads}
+    run = [words[0] for part, method, words in reads if (part, method) == ("command", "run")]
+    assert not [words for words in run if "-V" in words or words[0].endswith(("nft-save", "/nft"))], run
+
+
+def test_a_change_between_two_reads_is_a_difference(settled, monkeypatch):
+    """What was read before it, and what stands for it, are not of the same host."""
+    host, _result, engine = settled
+    reads = iter("abcdefghijklmnopqrstuvwxyz")
+    monkeypatch.setattr(FakeNftables, "generation", lambda _self: next(reads))
+    plan(host, engine=engine)
+    assert known_result(parts_of(host), options(engine=engine)) is None
+
+
+def test_a_kernel_that_does_not_tell_is_read_whole(settled, monkeypatch):
+    host, _result, engine = settled
+
+    def refuse(_self):
+        raise HostError("no")
+
+    monkeypatch.setattr(FakeNftables, "generation", refuse)
+    assert known_result(parts_of(host), options(engine=engine)) is None
+    result = plan(host, engine=engine)
+    assert known_result(parts_of(host), options(engine=engine)) == result
+    host.rules["iptables"].tables["filter"].chains["PORTKNOCK"].pop()
+    assert known_result(parts_of(host), options(engine=engine)) is None
 
 
 DIFFERENCES = [

@@ -114,3 +114,25 @@ def test_a_kernel_that_does_not_say(answer):
         made.tables("ip")
     assert made.chains() is None
     assert len(asked) <= 60
+
+
+def generation(number=b"\0\0\0\7", tables=(), acknowledged=True):
+    """What the kernel answers to both questions about its generation."""
+    told = message(0xA0F, bytes(4) + attribute(1, number))
+    dump = [message(0xA00, bytes(4) + attribute(1, name)) for name in tables]
+    made, asked = nftables([told + (refusal(0) if acknowledged else b"")], [b"".join(dump) + DONE])
+    return made.generation(), asked
+
+
+def test_the_generation_of_the_ruleset():
+    first, asked = generation()
+    assert [struct.unpack_from("=IHH", request)[1:] for request in asked] == [(0xA10, 0x5), (0xA01, 0x301)]
+    assert generation()[0] == first
+    assert generation(number=b"\0\0\0\10")[0] != first, "a transaction"
+    assert generation(tables=[b"others\0"])[0] != first, "the table of a process that ended"
+
+
+@pytest.mark.parametrize("answer", [[refusal(1)], [refusal(0)], [message(0xA0F, bytes(4)) + refusal(0)], OSError("no")])
+def test_a_kernel_that_does_not_tell_its_generation(answer):
+    with pytest.raises(HostError, match="does not tell the generation"):
+        nftables(answer)[0].generation()

@@ -36,6 +36,9 @@ class FakeFolders:
     def digest(self, path: str) -> str:
         return hashlib.sha256(self.files.get(path, ("", 0))[0].encode("utf-8", "surrogateescape")).hexdigest()
 
+    def identity(self, path: str) -> str:
+        return self.digest(path)
+
 
 class FakeSockets:
     """Who listens on a FakeHost."""
@@ -158,6 +161,11 @@ class FakeNftables:
             number + attribute(1, b"nat\0") + attribute(2, bytes(4)),
             number + attribute(1, b"filter\0") + attribute(2, flags),
         ]
+
+    def generation(self) -> str:
+        host = self._host
+        saved = [ruleset.save() for ruleset in host.rules.values()]
+        return repr((saved, host.held, host.dormant, host.owned, host.chains, host.nft.exists, host.nft.__dict__))
 
     def chains(self) -> Optional[List[bytes]]:
         chains = self._host.chains
