@@ -200,8 +200,8 @@ def wire(session: nox.Session, group: str, backend: str) -> None:
     releases = [release for release in environments.CORES if environments.core(release)]
     session.env["PORTKNOCK_CORES"] = " ".join(releases)
     words = ["-p", "no:cacheprovider", "-v", "--tb=short", "--color=no", "--durations=60", "--backend", backend]
-    # Each worker has namespaces of its own, and waits most of the time.
-    words += ["-n", "3", "--dist", "worksteal"]
+    # Each worker has namespaces of its own, and waits most of the time: packets more than plays.
+    words += ["-n", "4" if group == "packets" else "3", "--dist", "worksteal"]
     words = ["-m", "pytest", "-c", "pyproject.toml", *words, *session.posargs, f"tests/wire/{group}"]
     run(session, environments.named("controller"), "python", *words)
 
