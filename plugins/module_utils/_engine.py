@@ -187,6 +187,8 @@ class PartPlan(NamedTuple):
     """Whether keep() has something to do even where nothing else changes."""
     disturbs: bool = False
     """Whether loading it changes what the parts after it were planned on, so that they must be planned anew then."""
+    begins: bool = False
+    """Whether there were no rules of its own before: the kernel may not have tracked any connection."""
     files: Files = _NO_FILES
     """Every file that it keeps, as it should be."""
     early: Tuple[str, ...] = ()

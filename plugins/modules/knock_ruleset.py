@@ -39,8 +39,8 @@ options:
       - Sources remembered per door and stage. The kernel's own default of 100 lets a hundred forged packets push a real knock out.
       - Takes effect if xt_recent is a module, at once if it is not loaded yet, otherwise at the next boot. The value in force
         is read from the kernel, and a smaller one is returned as a finding.
-      - With O(engine=nftables), sources that each set holds; the default then stands for 1000000 sources in the middle of a knock,
-        and 65536 who have a door open. A set that is there keeps its size.
+      - With O(engine=nftables), sources that each set holds; the default then stands for 1048576 sources in the middle of a knock,
+        and 65536 who have a door open, and more than 4096 is rounded up to a multiple of 65536. A set that is there keeps its size.
     type: int
     default: 4096
   log:

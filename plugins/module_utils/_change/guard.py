@@ -126,6 +126,9 @@ class Guard:
 
     def _load(self, change: Change, record: Record) -> Record:
         self._host.filesystem.replace_files(change.early_files)
+        if any(plan.begins for plan in change.parts):
+            # Before the first rule that has the kernel track connections.
+            self._host.conntrack.adopt(self._host.sockets.connected(), self._host.processes.ssh_connection() or [])
         loaded: Dict[str, Loaded] = {}
         disturbed = False
         parts = {part.name: part for part in self._parts}

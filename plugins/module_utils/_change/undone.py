@@ -19,7 +19,7 @@ _SENTENCES = {
     EMPTIED: (
         "The ruleset could not be read or restored, so it could not be put back as it was: the collection's chains were emptied "
         "instead, and refuse nothing any more. 'nft list ruleset' and 'iptables-save' show what is left of them, and what hides them; "
-        "once iptables can read its tables again, the next run puts the doors back, or with 'state: absent' takes out the rest."
+        "once iptables or nft can read its tables again, the next run puts the doors back, or with 'state: absent' takes out the rest."
     ),
 }
 

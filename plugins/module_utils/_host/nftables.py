@@ -24,16 +24,21 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlin
     DUMP,
     FAMILIES,
     REQUEST,
+    attribute,
     attributes,
     request,
+    transaction,
 )
 
 _TRIES = 20
 _BOOT, _FIRST_PROCESS, _NAMESPACE = "/proc/sys/kernel/random/boot_id", "/proc/1/stat", "/proc/self/ns/net"
-_GET_GENERATION, _GENERATION = 10 << 8 | 16, 1
+_SUBSYSTEM = 10
+_GET_GENERATION, _GENERATION = _SUBSYSTEM << 8 | 16, 1
 """Type of a request whose answer has the number of the last transaction, and the kind of the attribute that holds it."""
-GET_TABLES, GET_CHAINS, GET_RULES = 10 << 8 | 1, 10 << 8 | 4, 10 << 8 | 7
+GET_TABLES, GET_CHAINS, GET_RULES = (_SUBSYSTEM << 8 | number for number in (1, 4, 7))
 """Types of requests; that of each answer is lower by one."""
+DELETE_TABLE, DELETE_RULES = (_SUBSYSTEM << 8 | number for number in (2, 8))
+"""Types of requests that change something."""
 _COUNTED = re.compile(rb"(counter\0.{8}).{8}(.{4}).{8}", re.S)
 """An expression that counts, up to its bytes, and what is between these and its packets."""
 
@@ -97,6 +102,33 @@ class Nftables:
             return " ".join([*begun, os.readlink(_NAMESPACE), number, tables])
         except (IndexError, KeyError, OSError, ValueError) as error:
             raise HostError(f"the kernel does not tell the generation of its nftables ruleset ({error}).") from error
+
+    def delete_table(self, family: str, table: str) -> None:
+        """Delete a table with all that is in it, if it is there, where no command does it any more.
+
+        :param family: as nft names it.
+        :raises HostError: if the kernel refuses.
+        """
+        self._delete(DELETE_TABLE, family, table)
+
+    def empty_chain(self, family: str, table: str, chain: str) -> None:
+        """Delete the rules of a chain, if it is there, where no command does it any more.
+
+        :param family: as nft names it.
+        :raises HostError: if the kernel refuses.
+        """
+        self._delete(DELETE_RULES, family, table, chain)
+
+    def _delete(self, kind: int, family: str, *names: str) -> None:
+        body = b"".join(attribute(number, name.encode() + b"\0") for number, name in enumerate(names, 1))
+        asked = request(kind, REQUEST | ACKNOWLEDGE, FAMILIES[family], body)
+        try:
+            list(answers(self._exchange, transaction(_SUBSYSTEM, [asked])))
+        except FileNotFoundError:
+            # There is none.
+            pass
+        except OSError as error:
+            raise HostError(f"the kernel does not delete the rules of {' '.join((family, *names))}: {error}") from error
 
     def _dump(self, kind: int, family: str) -> List[bytes]:
         asked = request(kind, REQUEST | DUMP, FAMILIES.get(family, 0))

@@ -123,6 +123,10 @@ class Iptables:
             raise HostError(f"{path} -V failed, so its backend is not known. Run it by hand to see why.")
         return NFT if "nf_tables" in out else LEGACY
 
+    def works(self, family: str) -> bool:
+        """Return whether the command that loads rules can be run: its package may be gone by now, or a library of it."""
+        return self._run([self.commands.paths[IPTABLES[family] + "-restore"], "-V"], "")[0] == 0
+
     def _commands_of(self, backend: str, plain: bool = True) -> Commands:
         """Return the commands of a backend by their own names, or by the plain ones where they have none.
 

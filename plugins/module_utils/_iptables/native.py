@@ -4,7 +4,7 @@
 
 """What is in nftables of this host: as the command nft lists it where there is one, else as far as the kernel says it."""
 
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT_FAMILIES, Run
@@ -25,13 +25,17 @@ NOTHING = Listing([])
 
 
 class Native:
-    """Reads what is in nftables, and deletes jumps to chains of the collection."""
+    """Reads what is in nftables, empties chains of the collection, and deletes jumps to them."""
 
     def __init__(
-        self, run: Run, find: Callable[[str], Optional[str]], held: Callable[[], Optional[List[bytes]]]
+        self,
+        run: Run,
+        find: Callable[[str], Optional[str]],
+        held: Callable[[], Optional[List[bytes]]],
+        empty: Callable[[str, str, str], None] = lambda *_names: None,
     ) -> None:
-        """Take the seams: run and find as Iptables does, and what returns the chains as the kernel sends them."""
-        self._run, self._nft, self._held = run, find("nft"), held
+        """Take the seams: run and find as Iptables does, what returns the chains as the kernel sends them, and what has it empty one."""
+        self._run, self._nft, self._held, self._empty = run, find("nft"), held, empty
 
     def listing(self) -> Listing:
         """Return what is there."""
@@ -51,6 +55,14 @@ class Native:
             return None
         nft = NFT_FAMILIES[family]
         return any(item["chain"]["family"] == nft and CHAIN.match(item["chain"]["name"]) for item in items)
+
+    def empty(self, family: str, chains: Sequence[str]) -> None:
+        """Empty chains of the filter table without a command: those that are there.
+
+        :raises HostError: if the kernel refuses.
+        """
+        for chain in chains:
+            self._empty(NFT_FAMILIES[family], "filter", chain)
 
     def delete_jumps(self, family: str) -> None:
         """Delete the rules of INPUT that jump to chains of the collection, each by its handle, which no other rule has."""

@@ -152,6 +152,7 @@ class Ruleset(Part):
             part=self.name,
             wanted=wanted,
             loads=loads,
+            begins=any(plan.change and plan.now == ABSENT for plan in plans),
             files=kept.files,
             early=(MODPROBE,),
             previous=tuple(kept.rules_files.values()) if persists else (),
@@ -160,11 +161,7 @@ class Ruleset(Part):
             door=door,
             findings=self._findings(wanted, plans, kept, local) + listeners.findings + proven.findings,
             facts=dict(backend=iptables.backend if installed else NFT, closes=listeners.closes, proof=proven.words),
-            before={
-                "backends": _ways_back(iptables, (plans, saves), (elsewhere, others)) if installed else [],
-                "families": list(texts),
-                "rules_files": kept.rules_files,
-            },
+            before=_before(iptables if installed else None, (plans, saves), (elsewhere, others), kept),
             details=Details(plans, elsewhere, owns),
             remembered=proven.remembered,
         )
@@ -203,9 +200,6 @@ class Ruleset(Part):
 
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables.load import apply_plans
 
-        if any(plan.change and plan.now == ABSENT for plan in details.plans):
-            # Before the first rule that has the kernel track connections.
-            self._host.conntrack.adopt(self._host.sockets.connected(), self._host.processes.ssh_connection() or [])
         other = self._iptables.other()
         elsewhere = apply_plans(other, details.elsewhere, replan) if details.elsewhere else {}
         loaded = apply_plans(self._iptables, details.plans, replan)
@@ -303,15 +297,24 @@ class Ruleset(Part):
 
 
 def _native(host: Any) -> Native:
-    return Native(host.command.run, host.command.find, host.nftables.chains)
+    return Native(host.command.run, host.command.find, host.nftables.chains, host.nftables.empty_chain)
 
 
 _Planned = Tuple[Tuple[Plan, ...], Dict[str, str]]
 """The plans for one backend, and IP version to what its iptables-save printed."""
 
 
+def _before(iptables: Optional[Iptables], here: _Planned, elsewhere: _Planned, kept: Kept) -> Dict[str, Any]:
+    """Return what undo needs; JSON.
+
+    :param iptables: None where it is not installed.
+    """
+    ways = _ways_back(iptables, here, elsewhere) if iptables is not None else []
+    return dict(backends=ways, families=[plan.family for plan in here[0]], rules_files=kept.rules_files)
+
+
 def _ways_back(iptables: Iptables, here: _Planned, elsewhere: _Planned) -> List[Dict[str, Any]]:
-    """Return what undo needs of each backend: its commands, and for each IP version that is changed what was there; JSON."""
+    """Return of each backend its commands, and for each IP version that is changed what was there."""
     ways = []
     for each, (plans, saves) in ((iptables, here), (iptables.other(), elsewhere)):
         families = {plan.family: plan.way_back(saves[plan.family]) for plan in plans if plan.change}

@@ -64,7 +64,12 @@ def _empty(iptables: Iptables, native: Native, family: str, back: Dict[str, Any]
 
     :raises HostError: if not even that works.
     """
-    iptables.restore(family, emptied_text(back["chains"]))
+    try:
+        iptables.restore(family, emptied_text(back["chains"]))
+    except HostError:
+        if not iptables.is_nft or iptables.works(family):
+            raise
+        native.empty(family, back["chains"])
     texts: List[str] = [unhooked_text(hook) for hook in back["hooks"]]
     if iptables.is_nft:
         native.delete_jumps(family)

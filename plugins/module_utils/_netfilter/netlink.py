@@ -8,7 +8,7 @@ See linux/netlink.h and linux/netfilter/nfnetlink.h.
 """
 
 import struct
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 NETFILTER = 12
 """The protocol of netlink that connection tracking and nftables speak."""
@@ -23,19 +23,27 @@ FAMILIES = {"inet": 1, "ip": 2, "netdev": 5, "ip6": 10}
 NESTED = 0x8000
 """Flag of an attribute's kind: it is made of attributes."""
 _KIND = 0x3FFF
+_BEGIN, _END = 0x10, 0x11
 _head = struct.Struct("=HH").unpack_from
 
 
-def request(kind: int, flags: int, family: int, body: bytes = b"") -> bytes:
+def request(kind: int, flags: int, family: int, body: bytes = b"", resource: int = 0) -> bytes:
     """Return a request to a subsystem of netfilter.
 
     :param kind: the subsystem's number in the upper byte, the message's in the lower one.
     :param flags: REQUEST, with DUMP where all is asked for.
     :param family: of addresses.
     :param body: the attributes.
+    :param resource: the subsystem that a transaction is for.
     """
-    body = struct.pack("=BBH", family, 0, 0) + body
+    body = struct.pack(">BBH", family, 0, resource) + body
     return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
+
+
+def transaction(subsystem: int, requests: Sequence[bytes]) -> bytes:
+    """Return requests to a subsystem as one transaction: all of them, or none."""
+    begin, end = (request(kind, REQUEST, 0, resource=subsystem) for kind in (_BEGIN, _END))
+    return begin + b"".join(requests) + end
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -85,4 +93,5 @@ __all__ = (
     "each_attribute",
     "messages",
     "request",
+    "transaction",
 )

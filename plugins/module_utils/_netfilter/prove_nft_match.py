@@ -372,4 +372,4 @@ _HANDLERS.update(
     }
 )
 
-__all__ = ("Asking", "ask", "constant", "members")
+__all__ = ("Asking", "ask", "members")

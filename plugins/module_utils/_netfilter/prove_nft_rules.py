@@ -4,8 +4,7 @@
 
 """One rule of nftables as the prover reads it, from what ``nft -j`` lists: every match as a set of packets, or as a doubt. Pure.
 
-A rule with a verdict map, or one that looks up source, protocol and port together, is several rules here, of which a packet meets
-one at most.
+A rule with a verdict map, or one that asks for several values together, is several rules here, of which a packet meets one at most.
 """
 
 import re
@@ -15,18 +14,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_js
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_match import (
     Asking,
     ask,
-    constant,
     members,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
-    DPORT,
     FORGET,
     MARK,
-    PROTOCOL,
     STATE,
     ListMatch,
     ReadRule,
-    Term,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
 
@@ -40,11 +35,7 @@ _NOTHING = frozenset(
 )
 """Statements after which a packet goes on as it was."""
 _DOUBTS = frozenset(("limit", "quota", "ct count", "meter", "xt", "connlimit"))
-_PROTOCOLS = {6: "tcp", 17: "udp"}
 _FEW = 64
-
-Key = Tuple[str, int]
-"""Protocol and port."""
 
 
 class Lists(NamedTuple):
@@ -53,13 +44,11 @@ class Lists(NamedTuple):
     source: Any
     """The expression for the source as it is remembered, as JSON."""
     seconds: Mapping[str, Tuple[int, int]]
-    """Name of a list to how long a source stays there, at least and at most, as rules differ; 0 for ever. A set of sources is one
-    list; one of source, protocol and port is one for each of these that rules put there."""
-    keys: Mapping[str, Tuple[Key, ...]]
-    """Set to the protocols and ports in it; empty for a set of sources."""
+    """Name of a set to how long a source stays there, at least and at most, as rules differ; 0 for ever. Only sets that nothing but
+    sources are put into are there."""
 
 
-NO_LISTS = Lists(None, {}, {})
+NO_LISTS = Lists(None, {})
 
 
 def source_of(family: str, mask: str) -> Item:
@@ -77,29 +66,22 @@ def lists_of(rules: Sequence[Item], source: Item) -> Lists:
     :param rules: the fields of its rules.
     """
     seconds: Dict[str, List[int]] = {}
-    keys: Dict[str, List[Key]] = {}
     spoiled = set()
     for update in _updates(rules):
         name, operation = str(update.get("set", ""))[1:], update.get("op")
         value, timeout = _value_and_timeout(update.get("elem"))
-        key = _element(value, source)
-        if key is None or operation not in ("add", "update", "delete") or (key == PACKETS and operation != "delete"):
+        if value != source or operation not in ("add", "update", "delete"):
             spoiled.add(name)
         elif operation != "delete":
-            seconds.setdefault(_list(name, key), []).append(timeout)
-            keys.setdefault(name, [])
-            keys[name] += [key] if key != ANY else []
+            seconds.setdefault(name, []).append(timeout)
     return Lists(
         source,
-        {name: (min(filter(None, some), default=0), max(some) if all(some) else 0) for name, some in seconds.items()},
-        {name: tuple(dict.fromkeys(some)) for name, some in keys.items() if name not in spoiled},
+        {
+            name: (min(filter(None, some), default=0), max(some) if all(some) else 0)
+            for name, some in seconds.items()
+            if name not in spoiled
+        },
     )
-
-
-ANY: Key = ("", 0)
-"""The key of a set of sources alone."""
-PACKETS: Key = ("packet's", 0)
-"""The key that is the packet's own protocol and port."""
 
 
 def _updates(rules: Sequence[Item]) -> Iterator[Item]:
@@ -117,26 +99,6 @@ def _value_and_timeout(elem: Any) -> Tuple[Any, int]:
         return elem, 0
     timeout = fields.get("timeout")
     return fields.get("val"), timeout if isinstance(timeout, int) else 0
-
-
-def _element(value: Any, source: Item) -> Optional[Key]:
-    """Return the Key of an element that a packet puts into a set, or of a look-up; None where it is not of the packet's source."""
-    if value == source:
-        return ANY
-    parts = value.get("concat") if isinstance(value, dict) else None
-    if not isinstance(parts, list) or len(parts) != 3 or parts[0] != source:
-        return None
-    if parts[1:] == _OF_PACKET:
-        return PACKETS
-    protocol, port = _PROTOCOLS.get(constant(parts[1])), constant(parts[2])
-    return (protocol, port) if protocol and 0 <= port < 65536 else None
-
-
-_OF_PACKET = [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]
-
-
-def _list(name: str, key: Key) -> str:
-    return name if key == ANY else f"{name} {key[0]} {key[1]}"
 
 
 class RuleReader:
@@ -178,37 +140,12 @@ class RuleReader:
         if kind == "vmap" and isinstance(what, dict):
             return self._mapped(what, draft)
         if kind == "match" and what.get("op") == "==":
-            right = what.get("right")
-            if (
-                isinstance(right, str)
-                and right[:1] == "@"
-                and _element(what.get("left"), self._lists.source) == PACKETS
-            ):
-                return self._awaited(right[1:], draft)
             left = what.get("left")
             if isinstance(left, dict) and "concat" in left:
-                found = members(right)
+                found = members(what.get("right"))
                 if found is not None and len(found) <= _FEW:
                     return [draft.asked(left, value) for value in found]
         return None
-
-    def _awaited(self, name: str, draft: "_Draft") -> Optional[List["_Draft"]]:
-        """Return a draft for each protocol and port that a set may hold with the source."""
-        if name not in self._lists.keys:
-            return None
-        found = []
-        for protocol, port in self._lists.keys[name]:
-            copy = draft.copy()
-            copy.asking.terms += [Term(PROTOCOL, protocol, False), Term(DPORT, ((port, port),), False)]
-            copy.key = (protocol, port)
-            copy.lists.append(self._match("--rcheck", name, (protocol, port)))
-            found.append(copy)
-        return found
-
-    def _match(self, verb: str, name: str, key: Key, negated: bool = False) -> ListMatch:
-        listed = _list(name, key)
-        least, most = self._lists.seconds.get(listed, (0, 0))
-        return ListMatch(verb, negated, listed, most, True, least)
 
     def _mapped(self, what: Item, draft: "_Draft") -> Optional[List["_Draft"]]:
         data = what.get("data")
@@ -261,9 +198,10 @@ class RuleReader:
     def _matched(self, what: Item, draft: "_Draft") -> None:
         left, right, operation = what.get("left"), what.get("right"), what.get("op")
         if isinstance(right, str) and right[:1] == "@":
-            name, key = right[1:], _element(left, self._lists.source)
-            if key == ANY and name in self._lists.keys and operation in ("==", "!="):
-                draft.lists.append(self._match("--rcheck", name, ANY, operation == "!="))
+            name = right[1:]
+            if left == self._lists.source and name in self._lists.seconds and operation in ("==", "!="):
+                least, most = self._lists.seconds[name]
+                draft.lists.append(ListMatch("--rcheck", operation == "!=", name, most, True, least))
                 draft.asking.family_of(left)
             else:
                 draft.asking.unknown(left)
@@ -273,20 +211,16 @@ class RuleReader:
     def _updated(self, what: Item, draft: "_Draft") -> None:
         name = str(what.get("set", ""))[1:]
         value, timeout = _value_and_timeout(what.get("elem"))
-        key = _element(value, self._lists.source) if self._lists.source else None
         draft.asking.family_of(value)
         if what.get("stmt"):
             # As a limit of each source has it: what comes behind is for those that exceed it.
             draft.asking.doubt()
-        if key == PACKETS:
-            key = draft.key
-        if key is None or name not in self._lists.keys:
+        if value != self._lists.source or name not in self._lists.seconds:
             return
-        listed = _list(name, key)
         if what.get("op") == "delete":
-            draft.lists.append(ListMatch(FORGET, False, listed, 0, True))
+            draft.lists.append(ListMatch(FORGET, False, name, 0, True))
         else:
-            draft.lists.append(ListMatch("--set", False, listed, timeout, True))
+            draft.lists.append(ListMatch("--set", False, name, timeout, True))
 
     def _changed(self, kind: str, what: Any, draft: "_Draft") -> List[ReadRule]:
         """Return a rule that changes packets; what the rest of the rule asks is in doubt where it is about that."""
@@ -315,13 +249,12 @@ class _Draft:
     def __init__(self, asking: Asking) -> None:
         self.asking = asking
         self.lists: List[ListMatch] = []
-        self.key: Optional[Key] = None
         self.target, self.goto = "", False
         self.values: Dict[str, str] = {}
 
     def copy(self) -> "_Draft":
         copy = _Draft(self.asking.copy())
-        copy.lists, copy.key = list(self.lists), self.key
+        copy.lists = list(self.lists)
         return copy
 
     def asked(self, left: Any, value: Any) -> "_Draft":
@@ -384,5 +317,5 @@ def _joined(values: List[Any]) -> List[Any]:
 
 
 __all__ = (
-    "ANY", "CHAIN", "NO_LISTS", "UNKNOWN", "Key", "Lists", "RuleReader", "lists_of", "source_of",
+    "CHAIN", "NO_LISTS", "UNKNOWN", "Lists", "RuleReader", "lists_of", "source_of",
 )  # fmt: skip

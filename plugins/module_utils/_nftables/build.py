@@ -118,12 +118,9 @@ def _sets(spec: Spec, knocks: Knocks) -> Dict[str, Set]:
     in_progress, opened = sizes_of(spec)
     sets: Dict[str, Set] = {}
     for family in families_of(spec):
-        staged = f"{family.kind} . inet_proto . inet_service"
         if knocks.staged:
-            for name in (PROGRESS, *filter(None, knocks.groups)):
+            for name in (PROGRESS, *filter(None, knocks.groups), *knocks.stage_sets):
                 sets[family.set(name)] = Set(family.kind, in_progress)
-            for name in knocks.stage_sets:
-                sets[family.set(name)] = Set(staged, in_progress)
         for door in spec.doors:
             sets[family.set(open_set(door))] = Set(family.kind, opened)
     return sets

@@ -10,13 +10,18 @@ are taken along for the time that they have left.
 
 from typing import Any, Dict, List, Optional
 
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import PartPlan, address_of
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
+    EMPTIED,
+    EXACT,
+    PartPlan,
+    address_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.carried import known_of_lists, lists_for
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.elements import Element
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.here import text_in_force
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed, drift
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import OPEN_SETS
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import INPUT, OPEN_SETS, TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.nft import Nft
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.plan import undo_text, with_known
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import absent_text, read_text
@@ -60,8 +65,6 @@ def load_table(host: Any, nft: Nft, plan: PartPlan) -> Installed:
     """
     known: Known = {}
     if plan.details.installed is None:
-        # Before the first rule that has the kernel track connections.
-        host.conntrack.adopt(host.sockets.connected(), host.processes.ssh_connection() or [])
         spec = plan.wanted.spec._replace(ip_versions=plan.wanted.families)
         known = known_of_lists(spec, host.recent_lists.read(), host.clock.monotonic())
     nft.load(with_known(plan.details.change, known))
@@ -111,6 +114,25 @@ def put_back(host: Any, nft: Nft, before: Dict[str, Any], installed: Optional[In
     _read_back(nft, before["text"])
 
 
+def take_out(host: Any, nft: Nft, before: Dict[str, Any]) -> str:
+    """Refuse nothing any more where put_back() does not work, also where the command nft is lost; return EXACT or EMPTIED.
+
+    :param host: a Host.
+    :param before: what table_before() returned.
+    :raises HostError: if not even that can be done.
+    """
+    if not before["text"] and not before["listing"]:
+        host.nftables.delete_table(*TABLE.split())
+        return EXACT
+    try:
+        nft.let_in()
+    except HostError:
+        if nft.works():
+            raise
+        host.nftables.empty_chain(*TABLE.split(), INPUT)
+    return EMPTIED
+
+
 def _left(host: Any, before: Dict[str, Any]) -> Known:
     """Return who was known before, for the seconds that are left of their time."""
     passed = int(host.clock.monotonic() - before["at"])
@@ -127,4 +149,4 @@ def _put_on_lists(host: Any, known: Known) -> None:
         lists.put(name, address)
 
 
-__all__ = ("load_table", "put_back", "remove_table", "table_before")
+__all__ = ("load_table", "put_back", "remove_table", "table_before", "take_out")

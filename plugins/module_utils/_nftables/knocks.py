@@ -4,8 +4,10 @@
 
 """The knocks, and the sets in which a source in the middle of one is remembered. Pure.
 
-Who has done a step is remembered with the step that comes next: a packet is right if its source waits for just this port. Each
-knock has a set of its own, named by a digest of it, so what is in there means the same after any change of the other doors.
+Who has done some steps is remembered in a set for just that many of that knock: a packet to a step's port is right if its source is
+in the set of the step before. The sets are named by a digest of the knock, so who is in there means the same after any change of
+the other doors. They hold sources alone: an element that also names a port or a protocol is printed by some releases of nft as they
+do not read it, and then a ruleset that was saved does not load.
 
 A wrong port must forget every step that was done, in every door: one that was left would count again as soon as some door's
 first step is hit. That costs a deletion for each stage there is, so where there are many, the knocks are parted into groups
@@ -31,15 +33,6 @@ FLAT = 16
 """Up to so many stages are simply forgotten one by one."""
 
 
-class Stage(NamedTuple):
-    """What is remembered of a source that has done some steps of a knock, but not all."""
-
-    set: str
-    """The name of the set, ``*`` where the family's digit stands."""
-    next: Step
-    """The step that it must do next. Secret."""
-
-
 class Sequence(NamedTuple):
     """A knock, or the knock that closes its door."""
 
@@ -49,8 +42,9 @@ class Sequence(NamedTuple):
     """Whether it closes the door."""
     steps: Tuple[Step, ...]
     """Its steps. Secret."""
-    stages: Tuple[Stage, ...]
-    """What is remembered after its first step, its first two, ..., all but one."""
+    stages: Tuple[str, ...]
+    """The names of the sets of those who have done its first step, its first two, ..., all but one; ``*`` where the family's digit
+    stands."""
     group: str = ""
     """The name of the set of the group that it is in, ``*`` where the family's digit stands, '' where there are no groups."""
 
@@ -81,7 +75,7 @@ class Knocks(NamedTuple):
     @property
     def stage_sets(self) -> List[str]:
         """The names of the sets of stages."""
-        return list(dict.fromkeys(stage.set for sequence in self.staged for stage in sequence.stages))
+        return [stage for sequence in self.staged for stage in sequence.stages]
 
 
 def knocks_of(doors: Tuple[Door, ...]) -> Knocks:
@@ -96,15 +90,9 @@ def knocks_of(doors: Tuple[Door, ...]) -> Knocks:
 
 def _sequence(door: Door, closing: bool, steps: Tuple[Step, ...], parts: int) -> Sequence:
     digest = hashlib.sha256(repr((door.name, closing, steps)).encode("utf-8")).hexdigest()
-    stages = tuple(Stage(_stage_set(digest, steps[1:number], step), step) for number, step in enumerate(steps[1:], 1))
+    stages = tuple(f"stage*_{digest[-8:]}_{number}" for number in range(1, len(steps)))
     group = f"group*_{int(digest[:8], 16) % parts + 1}" if parts and stages else ""
     return Sequence(door, closing, steps, stages, group)
 
 
-def _stage_set(digest: str, before: Tuple[Step, ...], step: Step) -> str:
-    """Return the name of the set of those who wait for a step: a further one where a knock waits for it more than once."""
-    again = before.count(step)
-    return f"stage*_{digest[-8:]}" + (f"_{again + 1}" if again else "")
-
-
-__all__ = ("FLAT", "PROGRESS", "STAGE_SETS", "Knocks", "Sequence", "Stage", "knocks_of")
+__all__ = ("FLAT", "PROGRESS", "STAGE_SETS", "Knocks", "Sequence", "knocks_of")

@@ -18,7 +18,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
     Door,
     Network,
     Spec,
-    Step,
     family_of,
 )
 
@@ -34,9 +33,12 @@ NUMBERS = {"tcp": 6, "udp": 17}
 DIGITS = {IPV4: "4", IPV6: "6"}
 """Version of IP to what stands for it in names."""
 
-IN_PROGRESS, OPEN = 1000000, 65536
+IN_PROGRESS, OPEN = 1 << 20, 1 << 16
 """Sources that a set holds: of those in the middle of a knock, and of those who have knocked. A full one takes nobody in and
-puts nobody out, and memory is used by what is in there alone."""
+puts nobody out. Memory is used by what is in there alone, since both are multiples of 65,536: the kernel (rhashtable) makes room at
+once, in each set, for as many as the lower 16 bits of its size say."""
+_SMALL = 4096
+"""Up to so many the room that is made at once is no matter."""
 
 
 class Family(NamedTuple):
@@ -81,22 +83,6 @@ class Family(NamedTuple):
     def forget(self, name: str) -> str:
         """Return the statement that takes the source out of a set."""
         return f"delete @{self.set(name)} {{ {self.source} }}"
-
-    def awaited(self, name: str) -> str:
-        """Return what matches if the source is to send this very packet next, and forgets that it is."""
-        key = f"{self.source} . meta l4proto . th dport"
-        return f"{key} @{self.set(name)} counter delete @{self.set(name)} {{ {key} }}"
-
-    def await_step(self, name: str, step: Step, seconds: int) -> str:
-        """Return the statement that waits some seconds for a step of the source."""
-        return f"update @{self.set(name)} {{ {self._next(step)} timeout {seconds}s }}"
-
-    def forget_step(self, name: str, step: Step) -> str:
-        """Return the statement that waits for a step of the source no longer."""
-        return f"delete @{self.set(name)} {{ {self._next(step)} }}"
-
-    def _next(self, step: Step) -> str:
-        return f"{self.source} . {NUMBERS[step.protocol]} . {step.port}"
 
 
 def _text(network: Network) -> str:
@@ -148,7 +134,8 @@ def sizes_of(spec: Spec) -> Tuple[int, int]:
     """Return how many sources the sets of knocks in progress hold, and those of sources that have knocked."""
     if spec.list_size == DEFAULTS["list_size"]:
         return IN_PROGRESS, OPEN
-    return spec.list_size, spec.list_size
+    size = spec.list_size if spec.list_size <= _SMALL else -(-spec.list_size // OPEN) * OPEN
+    return size, size
 
 
 __all__ = (

@@ -46,6 +46,10 @@ class Nft:
         """Whether the command is installed."""
         return self._path is not None
 
+    def works(self) -> bool:
+        """Return whether it can be run: its package may be gone by now, or a library of it."""
+        return self._path is not None and self._run([self._path, "--version"], "")[0] == 0
+
     def check_version(self) -> None:
         """Refuse a release that is too old.
 

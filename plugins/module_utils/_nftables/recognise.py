@@ -80,13 +80,13 @@ class Recognition:
 
     def _step(self, sequence: Sequence, number: int, family: Family, who: str) -> str:
         """Return the rule for the step of that number; ``who`` matches the sources that may begin."""
-        match = (
-            family.awaited(sequence.stages[number - 2].set) if number > 1 else joined(who or family.packet, "counter")
-        )
+        match = joined(who or family.packet, "counter")
+        if number > 1:
+            before = sequence.stages[number - 2]
+            match = joined(family.seen(before), "counter", family.forget(before))
         if number < len(sequence.steps):
-            stage, timeout = sequence.stages[number - 1], sequence.door.step_timeout
             in_progress = [family.put(name, self._knocks.timeout) for name in (PROGRESS, sequence.group) if name]
-            return joined(match, *in_progress, family.await_step(stage.set, stage.next, timeout))
+            return joined(match, *in_progress, family.put(sequence.stages[number - 1], sequence.door.step_timeout))
         name = open_set(sequence.door)
         return joined(match, family.forget(name) if sequence.closing else family.put(name, sequence.door.window))
 
@@ -110,8 +110,7 @@ class Recognition:
 
     @staticmethod
     def _forget(sequence: Sequence, family: Family) -> List[Rule]:
-        texts = [family.forget_step(stage.set, stage.next) for stage in sequence.stages]
-        return [Rule(joined(*texts), comments.reset(sequence.door.name))]
+        return [Rule(joined(*map(family.forget, sequence.stages)), comments.reset(sequence.door.name))]
 
 
 __all__ = ("Recognition",)

@@ -11,7 +11,6 @@ undo or a look needs is imported there.
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
-    EMPTIED,
     EXACT,
     SNAPSHOT,
     Finding,
@@ -108,6 +107,7 @@ class Table(Part):
             part=self.name,
             wanted=wanted,
             loads=bool(planned.change),
+            begins=installed is None and bool(planned.change),
             files=files,
             early=(RUN_TABLE,),
             saved_to=NFTABLES_CONFIGS,
@@ -179,14 +179,13 @@ class Table(Part):
     def undo(self, before: Dict[str, Any]) -> str:
         if not before:
             return EXACT
-        from ansible_collections.sesame.portknock.plugins.module_utils._nftables.change import put_back
+        from ansible_collections.sesame.portknock.plugins.module_utils._nftables.change import put_back, take_out
 
         try:
-            installed = installed_on(self._host, self._nft)
+            put_back(self._host, self._nft, before, installed_on(self._host, self._nft))
         except HostError:
-            self._nft.let_in()
-            return EMPTIED
-        put_back(self._host, self._nft, before, installed)
+            # Access comes first.
+            return take_out(self._host, self._nft, before)
         return SNAPSHOT if before["listing"] else EXACT
 
     def undo_after_boot(self, before: Dict[str, Any]) -> str:

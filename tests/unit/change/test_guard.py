@@ -75,15 +75,16 @@ def test_the_guard_does_what_runs_without_it(story):
     assert not plan_change(options(**story.wanted), story.host).changed
 
 
-def test_connections_from_before_the_first_rules_go_on():
+@pytest.mark.parametrize("engine", ["iptables", "nftables"])
+def test_connections_from_before_the_first_rules_go_on(engine):
     """Nothing may have tracked them until then; later changes find them tracked."""
-    story = Story("a bare host gets doors")
-    story.host.connected = [Flow(ip_address("192.0.2.9"), 50009, ip_address("192.0.2.1"), 5432)]
-    story.apply()
-    assert story.host.adopted == story.host.connected
-    story.confirm()
-    apply_at_once(story.host, **{**story.wanted, "log": not story.wanted.get("log")})
-    assert story.host.adopted == story.host.connected
+    host = Story("a bare host gets doors").host
+    host.tools |= {"nft"}
+    host.connected = [Flow(ip_address("192.0.2.9"), 50009, ip_address("192.0.2.1"), 5432)]
+    apply_at_once(host, doors=[DOOR], engine=engine)
+    assert host.adopted == host.connected
+    apply_at_once(host, doors=[DOOR], engine=engine, log=True)
+    assert host.adopted == host.connected
 
 
 def test_an_administrator_needs_no_new_connection(story):

@@ -193,8 +193,36 @@ def test_a_boot_before_the_confirmation_needs_no_iptables():
     assert host.nft.state()[:3] == kept[:3]
 
 
+def etc_of(host):
+    return {path: value for path, value in host.files.items() if path.startswith("/etc/")}
+
+
+@pytest.mark.parametrize("undone", ["exact", "emptied"])
+def test_nft_that_is_lost_in_the_window_shuts_nobody_out(undone):
+    """The kernel is asked without it; a table that was not there before is gone, one that was refuses nothing."""
+    host = a_host()
+    if undone == "emptied":
+        switched(host)
+    kept, rules = etc_of(host), state_of(host)[0]
+    wanted = options(engine="nftables", doors=[OTHER], guard=False)
+    guard = Guard(host, NoAgent())
+    record = guard.apply(plan_change(wanted, host), wanted)
+    assert host.nft.chains["input"]
+    host.lost = {"nft"}
+    guard.undo("", "it was not confirmed")
+    assert guard.ended(record.id)["undo"] == undone
+    assert host.nft.exists == (undone == "emptied")
+    assert not host.nft.chains.get("input")
+    assert etc_of(host) == kept
+    assert state_of(host)[0] == rules
+    host.lost = set()
+    if undone == "emptied":
+        assert switched(host)["changed"]
+    assert host.nft.exists == (undone == "emptied")
+
+
 def test_what_cannot_be_undone_of_one_engine_keeps_nothing_of_the_other():
-    """Say, nft is gone: the rules of iptables, which nobody has confirmed, go all the same."""
+    """Say, nft refuses the table: the rules of iptables, which nobody has confirmed, go all the same."""
     host = a_host()
     switched(host)
     wanted = options(engine="iptables", doors=[OTHER], guard=False)
@@ -208,3 +236,23 @@ def test_what_cannot_be_undone_of_one_engine_keeps_nothing_of_the_other():
     host.refuse = None
     guard.undo("", "it was not confirmed")
     assert host.nft.exists
+
+
+@pytest.mark.parametrize("backend", ["nf_tables", "legacy"])
+def test_iptables_that_is_lost_in_the_window_shuts_nobody_out(backend):
+    """What the kernel has in nftables it empties without it; of the other backend it can be asked only by its command."""
+    host = a_host("nft")
+    host.version = f"iptables v1.8.9 ({backend})\n"
+    wanted = options(guard=False)
+    guard = Guard(host, NoAgent())
+    record = guard.apply(plan_change(wanted, host), wanted)
+    host.lost = {name + tail for name in ("iptables", "ip6tables") for tail in ("", "-save", "-restore")}
+    if backend == "legacy":
+        with pytest.raises(HostError, match="not found"):
+            guard.undo("", "it was not confirmed")
+        return
+    guard.undo("", "it was not confirmed")
+    assert guard.ended(record.id)["undo"] == "emptied"
+    assert not [
+        line for line in own_lines(host.rules["iptables"].save()).splitlines() if line.startswith("-A PORTKNOCK")
+    ]

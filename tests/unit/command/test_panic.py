@@ -15,9 +15,16 @@ from ansible_collections.sesame.portknock.plugins.module_utils._command import i
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import OPTIONS, PREVIOUS
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import read_text
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
+    CLOSED_TABLE,
+    OPTIONS,
+    PREVIOUS,
+    TABLE_FILE,
+)
 from fake_host import knockd_host
 from module_run import DOOR
+from nft_model import Model, Sent
 from shown_steps import steps_in
 from story import MINE, FakeAgent, options
 from walker import ACCEPT, Packet, Walker
@@ -48,6 +55,7 @@ def agent(monkeypatch):
 def host(request, console, agent, monkeypatch):
     """A host whose doors the role has closed, with the command that it has left there."""
     made = knockd_host(v4=MINE)
+    made.tools |= {"nft"}
     monkeypatch.setattr(install, "_build", lambda _python: {})
     made.wanted = dict(
         engine=request.param[0], policy=request.param[1], doors=[DOOR, WEB], allow=ALLOW, trusted_sources=[TRUSTED]
@@ -55,6 +63,14 @@ def host(request, console, agent, monkeypatch):
     role(made, agent)
     console.host = made
     return made
+
+
+every_engine = pytest.mark.parametrize(
+    "host",
+    [("iptables", "reject"), ("knockd", "reject"), ("nftables", "reject"), ("nftables", "accept")],
+    indirect=True,
+)
+nftables = pytest.mark.parametrize("host", [("nftables", "reject"), ("nftables", "accept")], indirect=True)
 
 
 def planned(host, **more):
@@ -118,6 +134,35 @@ def test_only_the_trusted_get_in_also_after_a_boot(console, host):
     assert everything(host) == before[0]
     kept = [{path: file for path, file in files.items() if is_kept(path)} for files in (before[1], host.files)]
     assert kept[0] == kept[1]
+    assert console.out("resume") == ["This host is not in panic."]
+
+
+@nftables
+def test_with_nftables_as_well(console, host):
+    """The table that is live is the one that a boot loads."""
+
+    def who_gets_in():
+        model = Model(host.read(TABLE_FILE))
+        for step in DOOR["knock"]:
+            port, _slash, protocol = step.partition("/")
+            model.send(Sent(SOMEBODY, int(port), protocol or "tcp"))
+        words = ((SOMEBODY, 22), (SOMEBODY, 443), ("198.51.100.5", 25), (TRUSTED, 22), (TRUSTED, 443))
+        return read_text(host.read(TABLE_FILE)).chains == live(), [model.send(Sent(*each)) for each in words]
+
+    def live():
+        return {name: tuple(rules) for name, rules in host.nft.chains.items()}
+
+    before = dict(host.files)
+    assert who_gets_in() == (True, [True] * 5)
+    assert console.out("panic")[0].startswith("Panic: all doors and allowed ports are closed, also after a reboot.")
+    assert who_gets_in() == (True, [False, False, False, True, True])
+    assert "tcp dport 443 drop" in host.read(CLOSED_TABLE)
+    host.reboot()
+    assert who_gets_in() == (True, [False, False, False, True, True])
+    assert console.out("panic")[0].startswith("This host is in panic already.")
+    assert console.out("resume") == ["The doors and allowed ports are as they were before the panic."]
+    assert who_gets_in() == (True, [True] * 5)
+    assert host.read(TABLE_FILE) == before[TABLE_FILE][0]
     assert console.out("resume") == ["This host is not in panic."]
 
 
@@ -189,6 +234,7 @@ def connections(*flows):
     return [Flow(ipaddress.ip_address(source), port, here, to) for source, port, to in flows]
 
 
+@every_engine
 def test_what_stays_open_is_shown(console, host):
     assert json.loads("\n".join(console.out("status", "--json")))["in_panic"] == {}
     host.connected = connections(*GOING_ON)
@@ -224,6 +270,7 @@ def test_what_stays_open_is_shown(console, host):
     assert not console.out("status")[0].startswith("PANIC")
 
 
+@every_engine
 def test_that_nobody_gets_in_is_shown(console, host, agent):
     role(host, agent, trusted_sources=[], trusted_interfaces=["lo", "wg0"], icmp=False)
     console.out("panic")
@@ -237,6 +284,7 @@ def test_that_nobody_gets_in_is_shown(console, host, agent):
     assert console.out("status")[2] == "  still let in: no source, so only the console gets in"
 
 
+@every_engine
 def test_no_step_is_shown(console, host):
     change, _wanted = planned(dict_host(host))
     said = [json.dumps(change.diff)] + [
@@ -249,7 +297,7 @@ def test_no_step_is_shown(console, host):
 def dict_host(host):
     """A host as bare as ours was."""
     made = knockd_host(v4=MINE)
-    made.wanted = host.wanted
+    made.tools, made.wanted = host.tools, host.wanted
     return made
 
 

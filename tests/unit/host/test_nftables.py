@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the kernel is asked of nftables, and how its answers are put together."""
 
+import errno
 import struct
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.nftables import Nftables
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import attribute
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import attribute, messages
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import (
     is_dormant,
     is_owned,
@@ -136,3 +137,30 @@ def test_the_generation_of_the_ruleset():
 def test_a_kernel_that_does_not_tell_its_generation(answer):
     with pytest.raises(HostError, match="does not tell the generation"):
         nftables(answer)[0].generation()
+
+
+def named(*names):
+    return b"".join(attribute(number, name.encode() + b"\0") for number, name in enumerate(names, 1))
+
+
+@pytest.mark.parametrize(
+    ("delete", "kind", "family", "names"),
+    [
+        (lambda made: made.delete_table("inet", "portknock"), 0xA02, 1, ("portknock",)),
+        (lambda made: made.empty_chain("ip6", "filter", "PORTKNOCK"), 0xA08, 10, ("filter", "PORTKNOCK")),
+    ],
+)
+@pytest.mark.parametrize("answer", [0, errno.ENOENT, errno.EPERM])
+def test_what_is_deleted_without_a_command(delete, kind, family, names, answer):
+    """In a transaction, without which the kernel takes nothing; what is not there need not be deleted."""
+    made, asked = nftables([refusal(answer)])
+    if answer == errno.EPERM:
+        with pytest.raises(HostError, match="the kernel does not delete the rules of .*: .*not permitted"):
+            delete(made)
+    else:
+        delete(made)
+    begin, deletion, end = messages(asked[0])
+    assert [each[0] for each in (begin, deletion, end)] == [0x10, kind, 0x11]
+    assert begin[2] == end[2] == bytes([0, 0, 0, 10]), "the subsystem, as the network orders bytes"
+    assert deletion[1] & 0x5 == 0x5, "it is answered"
+    assert deletion[2] == bytes([family, 0, 0, 0]) + named(*names)

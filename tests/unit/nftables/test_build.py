@@ -8,7 +8,6 @@ import re
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import FLAT, PROGRESS, knocks_of
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import NUMBERS
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.services import pieces
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
@@ -74,12 +73,10 @@ def test_one_version_of_ip_asks_for_none_of_the_other(options):
 
 @A_FIFTH
 @given(OPTIONS)
-def test_no_two_stages_wait_for_a_step_in_one_set(options):
+def test_each_stage_has_a_set_of_its_own(options):
     knocks = knocks_of(spec_of(options).doors)
-    stages = [stage for sequence in knocks.sequences for stage in sequence.stages]
-    assert len(set(stages)) == len(stages)
-    sets = [{stage.set for stage in sequence.stages} for sequence in knocks.sequences]
-    assert sum(map(len, sets)) == len(set().union(*sets)), "each knock has its own"
+    assert len(set(knocks.stage_sets)) == len(knocks.stage_sets)
+    assert sum(len(sequence.steps) - 1 for sequence in knocks.sequences) == len(knocks.stage_sets)
 
 
 @A_FIFTH
@@ -98,8 +95,7 @@ def test_a_wrong_port_forgets_every_stage(options):
                 inside = jump.rsplit(" ", 1)[1]
             text = "\n".join(chain(table, inside))
             for stage in (stage for sequence in sequences for stage in sequence.stages):
-                words = rf"delete @{stage.set.replace('*', digit)} {{ [^}}]* \. {NUMBERS[stage.next.protocol]} \. {stage.next.port} }}"
-                assert len(re.findall(words, text)) == 1
+                assert text.count(f"delete @{stage.replace('*', digit)} {{") == 1
 
 
 @A_FIFTH
@@ -137,11 +133,10 @@ def test_a_step_is_one_rule():
     (stage,) = [name for name in table.sets if name.startswith("stage")]
     assert chain(table, "knock1") == [
         "meta nfproto ipv4 counter update @progress4 { ip saddr timeout 6s } "
-        f"update @{stage} {{ ip saddr . 17 . 9100 timeout 5s }}"
+        f"update @{stage} {{ ip saddr timeout 5s }}"
     ]
-    key = "ip saddr . meta l4proto . th dport"
     assert chain(table, "knock2") == [
-        f"{key} @{stage} counter delete @{stage} {{ {key} }} update @open4_ssh {{ ip saddr timeout 15s }}"
+        f"ip saddr @{stage} counter delete @{stage} {{ ip saddr }} update @open4_ssh {{ ip saddr timeout 15s }}"
     ]
     assert chain(table, "knocks") == [
         "meta l4proto . th dport vmap { 6 . 7000 : goto knock1, 17 . 9100 : goto knock2 }",
@@ -152,12 +147,11 @@ def test_a_step_is_one_rule():
 
 def test_a_knock_that_waits_for_a_step_twice_knows_for_which():
     table = built(door("ssh", "7000", "9100", "3100", "9100"), ip_versions=["ipv4"])
-    assert len([name for name in table.sets if name.startswith("stage")]) == 2
+    before, between, after = [name for name in table.sets if name.startswith("stage")]
     (chain_name,) = re.findall(r"6 \. 9100 : goto (\w+)", chain(table, "knocks")[0])
     last, second = chain(table, chain_name)
-    assert "update @open4_ssh" in last
-    assert " . 6 . 3100 timeout" in second
-    assert re.findall(r"^\S.* @(\w+) counter", last) != re.findall(r"^\S.* @(\w+) counter", second)
+    assert re.findall(r"@(\w+)", last) == [after, after, "open4_ssh"]
+    assert re.findall(r"@(\w+)", second) == [before, before, "progress4", between]
 
 
 def test_the_right_port_over_a_protocol_that_nothing_uses_is_wrong():
@@ -183,7 +177,9 @@ def test_panic_refuses_everyone_at_doors_and_allowed_ports():
     assert not [text for text in texts if text.endswith("accept") or "goto opened" in text]
 
 
-@pytest.mark.parametrize(("list_size", "sizes"), [(4096, {65536, 1000000}), (500, {500})])
+@pytest.mark.parametrize(
+    ("list_size", "sizes"), [(4096, {65536, 1048576}), (500, {500}), (5000, {65536}), (70000, {131072})]
+)
 def test_sizes(list_size, sizes):
     table = built(door("ssh", "7000", "9100"), list_size=list_size)
     assert {each.size for each in table.sets.values()} == sizes

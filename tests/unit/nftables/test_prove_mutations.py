@@ -94,7 +94,7 @@ def swapped_rules(rng, lines, rules):
 
 WIDER = (
     (r"timeout \d+s", "timeout 3600s"), (r"ip saddr (\d\S+|\{ [^}]* \}) ", ""), (r"ip6? saddr(?: & \S+)? @open\w+ ", ""),
-    (r"(ip6? saddr(?: & \S+)?) \. meta l4proto \. th dport @\w+ ", ""), (r"meta l4proto 6 ", ""), (r"meta nfproto \w+ ", ""),
+    (r"ip6? saddr(?: & \S+)? @stage\w+ ", ""), (r"meta l4proto 6 ", ""), (r"meta nfproto \w+ ", ""),
     (r"ct state established", "ct state new"), (r"ct state related", "ct state new"), (r'iifname "\S+" ', ""),
     (r"goto (\w+)", "accept"), (r"jump (\w+)", "accept"), (r"goto refuse", "return"), (r"goto (\w+)", r"jump \1"),
     (r"delete @\w+ \{[^}]*\} ", ""), (r"update @(progress|group)\w+ \{[^}]*\} ", ""), (r" accept", " drop"),
@@ -110,11 +110,9 @@ def widened_match(rng, lines, rules):
 
 
 def swapped_steps(rng, lines, rules):
-    """Two steps change the ports or the sets that they wait for."""
+    """Two steps change the sets that they wait for, or how long."""
     one, other = rng.sample([index for index in rules if "step" in lines[index]], 2)
-    pattern = rng.choice(
-        [r"\. \d+ \. \d+ ", r"@stage\w+", r"@open\w+", r"update @stage\w+ \{[^}]*\}", r"timeout \d+s \}"]
-    )
+    pattern = rng.choice([r"@stage\w+", r"@open\w+", r"update @stage\w+ \{[^}]*\}", r"timeout \d+s \}"])
     first, second = re.search(pattern, lines[one]), re.search(pattern, lines[other])
     if first and second:
         a, b = lines[one], lines[other]

@@ -80,6 +80,8 @@ class FakeHost(FakeFolders, FakeServices):
         self.forgotten: List[Tuple[str, str]] = []
         self.runs_systemd, self.dead, self.steps = False, False, 0
         self.failing_commands: Dict[str, int] = {}
+        # Commands that were there and are not any more, as where their package was removed.
+        self.lost: Set[str] = set()
         self.dies_at: Optional[int] = None
         self.recent: Dict[str, str] = {}
         self.knockd_version = "knockd 0.8\nCopyright (C) 2004-2012 Judd Vinet <jvinet@zeroflux.org>\n"
@@ -200,6 +202,8 @@ class FakeHost(FakeFolders, FakeServices):
         self._alive()
         self.commands.append(tuple(words))
         command = words[0].rsplit("/", 1)[1]
+        if command in self.lost:
+            return 127, "", f"{command}: not found\n"
         assert command in self.tools, command
         if command in ("systemctl", "systemd-run"):
             return self._systemd(command)

@@ -167,6 +167,22 @@ class FakeNftables:
         saved = [ruleset.save() for ruleset in host.rules.values()]
         return repr((saved, host.held, host.dormant, host.owned, host.chains, host.nft.exists, host.nft.__dict__))
 
+    def delete_table(self, family: str, table: str) -> None:
+        assert (family, table) == ("inet", "portknock")
+        self._host._change("netlink", "delete_table")
+        self._host.nft.forget_all()
+
+    def empty_chain(self, family: str, table: str, chain: str) -> None:
+        self._host._change("netlink", "empty_chain")
+        if family == "inet":
+            assert table == "portknock"
+            self._host.nft.chains[chain] = []
+        else:
+            assert table == "filter"
+            rules = self._host.rules[{"ip": "iptables", "ip6": "ip6tables"}[family]]
+            if f":{chain} " in rules.save():
+                rules.restore(f"*filter\n:{chain} - [0:0]\nCOMMIT\n", noflush=True, test=False)
+
     def chains(self) -> Optional[List[bytes]]:
         chains = self._host.chains
         return None if chains is None else [chain_message(each["chain"]) for each in chains]

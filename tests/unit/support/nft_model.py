@@ -43,7 +43,7 @@ class Model:
             rule = _RULE.match(line)
             if rule:
                 self._chains.setdefault(rule.group(1), []).append(rule.group(2))
-        self._sets: Dict[str, Dict[Tuple[Any, ...], float]] = {}
+        self._sets: Dict[str, Dict[Any, float]] = {}
         self._now = 0.0
 
     def forget(self) -> None:
@@ -85,20 +85,15 @@ class Model:
 
     # What rules ask and do.
 
-    def _key(self, expression: str, packet: Sent) -> Tuple[Any, ...]:
-        return tuple(self._field(part, packet) for part in expression.split(" . "))
-
-    def _field(self, part: str, packet: Sent) -> Any:
-        if "saddr" in part:
-            address: Any = ipaddress.ip_address(packet.source)
-            if (address.version == 4) != part.startswith("ip "):
-                raise _Break
-            mask = part.partition(" & ")[2]
-            return ipaddress.IPv6Address(int(address) & int(ipaddress.ip_address(mask))) if mask else address
-        return {"meta l4proto": {"tcp": 6, "udp": 17}[packet.protocol], "th dport": packet.port}.get(part) or int(part)
+    def _source(self, expression: str, packet: Sent) -> Any:
+        address: Any = ipaddress.ip_address(packet.source)
+        if (address.version == 4) != expression.startswith("ip "):
+            raise _Break
+        mask = expression.partition(" & ")[2]
+        return ipaddress.IPv6Address(int(address) & int(ipaddress.ip_address(mask))) if mask else address
 
     def _seen(self, packet: Sent, expression: str, name: str) -> None:
-        if self._sets.get(name, {}).get(self._key(expression, packet), -1) <= self._now:
+        if self._sets.get(name, {}).get(self._source(expression, packet), -1) <= self._now:
             raise _Break
 
     def _mapped(self, packet: Sent, key: str, elements: str) -> str:
@@ -116,10 +111,10 @@ class Model:
         raise _Break
 
     def _update(self, packet: Sent, name: str, expression: str, seconds: str) -> None:
-        self._sets.setdefault(name, {})[self._key(expression, packet)] = self._now + int(seconds)
+        self._sets.setdefault(name, {})[self._source(expression, packet)] = self._now + int(seconds)
 
     def _delete(self, packet: Sent, name: str, expression: str) -> None:
-        self._sets.get(name, {}).pop(self._key(expression, packet), None)
+        self._sets.get(name, {}).pop(self._source(expression, packet), None)
 
     def _address(self, packet: Sent, protocol: str, field: str, values: str) -> None:
         text = packet.source if field == "saddr" else packet.destination
@@ -158,15 +153,14 @@ def _fits(found: str, value: str) -> bool:
     return found.startswith(value[:-1]) if value.endswith("*") else found == value
 
 
-_KEY = rf"{_SOURCE}(?: \. meta l4proto \. th dport)?"
 _PARTS = [
     (re.compile(pattern + r"(?: |$)"), method)
     for pattern, method in (
-        (rf"({_KEY}) @(\w+)", Model._seen),
+        (rf"({_SOURCE}) @(\w+)", Model._seen),
         (r"(ip6?) (saddr|daddr) " + _VALUES, Model._address),
         (r"(meta l4proto \. th dport|tcp dport|udp dport) vmap \{ ([^}]*) \}", Model._mapped),
-        (rf"update @(\w+) \{{ ({_SOURCE}(?: \. \w+ \. \w+)?) timeout (\d+)s \}}", Model._update),
-        (rf"delete @(\w+) \{{ ({_SOURCE}(?: \. (?:meta l4proto|\d+) \. (?:th dport|\d+))?) \}}", Model._delete),
+        (rf"update @(\w+) \{{ ({_SOURCE}) timeout (\d+)s \}}", Model._update),
+        (rf"delete @(\w+) \{{ ({_SOURCE}) \}}", Model._delete),
         (r"tcp flags & \(fin \| syn \| rst \| ack\) (==|!=) syn", Model._flags),
         (r"(meta nfproto|meta l4proto|meta pkttype|ct state|icmp type|icmpv6 type|iifname|udp sport|udp dport|tcp dport|th dport) "
          + _VALUES, Model._asked),

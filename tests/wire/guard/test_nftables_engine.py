@@ -7,6 +7,8 @@
 The criterion is the host's truth: a new ssh from outside, what nft and iptables-save list.
 """
 
+import contextlib
+
 import pytest
 from rig.bare_host import begin_and_leave, changed, play_role, session, until, user_of
 from rig.controller import cores
@@ -32,6 +34,14 @@ def table(host):
     return host.run("nft", "-s", "-t", "list", "table", "inet", "portknock", check=False).stdout
 
 
+@contextlib.contextmanager
+def lost(host):
+    """Within the block the command nft is gone, as where its package was removed."""
+    host.run("mv", "/usr/sbin/nft", "/usr/sbin/away")
+    yield
+    host.run("mv", "/usr/sbin/away", "/usr/sbin/nft")
+
+
 def knock(user, host):
     task = {KNOCK: {"host": host.address, "knock": STEPS, "wait_for": {"port": 22}}, "delegate_to": "localhost"}
     run = user.play(dict(task, name="Knock"))
@@ -44,7 +54,8 @@ def test_from_one_engine_to_the_other_and_back(bare_host, user):
     play_role(user)
     first = host.own_rules()
     begin_and_leave(user, host, **NFT, portknock_guard_timeout=8)
-    until(lambda: host.last().get("outcome") == "rolled_back")
+    with lost(host):
+        until(lambda: host.last().get("outcome") == "rolled_back")
     assert host.last()["undo"] == "exact"
     assert host.own_rules() == first
     assert "portknock" not in host.run("nft", "list", "tables").stdout
@@ -57,6 +68,18 @@ def test_from_one_engine_to_the_other_and_back(bare_host, user):
         assert host.own_rules() == []
         assert changed(play_role(user, **NFT)) == []
         kept = table(host)
+        begin_and_leave(user, host, **NFT, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=8)
+        ident = host.pending()["id"]
+        with lost(host):
+            until(lambda: host.last().get("id") == ident)
+            assert (host.last()["outcome"], host.last()["undo"]) == ("rolled_back", "emptied")
+            said = host.run("portknock", "status", check=False)
+            assert "the command nft is not there. Install the package nftables" in said.stdout + said.stderr
+        host.run("nft", "flush", "set", "inet", "portknock", "open4_shell")
+        assert user.gets_in(host=host.address), "the rules are not emptied"
+        assert changed(play_role(user, **NFT))
+        assert table(host) == kept
+        knock(user, host)
         begin_and_leave(user, host, portknock_engine="iptables", portknock_guard_timeout=8)
         ident = host.pending()["id"]
         until(lambda: host.last().get("id") == ident)
@@ -109,8 +132,7 @@ def test_what_happens_to_it_in_the_window(bare_host, user):
     host.run(
         "sh",
         "-c",
-        # Without -n, nft does not read what it prints.
-        f"(echo 'flush ruleset'; nft -n list table inet portknock) >{CONFIG}; systemctl enable --quiet nftables.service",
+        f"(echo 'flush ruleset'; nft list table inet portknock) >{CONFIG}; systemctl enable --quiet nftables.service",
     )
     host.reboot()
     assert host.last()["why"] == "the host was restarted before it was confirmed"

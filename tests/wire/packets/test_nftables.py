@@ -4,7 +4,10 @@
 
 """The table of the engine nftables in a kernel: every text loads and is read back, and who is known stays known."""
 
+import contextlib
 import itertools
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,42 +16,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.install
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import load_text, read_text
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from rig import flood
+from rig.flood import NETWORK
+from rig.nftables import DOOR, KNOCK, OTHER_DOORS, WANTED
 from rig.packets import IPV4
-from rig.peer import OPEN, REFUSED
-from rig.target import FAMILIES, door
+from rig.peer import OPEN, REFUSED, TARGET
+from rig.target import FAMILIES
 
 pytestmark = [pytest.mark.only("nft"), pytest.mark.soak]
-
-KNOCK = (7000, "9100/udp", 3100)
-DOOR = door(*KNOCK, opens=(2222,), window=600, step_timeout=60)
-ALLOW = [
-    {"port": "443", "comment": "für alle, 誰でも" * 6},
-    {"port": "5000-6000", "sources": ["192.0.2.0/24", "2001:db8::/32"]},
-]
-OTHER_DOORS = [
-    door(4000 + number * 11, 30000 - number * 7, name=f"d{number}", opens=(9000 + number,)) for number in range(40)
-]
-WANTED = {
-    "nothing": {},
-    "one": {"doors": [DOOR]},
-    "more": {"doors": [DOOR, *OTHER_DOORS], "allow": ALLOW},
-    "ranges": {
-        "doors": [door(*KNOCK, opens=("22", "5500-5510", "53/udp")), DOOR | {"name": "b", "knock": ["1"]}],
-        "allow": ALLOW,
-    },
-    "once, closed by a knock": {
-        "doors": [DOOR | {"once": True, "close": ["6000", "61/udp"], "sources": ["10.0.0.0/8", "fd00::/8"]}]
-    },
-    "accept": {"doors": [DOOR], "policy": "accept", "log": True, "icmp": False},
-    "prefix": {"doors": [DOOR], "ipv6_prefix": 64, "reject_with": "tcp-reset"},
-    "ipv4": {"doors": [DOOR], "ip_versions": ["ipv4"], "reject_with": "drop"},
-    "ipv6": {"doors": [DOOR], "ip_versions": ["ipv6"], "reject_with": "icmp-admin-prohibited"},
-    "trusted": {
-        "doors": [DOOR],
-        "trusted_sources": ["10.9.0.0/16", "10.9.1.0/24", "::1"],
-        "trusted_interfaces": ["lo", "tun+"],
-    },
-}
 
 
 def test_from_every_table_to_every_other(table):
@@ -117,15 +92,15 @@ def test_wrong_ports_forget_all_of_many_knocks_in_progress(rig, table):
     assert all(table.listed(f"pk4_{each['name']}") == {"10.77.0.2"} for each in OTHER_DOORS)
 
 
-def test_not_one_wrong_answer_while_it_is_applied(rig, table):
+def test_not_one_wrong_answer_in_400_reapplies(rig, table):
     """The packets that meet a half of a change are the ones that would be decided wrongly."""
     texts = [load_text(build_table(spec_from_options(dict(WANTED["one"], log=log)))).text for log in (False, True)]
     table.apply(**WANTED["one"])
     rig.client.knock(*KNOCK)
     running = rig.target.namespace.start(
-        "sh", "-c", 'for turn in $(seq 40); do printf %s "$0" | nft -f - && printf %s "$1" | nft -f - || exit 1; done', *texts
+        "sh", "-c", 'for turn in $(seq 200); do printf %s "$0" | nft -f - && printf %s "$1" | nft -f - || exit 1; done', *texts
     )  # fmt: skip
-    rounds, end = 0, time.monotonic() + 60
+    rounds, end = 0, time.monotonic() + 600
     try:
         while running.poll() is None and time.monotonic() < end:
             rounds += 1
@@ -134,4 +109,43 @@ def test_not_one_wrong_answer_while_it_is_applied(rig, table):
     finally:
         running.kill()
     assert running.wait() == 0
-    assert rounds > 20
+    assert rounds > 100
+
+
+@contextlib.contextmanager
+def flooded(rig, sources, rate=50000):
+    """Within the block forged sources send the first step to the target; then it is checked how many of a second."""
+    # The answers go to a host that is there, and end there.
+    rig.target.namespace.run("ip", "route", "replace", NETWORK, "via", rig.other.addresses[IPV4])
+    words = (rig.target.namespace.mac, TARGET[IPV4], KNOCK[0], sources, rate)
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    running = rig.other.namespace.start(sys.executable, flood.__file__, *words, **pipes)
+    try:
+        assert running.stdout.readline() == "ready\n"
+        yield
+        sent, seconds = map(float, running.communicate("", timeout=60)[0].split())
+        print(f"{sent:.0f} packets of {sources} sources in {seconds:.1f} s: {sent / seconds:.0f} a second")
+        assert sent / seconds > 0.9 * rate, "this machine does not send so many"
+    finally:
+        running.kill()
+        rig.target.namespace.run("ip", "route", "delete", NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("sources", "size", "opened"),
+    [(100000, None, {10}), (1000000, None, {10}), (100000, 1000, set(range(6)))],
+    ids=["100,000 sources", "1,000,000 sources", "too small sets"],
+)
+def test_knocks_open_in_a_flood_of_first_steps(rig, table, sources, size, opened):
+    """The flood fills the sets of those who are in the middle of a knock for as long as a step counts."""
+    table.apply(doors=[DOOR | {"step_timeout": 5}], **({"list_size": size} if size else {}))
+    found = 0
+    with flooded(rig, sources):
+        time.sleep(8)
+        for _turn in range(10):
+            rig.client.knock(*KNOCK, pause=0.1)
+            found += rig.client.probe(2222) == OPEN
+            table.load(f"flush set {TABLE} open4_ssh\n")
+            time.sleep(0.5)
+    print(f"{found} of 10 knocks opened")
+    assert found in opened

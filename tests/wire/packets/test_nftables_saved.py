@@ -1,0 +1,29 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who saves the whole ruleset with ``nft list ruleset`` has a file that a boot loads, with the rules of others in it."""
+
+import pytest
+from rig.nftables import WANTED, check_loads_again
+
+pytestmark = pytest.mark.only("nft")
+
+
+@pytest.mark.usefixtures("table")
+def test_what_nft_prints_of_the_table_it_loads(rig):
+    for options in WANTED.values():
+        check_loads_again(rig.target.namespace.run, options)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "release",
+    [pytest.param(name, marks=pytest.mark.image(name)) for name in ("debian-11", "debian-12", "debian-13")],
+)
+def test_so_does_that_of_every_release(bare_host, release):
+    bare_host.run("apt-get", "install", "--yes", "-qq", "nftables")
+    version = {"debian-11": "v0.9.8", "debian-12": "v1.0.6", "debian-13": "v1.1.3"}[release]
+    assert version in bare_host.run("nft", "--version").stdout
+    for options in WANTED.values():
+        check_loads_again(bare_host.run, options)
