@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from ansible.utils.display import Display
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.changed import Moment, report
+from ansible_collections.sesame.portknock.plugins.plugin_utils._report.fleet import Fleet, Outcome, fleet_table
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.show import show
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.verified import table
 from ansible_collections.sesame.portknock.plugins.plugin_utils.controller_task import ControllerTask
@@ -20,6 +21,10 @@ display = Display()
 _KNOCKS = "sesame.portknock.knock_ssh"
 _SEEN = "__portknock_seen"
 """What the role registers the result of knock_verify as."""
+_CHANGE = "__portknock_result"
+"""What it registers that of knock_ruleset as."""
+_FAILURE = "__portknock_failed"
+"""What the playbook site notes of a host where a task failed."""
 
 
 class ActionModule(ControllerTask):
@@ -27,6 +32,7 @@ class ActionModule(ControllerTask):
 
     OPTIONS: ClassVar[Mapping[str, Any]] = {
         "change": {"type": "dict", "default": {}},
+        "fleet": {"type": "bool", "default": False},
         "host": {"type": "dict", "default": {}},
         "verified": {"type": "list", "elements": "str", "default": []},
     }
@@ -35,6 +41,7 @@ class ActionModule(ControllerTask):
         """Return the lines, in ``msg``, and whether something would be installed."""
         lines = self._table(options["verified"], task_vars) if options["verified"] else []
         lines += self._report(options["change"], options["host"], task_vars)
+        lines += self._fleet(task_vars) if options["fleet"] else []
         show(lines, display.display)
         installs = options["host"].get("installations") or options["host"].get("later")
         return {"changed": bool(self._task.check_mode and installs), "msg": lines}
@@ -42,6 +49,15 @@ class ActionModule(ControllerTask):
     def _table(self, hosts: list[str], task_vars: Mapping[str, Any]) -> list[str]:
         seen = {host: task_vars["hostvars"][host].get(_SEEN) or {} for host in hosts}
         return table(seen, bool(self._task.check_mode))
+
+    def _fleet(self, task_vars: Mapping[str, Any]) -> list[str]:
+        hosts = task_vars["ansible_play_hosts_all"]
+        gone = set(hosts) - set(task_vars["ansible_play_hosts"])
+        outcomes = {}
+        for host in hosts:
+            known = task_vars["hostvars"][host]
+            outcomes[host] = Outcome(known.get(_CHANGE) or {}, known.get(_FAILURE) or {})
+        return fleet_table(Fleet(hosts, task_vars["ansible_play_batch"], gone), outcomes, bool(self._task.check_mode))
 
     def _report(self, change: Mapping[str, Any], host: Mapping[str, Any], task_vars: Mapping[str, Any]) -> list[str]:
         moment = Moment(

@@ -30,6 +30,13 @@ options:
       - The result of M(sesame.portknock.knock_ruleset).
     type: dict
     default: {}
+  fleet:
+    description:
+      - Whether to show a table of all hosts of the play, from what the role has left of them. Only shown where the play has more than
+        one host, and only once no host is left to begin with, or a host of this batch has failed. The playbook C(site) does it.
+    type: bool
+    default: false
+    version_added: 1.1.0
   host:
     description:
       - The result of M(sesame.portknock.portknock_host). In check mode, what would be installed is shown.

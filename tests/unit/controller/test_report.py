@@ -206,10 +206,28 @@ def test_the_table_of_some_hosts(run):
     assert shown == ["\n".join(table({"alpha": {"rows": [ROW]}, "beta": {}}, check_mode=False))]
 
 
+def test_the_table_of_a_roll_out(run):
+    rolled_back = {"__portknock_failed": {"rolled_back": True, "why": "no way in"}}
+    hostvars = {"alpha": {"__portknock_result": SAME}, "beta": rolled_back, "gamma": {}, "delta": {}}
+    names = {
+        "ansible_play_hosts_all": list(hostvars),
+        "ansible_play_hosts": ["alpha", "beta", "delta"],
+        "ansible_play_batch": ["beta"],
+    }
+    _result, shown = run({"fleet": True}, hostvars=hostvars, **names)
+    assert shown[0].splitlines()[1:] == [
+        "alpha  unchanged    -",
+        "beta   rolled back  -         no way in",
+        "gamma  not reached  -",
+        "delta  not begun    -",
+        "1 unchanged, 1 rolled back, 1 not reached, 1 not begun",
+    ]
+
+
 def test_an_unknown_option(run):
     result, shown = run({"changes": {}})
     assert (result["failed"], shown) == (True, [])
     assert (
         result["msg"]
-        == "changes: there is no such option. Did you mean change? The options are change, host, verified."
+        == "changes: there is no such option. Did you mean change? The options are change, fleet, host, verified."
     )

@@ -173,8 +173,9 @@ DOCUMENTS += sorted("docs/" + os.path.basename(path) for path in glob.glob(os.pa
 def test_documents_name_no_variable_that_does_not_exist(path):
     known = set(entry_point("main"))
     # Tags and playbook variables have the prefix as well.
-    others = {"portknock_hosts", "portknock_install", "portknock_ruleset"}
-    others |= set(re.findall(r"\bportknock_client_[a-z_]*[a-z]", read("playbooks", "client_config.yml")))
+    others = {"portknock_install", "portknock_ruleset"}
+    for playbook in glob.glob(os.path.join(ROOT, "playbooks", "*.yml")):
+        others |= set(re.findall(r"\bportknock_[a-z_]*[a-z]", read(playbook)))
     assert set(re.findall(r"\bportknock_[a-z0-9_]*[a-z0-9]", read(path))) - others <= known
 
 
