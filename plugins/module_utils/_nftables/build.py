@@ -116,14 +116,10 @@ def _refuse(spec: Spec) -> List[Rule]:
 
 def _sets(spec: Spec, knocks: Knocks) -> Dict[str, Set]:
     in_progress, opened = sizes_of(spec)
-    sets: Dict[str, Set] = {}
-    for family in families_of(spec):
-        if knocks.staged:
-            for name in (PROGRESS, *filter(None, knocks.groups), *knocks.stage_sets):
-                sets[family.set(name)] = Set(family.kind, in_progress)
-        for door in spec.doors:
-            sets[family.set(open_set(door))] = Set(family.kind, opened)
-    return sets
+    # The kernel walks through them to find one by its name, so those that most rules name come first.
+    named = (PROGRESS, *filter(None, knocks.groups), *knocks.stage_sets) if knocks.staged else ()
+    names = dict(dict.fromkeys(named, in_progress), **{open_set(door): opened for door in spec.doors})
+    return {family.set(name): Set(family.kind, size) for name, size in names.items() for family in families_of(spec)}
 
 
 __all__ = ("REJECTS", "build_table")

@@ -147,6 +147,17 @@ def test_a_knock_in_progress_of_a_knock_that_is_another_now_is_forgotten():
     assert all(line.startswith("delete set") for line in removals(other, installed)[1:])
 
 
+def test_a_table_whose_stages_also_named_a_port_is_changed_at_once():
+    """Before they were sets of sources alone: who is in stays in, and knocks in progress begin anew."""
+    items = [item for item in recorded("1.0.6") if not item.get("set", {}).get("name", "").endswith("_2")]
+    for item in items:
+        if item.get("set", {}).get("name", "").startswith("stage"):
+            item["set"].update(name=item["set"]["name"][:-2], type=["ipv4_addr", "inet_proto", "inet_service"])
+    gone = removals(recorded_table(), read_installed(items))
+    assert gone[0] == "flush table inet portknock"
+    assert sorted(gone[1:]) == sorted({f"delete set inet portknock {name[:-2]}" for name in stages(of())})
+
+
 def test_where_knocks_in_progress_are_grouped_otherwise_all_are_forgotten():
     installed = read_installed(recorded("1.0.6"))
     slower = of(doors=[dict(RECORDED["doors"][0], step_timeout=60)])

@@ -144,6 +144,31 @@ def test_what_happens_to_it_in_the_window(bare_host, user):
 
 
 @pytest.mark.soak
+@pytest.mark.image("debian-11")
+def test_panic_outlives_a_boot_and_over_ssh_it_must_be_confirmed(bare_host, user):
+    host = bare_host
+    play_role(user, **NFT)
+    knock(user, host)
+    assert "This is undone in 60 s" in user.ssh("portknock panic", host=host.address).stdout
+    assert not user.gets_in(host=host.address), "the window went on"
+    assert "closed: 22/tcp (door shell)" in host.run("portknock", "status").stdout
+    # As its timer does it after a minute.
+    host.run("systemctl", "start", "portknock-guard.service")
+    assert user.gets_in(host=host.address)
+
+    assert "also after a reboot" in host.run("portknock", "panic").stdout
+    for _boot in range(2):
+        send = {KNOCK: {"host": host.address, "knock": STEPS}, "delegate_to": "localhost"}
+        assert user.play(dict(send, name="Knock")).code == 0
+        assert not user.gets_in(host=host.address)
+        assert "closed: 22/tcp (door shell)" in host.run("portknock", "status").stdout
+        host.reboot()
+    host.run("portknock", "resume")
+    knock(user, host)
+    assert user.gets_in(host=host.address)
+
+
+@pytest.mark.soak
 def test_a_boot_whose_table_does_not_load_shuts_the_doors(bare_host, user):
     host = bare_host
     play_role(user, **NFT, portknock_trusted_sources=["192.0.2.0/24"])

@@ -85,6 +85,26 @@ def test_native_rules_in_the_window(controller, with_native, rules):
     case.check_next()
 
 
+@NFT
+def test_the_commands_are_lost_in_the_window(rig, controller):
+    """Say, their package was removed: the kernel is asked without them."""
+    case, multi = Case(rig, controller), "/usr/sbin/xtables-nft-multi"
+    with faults.way_blocked(rig, 7000):
+        run = case.apply(start=True)
+        run.until(case.applied)
+        rig.target.namespace.run("mv", multi, multi + ".away")
+        try:
+            run.wait()
+        finally:
+            rig.target.namespace.run("mv", multi + ".away", multi)
+    case.check_rolled_back(run.only(), run, "emptied")
+    assert "chains were emptied" in run.only().result["msg"]
+    assert case.gets_in()
+    assert not [line for rules in faults.ruleset(rig).values() for line in rules if line.startswith("-A PORTKNOCK")]
+    controller.end_masters()
+    case.check_next()
+
+
 @pytest.mark.parametrize("confirms", [True, False], ids=["confirmed", "late"])
 def test_the_backend_is_switched_in_the_window(rig, controller, confirms):
     case = Case(rig, controller)
