@@ -95,6 +95,25 @@ def test_the_way_in_is_said_before_anything_is_closed():
         assert text.index("ansible_connection: sesame.portknock.knock_ssh") < text.index("sesame.portknock.site")
 
 
+def lines_of(text, languages):
+    """Return the lines of a page's blocks in some languages, without remarks and indentation, in their order."""
+    blocks = re.findall(r"^( *)```(?:" + languages + r")\n(.*?)^ *```", text, re.M | re.S)
+    lines = [re.sub(r"(^|\s)# .*$", "", line).strip() for _indentation, block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_the_steps_of_the_readme_are_those_of_the_quick_start():
+    """Those are run, command by command, by tests/wire/clients/test_walk.py."""
+    readme, quick = (
+        read(path).partition("## Use it")[2] or read(path) for path in ("README.md", "docs/quick-start.md")
+    )
+    for languages in ("console", "yaml|ini"):
+        here, there = lines_of(readme, languages), lines_of(quick, languages)
+        assert len(here) > 4
+        assert [line for line in here if line not in there] == []
+        assert here == [line for line in there if line in here]
+
+
 def test_the_readme_fits_on_a_few_screens():
     assert len(read("README.md").splitlines()) <= 150
 

@@ -1,0 +1,41 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The quick start, command by command, as a stranger types it; the README has the same ones."""
+
+import re
+
+import pytest
+from rig.stranger import Stranger, page
+from rig.target import ROOT
+
+WAY = page(ROOT / "docs" / "quick-start.md")
+
+
+@pytest.fixture
+def stranger(bare_host, core):
+    """Somebody who has one host and the page."""
+    made = Stranger(bare_host, core, WAY)
+    yield made
+    made.close()
+
+
+@pytest.mark.on_one_backend
+def test_the_quick_start(bare_host, stranger):
+    create, check, close, verify, configure, into, remove = WAY.commands
+    stranger.type(create)
+    shown = stranger.type(check)
+    assert "would change (check mode)" in shown
+    assert not bare_host.has_command("iptables")
+    shown = stranger.type(close)
+    assert "Plain ssh is refused without a knock." in shown
+    assert "door ssh: 22/tcp closed" in shown
+    assert re.search(r"alpha .*failed=0", shown)
+    shown = stranger.type(verify)
+    assert re.search(r"^alpha  door ssh .*refused.*open.*refused.* proved  ok$", shown, re.M), shown
+    stranger.type(configure)
+    assert stranger.type(into).splitlines()[-1] == bare_host.run("hostname").stdout.strip()
+    assert bare_host.own_rules()
+    stranger.type(remove)
+    assert bare_host.own_rules() == []
