@@ -58,7 +58,7 @@ def run(stages: list[str]) -> bool:
     wanted = [check for stage in stages for check in checks.of(stage)]
     wanted = list(dict.fromkeys(wanted))
     notes = [note for stage in stages for note in checks.not_run(stage)]
-    commit, since = tree.clean_commit(), time.monotonic()
+    commit, since, processors = tree.clean_commit(), time.monotonic(), report.processor_times()
     results: list[report.Result] = []
     for note in notes:
         report.say(f"!!! NOT RUN: {note}")
@@ -69,7 +69,7 @@ def run(stages: list[str]) -> bool:
         results += schedule.run_all(nox, wanted)
     except subprocess.CalledProcessError as error:
         report.say(f"  FAILED  set-up: {error}")
-    green = report.summary(wanted, results, notes, time.monotonic() - since)
+    green = report.summary(wanted, results, notes, time.monotonic() - since, processors)
     if green and not notes and commit and set(stages) >= set(checks.DEFAULT_STAGES) and tree.clean_commit() == commit:
         (CACHE / "green").write_text(commit + "\n", encoding="utf-8")
     return green

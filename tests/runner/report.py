@@ -63,8 +63,21 @@ def ended(check: Check, code: int, since: float, hung: bool) -> Result:
     return Result(check, False, seconds, f"{why}, see {shown}")
 
 
-def summary(checks: list[Check], results: list[Result], notes: list[str], seconds: float) -> bool:
-    """Print the summary; return whether every check was run and passed."""
+def processor_times() -> tuple[int, int]:
+    """Return for how many ticks the machine's processors have been at work since it was booted, and how many there were."""
+    with open("/proc/stat", encoding="ascii") as handle:
+        # user, nice, system, idle, iowait, irq, softirq, steal (proc(5)).
+        ticks = [int(word) for word in handle.readline().split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+def summary(
+    checks: list[Check], results: list[Result], notes: list[str], seconds: float, since: tuple[int, int]
+) -> bool:
+    """Print the summary; return whether every check was run and passed.
+
+    :param since: the processor_times() of the beginning.
+    """
     say(f"\nSummary (logs in {LOGS.relative_to(ROOT)})")
     say(f"  {'stage':<10} {'check':<34} {'result':<7} {'seconds':>7}  note")
     for result in sorted(results, key=lambda result: checks.index(result.check)):
@@ -73,7 +86,8 @@ def summary(checks: list[Check], results: list[Result], notes: list[str], second
         say(f"  {check.stage:<10} {check.name:<34} {word:<7} {result.seconds:>7}  {result.note}".rstrip())
     for note in notes:
         say(f"  !!! NOT RUN: {note}")
-    say(f"  All of it took {round(seconds)} s.")
+    busy, ticks = (now - then for now, then in zip(processor_times(), since, strict=True))
+    say(f"  All of it took {round(seconds)} s; the processors were busy for {100 * busy // max(1, ticks)} % of that.")
     # Every check that was wanted is counted: a lost result is a failure.
     passed = sum(result.passed for result in results)
     say(f"\n{passed} passed, {len(checks) - passed} failed")

@@ -20,6 +20,10 @@ from .tree import ROOT
 # Seconds that a check which is ended has to take down what it made.
 GRACE = 60
 PAUSE = 0.1
+# What a check keeps busy is an estimate. Where the processors are seen to have little to do, half as much again may run.
+WATCHED = 20
+IDLE = 0.7
+MORE = 1.5
 
 
 class Running(NamedTuple):
@@ -30,13 +34,37 @@ class Running(NamedTuple):
     since: float
 
 
-def fits(check: Check, beside: list[Check], processors: int) -> bool:
-    """Return whether a check can begin beside others."""
+class Processors:
+    """How busy the machine's processors are."""
+
+    def __init__(self) -> None:
+        """Begin to watch them."""
+        self.count = len(os.sched_getaffinity(0))
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, since other checks run now."""
+        self._since, self._times = time.monotonic(), report.processor_times()
+
+    def are_idle(self) -> bool:
+        """Return whether they have been seen long enough, and had little to do."""
+        if time.monotonic() - self._since < WATCHED:
+            return False
+        busy, all_of_it = (now - then for now, then in zip(report.processor_times(), self._times, strict=True))
+        self.forget()
+        return busy < IDLE * all_of_it
+
+
+def fits(check: Check, beside: list[Check], load: float) -> bool:
+    """Return whether a check can begin beside others.
+
+    :param load: percent of one processor that all of them together may keep busy.
+    """
     if not beside:
         return True
     if check.alone != beside[0].alone:
         return False
-    return check.load + sum(other.load for other in beside) <= 100 * processors
+    return check.load + sum(other.load for other in beside) <= load
 
 
 def start(nox: Path, check: Check, arguments: tuple[str, ...] = ()) -> Running:
@@ -63,19 +91,24 @@ def run_all(nox: Path, checks: list[Check]) -> Iterator[report.Result]:
     """Run checks, each as soon as it fits, the longest first; yield how each ended."""
     waiting = in_order(checks)
     running: list[Running] = []
-    processors = len(os.sched_getaffinity(0))
+    processors = Processors()
     try:
         while waiting or running:
+            load = 100 * processors.count * (MORE if processors.are_idle() else 1)
             for check in list(waiting):
-                if fits(check, [other.check for other in running], processors):
+                if fits(check, [other.check for other in running], load):
                     waiting.remove(check)
                     running.append(start(nox, check))
+                    # One more, and what it does is seen before there is another.
+                    load = 100 * processors.count
+                    processors.forget()
             for one in list(running):
                 hung = time.monotonic() - one.since > one.check.limit
                 if hung:
                     end([one])
                 if one.process.poll() is not None:
                     running.remove(one)
+                    processors.forget()
                     yield report.ended(one.check, one.process.returncode, one.since, hung)
             time.sleep(PAUSE)
     finally:

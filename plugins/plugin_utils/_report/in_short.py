@@ -21,7 +21,7 @@ Part = Mapping[str, Any]
 Changed = tuple[str, str]
 """``-`` or ``+``, and a line."""
 
-_RULESET, _SERVICES = "ruleset in the kernel", "services"
+_RULESET, _SERVICES, _TABLE = "ruleset in the kernel", "services", "table "
 _SAME_IN_IPV4 = (
     ("pk6_", "pk4_"), ("icmp6-adm-", "icmp-admin-"), ("icmp6-", "icmp-"), ("-p ipv6-icmp", "-p icmp"), ("ICMPv6", "ICMP"),
 )  # fmt: skip
@@ -115,13 +115,20 @@ def _counted(rulesets: Iterable[Part]) -> list[str]:
 
 
 def _names(parts: Iterable[Part]) -> list[str]:
-    """Return a line with the names of the files that are written, and one with those that are removed, where there are any."""
+    """Return a line with the names of the files that are written, and one with those that are removed, where there are any.
+
+    A table of nftables has a line of its own.
+    """
+    words = []
     found: dict[str, list[str]] = {"files written": [], "files removed": []}
     for part in parts:
+        if part["before_header"].startswith(_TABLE):
+            words.append(f"{part['before_header']}: {'new' if part['after'] else 'removed'} (-v shows it)")
+            continue
         # A file that is to be there has a mode.
         what = "files written" if "(mode" in part["after_header"] else "files removed"
         found[what].append(part["before_header"])
-    return [f"{what}: {_grouped(paths)} (-v shows them)" for what, paths in found.items() if paths]
+    return words + [f"{what}: {_grouped(paths)} (-v shows them)" for what, paths in found.items() if paths]
 
 
 def _grouped(paths: Iterable[str]) -> str:

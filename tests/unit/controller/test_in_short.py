@@ -77,6 +77,14 @@ def test_rules_files_that_say_the_same_are_named():
     assert words[-2] == f"files written: {names}"
 
 
+@pytest.mark.parametrize(("before", "after", "word"), [("", "table\n", "new"), ("table\n", "", "removed")])
+def test_a_table_of_nftables_is_no_file(before, after, word):
+    header = "table inet portknock in the kernel"
+    head, *rest = in_short([dict(before_header=header, after_header=header, before=before, after=after)], [])
+    assert head["prepared"] == f"{header}: {word} (-v shows it)\n\n"
+    assert rest == []
+
+
 def test_one_rule_more():
     host = FakeHost()
     settled(host)

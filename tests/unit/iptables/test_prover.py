@@ -244,6 +244,7 @@ def test_nothing_else_is_void_on_recorded_hosts(entry):
     assert results == {"allow 443/tcp": "proved", "rest": "proved"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_thousands_of_foreign_rules_take_no_longer(family):
     """Three times what is wanted of 5,000 rules: 2 s of the processor."""
@@ -334,6 +335,7 @@ def test_a_door_whose_knock_is_not_recognised():
     assert (word["result"], word["message"]) == ("not proved", "Not proved: no rule puts a source on its list.")
 
 
+@pytest.mark.slow
 def test_more_cases_than_are_followed_prove_nothing():
     lines = [
         "filter -A INPUT -m limit --limit {0}/min -j CASE{1}".format(number + 1, number % 8) for number in range(8)

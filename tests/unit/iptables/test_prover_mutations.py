@@ -160,6 +160,7 @@ def hunt(seeds):
     return apart, missed
 
 
+@pytest.mark.slow
 def test_faults_that_packets_tell_are_caught():
     apart, missed = hunt(150)
     assert apart > 40

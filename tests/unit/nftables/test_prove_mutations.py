@@ -178,6 +178,7 @@ def test_right_tables_are_proved_and_behave_so():
             assert any(behaviour(text, spec, family))
 
 
+@pytest.mark.slow
 def test_faults_that_packets_tell_are_caught():
     apart, missed = hunt(50)
     assert apart > 10
