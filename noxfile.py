@@ -11,6 +11,7 @@ The environments are those of tests/runner/environments.py, which outlive the cl
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -170,6 +171,29 @@ def docs(session: nox.Session) -> None:
     # A link to a page or a heading that is not there is a warning.
     words = ["-W", "--keep-going", "-q", "-b", "html", "-d", str(site / "doctrees")]
     run(session, venv, "sphinx-build", *words, site / "source", site / "html")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The playbooks in examples/, as ansible-playbook reads them."""
+    for path in sorted((ROOT / "examples").glob("*.yml")):
+        run(session, environments.named("lint"), "ansible-playbook", "--syntax-check", "-i", "guarded,web,", path)
+
+
+@nox.session(name="execution-environment")
+def execution_environment(session: nox.Session) -> None:
+    """What ansible-builder makes of meta/execution-environment.yml, and of the example in docs/fleet.md."""
+    venv, folder = environments.named("builder"), Path(session.create_tmp()).resolve()
+    found = folder / "bindep.txt"
+    found.unlink(missing_ok=True)
+    run(session, venv, "ansible-builder", "introspect", "--write-bindep", found, tree.link_collection())
+    if "openssh-clients [platform:rpm]" not in (found.read_text(encoding="utf-8") if found.exists() else ""):
+        session.error("ansible-builder does not find that ssh is needed")
+    page = (ROOT / "docs" / "fleet.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(version: 3\n.*?)^```$", page, re.M | re.S)
+    (folder / "execution-environment.yml").write_text(example, encoding="utf-8")
+    words = ["--file", folder / "execution-environment.yml", "--context", folder / "context"]
+    run(session, venv, "ansible-builder", "create", *words)
 
 
 @nox.session

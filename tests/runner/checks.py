@@ -70,6 +70,8 @@ def lint(with_sanity: bool = True) -> list[Check]:
         Check("lint", "options, defaults, docs agree", "agreement", 10),
         Check("lint", "antsibull-changelog", "changelog", 10),
         Check("lint", "copyright and licences", "reuse", 10),
+        Check("lint", "examples", "examples", 10),
+        Check("lint", "execution environment", "execution-environment", 10),
         Check("lint", "no sanity ignores", "no-ignores", 10),
     ]
     return [check for check in checks if with_sanity or not check.session.startswith(SANITY)]

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-FOLDERS = ("", "docs", "roles/portknock", ".github")
+FOLDERS = ("", "docs", "examples", "roles/portknock", ".github")
 FENCE = re.compile(r"^ *```.*?^ *```", re.M | re.S)
 
 
@@ -122,6 +122,7 @@ def test_there_is_one_address_and_galaxy_yml_has_it():
     address = yaml.safe_load(read("galaxy.yml"))["repository"]
     names = [
         *documents(),
+        "galaxy.yml",
         "docs/docsite/links.yml",
         "bin/lib/site/troubleshooting.yml",
         ".github/ISSUE_TEMPLATE/config.yml",
