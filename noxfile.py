@@ -191,9 +191,9 @@ def execution_environment(session: nox.Session) -> None:
         session.error("ansible-builder does not find that ssh is needed")
     page = (ROOT / "docs" / "fleet.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```yaml\n(version: 3\n.*?)^```$", page, re.M | re.S)
-    (folder / "execution-environment.yml").write_text(example, encoding="utf-8")
-    words = ["--file", folder / "execution-environment.yml", "--context", folder / "context"]
-    run(session, venv, "ansible-builder", "create", *words)
+    definition = folder / "execution-environment.yml"
+    definition.write_text(example, encoding="utf-8")
+    run(session, venv, "ansible-builder", "create", "--file", definition, "--context", folder / "context")
 
 
 @nox.session
