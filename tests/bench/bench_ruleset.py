@@ -54,6 +54,8 @@ class Core:
             from ansible_collections.sesame.portknock.plugins.module_utils._iptables import load as _change
             from ansible_collections.sesame.portknock.plugins.module_utils._iptables import plan as _plan
             from ansible_collections.sesame.portknock.plugins.module_utils._knockd import config as _knockd
+            from ansible_collections.sesame.portknock.plugins.module_utils._nftables import build as _table
+            from ansible_collections.sesame.portknock.plugins.module_utils._nftables import text as _text
             from ansible_collections.sesame.portknock.plugins.module_utils._spec import options as _spec
         finally:
             sys.path.remove(path)
@@ -61,6 +63,7 @@ class Core:
         self.apply_plans = _change.apply_plans
         self.Iptables = _iptables.Iptables
         self.knockd_config = _knockd.config_text
+        self.build_table, self.load_text = _table.build_table, _text.load_text
         self.plan_family = _plan.plan_family
         self.spec_from_options = _spec.spec_from_options
 
