@@ -11,7 +11,12 @@ from typing import Any, ClassVar
 
 from ansible.utils.display import Display
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.changed import Moment, report
-from ansible_collections.sesame.portknock.plugins.plugin_utils._report.fleet import Fleet, Outcome, fleet_table
+from ansible_collections.sesame.portknock.plugins.plugin_utils._report.fleet import (
+    Fleet,
+    Outcome,
+    after_failure,
+    fleet_table,
+)
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.show import show
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.verified import table
 from ansible_collections.sesame.portknock.plugins.plugin_utils.controller_task import ControllerTask
@@ -43,6 +48,9 @@ class ActionModule(ControllerTask):
         lines += self._report(options["change"], options["host"], task_vars)
         lines += self._fleet(task_vars) if options["fleet"] else []
         show(lines, display.display)
+        failure = task_vars.get(_FAILURE) if options["fleet"] else None
+        if failure:
+            return {"failed": True, "changed": False, "msg": after_failure(failure)}
         installs = options["host"].get("installations") or options["host"].get("later")
         return {"changed": bool(self._task.check_mode and installs), "msg": lines}
 
@@ -51,13 +59,16 @@ class ActionModule(ControllerTask):
         return table(seen, bool(self._task.check_mode))
 
     def _fleet(self, task_vars: Mapping[str, Any]) -> list[str]:
-        hosts = task_vars["ansible_play_hosts_all"]
+        """Return the table, for the first host of the batch alone."""
+        hosts, batch = task_vars["ansible_play_hosts_all"], task_vars["ansible_play_batch"]
+        if task_vars["inventory_hostname"] != batch[0]:
+            return []
         gone = set(hosts) - set(task_vars["ansible_play_hosts"])
         outcomes = {}
         for host in hosts:
             known = task_vars["hostvars"][host]
             outcomes[host] = Outcome(known.get(_CHANGE) or {}, known.get(_FAILURE) or {})
-        return fleet_table(Fleet(hosts, task_vars["ansible_play_batch"], gone), outcomes, bool(self._task.check_mode))
+        return fleet_table(Fleet(hosts, batch, gone), outcomes, bool(self._task.check_mode))
 
     def _report(self, change: Mapping[str, Any], host: Mapping[str, Any], task_vars: Mapping[str, Any]) -> list[str]:
         moment = Moment(

@@ -33,7 +33,8 @@ options:
   fleet:
     description:
       - Whether to show a table of all hosts of the play, from what the role has left of them. Only shown where the play has more than
-        one host, and only once no host is left to begin with, or a host of this batch has failed. The playbook C(site) does it.
+        one host, and only once no host is left to begin with, or a host of this batch has failed.
+      - A host where a task of the role has failed fails here once more, if the failure was noted, as the playbook C(site) does.
     type: bool
     default: false
     version_added: 1.1.0

@@ -57,6 +57,12 @@ def fleet_table(fleet: Fleet, outcomes: Mapping[str, Outcome], check_mode: bool)
     return [*lines, ", ".join(f"{number} {result}" for result, number in Counter(results.values()).items())]
 
 
+def after_failure(failure: Mapping[str, Any]) -> str:
+    """Return what is said of a host where a task failed: the reason was shown when it did, and is in the table."""
+    result = "Rolled back" if failure.get("rolled_back") else "Failed"
+    return f"{result}, for the reason above. Hosts that were not begun are as they were."
+
+
 def _result(host: str, fleet: Fleet, outcome: Outcome, check_mode: bool) -> str:
     if outcome.failure:
         return "rolled back" if outcome.failure.get("rolled_back") else "failed"

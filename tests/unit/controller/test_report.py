@@ -214,7 +214,9 @@ def test_the_table_of_a_roll_out(run):
         "ansible_play_hosts": ["alpha", "beta", "delta"],
         "ansible_play_batch": ["beta"],
     }
-    _result, shown = run({"fleet": True}, hostvars=hostvars, **names)
+    result, shown = run({"fleet": True}, hostvars=hostvars, inventory_hostname="beta", **names, **rolled_back)
+    assert result["failed"] is True
+    assert result["msg"] == "Rolled back, for the reason above. Hosts that were not begun are as they were."
     assert shown[0].splitlines()[1:] == [
         "alpha  unchanged    -",
         "beta   rolled back  -         no way in",
@@ -222,6 +224,13 @@ def test_the_table_of_a_roll_out(run):
         "delta  not begun    -",
         "1 unchanged, 1 rolled back, 1 not reached, 1 not begun",
     ]
+
+
+def test_one_host_of_a_batch_shows_the_table(run):
+    names = {name: ["alpha", "beta"] for name in ("ansible_play_hosts_all", "ansible_play_hosts", "ansible_play_batch")}
+    hostvars = {host: {"__portknock_result": SAME} for host in names["ansible_play_batch"]}
+    shown = [run({"fleet": True}, hostvars=hostvars, inventory_hostname=host, **names)[1] for host in hostvars]
+    assert [len(texts) for texts in shown] == [1, 0]
 
 
 def test_an_unknown_option(run):
