@@ -21,6 +21,8 @@ Run = Callable[[Sequence[str], str], Tuple[int, str, str]]
 """Runs a command with a text for its standard input; returns exit code, output and errors."""
 
 
+_NOT_RUN = 127
+"""The exit code where a command, or a library that it needs, is not there."""
 _PROBE = "inet portknock_probe"
 _NEEDED = {
     "rules that take a source out of a set (Linux 5.4)": "delete @known { ip saddr }",
@@ -162,7 +164,10 @@ class Nft:
     def _do(self, words: List[str], text: str = "") -> Tuple[int, str, str]:
         if self._path is None:
             raise HostError("the command nft is not there. Install the package nftables.")
-        return self._run([self._path, *words], text)
+        code, out, err = self._run([self._path, *words], text)
+        if code == _NOT_RUN:
+            raise HostError(f"{self._path} cannot be run. Install the package nftables again.")
+        return code, out, err
 
 
 __all__ = ("OLDEST", "Nft")

@@ -197,8 +197,9 @@ def etc_of(host):
     return {path: value for path, value in host.files.items() if path.startswith("/etc/")}
 
 
+@pytest.mark.parametrize("ends", ["confirm", "undo"])
 @pytest.mark.parametrize("undone", ["exact", "emptied"])
-def test_nft_that_is_lost_in_the_window_shuts_nobody_out(undone):
+def test_nft_that_is_lost_in_the_window_shuts_nobody_out(undone, ends):
     """The kernel is asked without it; a table that was not there before is gone, one that was refuses nothing."""
     host = a_host()
     if undone == "emptied":
@@ -209,7 +210,11 @@ def test_nft_that_is_lost_in_the_window_shuts_nobody_out(undone):
     record = guard.apply(plan_change(wanted, host), wanted)
     assert host.nft.chains["input"]
     host.lost = {"nft"}
-    guard.undo("", "it was not confirmed")
+    if ends == "confirm":
+        assert guard.confirm("")["outcome"] == "rolled_back"
+        assert guard.ended(record.id)["why"] == "/usr/sbin/nft cannot be run. Install the package nftables again."
+    else:
+        guard.undo("", "it was not confirmed")
     assert guard.ended(record.id)["undo"] == undone
     assert host.nft.exists == (undone == "emptied")
     assert not host.nft.chains.get("input")
