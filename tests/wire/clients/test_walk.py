@@ -34,7 +34,7 @@ def test_the_quick_start(bare_host, stranger):
     assert re.search(r"alpha .*failed=0", shown)
     # That the window ends is seen by the tests of verify.
     shown = stranger.type(f"{verify} -e portknock_verify_wait=0")
-    assert re.search(r"^alpha  door ssh .*refused.*open.*not waited for.* proved  ok$", shown, re.M), shown
+    assert re.search(r"^alpha  door ssh .*refused.*open.*not waited for.* proved  ok: its window", shown, re.M), shown
     stranger.type(configure)
     assert stranger.type(into).splitlines()[-1] == bare_host.run("hostname").stdout.strip()
     assert bare_host.own_rules()
