@@ -16,6 +16,10 @@ so that it stays the same when doors come and go.
 
 A source is in the sets that say "in progress" for longer than in any other, and is put into those first. So they never lack
 one of which a step still counts, also where a set is full.
+
+What packets take out of a set stays in the kernel's memory until it clears that up, once a second, and until then it is passed by
+whenever that source is looked for. So a source may begin a knock only so often: one that begins and breaks it again and again, as
+fast as it can, would make each of its packets dearer than the one before.
 """
 
 import hashlib
@@ -27,6 +31,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.sequences i
 
 PROGRESS = "progress*"
 """The set of all sources in the middle of a knock, ``*`` where the family's digit stands."""
+STARTS = "starts*"
+"""The set of all sources that have begun a knock of several steps just now, with how often; ``*`` where the family's digit stands."""
 STAGE_SETS = ("progress", "group", "stage")
 """How the names of the sets begin in which a source in the middle of a knock is."""
 FLAT = 16
@@ -95,4 +101,4 @@ def _sequence(door: Door, closing: bool, steps: Tuple[Step, ...], parts: int) ->
     return Sequence(door, closing, steps, stages, group)
 
 
-__all__ = ("FLAT", "PROGRESS", "STAGE_SETS", "Knocks", "Sequence", "knocks_of")
+__all__ = ("FLAT", "PROGRESS", "STAGE_SETS", "STARTS", "Knocks", "Sequence", "knocks_of")

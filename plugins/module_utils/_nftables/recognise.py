@@ -7,7 +7,12 @@
 from typing import Dict, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import PROGRESS, Knocks, Sequence
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import (
+    PROGRESS,
+    STARTS,
+    Knocks,
+    Sequence,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
     KNOCKS,
     NUMBERS,
@@ -84,6 +89,8 @@ class Recognition:
         if number > 1:
             before = sequence.stages[number - 2]
             match = joined(family.seen(before), "counter", family.forget(before))
+        elif sequence.stages:
+            match = joined(who or family.packet, family.seldom(STARTS), "counter")
         if number < len(sequence.steps):
             in_progress = [family.put(name, self._knocks.timeout) for name in (PROGRESS, sequence.group) if name]
             return joined(match, *in_progress, family.put(sequence.stages[number - 1], sequence.door.step_timeout))

@@ -46,7 +46,7 @@ def test_what_is_named_is_there_and_what_is_there_is_named(options):
     named = set(re.findall(r"@(\w+)", rules))
     assert named <= set(table.sets)
     # Where nobody of a version of IP may knock, the sets are there all the same.
-    assert all(re.match("open|progress|stage|group", name) for name in set(table.sets) - named)
+    assert all(re.match("open|starts|progress|stage|group", name) for name in set(table.sets) - named)
 
 
 @A_FIFTH
@@ -132,7 +132,8 @@ def test_a_step_is_one_rule():
     table = built(door("ssh", "7000", "9100/udp"), ip_versions=["ipv4"])
     (stage,) = [name for name in table.sets if name.startswith("stage")]
     assert chain(table, "knock1") == [
-        "meta nfproto ipv4 counter update @progress4 { ip saddr timeout 6s } "
+        "meta nfproto ipv4 update @starts4 { ip saddr timeout 2s limit rate 20/second burst 50 packets } counter "
+        "update @progress4 { ip saddr timeout 6s } "
         f"update @{stage} {{ ip saddr timeout 5s }}"
     ]
     assert chain(table, "knock2") == [

@@ -122,6 +122,7 @@ SOURCE = {"payload": {"protocol": "ip", "field": "saddr"}}
         [{"match": {"op": "==", "left": SOURCE, "right": "@banned"}}, {"drop": None}],
         [{"match": {"op": "==", "left": SOURCE, "right": {"set": ["198.51.100.7", "192.0.2.1"]}}}, {"drop": None}],
         [{"set": {"op": "update", "elem": SOURCE, "set": "@rate", "stmt": [{"limit": {"rate": 9, "inv": True}}]}}, {"drop": None}],
+        [{"set": {"op": "update", "elem": SOURCE, "set": "@rate", "stmt": [{"limit": {"rate": 9}}]}}, {"drop": None}],
         [{"limit": {"rate": 1, "per": "minute"}}, {"drop": None}],
         [{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "invalid"}}, {"drop": None}],
         [{"xt": {"type": "match", "name": "string"}}, {"drop": None}], [{"xt": None}], [{"fib": None}],

@@ -160,6 +160,7 @@ _PARTS = [
         (r"(ip6?) (saddr|daddr) " + _VALUES, Model._address),
         (r"(meta l4proto \. th dport|tcp dport|udp dport) vmap \{ ([^}]*) \}", Model._mapped),
         (rf"update @(\w+) \{{ ({_SOURCE}) timeout (\d+)s \}}", Model._update),
+        (rf"update @\w+ \{{ {_SOURCE} timeout 2s limit rate 20/second burst 50 packets \}}", Model._limited),
         (rf"delete @(\w+) \{{ ({_SOURCE}) \}}", Model._delete),
         (r"tcp flags & \(fin \| syn \| rst \| ack\) (==|!=) syn", Model._flags),
         (r"(meta nfproto|meta l4proto|meta pkttype|ct state|icmp type|icmpv6 type|iifname|udp sport|udp dport|tcp dport|th dport) "

@@ -6,6 +6,7 @@
 
 import contextlib
 import itertools
+import re
 import subprocess
 import sys
 import time
@@ -149,3 +150,18 @@ def test_knocks_open_in_a_flood_of_first_steps(rig, table, sources, size, opened
             time.sleep(0.5)
     print(f"{found} of 10 knocks opened")
     assert found in opened
+
+
+def test_a_source_begins_only_so_many_knocks_a_second(rig, table):
+    """What is taken out of a set burdens it until the kernel clears up, so one source must not make any number of it; others do not
+    notice."""
+    table.apply(doors=[DOOR])
+    with flooded(rig, 1, rate=5000):
+        time.sleep(2)
+        begun = time.monotonic()
+        rig.client.knock(*KNOCK, pause=0.1)
+        assert rig.client.probe(2222) == OPEN
+    seconds = 2 + time.monotonic() - begun
+    listed = rig.target.namespace.run("nft", "list", "table", *TABLE.split()).stdout
+    counted = sum(int(packets) for packets in re.findall(r"starts4 .* counter packets (\d+) ", listed))
+    assert 50 <= counted <= 50 + 20 * (seconds + 10) + 1, listed
