@@ -109,7 +109,8 @@ class _Line:
             self._expect("rate")
             rate, _slash, per = self._next().partition("/")
             if self._is_next("burst"):
-                burst, _packets = int(self._next()), self._expect("packets")
+                burst = int(self._next())
+                self._expect("packets")
                 return {"limit": {"rate": int(rate), "burst": burst, "per": per}}
             return {"limit": {"rate": int(rate), "per": per}}
         if word == "log":
