@@ -66,6 +66,15 @@ options:
           - A knock is good for one new connection only.
         type: bool
         default: false
+      to:
+        description:
+          - Addresses or networks of hosts behind this one, on which the door guards and opens its ports for packets that this
+            host forwards, instead of on this host itself.
+          - It is knocked at this host, or at the hosts behind it where the packets come this way; with O(engine=knockd) at this
+            host alone.
+        type: list
+        elements: str
+        default: []
   policy:
     description:
       - V(reject) refuses whatever is not accepted by a door, O(allow) or the trusted sources and interfaces.
@@ -73,6 +82,14 @@ options:
     type: str
     choices: [reject, accept]
     default: reject
+  published:
+    description:
+      - What holds for ports that nat sends on to containers or other hosts, as those that Docker publishes.
+      - V(doors) guards the ports of doors there too, by the port as it is seen from outside. V(policy) refuses new connections to
+        published ports that have no door and are not in O(allow) as well, with O(policy=reject). V(none) leaves them alone.
+    type: str
+    choices: [doors, policy, none]
+    default: doors
   reject_with:
     description:
       - How packets are refused. V(tcp-reset) is for TCP; other protocols then get port-unreachable.

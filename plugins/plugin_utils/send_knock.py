@@ -149,12 +149,13 @@ def window_for_port(doors: Any, port: int) -> float:
 def door_for_port(doors: Any, port: int) -> tuple[int, Mapping[str, Any]]:
     """Return the number of the first door that opens a TCP port, and the door; an empty one where there is none.
 
-    A port that no door opens may be forwarded to the host, which knows it as another one: ssh's own, most likely.
+    Doors to hosts behind it are none of its own. A port that no door opens may be forwarded to the host,
+    which knows it as another one: ssh's own, most likely.
     """
     usable = [
         (index, door)
         for index, door in enumerate(doors if isinstance(doors, (list, tuple)) else ())
-        if isinstance(door, Mapping) and door.get("knock")
+        if isinstance(door, Mapping) and door.get("knock") and not door.get("to")
     ]
     found = [pair for wanted in (port, SSH_PORT) for pair in usable if door_opens(pair[1], wanted)]
     return found[0] if found else (0, {})

@@ -11,6 +11,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
     ENGINES,
     FAMILIES,
     POLICIES,
+    PUBLISHED,
     REJECT_WITH,
 )
 
@@ -29,6 +30,7 @@ def argument_spec() -> Dict[str, Any]:
         doors=dict(type="raw", default=DEFAULTS["doors"], no_log=True),
         policy=dict(type="str", choices=list(POLICIES), default=DEFAULTS["policy"]),
         reject_with=dict(type="str", choices=list(REJECT_WITH), default=DEFAULTS["reject_with"]),
+        published=dict(type="str", choices=list(PUBLISHED), default=DEFAULTS["published"]),
         allow=dict(type="raw", default=DEFAULTS["allow"], no_log=True),
         trusted_sources=_strings(default=DEFAULTS["trusted_sources"]),
         trusted_interfaces=_strings(default=DEFAULTS["trusted_interfaces"]),

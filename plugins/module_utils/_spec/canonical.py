@@ -31,6 +31,7 @@ def _door(door: Door) -> Dict[str, Any]:
         close=[_step(step) for step in door.close],
         opens=[_ports(ports) for ports in door.opens],
         sources=_texts(door.sources),
+        to=_texts(door.to),
     )
 
 

@@ -119,7 +119,7 @@ def _door_ports(spec: Spec) -> List[Tuple[Ports, str]]:
     return [
         (Ports(port, port, ports.protocol), door.name)
         for door in spec.doors
-        for ports in door.opens
+        for ports in door.here
         for port in sorted(
             {ports.first}
             | {

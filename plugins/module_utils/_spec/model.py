@@ -15,6 +15,8 @@ PROTOCOLS = ("tcp", "udp")
 POLICIES = ("reject", "accept")
 REJECT_WITH = ("icmp-port-unreachable", "tcp-reset", "icmp-admin-prohibited", "drop")
 KERNEL, KNOCKD, NFTABLES = "iptables", "knockd", "nftables"
+PUBLISHED_DOORS, PUBLISHED_POLICY, PUBLISHED_NONE = "doors", "policy", "none"
+PUBLISHED = (PUBLISHED_DOORS, PUBLISHED_POLICY, PUBLISHED_NONE)
 
 
 class EngineTraits(NamedTuple):
@@ -38,6 +40,7 @@ ENGINES = {
 DEFAULTS = {
     "doors": [],
     "policy": "reject",
+    "published": PUBLISHED_DOORS,
     "reject_with": "icmp-port-unreachable",
     "allow": [],
     "trusted_sources": [],
@@ -92,6 +95,13 @@ class Door(NamedTuple):
     """The steps that close it before its window ends; empty for none."""
     once: bool
     """Whether a knock is good for one connection only."""
+    to: Tuple[Network, ...] = ()
+    """Hosts behind this one that the ports are on, without overlaps; empty for this host itself and what nat publishes on it."""
+
+    @property
+    def here(self) -> Tuple[Ports, ...]:
+        """The ports of this host that it opens, and of what nat publishes on it: none where ``to`` names hosts behind."""
+        return () if self.to else self.opens
 
 
 class Allow(NamedTuple):
@@ -114,6 +124,8 @@ class Spec(NamedTuple):
     """``reject``: refuse what nothing accepts; ``accept``: refuse the doors' ports only."""
     reject_with: str
     """How packets are refused: one of REJECT_WITH."""
+    published: str
+    """What holds for ports that nat sends on, one of PUBLISHED: ``doors`` guard theirs; ``policy`` too; ``none`` of the two."""
     allow: Tuple[Allow, ...]
     """Ports that need no knock."""
     trusted_sources: Tuple[Network, ...]
@@ -149,6 +161,7 @@ def family_of(network: Union[Address, Network]) -> str:
 
 __all__ = (
     "DEFAULTS",
-    "ENGINES", "FAMILIES", "IPV4", "IPV6", "KERNEL", "KNOCKD", "NFTABLES", "POLICIES", "PROTOCOLS", "REJECT_WITH", "Address", "Allow",
-    "Door", "Network", "Spec", "Step", "family_of",
+    "ENGINES", "FAMILIES", "IPV4", "IPV6", "KERNEL", "KNOCKD", "NFTABLES", "POLICIES", "PROTOCOLS", "PUBLISHED",
+    "PUBLISHED_DOORS", "PUBLISHED_NONE", "PUBLISHED_POLICY", "REJECT_WITH", "Address", "Allow", "Door", "Network", "Spec", "Step",
+    "family_of",
 )  # fmt: skip

@@ -13,6 +13,10 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import ERROR, SEVERITIES
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.coverage import check_coverage
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.hosts_behind import (
+    check_hosts_behind,
+    read_hosts_behind,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     DEFAULTS,
     ENGINES,
@@ -21,6 +25,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
     KERNEL,
     POLICIES,
     PROTOCOLS,
+    PUBLISHED,
     REJECT_WITH,
     Allow,
     Door,
@@ -55,7 +60,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.values impo
 
 GUARD_TIMEOUT = (5, 600)
 
-DOOR_KEYS = ("name", "knock", "opens", "window", "step_timeout", "sources", "close", "once")
+DOOR_KEYS = ("name", "knock", "opens", "window", "step_timeout", "sources", "close", "once", "to")
 
 ALLOW_KEYS = ("port", "protocol", "sources", "comment")
 
@@ -125,6 +130,7 @@ READERS: Dict[str, Callable[[Any, str], Any]] = {
     "conflicting_firewall": _choice("fail", "disable"),
     "ip_versions": _read_versions,
     "policy": _choice(*POLICIES),
+    "published": _choice(*PUBLISHED),
     "reject_with": _choice(*REJECT_WITH),
     "icmp": read_flag,
     "ipv6_prefix": _number(64, 128),
@@ -173,6 +179,7 @@ def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
     spec = Spec(
         doors=tuple(_door(item, path, versions) for item, path in items("doors")),
         policy=values["policy"],
+        published=values["published"],
         reject_with=values["reject_with"],
         allow=tuple(_allow(item, path, versions) for item, path in items("allow")),
         trusted_sources=tuple(read_trusted_network(item, path, versions) for item, path in items("trusted_sources")),
@@ -189,6 +196,7 @@ def spec_from_options(options: Mapping[str, Any], prefix: str = "") -> Spec:
     )
     _check_names(spec, prefix + "doors")
     _check_ports(spec, prefix)
+    check_hosts_behind(spec, prefix)
     check_coverage(spec, prefix)
     check_sequences(spec, prefix + "doors")
     if ENGINES[spec.engine].first_steps_differ:
@@ -219,6 +227,7 @@ def _door(item: Any, path: str, versions: Sequence[str]) -> Door:
         sources=read_networks(item.get("sources", []), path + ".sources", versions),
         close=read_steps(item.get("close", []), path + ".close", 0),
         once=read_flag(item.get("once", False), path + ".once"),
+        to=read_hosts_behind(item.get("to", []), path + ".to", versions),
     )
 
 
@@ -255,8 +264,13 @@ def _check_names(spec: Spec, path: str) -> None:
 
 
 def _check_ports(spec: Spec, prefix: str) -> None:
-    """Refuse a knock on a port that is opened or allowed, and an allowed port that makes a door void."""
+    """Refuse a knock on a port that is opened or allowed, and an allowed port that makes a door void.
+
+    Knocks may be addressed to hosts behind too, so it is no matter on which of them a port is opened. What is allowed is
+    a port of this host, so it makes no door to hosts behind void.
+    """
     opened = PortIndex((ports, index) for index, door in enumerate(spec.doors) for ports in door.opens)
+    opened_here = PortIndex((ports, index) for index, door in enumerate(spec.doors) for ports in door.here)
     allowed = PortIndex((allow.ports, index) for index, allow in enumerate(spec.allow))
     for index, door in enumerate(spec.doors):
         for key, steps in (("knock", door.knock), ("close", door.close)):
@@ -265,7 +279,7 @@ def _check_ports(spec: Spec, prefix: str) -> None:
                 _check_step(path, Ports(step.port, step.port, step.protocol), opened, allowed, prefix)
     for number, allow in enumerate(spec.allow):
         to_everyone = not allow.sources or any(network.prefixlen == 0 for network in allow.sources)
-        found = opened.find(allow.ports) if to_everyone else None
+        found = opened_here.find(allow.ports) if to_everyone else None
         if found is not None:
             raise SpecError(
                 f"{prefix}allow[{number}].port",

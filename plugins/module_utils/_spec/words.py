@@ -6,7 +6,14 @@
 
 from typing import Any, Dict, Iterable, List, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import KERNEL, Allow, Door, Network, Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
+    KERNEL,
+    PUBLISHED_POLICY,
+    Allow,
+    Door,
+    Network,
+    Spec,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 
 _MOST_SHOWN = 12
@@ -21,6 +28,8 @@ def summary(spec: Spec) -> List[str]:
         lines.append(f"no knock needed from: {some(trusted)}")
     if spec.doors and spec.engine != KERNEL:
         lines.append(f"knocks are recognised by: {spec.engine}")
+    if spec.published == PUBLISHED_POLICY and spec.policy == "reject":
+        lines.append("ports that nat publishes: as those of this host, refused unless a door or allow names them")
     rest = "refused (policy reject)" if spec.policy == "reject" else "left to the other rules (policy accept)"
     return [*lines, f"everything else: {rest}"]
 
@@ -29,7 +38,8 @@ def _door(door: Door) -> str:
     ports = ", ".join(ports_name(ports) for ports in door.opens)
     who = f", if it is in {some(networks(door.sources))}" if door.sources else ""
     once = ", for one new connection" if door.once else ""
-    return f"door {door.name}: {ports} closed; opens for {door.window} s to the address that knocked{who}{once}"
+    behind = f" of {some(networks(door.to))} behind this host" if door.to else ""
+    return f"door {door.name}: {ports}{behind} closed; opens for {door.window} s to the address that knocked{who}{once}"
 
 
 def _allowed(spec: Spec) -> List[str]:

@@ -46,8 +46,8 @@ _NEVER_RAN = re.compile(
 
 
 def door_for_port(doors: tuple[Door, ...], port: int) -> Door | None:
-    """Return the first door that opens a TCP port."""
-    return next((door for door in doors if any(send_knock.opens_port(ports, port) for ports in door.opens)), None)
+    """Return the first door that opens a TCP port of the host itself."""
+    return next((door for door in doors if any(send_knock.opens_port(ports, port) for ports in door.here)), None)
 
 
 def steps_of_door(doors: tuple[Door, ...], name: str) -> Steps:

@@ -16,6 +16,9 @@ DOORS = [
         "name": "web", "knock": ["20100", "20300"], "close": ["20500/udp"], "opens": ["8080"], "window": 60, "step_timeout": 9,
         "sources": ["192.0.2.0/24", "2001:db8::/64"], "once": True,
     },
+    {
+        "name": "behind", "knock": ["21100", "20310", "21500"], "opens": ["22"], "to": ["10.1.0.0/16", "fd00:1::5"],
+    },
 ]  # fmt: skip
 WISHES = {
     "nothing": {},
@@ -23,6 +26,7 @@ WISHES = {
     "everything": {
         "doors": DOORS,
         "policy": "accept",
+        "published": "policy",
         "reject_with": "drop",
         "allow": [
             {"port": "443", "comment": "the shop"},

@@ -23,7 +23,7 @@ def two(first, second, **more):
 
 
 PORT = "A port is a whole number from 1 to 65535, with no leading zero."
-DOOR_KEYS = "name, knock, opens, window, step_timeout, sources, close, once"
+DOOR_KEYS = "name, knock, opens, window, step_timeout, sources, close, once, to"
 OTHER_NUMBERS = " Without quotes YAML reads 22:22 and 0777 as other numbers."
 SEVERAL = " Several are a list, or have commas between them."
 ONE_PORT = "must be PORT, PORT/tcp or PORT/udp."
