@@ -170,7 +170,8 @@ closes:
     port: {description: The port., type: int}
     protocol: {description: V(tcp) or V(udp)., type: str}
     process:
-      description: The name of the process that listens, empty where it is the kernel itself, as with WireGuard.
+      description: The name of the process that listens, empty where it is the kernel itself, as with WireGuard; C(nat) for a published port
+        that the policy closes, with O(published=policy), and on which no process listens.
       type: str
     address:
       description: The address that it listens on, V(0.0.0.0) or V(::) for all.

@@ -61,8 +61,14 @@ def before() -> dict[str, Any]:
 
 def foreign(tables: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The foreign lines of each table; a table with nothing but open built-in chains counts as none."""
-    kept = {name: [line for line in lines if "PORTKNOCK" not in line] for name, lines in tables.items()}
+    kept = {name: without_own([line for line in lines if "PORTKNOCK" not in line]) for name, lines in tables.items()}
     return {name: lines for name, lines in kept.items() if any(not OPEN_CHAIN.match(line) for line in lines)}
+
+
+def without_own(lines: list[str]) -> list[str]:
+    """The same lines without Docker's chain for the rules of others, where nothing else is said of it: then it was made here."""
+    used = any("DOCKER-USER" in line for line in lines if not line.startswith(":"))
+    return [line for line in lines if used or not line.startswith(":DOCKER-USER ")]
 
 
 def knock_ports() -> list[str]:

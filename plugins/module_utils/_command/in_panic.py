@@ -11,7 +11,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import PortIndex, Ports, ports_name
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import networks, some
 
-NOT_OURS = "Other ports that rules of others open, and ports that nat sends elsewhere (containers), are as before."
+NOT_OURS = "Other ports that rules of others open, or that nat publishes (containers), are as before."
 
 
 def in_panic(spec: Spec, connected: Iterable[Flow]) -> Dict[str, Any]:

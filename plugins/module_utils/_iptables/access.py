@@ -128,7 +128,7 @@ def may_knock(door: Any, source: Address) -> bool:
 
 
 def _openers(spec: Protected, port: int) -> List[Any]:
-    return [door for door in spec.doors if any(_covers(ports, port) for ports in door.opens)]
+    return [door for door in spec.doors if any(_covers(ports, port) for ports in door.here)]
 
 
 def _covers(ports: Ports, port: int) -> bool:

@@ -4,7 +4,15 @@
 
 """What a boot finds of our ruleset: texts that load it alone, the script that looks whether it is there, and its unit. Pure."""
 
+from typing import List
+
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import FORWARD
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import (
+    HOOKED,
+    guarded_behind,
+    guarded_published,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
@@ -16,6 +24,7 @@ def fallback_text(built: BuiltRules) -> str:
     lines += [f"-A {name} {text}" for name, rules in built.chains.items() for text in rules]
     lines += ["-I INPUT 1 " + built.doors, "-I INPUT 1 " + built.head]
     lines += ["-A INPUT " + built.tail] if built.tail else []
+    lines += [f"-I {chain} 1 {text}" for chain, text in built.forward]
     return "\n".join(lines + ["COMMIT", ""])
 
 
@@ -25,12 +34,25 @@ def closed_text(spec: Spec, family: str) -> str:
     for network in spec.trusted_sources:
         if family_of(network) == family:
             lines.append(f"-A PORTKNOCK -s {network} -j ACCEPT")
-    closed = {ports for door in spec.doors for ports in door.opens}
+    closed = {ports for door in spec.doors for ports in door.here}
     closed |= {allow.ports for allow in spec.allow if spec.panic}
     for ports in sorted(closed):
         syn = " --syn" if ports.protocol == "tcp" else ""
         lines.append(f"-A PORTKNOCK -p {ports.protocol} -m {ports.protocol} --dport {port_text(ports)}{syn} -j DROP")
-    return "\n".join(lines + ["-I INPUT 1 -j PORTKNOCK", "COMMIT", ""])
+    return "\n".join(lines + ["-I INPUT 1 -j PORTKNOCK", *_closed_forward(spec, family), "COMMIT", ""])
+
+
+def _closed_forward(spec: Spec, family: str) -> List[str]:
+    """Return the same for what is sent on; each line names the chain, so that the rest can be had without."""
+    rules = [f"-s {network} -j RETURN" for network in spec.trusted_sources if family_of(network) == family]
+    guarded = guarded_behind(spec, family) + guarded_published(spec)
+    refused = [
+        f"{match} -m conntrack --ctstate NEW,RELATED -j DROP" for each in guarded for _ports, match in each.matches
+    ]
+    if not refused:
+        return []
+    lines = [f"-A {FORWARD} {rule}" for rule in rules + refused]
+    return [f":{FORWARD} - [0:0]", *lines, *(f"-I {chain} 1 -j {FORWARD}" for chain in HOOKED)]
 
 
 BOOT_SCRIPT_TEXT = """#!/bin/sh
@@ -51,7 +73,8 @@ rules_of() {
     listed=$(nft list table "$family" filter 2>/dev/null) || return 1
     printf '%s\\n' "$listed" | awk '
         $1 == "chain" { chain = $2 }
-        NF > 1 && $(NF - 1) == "jump" && chain == "INPUT" { print "-A INPUT  -j " $NF }
+        $1 == "chain" && chain == "DOCKER-USER" { print "-N DOCKER-USER" }
+        NF > 1 && $(NF - 1) == "jump" && chain ~ /^(INPUT|FORWARD|DOCKER-USER)$/ { print "-A " chain "  -j " $NF }
         chain == "PORTKNOCK_HEAD" && /counter/ { print "-A PORTKNOCK_HEAD " }'
 }
 
@@ -59,14 +82,22 @@ hooked() {
     for hook in '-A INPUT .*-j PORTKNOCK_HEAD$' '-A INPUT .*-j PORTKNOCK$' '-A PORTKNOCK_HEAD '; do
         printf '%s\\n' "$1" | grep -q -e "^$hook" || return 1
     done
+    for chain in FORWARD DOCKER-USER; do
+        grep -q "^-I $chain " "$2" || continue
+        printf '%s\\n' "$1" | grep -q -e "^-A $chain .*-j PORTKNOCK_FWD" || return 1
+    done
 }
 
 # What is left of our hooks goes in the same step, so that none is there twice; iptables takes no rule as nft prints it.
+# Docker's chain for the rules of others is made before it comes, and never emptied.
 load() {
     {
         echo '*filter'
-        printf '%s\\n' "$rules" | sed -n 's/^-A \\(INPUT -.*-j PORTKNOCK.*\\)$/-D \\1/p'
-        sed 1d "/etc/portknock/$1.$2"
+        if grep -q '^-I DOCKER-USER ' "/etc/portknock/$1.$2" && ! printf '%s\\n' "$rules" | grep -q '^-N DOCKER-USER$'; then
+            echo ':DOCKER-USER - [0:0]'
+        fi
+        printf '%s\\n' "$rules" | sed -n 's/^-A \\(\\(INPUT\\|FORWARD\\|DOCKER-USER\\) -.*-j PORTKNOCK.*\\)$/-D \\1/p'
+        sed -e 1d -e "${3:-}" "/etc/portknock/$1.$2"
     } | "$1-restore" -w 30 --noflush 2>&1
 }
 
@@ -80,7 +111,7 @@ close_doors() {
         "(try: $1-restore --test < FILE), mend it, restart the service that loads it, then: systemctl restart portknock" >&2
     if load "$1" rules; then
         echo "portknock: loaded the doors alone from /etc/portknock/$1.rules; they open to their knocks" >&2
-    elif load "$1" closed; then
+    elif load "$1" closed || load "$1" closed '/PORTKNOCK_FWD/d'; then
         echo "portknock: the kernel lacks what the knocks need; the doors are shut but for trusted sources" >&2
     else
         echo "portknock: $1-restore does not work at all: NOTHING is closed" >&2
@@ -98,7 +129,7 @@ for file in /etc/portknock/*.rules; do
         failed=1
         echo "portknock: $command cannot read its table filter (try: $command -S), so whether the doors are in it is not known, and" \\
             "nothing was loaded. Rules that nft wrote there must move to a table of their own; then: systemctl restart portknock" >&2
-    elif ! hooked "$rules"; then
+    elif ! hooked "$rules" "$file"; then
         close_doors "$command"
     fi
 done

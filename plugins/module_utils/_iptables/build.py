@@ -32,6 +32,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning, with_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import Dispatch
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import HOOKED, Forward
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import kernel_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
@@ -75,6 +76,8 @@ class BuiltRules(NamedTuple):
     """The rule for INPUT that jumps to DOORS."""
     tail: str
     """The rule for INPUT that jumps to TAIL, '' under policy ``accept``."""
+    forward: Tuple[Tuple[str, str], ...] = ()
+    """Each chain of packets that are sent on with the rule for it that jumps to ours; none where nothing of them is guarded."""
 
 
 def build_rules(spec: Spec, family: str) -> BuiltRules:
@@ -83,9 +86,12 @@ def build_rules(spec: Spec, family: str) -> BuiltRules:
     Rules are texts without ``-A CHAIN``, spelled as iptables-save spells them, each with a comment that
     holds its id and says what it is for.
     """
-    doors = _doors(spec, family)
+    lists = Lists(family, spec.ipv6_prefix)
+    doors, dispatch = _doors(spec, family, lists)
+    forward = Forward(spec, family, lists, dispatch.knocks())
     chains: Chains = {HEAD: _head(spec, family, RELATED in doors)}
     chains.update(doors)
+    chains.update(forward.chains())
     chains[REFUSE] = _refuse(spec, family)
     if spec.log:
         chains[OPEN] = [
@@ -100,11 +106,15 @@ def build_rules(spec: Spec, family: str) -> BuiltRules:
         head=_hook(family, comments.HOOK_HEAD, HEAD),
         doors=_hook(family, comments.HOOK_DOORS, DOORS),
         tail=_hook(family, comments.HOOK_TAIL, TAIL) if tail else "",
+        forward=tuple(
+            (chain, _hook(family, comments.HOOK_FORWARD, target, chain))
+            for chain, target in zip(HOOKED, () if forward.is_empty else forward.hooks)
+        ),
     )
 
 
-def _hook(family: str, meaning: Meaning, chain: str) -> str:
-    return with_comment(family, "INPUT", "", meaning, "-j " + chain)
+def _hook(family: str, meaning: Meaning, target: str, chain: str = "INPUT") -> str:
+    return with_comment(family, chain, "", meaning, "-j " + target)
 
 
 def _head(spec: Spec, family: str, guards_related: bool) -> List[RuleParts]:
@@ -149,9 +159,8 @@ def _refuse(spec: Spec, family: str) -> List[RuleParts]:
     return [RuleParts("", comments.REFUSE, REJECTS[spec.reject_with, family])]
 
 
-def _doors(spec: Spec, family: str) -> Chains:
-    """Return the doors' chain, and the chains that it sends packets to."""
-    lists = Lists(family, spec.ipv6_prefix)
+def _doors(spec: Spec, family: str, lists: Lists) -> Tuple[Chains, Dispatch]:
+    """Return the doors' chain with the chains that it sends packets to, and what has made them."""
     catalog = Catalog(kernel_doors(spec), lists)
     dispatch = Dispatch(spec, family, lists, catalog)
     rules = [rule for allow in spec.allow for rule in _allow(allow, family, spec.panic)]
@@ -162,7 +171,7 @@ def _doors(spec: Spec, family: str) -> Chains:
     chains: Chains = {DOORS: rules}
     for more in (catalog.chains(), dispatch.chains, dispatch.related()):
         chains.update(more)
-    return chains
+    return chains, dispatch
 
 
 def _allow(allow: Allow, family: str, panic: bool) -> List[RuleParts]:

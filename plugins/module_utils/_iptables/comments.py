@@ -39,8 +39,9 @@ class Comment(NamedTuple):
     """What the rule is for; of kind UNKNOWN where the collection did not write the wording."""
 
 
-ENTRANCE, STEP, CLOSING_STEP, RESET, ALLOWED, UNKNOWN = (
+ENTRANCE, FORWARDED, STEP, CLOSING_STEP, RESET, ALLOWED, UNKNOWN = (
     "entrance",
+    "forwarded",
     "step",
     "closing_step",
     "reset",
@@ -62,10 +63,13 @@ ACCEPT, DOOR_PORTS, KNOCK_PORTS = Meaning("accept"), Meaning("door_ports"), Mean
 PORT_RANGE, WRONG_PORT, WRONG_PROTOCOL = Meaning("port_range"), Meaning("wrong_port"), Meaning("wrong_protocol")
 IN_PROGRESS, UNUSED_LISTS = Meaning("in_progress"), Meaning("unused_lists")
 RELATED, RELATED_TO_DOORS, ICMP_ERROR = Meaning("related"), Meaning("related_to_doors"), Meaning("icmp_error")
+HOOK_FORWARD, FORWARD_KNOCKS = Meaning("hook_forward"), Meaning("forward_knocks")
+PASSED, REFUSE_PUBLISHED = Meaning("passed"), Meaning("refuse_published")
 
 _FIXED: Dict[Meaning, str] = {
     HOOK_HEAD: "established connections, trusted sources, ICMP",
     HOOK_DOORS: "doors, knocks and allowed ports",
+    HOOK_FORWARD: "doors of published ports and hosts behind",
     HOOK_TAIL: "refuse the rest, keep this rule last",
     ESTABLISHED: "established connections",
     LOOPBACK: "loopback",
@@ -91,6 +95,9 @@ _FIXED: Dict[Meaning, str] = {
     UNUSED_LISTS: "not used, hides how many steps there are",
     RELATED: "related connections",
     RELATED_TO_DOORS: "related connections need a knock, too",
+    FORWARD_KNOCKS: "knocks at hosts behind",
+    PASSED: "has passed the other hook",
+    REFUSE_PUBLISHED: "refuse other published ports",
     ICMP_ERROR: "ICMP errors of established connections",
 }
 
@@ -119,7 +126,8 @@ _MEANINGS = dict(_RELEASE_1_0_0, **{wording: meaning for meaning, wording in _FI
 _ALLOWED_PREFIX, _PANIC_PREFIX = "allowed: ", "closed by panic: "
 _OF_DOOR = re.compile(
     r"door (?P<door>\w+): (?:"
-    r"(?P<entrance>accept sources that have knocked|let in who has knocked|(?P<panic>closed by panic))"
+    r"(?P<forwarded>forward for sources that have knocked|(?P<no_forward>not forwarded, closed by panic))"
+    r"|(?P<entrance>accept sources that have knocked|let in who has knocked|(?P<panic>closed by panic))"
     r"|(?P<reset>reset the knock|forget a step)"
     r"|(?P<closing>closing )?step (?P<number>\d+) of (?P<total>\d+)"
     r")\Z"
@@ -129,6 +137,11 @@ _OF_DOOR = re.compile(
 def entrance(door: str, panic: bool = False) -> Meaning:
     """Return the Meaning of the rule that accepts sources that have knocked at a door, or refuses them in panic."""
     return Meaning(ENTRANCE, door, panic=panic)
+
+
+def forwarded(door: str, panic: bool = False) -> Meaning:
+    """Return the Meaning of the rule that sends on sources that have knocked at a door, or refuses them in panic."""
+    return Meaning(FORWARDED, door, panic=panic)
 
 
 def step(door: str, number: int, total: int, closing: bool = False) -> Meaning:
@@ -154,6 +167,9 @@ def wording_of(meaning: Meaning) -> str:
     """Return how a Meaning is written."""
     if meaning.kind == ENTRANCE:
         return f"door {meaning.door}: {'closed by panic' if meaning.panic else 'accept sources that have knocked'}"
+    if meaning.kind == FORWARDED:
+        what = "not forwarded, closed by panic" if meaning.panic else "forward for sources that have knocked"
+        return f"door {meaning.door}: {what}"
     if meaning.kind == RESET:
         return f"door {meaning.door}: reset the knock"
     if meaning.kind == ALLOWED:
@@ -176,6 +192,8 @@ def meaning_of(wording: str) -> Meaning:
         return Meaning(UNKNOWN)
     if found.group("entrance"):
         return entrance(found.group("door"), panic=bool(found.group("panic")))
+    if found.group("forwarded"):
+        return forwarded(found.group("door"), panic=bool(found.group("no_forward")))
     if found.group("reset"):
         return reset(found.group("door"))
     return step(
@@ -226,10 +244,11 @@ def without_id(text: str) -> str:
 
 
 __all__ = (
-    "ACCEPT", "ALLOWED", "CLOSING_STEP", "DHCPV6", "DOOR_PORTS", "ENTRANCE", "ESTABLISHED", "HOOK_DOORS", "HOOK_HEAD",
-    "HOOK_TAIL", "ICMP", "ICMPV6", "ICMP_ERROR", "IN_PROGRESS", "KNOCK_PORTS", "LOG_OPENED", "LOG_REFUSED", "LOOPBACK",
-    "NEEDED_ICMPV6", "PORT_RANGE", "REFUSE", "REFUSE_NOT_KNOCKED", "REFUSE_REST", "REFUSE_TCP", "RELATED",
+    "ACCEPT", "ALLOWED", "CLOSING_STEP", "DHCPV6", "DOOR_PORTS", "ENTRANCE", "ESTABLISHED", "FORWARDED",
+    "FORWARD_KNOCKS", "HOOK_DOORS", "HOOK_FORWARD", "HOOK_HEAD", "HOOK_TAIL",
+    "ICMP", "ICMPV6", "ICMP_ERROR", "IN_PROGRESS", "KNOCK_PORTS", "LOG_OPENED", "LOG_REFUSED", "LOOPBACK",
+    "NEEDED_ICMPV6", "PASSED", "PORT_RANGE", "REFUSE", "REFUSE_NOT_KNOCKED", "REFUSE_PUBLISHED", "REFUSE_REST", "REFUSE_TCP", "RELATED",
     "RELATED_TO_DOORS", "RESET", "STEP", "TRUSTED_INTERFACE", "TRUSTED_SOURCE", "UNKNOWN", "UNUSED_LISTS", "WRONG_PORT",
-    "WRONG_PROTOCOL", "Comment", "Meaning", "allowed", "comment_texts", "entrance", "has_comment", "meaning_of",
+    "WRONG_PROTOCOL", "Comment", "Meaning", "allowed", "comment_texts", "entrance", "forwarded", "has_comment", "meaning_of",
     "read_comment", "reset", "rule_id", "step", "with_comment", "without_comment", "without_id", "wording_of",
 )  # fmt: skip

@@ -48,6 +48,8 @@ class Dispatch:
         """Take the Spec, the family with its Lists, and the Catalog of the knocks that the kernel recognises."""
         self.chains: Chains = {}
         self._door_rules: List[RuleParts] = []
+        self._knock_rules: List[RuleParts] = []
+        self._resets: List[RuleParts] = []
         self._lists = lists
         self._log = spec.log
         self._entrances = _entrances(spec, family, lists)
@@ -63,6 +65,7 @@ class Dispatch:
         """Return the rules for one protocol, for the doors' chain; adds the chains that they name."""
         entries = sorted(self._entries(protocol))
         reset = self._reset(protocol)
+        self._resets += reset
         if len(entries) <= FEW * MULTIPORT:
             return self._row(protocol, entries) + reset
         rules = []
@@ -72,6 +75,13 @@ class Dispatch:
             rules.append(RuleParts(port_match(span), comments.PORT_RANGE, "-g " + name))
             self.chains[name] = self._row(protocol, block) + reset
         return rules + reset
+
+    def knocks(self) -> List[RuleParts]:
+        """Return the rules for knocks at hosts behind: what recognises them, and what makes a wrong packet forget progress.
+
+        To be asked for once rules() has been, of both protocols.
+        """
+        return self._knock_rules + self._resets
 
     def related(self) -> Chains:
         """Return the chain for packets that belong to another connection: to the ports of doors they need the knock, too."""
@@ -120,11 +130,15 @@ class Dispatch:
     def _knock_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
         name = self._name("K")
         self.chains[name] = [rule for ports in group for rule in self._knocks.get(Step(ports.first, protocol), ())]
-        return RuleParts(multiport_match(protocol, group, new=True), comments.KNOCK_PORTS, "-g " + name)
+        self._knock_rules.append(
+            RuleParts(multiport_match(protocol, group, new=True), comments.KNOCK_PORTS, "-g " + name)
+        )
+        return self._knock_rules[-1]
 
     def _wrong_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
         match = joined(multiport_match(protocol, group, new=True), self._lists.forget(self._lists.progress))
-        return RuleParts(match, comments.WRONG_PROTOCOL, "-g " + CATALOG)
+        self._knock_rules.append(RuleParts(match, comments.WRONG_PROTOCOL, "-g " + CATALOG))
+        return self._knock_rules[-1]
 
     def _reset(self, protocol: str) -> List[RuleParts]:
         """Return the rule that makes a wrong packet forget the source's progress in every door.
@@ -156,7 +170,7 @@ def _entrances(spec: Spec, family: str, lists: Lists) -> Dict[Ports, List[RulePa
     """Return Ports to the rules that accept sources that have knocked for them."""
     by_ports: Dict[Ports, List[RuleParts]] = {}
     for door in spec.doors:
-        for ports in door.opens:
+        for ports in door.here:
             by_ports.setdefault(ports, []).extend(_entrance(spec, door, family, lists, ports))
     return by_ports
 

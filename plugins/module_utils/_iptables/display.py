@@ -5,11 +5,16 @@
 """Rulesets and rules files as a person reads them, with no step of a knock in them. Pure."""
 
 import re
-from typing import List, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import without_id
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import State, is_own_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
+    HOOKED,
+    INPUT,
+    State,
+    is_own_rule,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import is_secret, masked
 
 _DETAILS = re.compile(r" --mask (?:255\.){3}255| --mask (?:ffff:){7}ffff| --rsource")
@@ -23,20 +28,36 @@ def readable_rule(chain: str, text: str) -> str:
     return f"-A {chain} {shown}\n"
 
 
-def readable(state: State, foreign: Sequence[str]) -> str:
-    """Return INPUT and the collection's chains as a person reads them, in order, with no knock port."""
+def readable(state: State, foreign: Mapping[str, Sequence[str]]) -> str:
+    """Return chains with hooks and the collection's chains as a person reads them, in order, with no knock port.
+
+    :param foreign: each chain that is shown to the texts of the foreign rules in it.
+    """
     lines: List[str] = []
-    hooks = list(state.hooks)
-    texts: List[Optional[str]] = [*foreign, None]
-    for position, text in enumerate(texts):
-        while hooks and hooks[0].position == position:
-            lines.append(readable_rule("INPUT", hooks.pop(0).text))
-        if text is not None:
-            lines.append(f"-A INPUT {text}\n")
+    for chain in HOOKED:
+        lines += _chain_with_hooks(chain, state, foreign.get(chain, ()))
     for name in sorted(state.chains):
         lines += [] if state.chains[name] else [f"-N {name}\n"]
         lines += [readable_rule(name, text) for text in state.chains[name]]
     return "".join(lines)
+
+
+def beside_hooks(foreign: Mapping[str, Sequence[str]], *states: State) -> Dict[str, Sequence[str]]:
+    """Return of all foreign rules those of INPUT, and of the other chains that have a hook in one of the states."""
+    hooked = {INPUT} | {hook.chain for state in states for hook in state.hooks}
+    return {chain: texts for chain, texts in foreign.items() if chain in hooked}
+
+
+def _chain_with_hooks(chain: str, state: State, foreign: Sequence[str]) -> List[str]:
+    lines: List[str] = []
+    hooks = list(state.hooks_of(chain))
+    texts: List[Optional[str]] = [*foreign, None]
+    for position, text in enumerate(texts):
+        while hooks and hooks[0].position == position:
+            lines.append(readable_rule(chain, hooks.pop(0).text))
+        if text is not None:
+            lines.append(f"-A {chain} {text}\n")
+    return lines
 
 
 def readable_file(text: str) -> str:
@@ -52,4 +73,4 @@ def readable_file(text: str) -> str:
     return "".join(shown)
 
 
-__all__ = ("readable", "readable_file", "readable_rule")
+__all__ = ("beside_hooks", "readable", "readable_file", "readable_rule")

@@ -15,6 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks i
     arrival_of,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import OWN_LIST
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.published import sends_on
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import (
     Untracked,
     untracked_answers,
@@ -49,7 +50,7 @@ class Names:
 
     def __init__(self, protected: Protected) -> None:
         """Read the names from a Spec, or from what was read back."""
-        self._opened = _Labels((ports, door.name) for door in protected.doors for ports in door.opens)
+        self._opened = _Labels((ports, door.name) for door in protected.doors for ports in door.here)
         self._allowed = _Labels((allow.ports, "") for allow in protected.allow)
         self._knocked = {
             (step.port, step.protocol): door.name for door in protected.doors for step in door.knock + door.close
@@ -248,7 +249,8 @@ def _unguarded(
                 if decision.verdict == REFUSE and decision.counts in limits:
                     found.append(_limited(decision, names, family))
                 else:
-                    found.append(_before(decision, table_name, names, family))
+                    guarded = protected.guards_published and sends_on(decision.text, arrival.own)
+                    found.append(_before(decision, table_name, names, family, guarded))
     return found
 
 
@@ -269,10 +271,16 @@ def _sets_marks(document: Document) -> bool:
     return any("MARK" in rule.text for table in tables for rules in table.chains.values() for rule in rules)
 
 
-def _before(decision: Decision, table_name: str, names: Names, family: str) -> Optional[Finding]:
+def _before(decision: Decision, table_name: str, names: Names, family: str, guarded: bool = False) -> Optional[Finding]:
+    """Return what there is to say of a decision before INPUT.
+
+    :param guarded: whether the packets are sent on to others, and the doors guard that too: then it is about knocks alone.
+    """
     if decision.verdict in (ACCEPT, UNTRACK) or (decision.verdict == REFUSE and decision.particular):
         return None
     opened, knocked, allowed = names.split(decision.packets)
+    if guarded:
+        opened, allowed = [], []
     whose = " and ".join(
         text
         for text in (

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the three hooks belong among the foreign rules of INPUT. Pure.
+"""Where the three hooks belong among the foreign rules of INPUT; those of other chains, forward_hooks.py says. Pure.
 
 The doors' hook stands in front of the first foreign rule that could decide the packets of a door or a
 knock for everyone, and behind those that only refuse particular sources. The tail stands behind every
@@ -13,6 +13,7 @@ import re
 from typing import Any, Callable, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import forward_hooks
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     Hook,
     State,
@@ -63,7 +64,7 @@ def watched_packets(protected: Protected, borders: Iterable[int] = ()) -> Watche
     :param borders: ports that any foreign rule names, see port_samples.
     """
     doors = protected.doors
-    opened = {(port, ports.protocol) for door in doors for ports in door.opens for port in port_samples(ports, borders)}
+    opened = {(port, ports.protocol) for door in doors for ports in door.here for port in port_samples(ports, borders)}
     knocked = {(step.port, step.protocol) for door in doors for step in door.knock + door.close}
     allowed = {(port, allow.ports.protocol) for allow in protected.allow for port in port_samples(allow.ports, borders)}
     silent = silent_ports(protected.doors, protected.allow)
@@ -110,7 +111,7 @@ class ForeignRules:
         :param arriving: whether to look at packets from strangers as they really come in, and at no others; see as_arriving().
         """
         self._origin = (document, protected, arrival)
-        table = document.table("filter")
+        self.table = table = document.table("filter")
         self.rules = foreign_rules(table)
         borders = borders_of(document)
         self.watched = watched_packets(protected, borders)
@@ -253,7 +254,7 @@ def wanted_state(built: BuiltRules, foreign: ForeignRules, now: State) -> State:
 
 def _placed(built: BuiltRules, foreign: ForeignRules, now: State) -> State:
     here = {
-        text: [hook.position for hook in now.hooks if hook.text == text]
+        text: [hook.position for hook in now.hooks_of() if hook.text == text]
         for text in (built.head, built.doors, built.tail)
     }
     end = foreign.catch_all()
@@ -263,7 +264,7 @@ def _placed(built: BuiltRules, foreign: ForeignRules, now: State) -> State:
     hooks = [Hook(head, built.head), Hook(doors, built.doors)]
     if built.tail:
         hooks.append(Hook(_position(here[built.tail], max(foreign.behind_exceptions(end), doors), end), built.tail))
-    return State(built.chains, tuple(hooks))
+    return State(built.chains, (*hooks, *forward_hooks(built.forward, foreign.table, now)))
 
 
 def _position(positions: Sequence[int], least: int, most: int, otherwise: Optional[int] = None) -> int:

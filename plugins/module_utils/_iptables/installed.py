@@ -4,27 +4,33 @@
 
 """Which rules of a table are the collection's, and how to get from one state of them to another. Pure.
 
-A State holds only the collection's chains and where its hooks stand among the foreign rules of INPUT, so a change and
-its undo are the same function with its arguments swapped, and no foreign rule is ever in the text.
+A State holds only the collection's chains and where its hooks stand among the foreign rules of INPUT, FORWARD and DOCKER-USER,
+so a change and its undo are the same function with its arguments swapped, and no foreign rule is ever in the text.
 """
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, HEAD
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, DOCKER, HEAD
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import comment_texts, has_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import FULL_MASK
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Rule, Table
 
+INPUT = "INPUT"
+HOOKED = (INPUT, "FORWARD", DOCKER)
+"""The chains that may have hooks, in their order."""
+
 
 class Hook(NamedTuple):
-    """A rule of INPUT that jumps to a chain of the collection."""
+    """A rule that jumps to a chain of the collection."""
 
     position: int
-    """How many foreign rules of INPUT stand before it."""
+    """How many foreign rules of its chain stand before it."""
     text: str
     """The rule."""
+    chain: str = INPUT
+    """The chain that it is in, one of HOOKED."""
 
 
 class State(NamedTuple):
@@ -33,15 +39,28 @@ class State(NamedTuple):
     chains: Mapping[str, Tuple[str, ...]]
     """Name of a chain to its rules."""
     hooks: Tuple[Hook, ...]
-    """In their order."""
+    """In the order of HOOKED, and those of one chain in their order."""
+
+    def hooks_of(self, chain: str = INPUT) -> Tuple[Hook, ...]:
+        """Return the hooks in one chain."""
+        return tuple(hook for hook in self.hooks if hook.chain == chain)
+
+
+class Around(NamedTuple):
+    """What matters of others' rules for where hooks go."""
+
+    counts: Mapping[str, int]
+    """Each chain that may have hooks, and is there, to how many foreign rules it holds."""
+    docker_is_used: bool
+    """Whether chain DOCKER-USER must stay without our hook too: others have rules in it, or send packets to it."""
 
 
 ABSENT = State({}, ())
 
 
 def is_own_rule(chain: str, text: str) -> bool:
-    """Return whether a rule is the collection's: it is in one of its chains, or hooks one into INPUT."""
-    return bool(CHAIN.match(chain)) or (chain == "INPUT" and _is_hook(text))
+    """Return whether a rule is the collection's: it is in one of its chains, or hooks one into another."""
+    return bool(CHAIN.match(chain)) or (chain in HOOKED and _is_hook(text))
 
 
 def _is_hook(text: str) -> bool:
@@ -52,9 +71,25 @@ def _is_hook(text: str) -> bool:
     )
 
 
-def foreign_rules(table: Optional[Table]) -> List[Rule]:
-    """Return the rules of INPUT that are not the collection's, in their order."""
-    return [rule for rule in table.rules("INPUT") if not is_own_rule("INPUT", rule.text)] if table else []
+def foreign_rules(table: Optional[Table], chain: str = INPUT) -> List[Rule]:
+    """Return the rules of a chain that are not the collection's, in their order."""
+    return [rule for rule in table.rules(chain) if not is_own_rule(chain, rule.text)] if table else []
+
+
+def foreign_texts(table: Optional[Table]) -> Dict[str, Tuple[str, ...]]:
+    """Return each chain that may have hooks to the texts of its foreign rules."""
+    return {chain: tuple(rule.text.rstrip() for rule in foreign_rules(table, chain)) for chain in HOOKED}
+
+
+def around(table: Optional[Table]) -> Around:
+    """Return the Around of a table; FORWARD and INPUT are there in any."""
+    there = [chain for chain in HOOKED if chain != DOCKER or (table is not None and DOCKER in table.chains)]
+    counts = {chain: len(foreign_rules(table, chain)) for chain in there}
+    rules = [rule.text for chain in table.chains.values() for rule in chain if DOCKER in rule.text] if table else []
+    named = any(
+        option in ("-j", "-g") and values == [DOCKER] for text in rules for option, values, _negated in options(text)
+    )
+    return Around(counts, bool(counts.get(DOCKER)) or named)
 
 
 def without_own(document: Document) -> Document:
@@ -81,14 +116,19 @@ def read_state(table: Optional[Table]) -> State:
     chains = {
         name: tuple(rule.text.rstrip() for rule in rules) for name, rules in table.chains.items() if CHAIN.match(name)
     }
-    hooks, position = [], 0
-    for rule in table.rules("INPUT"):
-        if is_own_rule("INPUT", rule.text):
-            hooks.append(Hook(position, rule.text.rstrip()))
-        else:
-            position += 1
+    hooks = [hook for chain in HOOKED for hook in _hooks_in(table, chain)]
     _check_owner(chains, hooks)
     return State(chains, tuple(hooks))
+
+
+def _hooks_in(table: Table, chain: str) -> List[Hook]:
+    hooks, position = [], 0
+    for rule in table.rules(chain):
+        if is_own_rule(chain, rule.text):
+            hooks.append(Hook(position, rule.text.rstrip(), chain))
+        else:
+            position += 1
+    return hooks
 
 
 def _check_owner(chains: Mapping[str, Tuple[str, ...]], hooks: Sequence[Hook]) -> None:
@@ -150,10 +190,14 @@ def same_state(one: State, other: State) -> bool:
     """Return whether nothing need be done to get from one State to the other."""
     return (
         set(one.chains) == set(other.chains)
-        and [hook.position for hook in one.hooks] == [hook.position for hook in other.hooks]
+        and _places(one.hooks) == _places(other.hooks)
         and same_rules([hook.text for hook in one.hooks], [hook.text for hook in other.hooks])
         and all(same_rules(rules, other.chains[name]) for name, rules in one.chains.items())
     )
+
+
+def _places(hooks: Sequence[Hook]) -> List[Tuple[str, int]]:
+    return [(hook.chain, hook.position) for hook in hooks]
 
 
 def same_ids(one: State, other: State) -> bool:
@@ -163,13 +207,13 @@ def same_ids(one: State, other: State) -> bool:
 
 def _ids(state: State) -> Tuple[Dict[str, List[Any]], List[Any]]:
     chains = {name: [comment_texts(text) for text in rules] for name, rules in state.chains.items()}
-    return chains, [(hook.position, comment_texts(hook.text)) for hook in state.hooks]
+    return chains, [(hook.chain, hook.position, comment_texts(hook.text)) for hook in state.hooks]
 
 
-def transition(now: State, then: State, foreign_count: int) -> str:
+def transition(now: State, then: State, others: Around) -> str:
     """Return the text for ``iptables-restore --noflush`` that leads from one State to another, '' for none.
 
-    :param foreign_count: how many foreign rules INPUT holds.
+    :param others: what is there of others. Chain DOCKER-USER is made where it is missing, and goes where nothing else needs it.
     """
     if same_state(now, then):
         return ""
@@ -179,8 +223,12 @@ def transition(now: State, then: State, foreign_count: int) -> str:
     gone = [name for name in now.chains if name not in then.chains]
     lines = ["*filter"]
     lines += [f":{name} - [0:0]" for name in changed + gone]
+    lines += [f":{DOCKER} - [0:0]"] if then.hooks_of(DOCKER) and DOCKER not in others.counts else []
     lines += [f"-A {name} {text}" for name in changed for text in then.chains[name]]
-    lines += _hook_lines(now.hooks, then.hooks, foreign_count)
+    for chain in HOOKED:
+        lines += _hook_lines(now.hooks_of(chain), then.hooks_of(chain), others.counts.get(chain, 0))
+    made_here = now.hooks_of(DOCKER) and not then.hooks_of(DOCKER) and not others.docker_is_used
+    lines += ["-X " + DOCKER] if made_here else []
     lines += ["-X " + name for name in gone]
     return "\n".join(lines + ["COMMIT", ""])
 
@@ -190,16 +238,16 @@ def _hook_lines(now: Sequence[Hook], then: Sequence[Hook], foreign_count: int) -
         one.position == other.position and spelled_alike(one.text, other.text) for one, other in zip(now, then)
     ):
         return []
-    lines = ["-D INPUT " + hook.text for hook in now]
+    lines = [f"-D {hook.chain} {hook.text}" for hook in now]
     for before, hook in enumerate(then):
         if hook.position >= foreign_count:
-            lines.append("-A INPUT " + hook.text)
+            lines.append(f"-A {hook.chain} {hook.text}")
         else:
-            lines.append(f"-I INPUT {hook.position + before + 1} {hook.text}")
+            lines.append(f"-I {hook.chain} {hook.position + before + 1} {hook.text}")
     return lines
 
 
 __all__ = (
-    "ABSENT", "Hook", "State", "foreign_rules", "is_own_rule", "named_by_foreign", "position_of", "read_state", "same_ids",
-    "same_state", "transition",
+    "ABSENT", "HOOKED", "INPUT", "Around", "Hook", "State", "around", "foreign_rules", "foreign_texts", "is_own_rule",
+    "named_by_foreign", "position_of", "read_state", "same_ids", "same_state", "transition",
 )  # fmt: skip

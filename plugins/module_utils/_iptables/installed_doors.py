@@ -12,6 +12,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comment
     ALLOWED,
     CLOSING_STEP,
     ENTRANCE,
+    FORWARDED,
     STEP,
     TRUSTED_SOURCE,
     UNKNOWN,
@@ -40,6 +41,13 @@ class InstalledDoor(NamedTuple):
     """The steps that open it; empty where the rules do not recognise them (engine knockd). Secret."""
     close: Tuple[Step, ...]
     """The steps that close it. Secret."""
+    to: Tuple[Network, ...] = ()
+    """The hosts behind this one that it opens its ports on; empty for this host itself."""
+
+    @property
+    def here(self) -> Tuple[Ports, ...]:
+        """The ports of this host that it opens: none where ``to`` names hosts behind."""
+        return () if self.to else self.opens
 
 
 class Installed(NamedTuple):
@@ -55,6 +63,8 @@ class Installed(NamedTuple):
     """Interfaces on which no packet needs a knock."""
     panic: bool
     """Whether doors and allowed ports are closed, because the host is in panic."""
+    guards_published: bool = False
+    """Whether doors guard what nat sends on from their ports."""
 
 
 class InstalledRule:
@@ -73,12 +83,16 @@ class InstalledRule:
         return next((values[0] for option, values, _negated in self.options if option == name and values), "")
 
     def ports(self) -> Ports:
-        """Return its destination ports.
+        """Return its destination ports; of a packet that is sent on those before nat.
 
         :raises ValueError: if it names none.
         """
-        first, _colon, last = self.value("--dport").partition(":")
+        first, _colon, last = (self.value("--dport") or self.value("--ctorigdstport")).partition(":")
         return Ports(int(first), int(last or first), self.protocol)
+
+    def behind(self) -> str:
+        """Return the hosts behind that it is about, '' for none."""
+        return self.value("-d") or self.value("--ctorigdst")
 
     def removes(self) -> bool:
         """Return whether it takes sources off a list."""
@@ -100,6 +114,9 @@ def read_installed(chains: Mapping[str, Iterable[str]]) -> Installed:
         ),
         trusted_interfaces=tuple(rule.value("-i") for rule in head if rule.value("-i")),
         panic=any(rule.meaning.panic for each in rules.values() for rule in each),
+        guards_published=any(
+            rule.meaning.kind == FORWARDED and not rule.behind() for each in rules.values() for rule in each
+        ),
     )
 
 
@@ -118,7 +135,7 @@ def _doors(rules: Mapping[str, List[InstalledRule]]) -> Tuple[InstalledDoor, ...
     for name in sorted(rules):
         for rule in rules[name]:
             kind, door, number = rule.meaning.kind, rule.meaning.door, rule.meaning.number
-            if kind == ENTRANCE:
+            if kind == ENTRANCE or (kind == FORWARDED and rule.behind()):
                 entrances.setdefault(door, []).append(rule)
             elif kind in (STEP, CLOSING_STEP):
                 steps.setdefault((door, kind), {})[number] = Step(rule.ports().first, rule.protocol)
@@ -140,6 +157,7 @@ def _door(name: str, entrances: List[InstalledRule], steps: _Steps) -> Installed
         once=entrances[0].removes(),
         knock=sequence(STEP),
         close=sequence(CLOSING_STEP),
+        to=tuple(sorted({ipaddress.ip_network(rule.behind()) for rule in entrances if rule.behind()})),
     )
 
 

@@ -6,7 +6,7 @@
 
 import ipaddress
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Connection,
@@ -18,6 +18,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import foreign_rules, position_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import is_trusted, may_accept
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.published import (
+    Published,
+    policy_is_in_force,
+    published_ports,
+    sent_on,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import is_interface
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import (
@@ -52,6 +58,8 @@ class Reach(NamedTuple):
     """Returns those that nat sends elsewhere, so that no program here need listen."""
     excepts: Optional[Callable[[int], bool]] = None
     """Returns whether a rule of others may except packets of an IP protocol from the refusal of the rest; None where none can."""
+    closing: Sequence[Published] = ()
+    """What nat publishes and is refused from now on."""
 
 
 class Listening(NamedTuple):
@@ -85,19 +93,28 @@ def look_at_listeners(sockets: Any, wanted: Wanted, plans: Sequence[Plan], local
     if spec is None:
         return Listeners([], ())
     return look_at_reach(
-        sockets, wanted, [_reach(plan, spec) for plan in plans if plan.family in wanted.families], local
+        sockets, wanted, [_reach(plan, spec, local) for plan in plans if plan.family in wanted.families], local
     )
 
 
-def _reach(plan: Plan, spec: Spec) -> Reach:
+def _reach(plan: Plan, spec: Spec, local: LocalNetwork) -> Reach:
     table = plan.document.table("filter")
+    trusted = spec.trusted_interfaces, spec.trusted_sources
+
+    def refused(ports: Set[Port], chains: Mapping[str, Sequence[str]]) -> Set[Port]:
+        """Return those ports that are published and that the policy refuses, with these chains of ours."""
+        return sent_on(plan.document, ports, local.own, trusted) if policy_is_in_force(chains) else set()
+
+    closes = policy_is_in_force(plan.then.chains) and not policy_is_in_force(plan.now.chains)
+    found = published_ports(plan.document, local.own, trusted) if closes else []
     return Reach(
         plan.family,
         bool(plan.change),
-        lambda ports: reached_now(plan.document, spec, ports),
-        lambda ports: _reached(plan, spec, ports),
+        lambda ports: reached_now(plan.document, spec, ports) - refused(ports, plan.now.chains),
+        lambda ports: _reached(plan, spec, ports) - (refused(ports, plan.then.chains) - served(spec, ports)),
         lambda ports: diverted(plan.document, spec, ports),
         lambda protocol: may_accept(table, protocol),
+        [each for each in found if (each.port, each.protocol) not in served(spec, {(each.port, each.protocol)})],
     )
 
 
@@ -118,6 +135,7 @@ def look_at_reach(sockets: Any, wanted: Wanted, reach: Sequence[Reach], local: L
         dict(port=each.port, protocol=each.protocol, process=names.get(each.inode, ""), address=each.address)
         for each in lost
     ]
+    closes += _closing_published(reach, {(each["port"], each["protocol"]) for each in closes})
     return Listeners(closes, tuple(_listener_findings(reach, spec, listening, connection)))
 
 
@@ -160,6 +178,17 @@ def _closing(reach: Iterable[Reach], spec: Spec, listening: Listening, local: Lo
     return sorted(found, key=lambda each: (each.inode not in listening.tunnel, each.port, each.protocol, each.address))
 
 
+def _closing_published(reach: Iterable[Reach], known: Set[Port]) -> List[Dict[str, Any]]:
+    """Return what nat publishes and is refused from now on, but for what a program that listens stands for already."""
+    found: Dict[Port, Dict[str, Any]] = {}
+    for one in reach:
+        for each in one.closing if one.changes else ():
+            every = "0.0.0.0" if one.family == IPV4 else "::"
+            entry = dict(port=each.port, protocol=each.protocol, process="nat", address=each.address or every)
+            found.setdefault((each.port, each.protocol), entry)
+    return [entry for key, entry in sorted(found.items()) if key not in known]
+
+
 def _reached(plan: Plan, spec: Spec, keys: Set[Port]) -> Set[Port]:
     """Return the ports that can be reached from outside once a plan is carried out, be it with a knock."""
     found = served(spec, keys) | diverted(plan.document, spec, keys)
@@ -170,7 +199,7 @@ def _reached(plan: Plan, spec: Spec, keys: Set[Port]) -> Set[Port]:
 
 def served(spec: Spec, keys: Set[Port]) -> Set[Port]:
     """Return those ports that doors open or that are allowed."""
-    opened = [ports for door in spec.doors for ports in door.opens] + [allow.ports for allow in spec.allow]
+    opened = [ports for door in spec.doors for ports in door.here] + [allow.ports for allow in spec.allow]
     return {key for key in keys if any(_covers(ports, key) for ports in opened)}
 
 
@@ -297,11 +326,11 @@ def nothing_listens(documents: Sequence[Document], spec: Spec, sockets: Sequence
 
 def _nothing_listens(published: Sequence[ByPorts], spec: Spec, sockets: Sequence[Any]) -> List[Finding]:
     keys = _keys(sockets)
-    firsts = {(ports.first, ports.protocol) for door in spec.doors for ports in door.opens}
+    firsts = {(ports.first, ports.protocol) for door in spec.doors for ports in door.here}
     elsewhere = {key for each in published for key in each(firsts)}
     found = []
     for index, door in enumerate(spec.doors):
-        for number, ports in enumerate(door.opens):
+        for number, ports in enumerate(door.here):
             served = (ports.first, ports.protocol) in elsewhere or any(_covers(ports, key) for key in keys)
             if not served:
                 message = (
@@ -317,7 +346,7 @@ def _connection_unguarded(reach: Sequence[Reach], spec: Spec, connection: Connec
     key = (connection.port, "tcp")
     family = family_of(connection.source)
     found = next((each for each in reach if each.family == family), None)
-    if found is None or any(_covers(ports, key) for door in spec.doors for ports in door.opens):
+    if found is None or any(_covers(ports, key) for door in spec.doors for ports in door.here):
         return []
     if key not in found.after({key}):
         return []

@@ -6,6 +6,7 @@
 
 import ipaddress
 import re
+from typing import Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, Door
 
@@ -37,6 +38,10 @@ class Lists:
     def door(self, door: Door) -> str:
         """Return the name of the list of sources that have knocked."""
         return self.prefix + door.name
+
+    def notes(self, door: Door) -> Tuple[str, str]:
+        """Return the names of the lists of sources that a door has just sent on: by the hook in FORWARD, by that in DOCKER-USER."""
+        return f"{self.door(door)}.f", f"{self.door(door)}.u"
 
     def numbered(self, number: int) -> str:
         """Return the name of a list of sources that are in the middle of a knock."""

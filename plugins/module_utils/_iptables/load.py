@@ -8,7 +8,13 @@ from typing import Callable, Dict, List, NamedTuple, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, State, same_ids
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
+    ABSENT,
+    HOOKED,
+    Hook,
+    State,
+    same_ids,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan
 
 
@@ -71,15 +77,21 @@ def _reads_as(text: str, state: State) -> bool:
     """Return whether a save holds just the rules of a State, spelled alike, with its hooks in their places."""
     found: Dict[str, List[str]] = {}
     for line in text.partition("*filter\n")[2].partition("\nCOMMIT")[0].split("\n"):
-        if line.startswith(("-A INPUT ", "-A PORTKNOCK")):
+        if line.startswith(_LOOKED_AT):
             chain, _blank, rule = line[3:].partition(" ")
             found.setdefault(chain, []).append(rule.rstrip())
-    rules = found.pop("INPUT", [])
-    indexes = [hook.position + before for before, hook in enumerate(state.hooks)]
-    in_place = sum("PORTKNOCK" in rule for rule in rules) == len(indexes) and all(
-        index < len(rules) and rules[index] == hook.text for index, hook in zip(indexes, state.hooks)
-    )
+    in_place = all(_in_place(found.pop(chain, []), state.hooks_of(chain)) for chain in HOOKED)
     return in_place and found == {name: list(chain) for name, chain in state.chains.items() if chain}
+
+
+_LOOKED_AT = tuple(f"-A {chain} " for chain in HOOKED) + ("-A PORTKNOCK",)
+
+
+def _in_place(rules: Sequence[str], hooks: Sequence[Hook]) -> bool:
+    indexes = [hook.position + before for before, hook in enumerate(hooks)]
+    return sum("PORTKNOCK" in rule for rule in rules) == len(indexes) and all(
+        index < len(rules) and rules[index] == hook.text for index, hook in zip(indexes, hooks)
+    )
 
 
 __all__ = ("Loaded", "apply_plans")

@@ -8,6 +8,7 @@ from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT_FAMILIES, Run
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import HOOKED
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, jumps_in, read_listing
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import read_chain
 
@@ -65,13 +66,14 @@ class Native:
             self._empty(NFT_FAMILIES[family], "filter", chain)
 
     def delete_jumps(self, family: str) -> None:
-        """Delete the rules of INPUT that jump to chains of the collection, each by its handle, which no other rule has."""
+        """Delete the rules that hook chains of the collection into others, each by its handle, which no other rule has."""
         if self._nft is None:
             return
-        chain = [NFT_FAMILIES[family], "filter", "INPUT"]
-        _code, out, _err = self._run([self._nft, "-j", "-a", "list", "chain"] + chain, "")
-        for handle in jumps_in(read_listing(out) or [], CHAIN):
-            self._run([self._nft, "delete", "rule"] + chain + ["handle", str(handle)], "")
+        for name in HOOKED:
+            chain = [NFT_FAMILIES[family], "filter", name]
+            _code, out, _err = self._run([self._nft, "-j", "-a", "list", "chain"] + chain, "")
+            for handle in jumps_in(read_listing(out) or [], CHAIN):
+                self._run([self._nft, "delete", "rule"] + chain + ["handle", str(handle)], "")
 
 
 __all__ = ("NOTHING", "Listing", "Native")

@@ -8,13 +8,13 @@ Reading downwards is reading the data's way: text of iptables-save, Table, State
 texts for iptables-restore that lead there and back.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules, build_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER, DOORS, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import LOCK_SECONDS
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import beside_hooks, readable
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
     ForeignRules,
@@ -24,7 +24,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks i
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
     State,
-    foreign_rules,
+    around,
+    foreign_texts,
     named_by_foreign,
     position_of,
     read_state,
@@ -64,8 +65,8 @@ class Plan(NamedTuple):
     """Input for ``iptables-restore --noflush``, '' where nothing is to do."""
     undo: str
     """Input for ``iptables-restore --noflush`` that leads back, '' where nothing is to do."""
-    foreign: Tuple[str, ...]
-    """The texts of the foreign rules of INPUT."""
+    foreign: Mapping[str, Tuple[str, ...]]
+    """Each chain that may have hooks to the texts of the foreign rules in it."""
     findings: List[Finding]
     """What an operator should know."""
     document: Document
@@ -73,19 +74,19 @@ class Plan(NamedTuple):
 
     def before(self) -> str:
         """Return what a person reads of the ruleset as it is, with no knock port in it."""
-        return readable(self.now, self.foreign)
+        return readable(self.now, beside_hooks(self.foreign, self.now, self.then))
 
     def after(self) -> str:
         """Return what a person reads of the ruleset as it will be, with no knock port in it."""
-        return readable(self.then, self.foreign)
+        return readable(self.then, beside_hooks(self.foreign, self.now, self.then))
 
     def way_back(self, save: str) -> Dict[str, Any]:
         """Return what the way back from this change needs; JSON.
 
         :param save: what iptables-save printed before it.
         """
-        hooks = dict.fromkeys(hook.text for hook in self.now.hooks + self.then.hooks)
-        return dict(save=save, chains=self.own_chains(), hooks=list(hooks))
+        hooks = dict.fromkeys((hook.chain, hook.text) for hook in self.now.hooks + self.then.hooks)
+        return dict(save=save, chains=self.own_chains(), hooks=[list(hook) for hook in hooks])
 
     def own_chains(self) -> List[str]:
         """Return the names of the collection's chains that are there, or will be."""
@@ -110,7 +111,7 @@ def plan_family(
     """
     document = parse(save, f"the live {family} ruleset")
     table = document.table("filter")
-    now, foreign = read_state(table), foreign_rules(table)
+    now, others = read_state(table), around(table)
     then, findings = ABSENT, []
     if spec is not None:
         rules = ForeignRules(document, spec, arrival_of(local, family))
@@ -124,9 +125,11 @@ def plan_family(
         family=family,
         now=now,
         then=then,
-        change=transition(now, then, len(foreign)),
-        undo=transition(then, now, len(foreign)),
-        foreign=tuple(rule.text.rstrip() for rule in foreign),
+        change=transition(now, then, others),
+        undo=transition(
+            then, now, others._replace(counts=dict({DOCKER: 0}, **others.counts)) if then.hooks_of(DOCKER) else others
+        ),
+        foreign=foreign_texts(table),
         findings=findings,
         document=document,
     )

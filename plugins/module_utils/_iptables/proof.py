@@ -10,8 +10,10 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Opt
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Finding, address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import door_for
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Names
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import is_guarded
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_own_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.published import sends_on
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import of_family
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import prove
@@ -99,7 +101,21 @@ def prove_doors(
     :param document: the Document of the ruleset that is to be judged.
     """
     ruleset = ruleset_of(document, family)
-    return prove_ruleset(ruleset, protected, lists, local, panic, refuses_rest, connection)
+    proofs = prove_ruleset(ruleset, protected, lists, local, panic, refuses_rest, connection)
+    guarded = protected.guards_published and is_guarded(document.table("filter"))
+    return [_without_published(proof, local) for proof in proofs] if guarded else proofs
+
+
+def _without_published(proof: Proof, local: LocalNetwork) -> Proof:
+    """Return a Proof without what nat sends on, which our chain for that decides: it is not walked, so nothing is proved of it."""
+    entry = proof.entry
+    if not entry["door"] or entry["result"] != VOID or not sends_on(entry["rule"], local.own):
+        return proof
+    message = (
+        f"Not proved: nat sends packets to it on, by {entry['rule']}. They pass FORWARD, whose rules are not followed; nothing that "
+        "could let them past stands in front of the door's own rules there."
+    )
+    return proof._replace(entry=dict(entry, result=NOT_PROVED, packet={}, message=message))
 
 
 def prove_ruleset(
@@ -243,7 +259,7 @@ def _question(
     doors = [
         GuardedDoor(
             door.name,
-            tuple(door.opens),
+            tuple(door.here),
             lists.get(door.name, ""),
             door.window,
             _sources(door.sources, family),
@@ -253,6 +269,8 @@ def _question(
             tuple(door.close) if recognise else (),
         )
         for door in protected.doors
+        # The chains of what is sent on are not walked, so nothing is said of doors to hosts behind.
+        if door.here
     ]
     return Question(
         doors=tuple(doors),

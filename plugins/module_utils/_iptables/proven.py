@@ -11,7 +11,12 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import State, is_own_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
+    HOOKED,
+    INPUT,
+    State,
+    foreign_rules,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
     Plan,
@@ -142,12 +147,14 @@ def would_be(document: Document, then: State) -> Document:
     table.policies = before.policies
     table.chains = {name: rules for name, rules in before.chains.items() if not CHAIN.match(name)}
     table.chains.update({name: _rules(texts) for name, texts in then.chains.items()})
-    merged: List[Rule] = []
-    foreign = [rule for rule in before.rules("INPUT") if not is_own_rule("INPUT", rule.text)]
-    for position in range(len(foreign) + 1):
-        merged += _rules(hook.text for hook in then.hooks if min(hook.position, len(foreign)) == position)
-        merged += foreign[position : position + 1]
-    table.chains["INPUT"] = merged
+    for chain in HOOKED:
+        hooks, foreign = then.hooks_of(chain), foreign_rules(before, chain)
+        merged: List[Rule] = []
+        for position in range(len(foreign) + 1):
+            merged += _rules(hook.text for hook in hooks if min(hook.position, len(foreign)) == position)
+            merged += foreign[position : position + 1]
+        if merged or chain == INPUT:
+            table.chains[chain] = merged
     return Document([], [each for each in document.tables if each.name != "filter"] + [table])
 
 

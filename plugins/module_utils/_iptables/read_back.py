@@ -11,6 +11,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build i
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, HEAD, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import (
     ENTRANCE,
+    FORWARDED,
     REFUSE_NOT_KNOCKED,
     STEP,
     WRONG_PORT,
@@ -21,7 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comment
     rule_id,
     without_comment,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import beside_hooks, readable
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
     ForeignRules,
     arrival_of,
@@ -29,8 +30,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks i
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
+    INPUT,
     State,
-    foreign_rules,
+    foreign_texts,
     read_state,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import Installed, InstalledRule
@@ -53,7 +55,7 @@ def counters(table: Table) -> Dict[str, Dict[str, int]]:
     counted: Dict[str, Dict[str, int]] = {}
     for meaning, packets in _packets(table):
         kind, door, number, total, _note, panic = meaning
-        if kind == ENTRANCE:
+        if kind in (ENTRANCE, FORWARDED):
             _count(counted, door, "let_in", 0 if panic else packets)
         elif kind == STEP and number == total:
             _count(counted, door, "knocked", packets)
@@ -69,13 +71,13 @@ def counters(table: Table) -> Dict[str, Dict[str, int]]:
 
 def _count_refused(counted: Dict[str, Dict[str, int]], rules: List[Tuple[InstalledRule, int]]) -> Set[str]:
     """Count what the rules of one chain refuse, and return the doors for which it cannot be told."""
-    entrances = [(rule.ports(), rule.meaning) for rule, _packets in rules if rule.meaning.kind == ENTRANCE]
+    entrances = [(rule.ports(), rule.meaning) for rule, _packets in rules if rule.meaning.kind in (ENTRANCE, FORWARDED)]
     left = {ports for ports, _meaning in entrances}
     for rule, packets in rules:
-        if rule.meaning.kind == ENTRANCE and rule.meaning.panic:
+        if rule.meaning.kind in (ENTRANCE, FORWARDED) and rule.meaning.panic:
             _count(counted, rule.meaning.door, "refused", packets)
         elif rule.meaning == REFUSE_NOT_KNOCKED:
-            refused = {rule.ports()} if rule.value("--dport") else left
+            refused = {rule.ports()} if rule.value("--dport") or rule.value("--ctorigdstport") else left
             doors = [_doors_at(ports, entrances) for ports in refused]
             if any(each != doors[0] for each in doors):
                 return set().union(*doors)
@@ -128,10 +130,11 @@ def expected_rules(fallback: str, live: State) -> Optional[BuiltRules]:
     :param live: the State of the table, or ABSENT.
     """
     state = read_state(parse(fallback).table("filter")) if fallback else live
-    hooks = {hook.text.rsplit(" ", 1)[1]: hook.text for hook in state.hooks}
+    hooks = {hook.text.rsplit(" ", 1)[1]: hook.text for hook in state.hooks_of(INPUT)}
+    forward = tuple((hook.chain, hook.text) for hook in state.hooks if hook.chain != INPUT)
     if state == ABSENT or HEAD not in hooks or DOORS not in hooks:
         return None
-    return BuiltRules(dict(state.chains), hooks[HEAD], hooks[DOORS], hooks.get(TAIL, ""))
+    return BuiltRules(dict(state.chains), hooks[HEAD], hooks[DOORS], hooks.get(TAIL, ""), forward)
 
 
 def drift(
@@ -148,7 +151,7 @@ def drift(
     if expected is None:
         return ["- chains of the collection without their hooks in INPUT"] if now != ABSENT else []
     wanted = wanted_state(expected, ForeignRules(document, installed, arrival_of(local, family)), now)
-    texts = [rule.text for rule in foreign_rules(table)]
+    texts = beside_hooks(foreign_texts(table), now, wanted)
     before, after = readable(now, texts).splitlines(), readable(wanted, texts).splitlines()
     changes = [line for line in difflib.ndiff(before, after) if line[:2] in ("- ", "+ ")]
     return changes + _edited(now, family)
@@ -156,7 +159,7 @@ def drift(
 
 def _edited(state: State, family: str) -> List[str]:
     rules = [(name, text) for name, texts in state.chains.items() for text in texts]
-    rules += [("INPUT", hook.text) for hook in state.hooks]
+    rules += [(hook.chain, hook.text) for hook in state.hooks]
     return [f"edited by hand: a rule in chain {name}" for name, text in rules if _is_edited(name, text, family)]
 
 

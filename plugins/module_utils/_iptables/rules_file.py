@@ -8,11 +8,14 @@ import re
 from typing import Callable, Dict, List, Optional, Sequence, Set
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, wanted_state
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
+    HOOKED,
     Hook,
     State,
+    around,
     foreign_rules,
     is_own_rule,
     read_state,
@@ -106,11 +109,19 @@ def _kept_lines(document: Document) -> List[str]:
     """Return the document's lines by number, those of the collection emptied."""
     lines = list(document.lines)
     for table in _filter_tables(document):
-        ours = _own_lines(table)
+        ours, docker_goes = _own_lines(table), _docker_goes(table)
         for number in range(table.header + 1, table.commit):
-            if number in ours or _is_declaration(lines[number]):
+            declared = _DECLARATION.match(lines[number])
+            made_here = declared is not None and declared.group(1) == DOCKER and docker_goes
+            if number in ours or made_here or _is_declaration(lines[number]):
                 lines[number] = ""
     return lines
+
+
+def _docker_goes(table: Table) -> bool:
+    """Return whether chain DOCKER-USER is in a table for our hook alone."""
+    hooked = any(is_own_rule(DOCKER, rule.text) for rule in table.rules(DOCKER))
+    return hooked and not around(table).docker_is_used
 
 
 def _without_own(document: Document, table: Optional[Table]) -> List[str]:
@@ -131,11 +142,13 @@ def _with_own(document: Document, table: Table, then: State) -> List[str]:
     def put(number: int, text: str) -> None:
         before.setdefault(number, []).append(text + "\n")
 
-    foreign = foreign_rules(table)
     declared = _end_of_declarations(table, lines)
-    for name in then.chains:
+    makes_docker = then.hooks_of(DOCKER) and (DOCKER not in table.declared or _docker_goes(table))
+    for name in [*then.chains, *([DOCKER] if makes_docker else [])]:
         put(declared + 1, f":{name} - [0:0]")
-    appended = _put_hooks(put, table, then.hooks, foreign)
+    appended = [
+        line for chain in HOOKED for line in _put_hooks(put, table, then.hooks_of(chain), foreign_rules(table, chain))
+    ]
     for name, rules in then.chains.items():
         for text in rules:
             put(table.commit, f"-A {name} {text}")
@@ -167,11 +180,11 @@ def _put_hooks(
     appended = []
     for number, hook in enumerate(hooks):
         if hook.position >= len(foreign):
-            appended.append("-A INPUT " + hook.text)
+            appended.append(f"-A {hook.chain} {hook.text}")
         elif table.inserts:
-            appended.append(f"-I INPUT {hook.position + number + 1} {hook.text}")
+            appended.append(f"-I {hook.chain} {hook.position + number + 1} {hook.text}")
         else:
-            put(foreign[hook.position].line, "-A INPUT " + hook.text)
+            put(foreign[hook.position].line, f"-A {hook.chain} {hook.text}")
     return appended
 
 

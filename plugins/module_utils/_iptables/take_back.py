@@ -70,7 +70,7 @@ def _empty(iptables: Iptables, native: Native, family: str, back: Dict[str, Any]
         if not iptables.is_nft or iptables.works(family):
             raise
         native.empty(family, back["chains"])
-    texts: List[str] = [unhooked_text(hook) for hook in back["hooks"]]
+    texts: List[str] = [unhooked_text(*hook) for hook in back["hooks"]]
     if iptables.is_nft:
         native.delete_jumps(family)
     for text in texts + [removed_text(back["chains"])]:

@@ -12,8 +12,13 @@ foreign rules that stand there now.
 import difflib
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import first_passing
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
+    HOOKED,
+    INPUT,
+    Hook,
     State,
+    around,
     foreign_rules,
     named_by_foreign,
     read_state,
@@ -33,7 +38,7 @@ def undo_text(before: str, live: str) -> str:
     :raises HostError: if one of them cannot be followed.
     """
     table = parse(live, "the live ruleset").table("filter")
-    return transition(read_state(table), state_before(before, table), len(foreign_rules(table)))
+    return transition(read_state(table), state_before(before, table), around(table))
 
 
 def is_undone(before: str, live: str) -> bool:
@@ -52,14 +57,21 @@ def state_before(before: str, table: Optional[Table]) -> State:
     old = read_state(old_table)
     names = named_by_foreign(table) if table else ()
     chains: Dict[str, Tuple[str, ...]] = {name: () for name in names if name in read_state(table).chains}
-    positions = _positions(_texts(old_table), _texts(table))
-    hooks = tuple(hook._replace(position=positions[hook.position]) for hook in old.hooks)
+    positions = {chain: _positions(_texts(old_table, chain), _texts(table, chain)) for chain in HOOKED}
+    hooks = tuple(_placed(hook, positions[hook.chain][hook.position], table) for hook in old.hooks)
     chains.update(old.chains)
     return old._replace(chains=chains, hooks=hooks)
 
 
-def _texts(table: Optional[Table]) -> List[str]:
-    return [rule.text.rstrip() for rule in foreign_rules(table)]
+def _placed(hook: Hook, position: int, table: Optional[Table]) -> Hook:
+    """Return a hook at a position; where rules that came in front of it would let packets past, at the head of its chain."""
+    if hook.chain != INPUT and position > first_passing(table, hook.chain):
+        return hook._replace(position=0)
+    return hook._replace(position=position)
+
+
+def _texts(table: Optional[Table], chain: str) -> List[str]:
+    return [rule.text.rstrip() for rule in foreign_rules(table, chain)]
 
 
 def _positions(before: List[str], live: List[str]) -> List[int]:
@@ -97,9 +109,9 @@ def emptied_text(chains: Sequence[str]) -> str:
     return "\n".join(["*filter"] + [f":{name} - [0:0]" for name in chains] + ["COMMIT", ""])
 
 
-def unhooked_text(hook: str) -> str:
-    """Return input for ``iptables-restore --noflush`` that takes one hook out of INPUT; refused where it is not there."""
-    return f"*filter\n-D INPUT {hook}\nCOMMIT\n"
+def unhooked_text(chain: str, hook: str) -> str:
+    """Return input for ``iptables-restore --noflush`` that takes one hook out of a chain; refused where it is not there."""
+    return f"*filter\n-D {chain} {hook}\nCOMMIT\n"
 
 
 def removed_text(chains: Sequence[str]) -> str:

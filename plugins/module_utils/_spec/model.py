@@ -153,6 +153,11 @@ class Spec(NamedTuple):
     panic: bool = False
     """Whether doors and allowed ports are closed to all but trusted sources, until the command ``portknock resume``."""
 
+    @property
+    def guards_published(self) -> bool:
+        """Whether doors guard what nat sends on from their ports."""
+        return self.published != PUBLISHED_NONE and ENGINES[self.engine].uses_iptables
+
 
 def family_of(network: Union[Address, Network]) -> str:
     """Return ``ipv4`` or ``ipv6`` for an ``ipaddress`` network or address."""

@@ -32,9 +32,12 @@ _OF_KNOCKS = re.compile(
 """A rule that recognises a step or forgets one, or leads to such rules; its ports are left out everywhere."""
 _OF_DOORS = re.compile(r"-A (PORTKNOCK_D[0-9]+) ")
 """A rule that lets in at a door's ports who has knocked, or refuses the rest; the summary names each door."""
+_OF_FORWARD = re.compile(r"-A (PORTKNOCK_FWD\w*|(?:FORWARD|DOCKER-USER)(?=.* -j PORTKNOCK)) ")
+"""A rule for packets that are sent on, or that leads to such rules."""
 _FOLDS = (
     (_OF_KNOCKS, 3, "that recognise knocks and forget them"),
     (_OF_DOORS, 7, "that let in at doors' ports who has knocked, and refuse all others"),
+    (_OF_FORWARD, 8, "that do the same for what nat publishes and for hosts behind"),
 )
 """Which rules are left out, from how many on, and what is said in their place."""
 # What every rules file has around its rules, whatever they are.

@@ -52,7 +52,7 @@ def ports_of(ranges: Iterable[Ports], only_tcp: bool = True) -> tuple[tuple[int,
 
 def ports_of_door(door: Door) -> tuple[tuple[int, str], ...]:
     """Return the ports of a door that are looked at: one of a door that a single connection closes."""
-    return ports_of(door.opens)[:1] if door.once else ports_of(door.opens)
+    return ports_of(door.here)[:1] if door.once else ports_of(door.here)
 
 
 def is_free(spec: Spec, port: int) -> bool:

@@ -39,7 +39,7 @@ WEB = {
 STEPS = ("17005", "19100", "18300", "20100", "20300", "20500")
 ALLOW = [{"port": "443", "comment": "the shop"}, {"port": "25", "sources": ["198.51.100.0/24"]}]
 TRUSTED, SOMEBODY = "203.0.113.9", "192.0.2.7"
-NOT_OURS = "Other ports that rules of others open, and ports that nat sends elsewhere (containers), are as before."
+NOT_OURS = "Other ports that rules of others open, or that nat publishes (containers), are as before."
 OLD_SSH, NEW_SSH = "203.0.113.9 50000 192.0.2.1 22", "203.0.113.9 50001 192.0.2.1 22"
 
 

@@ -27,6 +27,7 @@ DHCP = (
     '-m comment --comment "DHCPv6 replies" -j ACCEPT'
 )
 TRUSTED = '-A PORTKNOCK_HEAD -s 192.0.2.1/32 -m comment --comment "trusted source" -j ACCEPT'
+SENT_ON = TRUSTED.replace("PORTKNOCK_HEAD", "PORTKNOCK_FWD").replace("ACCEPT", "RETURN")
 WEB = {"name": "web", "knock": ["31005", "32100"], "opens": ["8443"]}
 BOTH = "ruleset in the kernel (IPv4; IPv6 says the same)"
 MARKED = "ruleset in the kernel (IPv4; IPv6 says the same but for the lines marked)"
@@ -65,7 +66,11 @@ def test_the_summary_comes_first():
 
 def test_what_only_ipv4_has_is_marked():
     _words, parts = shown(run(FakeHost(), check=True, trusted_sources=["192.0.2.1"]))
-    assert [line for line in parts[MARKED] if "IPv6" in line] == ["+ " + DHCP, "+ # not IPv6: " + TRUSTED]
+    assert [line for line in parts[MARKED] if "IPv6" in line] == [
+        "+ " + DHCP,
+        "+ # not IPv6: " + SENT_ON,
+        "+ # not IPv6: " + TRUSTED,
+    ]
 
 
 def test_rules_files_that_say_the_same_are_named():
@@ -89,8 +94,8 @@ def test_one_rule_more():
     host = FakeHost()
     settled(host)
     words, parts = shown(run(host, check=True, trusted_sources=["192.0.2.1"]))
-    assert parts["ipv4 ruleset in the kernel"] == ["+ " + TRUSTED]
-    assert "rules: IPv4 1 added. Those of others stay." in words
+    assert parts["ipv4 ruleset in the kernel"] == ["+ " + SENT_ON, "+ " + TRUSTED]
+    assert "rules: IPv4 2 added. Those of others stay." in words
 
 
 def test_a_removal():

@@ -45,7 +45,7 @@ def test_no_two_meanings_are_written_alike(one, other):
 
 
 def test_all_fixed_wordings_are_read_back():
-    assert len(FIXED) == 28
+    assert len(FIXED) == 32
     assert {comments.meaning_of(comments.wording_of(meaning)) for meaning in FIXED} == set(FIXED)
 
 
@@ -118,13 +118,25 @@ def test_every_meaning_is_in_use():
     for spec in (
         _wide(log=True, trusted_interfaces=["wg0"], trusted_sources=["192.0.2.1", "2001:db8::1"]),
         _wide(reject_with="tcp-reset", icmp=False),
+        _wide(published="policy", trusted_sources=["192.0.2.1"]),
+        spec_from_options(
+            {"doors": [{"name": "b", "knock": ["5000", "900"], "opens": ["22"], "to": ["10.1.0.7", "fd00::7"]}]}
+        ),
         spec_from_options({"doors": [{"name": "a", "knock": ["5000", "900"], "opens": ["22"]}]}),
     ):
         for family in ("ipv4", "ipv6"):
             own = build_rules(spec, family)
-            for text in [own.head, own.doors, own.tail, *(text for rules in own.chains.values() for text in rules)]:
+            hooks = [own.head, own.doors, own.tail, *dict(own.forward).values()]
+            for text in hooks + [text for rules in own.chains.values() for text in rules]:
                 seen.add(comments.read_comment(text).meaning)
                 assert len(re.search(r'--comment "([^"]*)"', text).group(1)) < 256
     assert comments.UNKNOWN not in {meaning.kind for meaning in seen}
     assert set(FIXED) <= seen
-    assert {meaning.kind for meaning in seen - set(FIXED)} == {"entrance", "step", "closing_step", "reset", "allowed"}
+    assert {meaning.kind for meaning in seen - set(FIXED)} == {
+        "entrance",
+        "forwarded",
+        "step",
+        "closing_step",
+        "reset",
+        "allowed",
+    }

@@ -53,7 +53,7 @@ policies = pytest.mark.parametrize("policy", sorted(SPECS))
 
 
 def foreign_lines(text):
-    return [line for line in text.split("\n") if "PORTKNOCK" not in line and not line.startswith("#")]
+    return [line for line in foreign.lines_of_others(text) if not line.startswith("#")]
 
 
 def walk(text, *packets):
@@ -173,7 +173,7 @@ def test_none_of_these_hosts_keeps_packets_from_the_doors(entry):
 
 
 FINDINGS = {
-    "docker.v4.save": (2222, "unguarded", "table nat redirects packets to door ssh before INPUT sees them"),
+    "docker.v4.save": (2222, None, ""),
     "el-stock-live.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),
     "ufw.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),
     "ferm.v4.save": (22, "lost_effect", "accepts everyone on ports of door ssh"),

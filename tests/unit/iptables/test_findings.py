@@ -50,8 +50,14 @@ CASES = [
     ("a port of Docker's", NAT.format(
         "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n"
         "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8443 -j DNAT --to-destination 172.17.0.2:443\n"),
-     [("unguarded", "ipv4", "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8443 -j DNAT --to-destination 172.17.0.2:443",
+     []),
+    ("a port of the host's that is another one in truth", NAT.format(
+        "-A PREROUTING -p tcp -m tcp --dport 8443 -j DNAT --to-destination 127.0.0.1:443\n"),
+     [("unguarded", "ipv4", "-A PREROUTING -p tcp -m tcp --dport 8443 -j DNAT --to-destination 127.0.0.1:443",
        ELSEWHERE.format("door web"))]),
+    ("a knock port of Docker's", NAT.format("-A PREROUTING -p tcp -m tcp --dport 17005 -j DNAT --to-destination 172.17.0.2:80\n"),
+     [("unguarded", "ipv4", "-A PREROUTING -p tcp -m tcp --dport **** -j DNAT --to-destination ****",
+       ELSEWHERE.format("knocks of door ssh"))]),
     ("a knock port that goes elsewhere", NAT.format("-A PREROUTING -p tcp -m tcp --dport 17005 -j REDIRECT --to-ports 80\n"),
      [("unguarded", "ipv4", "-A PREROUTING -p tcp -m tcp --dport **** -j REDIRECT --to-ports ****",
        ELSEWHERE.format("knocks of door ssh"))]),
@@ -62,6 +68,13 @@ CASES = [
 @pytest.mark.parametrize(("save", "wanted"), [item[1:] for item in CASES], ids=[item[0] for item in CASES])
 def test_findings(save, wanted):
     assert found(save, DOOR, WEB) == wanted
+
+
+def test_what_is_published_where_it_is_left_alone():
+    rule = "-A PREROUTING -p tcp -m tcp --dport 8443 -j DNAT --to-destination 172.17.0.2:443"
+    assert found(NAT.format(rule + "\n"), DOOR, WEB, published="none") == [
+        ("unguarded", "ipv4", rule, ELSEWHERE.format("door web"))
+    ]
 
 
 def test_an_allowed_port_that_is_refused_below():

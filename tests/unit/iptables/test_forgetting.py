@@ -153,6 +153,7 @@ def test_all_chains_are_named_by_a_rule_or_hold_names_only():
             "PORTKNOCK",
             "PORTKNOCK_TAIL",
             "PORTKNOCK_CATALOG_UNUSED",
+            "PORTKNOCK_FWD",
         }
 
 

@@ -69,13 +69,13 @@ def behaviour(document, spec, family):
 
 
 def moved_hook(rng, plan):
-    hooks = list(plan.then.hooks)
+    hooks = list(plan.then.hooks_of("INPUT"))
     index = rng.randrange(len(hooks))
     hook = hooks.pop(index)
     if rng.random() < 0.7:
-        hooks.insert(rng.randrange(len(hooks) + 1), Hook(rng.randrange(len(plan.foreign) + 1), hook.text))
+        hooks.insert(rng.randrange(len(hooks) + 1), Hook(rng.randrange(len(plan.foreign["INPUT"]) + 1), hook.text))
         hooks.sort(key=lambda each: each.position)
-    return plan.then._replace(hooks=tuple(hooks))
+    return plan.then._replace(hooks=(*hooks, *(hook for hook in plan.then.hooks if hook.chain != "INPUT")))
 
 
 def _changed(rng, plan, change):
@@ -142,7 +142,7 @@ def hunt(seeds):
         then = fault(rng, plan)
         if then == plan.then:
             continue
-        key = (family, SPECS.index(spec), plan.foreign)
+        key = (family, SPECS.index(spec), tuple(plan.foreign["INPUT"]))
         if key not in rights:
             rights[key] = behaviour(would_be(plan.document, plan.then), spec, family)
         document = would_be(plan.document, then)

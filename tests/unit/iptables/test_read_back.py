@@ -51,8 +51,10 @@ def refused(doors, counted, **more):
     lines, numbers = [], iter(counted)
     for name in sorted(chains):
         for text in chains[name]:
-            meets = name.startswith("PORTKNOCK_D") and read_comment(text).meaning.kind == "refuse_not_knocked"
-            lines.append(f"[{next(numbers) if meets else 1000}:0] -A {name} {text}\n")
+            refuses = read_comment(text).meaning.kind == "refuse_not_knocked"
+            # What is sent on is counted beside it, and was refused nothing here.
+            met = next(numbers) if name.startswith("PORTKNOCK_D") and refuses else 0 if refuses else 1000
+            lines.append(f"[{met}:0] -A {name} {text}\n")
     assert list(numbers) == [], "every rule has its number"
     heads = "".join(f":{name} - [0:0]\n" for name in sorted(chains))
     found = counters(parse("*filter\n:INPUT ACCEPT [0:0]\n" + heads + "".join(lines) + "COMMIT\n").table("filter"))

@@ -30,7 +30,7 @@ def absent(text):
 
 
 def foreign_lines(text):
-    return [line for line in text.split("\n") if "PORTKNOCK" not in line]
+    return foreign.lines_of_others(text)
 
 
 def in_the_kernel(text):

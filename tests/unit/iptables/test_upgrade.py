@@ -95,8 +95,9 @@ def test_the_update_is_one_change(family):
         "PORTKNOCK_CATALOG",
         "PORTKNOCK_RELATED",
         "PORTKNOCK_CATALOG_UNUSED",
+        *(f"PORTKNOCK_FWD{rest}" for rest in ("", "_USER", "_OPEN", "_REFUSE")),
     }
-    assert [hook.position for hook in plan.now.hooks] == [hook.position for hook in plan.then.hooks]
+    assert [hook.position for hook in plan.now.hooks] == [hook.position for hook in plan.then.hooks_of("INPUT")]
     again = plan_family(host.save(), SPEC, family)
     assert (again.change, again.undo) == ("", "")
 

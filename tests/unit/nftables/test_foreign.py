@@ -223,9 +223,8 @@ SAVES = [
     ("a knock behind the table", save("-A INPUT -p tcp -m tcp --dport 3100 -j DROP\n"), []),
     ("a knock in front of it", save("", rest="*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 3100 -j DROP\nCOMMIT\n"),
      [("unguarded", "table raw refuses packets to knocks of door ssh before INPUT sees them, so the doors cannot guard or")]),
-    ("a port that is published", save("", rest="*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 22 -j DNAT "
-                                               "--to-destination 172.17.0.2\nCOMMIT\n"),
-     [("unguarded", "table nat redirects packets to door ssh before INPUT sees them, so the doors cannot guard or")]),
+    ("a port that is published, and guarded", save("", rest="*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 22 "
+                                                            "-j DNAT --to-destination 172.17.0.2\nCOMMIT\n"), []),
     ("out of connection tracking", save("", rest="*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 22 -j CT --notrack\n"
                                                  "COMMIT\n"),
      [("untracked", "table raw keeps packets of door ssh out of connection tracking, so no connection through it is ever")]),

@@ -68,3 +68,10 @@ def refused_as_particular(verdict: Verdict) -> bool:
     """Return whether a rule for particular sources refused the packet, before our doors saw it."""
     steps = path(verdict.trail)
     return verdict.action != "ACCEPT" and any(is_particular(text) for _chain, text in steps)
+
+
+def lines_of_others(save: str) -> List[str]:
+    """Return the lines of a save that are not ours, in their order; chain DOCKER-USER is where nobody else uses it."""
+    found = [line for line in save.split("\n") if "PORTKNOCK" not in line]
+    used = any("DOCKER-USER" in line and not line.startswith(":") for line in found)
+    return [line for line in found if used or not line.startswith(":DOCKER-USER ")]

@@ -41,10 +41,14 @@ class Packet(
             ("ttl", int),
             ("mac", str),
             ("mark", int),
+            ("original", Optional[Tuple[str, int]]),
         ],
     )
 ):
-    """One packet to this host; ``port`` is the destination's. Flags are written with commas."""
+    """One packet to this host; ``port`` is the destination's. Flags are written with commas.
+
+    ``original`` is where it was sent to before nat changed that, an address and a port.
+    """
 
     __slots__ = ()
 
@@ -63,12 +67,14 @@ class Packet(
         ttl: int = 64,
         mac: str = "02:00:00:00:00:01",
         mark: int = 0,
+        original: Optional[Tuple[str, int]] = None,
     ) -> "Packet":
         if destination is None:
             destination = "2001:db8:ffff::1" if ":" in source else "203.0.113.1"
         return super().__new__(
-            cls, source, port, protocol, sport, flags, interface, state, icmp_type, pkttype, destination, ttl, mac, mark
-        )
+            cls, source, port, protocol, sport, flags, interface, state, icmp_type, pkttype, destination, ttl, mac, mark,
+            original,
+        )  # fmt: skip
 
 
 Verdict = NamedTuple("Verdict", [("action", str), ("trail", tuple), ("answer", str), ("logged", tuple)])
@@ -169,13 +175,14 @@ class Walker:
         """Replace the ruleset; lists that a rule still names live on, as in the kernel."""
         self._buckets: Dict[Tuple[str, int], Tuple[float, float]] = {}
         self._chains: Dict[str, List[Compiled]] = {}
-        self._policy, named = ACCEPT, set()
+        self._policies, named = {"INPUT": ACCEPT, "FORWARD": ACCEPT}, set()
         table = document.table("filter")
         if table is not None:
-            self._policy = table.policy("INPUT")
+            self._policies = {name: table.policy(name) for name in self._policies}
             for chain, rules in table.chains.items():
                 self._chains[chain] = [compiled(chain, place, rule.text) for place, rule in enumerate(rules)]
-        self._chains.setdefault("INPUT", [])
+        for name in self._policies:
+            self._chains.setdefault(name, [])
         for how in [how for rules in self._chains.values() for rule in rules for how in rule.recents]:
             named.add(how.name)
             self.open_list(how)
@@ -193,10 +200,10 @@ class Walker:
         while self.lists[how.name].stamps < how.hitcount:
             self.lists[how.name].stamps *= 2
 
-    def send(self, packet: Packet) -> Verdict:
-        """Walk a packet through INPUT."""
+    def send(self, packet: Packet, chain: str = "INPUT") -> Verdict:
+        """Walk a packet through INPUT, or one that is sent on through FORWARD."""
         walk = _Walk(self, packet)
-        action = walk.chain("INPUT", self._chains) or self._policy
+        action = walk.chain(chain, self._chains) or self._policies[chain]
         return Verdict(action, tuple(walk.trail), walk.answer, tuple(walk.logged))
 
     def limit(self, key: Tuple[str, int], rate: float, burst: int) -> bool:

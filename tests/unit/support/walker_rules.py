@@ -241,7 +241,17 @@ def _tcp_flags(values: List[str]) -> Check:
 
 def _states(values: List[str]) -> Check:
     names = frozenset(values[0].split(","))
-    return lambda walk: walk.packet.state in names
+    return lambda walk: walk.packet.state in names or ("DNAT" in names and walk.packet.original is not None)
+
+
+def _original_port(values: List[str]) -> Check:
+    low, high = _bounds(values[0])
+    return lambda walk: low <= (walk.packet.original or ("", walk.packet.port))[1] <= high
+
+
+def _original_address(values: List[str]) -> Check:
+    network = ipaddress.ip_network(values[0])
+    return lambda walk: ipaddress.ip_address((walk.packet.original or (walk.packet.destination, 0))[0]) in network
 
 
 def _icmp(values: List[str]) -> Optional[Check]:
@@ -309,6 +319,8 @@ _OPTIONS: Dict[str, Maker] = {
     "--tcp-flags": _tcp_flags,
     "--ctstate": _states,
     "--state": _states,
+    "--ctorigdstport": _original_port,
+    "--ctorigdst": _original_address,
     "--comment": lambda _values: None,
     "--icmp-type": _icmp,
     "--icmpv6-type": _icmp,

@@ -135,8 +135,15 @@ def ours(lines: Iterable[str]) -> list[str]:
 
 
 def foreign(rules: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Return the foreign lines of both rulesets."""
-    return {family: [line for line in lines if line not in ours(lines)] for family, lines in rules.items()}
+    """Return the foreign lines of both rulesets, without Docker's chain for the rules of others where it was made here."""
+    found = {family: [line for line in lines if line not in ours(lines)] for family, lines in rules.items()}
+    return {
+        family: [
+            line for line in lines
+            if not line.startswith(":DOCKER-USER ") or any("DOCKER-USER" in other for other in lines if other != line)
+        ]
+        for family, lines in found.items()
+    }  # fmt: skip
 
 
 def files(rig: Rig) -> dict[str, bytes]:

@@ -75,12 +75,16 @@ class Peer:
         source: str | None = None,
         pause: float = 0.0,
         sport: int | None = None,
+        to: str = "",
     ) -> None:
-        """Send one packet to each step in turn; then let the target act on it, where that takes time."""
+        """Send one packet to each step in turn; then let the target act on it, where that takes time.
+
+        :param to: the address of a host behind the target, '' for the target itself.
+        """
         for number, step in enumerate(steps):
             if number and pause:
                 time.sleep(pause)
-            self.send_step(step, family, source, sport)
+            self.send_step(step, family, source, sport, to=to)
         self.settle()
 
     def send_step(
@@ -90,11 +94,12 @@ class Peer:
         source: str | None = None,
         sport: int | None = None,
         flags: int = packets.SYN,
+        to: str = "",
     ) -> None:
         """Send one packet to a step."""
-        source = self.source(family, source)
-        protocol, data = packets.segment_to(source, TARGET[family], step, sport or self.fresh_port(), flags)
-        self.send(packets.ip(source, TARGET[family], protocol, data))
+        source, target = self.source(family, source), to or TARGET[family]
+        protocol, data = packets.segment_to(source, target, step, sport or self.fresh_port(), flags)
+        self.send(packets.ip(source, target, protocol, data))
 
     def drain(self) -> None:
         """Forget what has come in so far."""
@@ -106,8 +111,10 @@ class Peer:
             except BlockingIOError:
                 pass
 
-    def answers(self, family: str, wanted: Callable[[Seen], bool], patience: float = PATIENCE) -> Iterator[Seen]:
-        """Yield what comes in from the target and is wanted, until patience ends."""
+    def answers(
+        self, family: str, wanted: Callable[[Seen], bool], patience: float = PATIENCE, to: str = ""
+    ) -> Iterator[Seen]:
+        """Yield what comes in from the target, or a host behind it, and is wanted, until patience ends."""
         end = time.monotonic() + patience
         handle = self._in[family]
         while (left := end - time.monotonic()) > 0:
@@ -117,7 +124,7 @@ class Peer:
             except TimeoutError:
                 return
             seen = packets.read(frame)
-            if seen and seen.source == TARGET[family] and wanted(seen):
+            if seen and seen.source in (TARGET[family], to) and wanted(seen):
                 yield seen
 
     def probe(
@@ -128,22 +135,29 @@ class Peer:
         sport: int | None = None,
         patience: float = PATIENCE,
         flags: int = packets.SYN,
+        to: str = "",
     ) -> str:
         """Try a port with one packet and return how it answers: open, reset, silent, or icmp TYPE/CODE."""
         sport = sport or self.fresh_port()
-        protocol, data = packets.segment_to(self.source(family, source), TARGET[family], step, sport, flags)
-        return self.ask(
-            packets.ip(self.source(family, source), TARGET[family], protocol, data), family, sport, step, patience
-        )
+        target = to or TARGET[family]
+        protocol, data = packets.segment_to(self.source(family, source), target, step, sport, flags)
+        packet = packets.ip(self.source(family, source), target, protocol, data)
+        return self.ask(packet, family, sport, step, patience, to)
 
     def ask(
-        self, data: bytes | list[bytes], family: str, sport: int, step: int | str, patience: float = PATIENCE
+        self,
+        data: bytes | list[bytes],
+        family: str,
+        sport: int,
+        step: int | str,
+        patience: float = PATIENCE,
+        to: str = "",
     ) -> str:
         """Send IP packets (or a list of them) and return the answer to what they carry from sport to step."""
         self.drain()
         for part in data if isinstance(data, list) else [data]:
             self.send(part)
-        seen = next(self.answers(family, _about(sport, int(str(step).partition("/")[0])), patience), None)
+        seen = next(self.answers(family, _about(sport, int(str(step).partition("/")[0])), patience, to), None)
         return _named(seen)
 
     def ping(self, family: str = IPV4, patience: float = PATIENCE) -> bool:

@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the hooks for packets that are sent on belong: in front of the first rule that could let them past. Pure."""
+
+from typing import FrozenSet, Optional, Sequence, Tuple
+
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, DOCKER
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
+    Hook,
+    State,
+    foreign_rules,
+    read_state,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Table
+
+FORWARD = "FORWARD"
+_HARMLESS = frozenset(
+    ("DROP", "REJECT", "LOG", "NFLOG", "ULOG", "MARK", "CONNMARK", "TCPMSS", "SET", "TRACE", "AUDIT", "ECN", "DSCP")
+)
+"""Targets that let no packet past what stands below."""
+
+
+def forward_hooks(wanted: Sequence[Tuple[str, str]], table: Optional[Table], now: State) -> Tuple[Hook, ...]:
+    """Return the hooks of chains that packets pass which are sent on.
+
+    One stays where it is as long as nothing in front of it lets packets past: whoever starts later puts jumps of his own in front.
+
+    :param wanted: each chain with the rule that hooks ours into it.
+    :param table: the table filter, None where there is none.
+    """
+    found = []
+    for chain, text in wanted:
+        here = [hook.position for hook in now.hooks_of(chain)]
+        known = [hook.text for hook in now.hooks_of(chain)] == [text]
+        stays = known and here[0] <= first_passing(table, chain)
+        found.append(Hook(here[0] if stays else 0, text, chain))
+    return tuple(found)
+
+
+def first_passing(table: Optional[Table], chain: str) -> int:
+    """Return the position of the first foreign rule of a chain that may let packets past the rules below it."""
+    rules = foreign_rules(table, chain)
+    return next((index for index, rule in enumerate(rules) if lets_past(table, rule.text)), len(rules))
+
+
+def is_guarded(table: Optional[Table]) -> bool:
+    """Return whether every packet that is sent on passes a hook of ours before anything lets it past."""
+    hooks = {hook.chain: hook.position for hook in read_state(table).hooks}
+    first = first_passing(table, FORWARD)
+    if hooks.get(FORWARD, first + 1) <= first:
+        return True
+    jumps = [rule.text.strip() for rule in foreign_rules(table, FORWARD)[: first + 1]]
+    return f"-j {DOCKER}" in jumps and DOCKER in hooks and hooks[DOCKER] <= first_passing(table, DOCKER)
+
+
+def lets_past(table: Optional[Table], text: str) -> bool:
+    """Return whether a rule may let a packet past the rules below it, whatever else it asks of the packet."""
+    target = _target(text)
+    if target is None:
+        return False
+    option, name = target
+    return option == "-g" or name == "RETURN" or _accepts(table, name, frozenset())
+
+
+def _accepts(table: Optional[Table], name: str, seen: FrozenSet[str]) -> bool:
+    """Return whether a target may end a packet's way through the table with anything but a refusal."""
+    if name in _HARMLESS or name == "RETURN" or name in seen or CHAIN.match(name):
+        return False
+    if table is None or name not in table.chains:
+        return True
+    targets = [_target(rule.text) for rule in table.rules(name)]
+    return any(_accepts(table, target[1], seen | {name}) for target in targets if target is not None)
+
+
+def _target(text: str) -> Optional[Tuple[str, str]]:
+    """Return ``-j`` or ``-g`` and what follows it, None for a rule that only counts."""
+    found = [(option, values[0]) for option, values, _negated in options(text) if option in ("-j", "-g") and values]
+    return found[0] if found else None
+
+
+__all__ = ("first_passing", "forward_hooks", "is_guarded", "lets_past")

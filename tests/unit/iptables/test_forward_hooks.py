@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the hooks of FORWARD and DOCKER-USER stand, and when they move, come and go."""
+
+import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import is_guarded, lets_past
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import read_state
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import drift, expected_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import is_undone, undo_text
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from fake_iptables import FakeIptables
+
+BARE = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
+SPEC = spec_from_options({"doors": [{"name": "ssh", "knock": ["7144", "2791/udp", "9318"], "opens": ["22"]}]})
+DOCKER = ["-o docker0 -j DOCKER", "-i docker0 -j ACCEPT", "-j DOCKER-USER"]
+
+
+def load(host, spec=SPEC):
+    plan = plan_family(host.save(), spec, "ipv4")
+    if plan.change:
+        host.restore(plan.change)
+    return plan
+
+
+def chain(host, name):
+    return ["ours" if "PORTKNOCK" in text else text for text in host.tables["filter"].chains[name]]
+
+
+def start_docker(host):
+    """Do what Docker does when it starts, of which each rule goes to the head of FORWARD."""
+    chains = host.tables["filter"].chains
+    chains.setdefault("DOCKER", ["-d 172.17.0.2/32 -j ACCEPT"])
+    chains.setdefault("DOCKER-USER", []).append("-j RETURN")
+    for rule in DOCKER:
+        chains["FORWARD"].insert(0, rule)
+
+
+def test_docker_comes_later_and_restarts():
+    host = FakeIptables(BARE)
+    load(host)
+    assert (chain(host, "FORWARD"), chain(host, "DOCKER-USER")) == (["ours"], ["ours"])
+    start_docker(host)
+    assert chain(host, "FORWARD") == [*DOCKER[::-1], "ours"]
+    assert load(host).change, "what accepts in front of the hook"
+    assert (chain(host, "FORWARD"), chain(host, "DOCKER-USER")) == (["ours", *DOCKER[::-1]], ["ours", "-j RETURN"])
+    host.tables["filter"].chains["FORWARD"].remove("-j DOCKER-USER")
+    host.tables["filter"].chains["FORWARD"].insert(0, "-j DOCKER-USER")
+    assert load(host).change == "", "nothing in it accepts"
+    load(host, None)
+    assert (chain(host, "FORWARD"), chain(host, "DOCKER-USER")) == (DOCKER[::-1], ["-j RETURN"])
+
+
+@pytest.mark.parametrize("command", [["-j ACCEPT"], ["-j RETURN"], ["-g DOCKER"]])
+def test_it_is_drift_where_others_let_packets_past(command):
+    host = FakeIptables(BARE)
+    load(host)
+    kept = host.save()
+    if "-g DOCKER" in command:
+        host.tables["filter"].chains["DOCKER"] = []
+    host.tables["filter"].chains["DOCKER-USER"].insert(0, command[0])
+    host.tables["filter"].chains["FORWARD"].insert(0, "-s 192.0.2.1/32 -j DROP")
+    own = expected_rules(kept, read_state(parse(host.save()).table("filter")))
+    found = drift(parse(host.save()), own, read_installed(own.chains), "ipv4")
+    assert sorted(line[:15] for line in found) == ["+ -A DOCKER-USE", "- -A DOCKER-USE"], found
+    assert all("PORTKNOCK_FWD" in line or command[0] in line for line in found)
+    load(host)
+    assert chain(host, "DOCKER-USER") == ["ours", *command]
+    assert chain(host, "FORWARD") == ["-s 192.0.2.1/32 -j DROP", "ours"], "it only refuses"
+
+
+def test_the_chain_is_made_and_goes():
+    host = FakeIptables(BARE)
+    load(host)
+    assert "DOCKER-USER" in host.tables["filter"].chains
+    load(host, None)
+    assert host.save().splitlines()[1:-1] == FakeIptables(BARE).save().splitlines()[1:-1]
+
+
+@pytest.mark.parametrize("others", [{"DOCKER-USER": ["-j RETURN"]}, {"FORWARD": ["-j DOCKER-USER"]}])
+def test_the_chain_stays_where_others_use_it(others):
+    host = FakeIptables(BARE)
+    load(host)
+    for name, rules in others.items():
+        host.tables["filter"].chains[name] += rules
+    load(host, None)
+    assert "DOCKER-USER" in host.tables["filter"].chains
+    assert "PORTKNOCK" not in host.save()
+
+
+def test_undone_after_docker_came():
+    host = FakeIptables(BARE)
+    load(host)
+    before = host.save()
+    load(host, spec_from_options({"doors": [dict(name="x", knock=["5", "900"], opens=["23"], once=True)], "log": True}))
+    start_docker(host)
+    host.restore(undo_text(before, host.save()))
+    assert is_undone(before, host.save())
+    assert chain(host, "DOCKER-USER") == ["ours", "-j RETURN"]
+    assert chain(host, "FORWARD") == ["ours", *DOCKER[::-1]], "what came meanwhile accepts"
+
+
+@pytest.mark.parametrize(
+    ("forward", "docker", "guarded"),
+    [
+        (["ours"], [], True),
+        (["-j DOCKER-USER", "-j ACCEPT", "ours"], ["ours", "-j RETURN"], True),
+        (["-j DOCKER-USER", "-j ACCEPT"], ["-j RETURN", "ours"], False),
+        (["-s 10.0.0.0/8 -j DOCKER-USER", "-j ACCEPT", "ours"], ["ours"], False),
+        (["-j ACCEPT", "-j DOCKER-USER", "ours"], ["ours"], False),
+        (["-s 10.0.0.0/8 -j DROP"], [], False),
+    ],
+)
+def test_whether_a_hook_stands_in_front(forward, docker, guarded):
+    host = FakeIptables(BARE)
+    load(host)
+    chains = host.tables["filter"].chains
+    for name, wanted in (("FORWARD", forward), ("DOCKER-USER", docker)):
+        (ours,) = chains[name]
+        chains[name] = [ours if text == "ours" else text for text in wanted]
+    assert is_guarded(parse(host.save()).table("filter")) is guarded
+
+
+@pytest.mark.parametrize(
+    ("rule", "passes"),
+    [
+        ("-j ACCEPT", True), ("-j RETURN", True), ("-j NFQUEUE --queue-num 1", True), ("-j ONE", True), ("-j TWO", False),
+        ("-g TWO", True), ("-j DROP", False), ("-p tcp -j REJECT", False), ("-j LOG", False), ("", False), ("-j GONE", True),
+        ("-j PORTKNOCK_FWD", False), ("-j CIRCLE", False), ('-m comment --comment "-j ACCEPT"', False),
+    ],
+)  # fmt: skip
+def test_what_lets_packets_past(rule, passes):
+    chains = ["ONE", "TWO", "CIRCLE"]
+    lines = [
+        "-A ONE -j TWO",
+        "-A ONE -s 192.0.2.1/32 -j ACCEPT",
+        "-A TWO -j RETURN",
+        "-A TWO -j DROP",
+        "-A CIRCLE -j CIRCLE",
+    ]
+    text = "\n".join(["*filter", *(f":{name} - [0:0]" for name in chains), *lines, "COMMIT", ""])
+    assert lets_past(parse(text).table("filter"), rule) is passes
