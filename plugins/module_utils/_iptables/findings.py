@@ -138,15 +138,17 @@ def findings_before_input(
     arrival: Arrival,
     tail: Optional[int],
     excepts: bool = True,
+    redirected: bool = False,
 ) -> List[Optional[Finding]]:
     """Return what there is to say of the tables that packets meet before they get to INPUT of table filter.
 
     :param watched: the packets to look at.
     :param tail: how many foreign rules stand in front of the refusal of the rest, None where there is no such refusal.
     :param excepts: whether such a rule can except anything from it.
+    :param redirected: whether doors guard their ports wherever nat sends packets, also to another port of this host.
     """
     names = Names(protected)
-    found = _unguarded(document, protected, family, names, watched, arrival)
+    found = _unguarded(document, protected, family, names, watched, arrival, redirected)
     hidden = _untracked(document, protected, watched, arrival, tail)
     return [*found, *(_untracked_finding(each, names, family, excepts) for each in hidden)]
 
@@ -228,7 +230,13 @@ _BEFORE_INPUT = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("nat", "PRERO
 
 
 def _unguarded(
-    document: Document, protected: Protected, family: str, names: Names, watched: WatchedPackets, arrival: Arrival
+    document: Document,
+    protected: Protected,
+    family: str,
+    names: Names,
+    watched: WatchedPackets,
+    arrival: Arrival,
+    redirected: bool,
 ) -> List[Optional[Finding]]:
     """Return findings about tables that a packet meets before INPUT of filter."""
     found: List[Optional[Finding]] = []
@@ -250,6 +258,7 @@ def _unguarded(
                     found.append(_limited(decision, names, family))
                 else:
                     guarded = protected.guards_published and sends_on(decision.text, arrival.own)
+                    guarded = guarded or (redirected and table_name == "nat" and decision.verdict == DIVERT)
                     found.append(_before(decision, table_name, names, family, guarded))
     return found
 

@@ -143,7 +143,9 @@ def prove_ruleset(
     question = _question(family, protected, lists, local, panic, refuses_rest)
     asked = Asked(ruleset, question._replace(connection=_arriving(connection, family, protected, local)))
     told = _Told(family, Names(protected), shown, ruleset.unfollowed)
-    proofs = [told.proof(told.followed(word)) for word in prove(asked)]
+    # The chains of what is sent on are not walked, so nothing is said of doors to hosts behind.
+    here = {door.name for door in protected.doors if door.here}
+    proofs = [told.proof(told.followed(word)) for word in prove(asked) if word.door in here]
     proofs += [told.ports(each._replace(word=told.followed(each.word))) for each in prove_ports(asked)]
     word = prove_connection(asked)
     return proofs + ([told.connection(told.followed(word))] if word is not None else [])
@@ -269,8 +271,6 @@ def _question(
             tuple(door.close) if recognise else (),
         )
         for door in protected.doors
-        # The chains of what is sent on are not walked, so nothing is said of doors to hosts behind.
-        if door.here
     ]
     return Question(
         doors=tuple(doors),

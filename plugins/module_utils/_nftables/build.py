@@ -10,6 +10,7 @@ from typing import Dict, List
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import ICMP_ERRORS, NEEDED_ICMPV6
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import OPEN_PREFIX
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.forward import forward_chains
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import (
     PROGRESS,
     STARTS,
@@ -53,7 +54,8 @@ def build_table(spec: Spec) -> Table:
     knocks = knocks_of(spec.doors)
     services, recognition = Services(spec), Recognition(spec, knocks)
     rest = f"goto {REFUSE}" if spec.policy == "reject" else "accept"
-    chains: Chains = dict(services.chains, **recognition.chains)
+    forward = forward_chains(spec, services, recognition, [*_everywhere(spec), *_trusted(spec)])
+    chains: Chains = dict(services.chains, **recognition.chains, **forward)
     chains[REFUSE] = _refuse(spec)
     if spec.log and spec.doors and not spec.panic:
         chains[OPENED] = [
@@ -81,16 +83,24 @@ def _digest(text: str) -> str:
 
 
 def _head(spec: Spec) -> List[Rule]:
+    rules = [*_everywhere(spec), Rule('iifname "lo" accept', comments.LOOPBACK), *_trusted(spec)]
+    for family in families_of(spec):
+        rules += _icmp(spec, family) if family.name == IPV4 else _icmpv6(spec, family)
+    return rules
+
+
+def _everywhere(spec: Spec) -> List[Rule]:
     rules = [Rule(f"{packet} accept", UNMANAGED) for packet in unmanaged(spec)]
-    rules.append(Rule("ct state established accept", comments.ESTABLISHED))
-    for name in ("lo", *(name for name in spec.trusted_interfaces if name != "lo")):
-        meaning = comments.LOOPBACK if name == "lo" else comments.TRUSTED_INTERFACE
-        rules.append(Rule(f'iifname "{name[:-1] + "*" if name.endswith("+") else name}" accept', meaning))
+    return [*rules, Rule("ct state established accept", comments.ESTABLISHED)]
+
+
+def _trusted(spec: Spec) -> List[Rule]:
+    names = [name[:-1] + "*" if name.endswith("+") else name for name in spec.trusted_interfaces if name != "lo"]
+    rules = [Rule(f'iifname "{name}" accept', comments.TRUSTED_INTERFACE) for name in names]
     for family in families_of(spec):
         networks = tuple(network for network in spec.trusted_sources if family_of(network) == family.name)
         if networks:
             rules.append(Rule(f"{family.within(networks)} accept", comments.TRUSTED_SOURCE))
-        rules += _icmp(spec, family) if family.name == IPV4 else _icmpv6(spec, family)
     return rules
 
 

@@ -12,7 +12,13 @@ import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import ENTRANCE, STEP, meaning_of
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import DIGITS, INPUT, NUMBERS
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
+    BEHIND_CHAIN,
+    DIGITS,
+    INPUT,
+    NUMBERS,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import SENT_ON
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, ports_name
 
@@ -91,7 +97,7 @@ def _rules(text: str) -> Iterator[TextRule]:
 def _ports_of_chains(rules: List[TextRule]) -> Dict[str, Set[Ports]]:
     ports: Dict[str, Set[Ports]] = {}
     for rule in rules:
-        if rule.chain == INPUT and " vmap " in rule.text:
+        if (rule.chain == INPUT or rule.chain.startswith(BEHIND_CHAIN)) and not rule.text.startswith(SENT_ON):
             for number, port, chain in _SINGLE.findall(rule.text):
                 ports.setdefault(chain, set()).add(Ports(int(port), int(port), _PROTOCOLS[number]))
             for first, last, chain in _RANGE.findall(rule.text):

@@ -43,6 +43,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_co
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, expressions, rules_in
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_walk import (
+    DROPPED,
+    POLICY_DROPPED,
     UNTRACKED,
     BaseChain,
     NftWalker,
@@ -62,7 +64,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import PRIORITY, TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, PUBLISHED_NONE, Spec
 
 _TRACKING = -200
 """The priority of connection tracking."""
@@ -172,7 +174,10 @@ class _Native:
             yield from self._answers(chain, walkers)
         if chain.devices and not all(sender.arrival.outside for sender in self._senders.values()):
             seen = {MAY: {port for found in seen.values() for port in found}} if seen else {}
-        redirected = seen.pop(REDIRECTS, set())
+        guarded = opened if self._is_guarded(chain) else set()
+        redirected = seen.pop(REDIRECTS, set()) - guarded
+        dropped = seen.pop(MAY, set()) - {port for port in guarded if not _may_drop(walkers, port)}
+        seen.update({MAY: dropped} if dropped else {})
         if redirected:
             yield self._redirected(chain, redirected, sorted(walkers))
         yield from chain_findings(chain, sorted(walkers), seen, self._names)
@@ -198,6 +203,16 @@ class _Native:
             )
             yield Finding("untracked", hidden[0] if len(set(hidden)) == 1 else "", _rule(chain), message)
 
+    def _is_guarded(self, chain: BaseChain) -> bool:
+        """Return whether the doors guard their ports where a chain sends packets on: by the port that these were sent to."""
+        return self._spec.published != PUBLISHED_NONE and any(
+            item["chain"].get("type") == "nat"
+            for item in self._items
+            if item.get("chain")
+            and [item["chain"].get(key) for key in ("family", "table", "name")]
+            == [chain.family, chain.table, chain.name]
+        )
+
     @staticmethod
     def _may_see(chain: BaseChain, arrival: Arrival) -> bool:
         """Return whether packets of strangers come in by an interface that a chain is for."""
@@ -211,6 +226,12 @@ class _Native:
             f"address of its own: nft list chain {where} {chain.name}."
         )
         return Finding("unguarded", families[0] if len(families) == 1 else "", _rule(chain), message)
+
+
+def _may_drop(walkers: Mapping[str, NftWalker], port: Port) -> bool:
+    """Return whether a chain may drop new packets to a port."""
+    found = (walker.outcomes(NewPacket(NFT_FAMILIES[family], port[1], port[0])) for family, walker in walkers.items())
+    return any(outcomes & {DROPPED, POLICY_DROPPED} for outcomes in found)
 
 
 def _rule(chain: BaseChain) -> str:
@@ -228,7 +249,9 @@ def _findings_of_save(save: Save, spec: Spec, local: LocalNetwork) -> List[Optio
     watched = watched_packets(spec, borders_of(document))
     # Whatever rules of others accept, the rest is refused before they see it.
     tail = 0 if spec.policy == "reject" else None
-    found = findings_before_input(document, spec, family, watched, arrival, tail, excepts=False)
+    found = findings_before_input(
+        document, spec, family, watched, arrival, tail, excepts=False, redirected=spec.published != PUBLISHED_NONE
+    )
     table = document.table("filter")
     if table is not None:
         ports = ports_in(watched.opened) | ports_in(watched.allowed)

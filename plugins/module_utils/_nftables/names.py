@@ -6,7 +6,7 @@
 
 import ipaddress
 import re
-from typing import Any, List, NamedTuple, Tuple, Union
+from typing import Any, List, NamedTuple, Sequence, Tuple, Union
 
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import NFT_TABLE
@@ -22,10 +22,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 )
 
 TABLE = NFT_TABLE
-INPUT, KNOCKS, WRONG, OPENED, REFUSE, ABOUT = "input", "knocks", "wrong", "opened", "refuse", "about"
+INPUT, FORWARD = "input", "forward"
+"""The chains that packets come to: those to this host, and those that it sends on."""
+KNOCKS, WRONG, OPENED, REFUSE, ABOUT = "knocks", "wrong", "opened", "refuse", "about"
 """Chains of which there is one. No packet gets to ABOUT: its comment says what was loaded."""
+BEHIND_CHAIN = "behind"
+"""How the names of the chains begin that decide about packets to hosts behind this one."""
 PRIORITY = -10
-"""Of INPUT: in front of the filter tables of others, so that what they accept opens no door."""
+"""Of INPUT and FORWARD: in front of the filter tables of others, so that what they accept opens no door."""
 
 NUMBERS = {"tcp": 6, "udp": 17}
 """Protocols as the kernel knows them: names need /etc/protocols, which not every host has."""
@@ -57,16 +61,19 @@ class Family(NamedTuple):
     kind: str
     """The type of an address."""
 
+    @property
+    def destination(self) -> str:
+        """The expression for a packet's destination."""
+        return self.address.replace("saddr", "daddr")
+
     def within(self, networks: Tuple[Network, ...]) -> str:
         """Return the expression for sources in networks: '' for everyone of the family.
 
         :param networks: of this family, not empty.
         """
-        found: List[Any] = list(networks)
-        merged = [_text(network) for network in ipaddress.collapse_addresses(found)]
         if any(network.prefixlen == 0 for network in networks):
             return self.packet
-        return f"{self.address} {merged[0] if len(merged) == 1 else '{ ' + ', '.join(merged) + ' }'}"
+        return f"{self.address} {networks_text(networks)}"
 
     def set(self, name: str) -> str:
         """Return the name of this family's set."""
@@ -87,6 +94,13 @@ class Family(NamedTuple):
     def forget(self, name: str) -> str:
         """Return the statement that takes the source out of a set."""
         return f"delete @{self.set(name)} {{ {self.source} }}"
+
+
+def networks_text(networks: Sequence[Network]) -> str:
+    """Return networks of one family as a rule compares an address with them; there must be one."""
+    found: List[Any] = list(networks)
+    merged = [_text(network) for network in ipaddress.collapse_addresses(found)]
+    return merged[0] if len(merged) == 1 else f"{{ {', '.join(merged)} }}"
 
 
 def _text(network: Network) -> str:
@@ -143,6 +157,7 @@ def sizes_of(spec: Spec) -> Tuple[int, int]:
 
 
 __all__ = (
-    "ABOUT", "DIGITS", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "OPEN_SETS", "PRIORITY", "REFUSE", "TABLE",
-    "WRONG", "Family", "families_of", "knocker_matches", "open_set", "set_for", "sizes_of", "unmanaged",
+    "ABOUT", "BEHIND_CHAIN", "DIGITS", "FORWARD", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "OPEN_SETS",
+    "PRIORITY", "REFUSE", "TABLE", "WRONG", "Family", "families_of", "knocker_matches", "networks_text", "open_set", "set_for",
+    "sizes_of", "unmanaged",
 )  # fmt: skip

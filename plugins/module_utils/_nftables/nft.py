@@ -11,7 +11,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Ho
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, read_listing
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.elements import Element, read_elements
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed, read_installed
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import INPUT, TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_lines
 
 OLDEST = (0, 9, 3)
@@ -29,6 +29,7 @@ _NEEDED = {
     "rules that put a source into a set for a time": "update @known { ip saddr timeout 5s }",
     "maps from a protocol and a port to a chain": "meta l4proto . th dport vmap { 6 . 1 : accept }",
     "the state of a connection (nft_ct)": "ct state established accept",
+    "the port that a connection was first sent to": "ct status dnat meta l4proto 6 ct original proto-dst vmap { 1 : accept }",
     "to refuse in a table of both IP versions (nft_reject_inet)": "reject with icmpx type port-unreachable",
     "limits (nft_limit)": "limit rate 10/minute accept",
     "log lines (nft_log)": 'log prefix "portknock: "',
@@ -96,11 +97,11 @@ class Nft:
         return out
 
     def let_in(self) -> None:
-        """Let everybody in, without reading the table.
+        """Let everybody in, without reading the table: its rules go, who has knocked stays known.
 
         :raises HostError: if that does not work either.
         """
-        self.load(f"flush chain {TABLE} {INPUT}\n")
+        self.load(f"flush table {TABLE}\n")
 
     def elements(self, name: str) -> List[Element]:
         """Return the sources in a set of the table.

@@ -16,7 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names i
 _FAMILY, _NAME = TABLE.split()
 _RULE = re.compile(rf'add rule {TABLE} (\w+) (.*) comment "([^"]*)"\Z')
 _CHAIN = re.compile(
-    rf"add chain {TABLE} (\w+)( \{{ type filter hook input priority (-?\d+); policy (accept|drop); \}})?\Z"
+    rf"add chain {TABLE} (\w+)( \{{ type filter hook (\w+) priority (-?\d+); policy (accept|drop); \}})?\Z"
 )
 _TOKEN = re.compile(r'"[^"]*"|[{}()|,]|[^\s{}()|,]+')
 _PAYLOADS = frozenset(("ip", "ip6", "tcp", "udp", "th", "icmp", "icmpv6"))
@@ -45,7 +45,7 @@ def read_items(text: str) -> Optional[List[Item]]:
 def _hook(chain: Any) -> Dict[str, Any]:
     if not chain.group(2):
         return {}
-    return {"type": "filter", "hook": "input", "prio": int(chain.group(3)), "policy": chain.group(4)}
+    return {"type": "filter", "hook": chain.group(3), "prio": int(chain.group(4)), "policy": chain.group(5)}
 
 
 class _Line:
@@ -162,7 +162,7 @@ class _Line:
         if word in _PAYLOADS:
             return {"payload": {"protocol": word, "field": self._next()}}
         if word in ("meta", "ct"):
-            return {word: {"key": self._next()}}
+            return {word: self._key()}
         if word == "iifname":
             return {"meta": {"key": word}}
         if word == "(":
@@ -173,15 +173,22 @@ class _Line:
             return {"|": flags}
         return _constant(word)
 
+    def _key(self) -> Item:
+        """Return what of a packet or its connection is asked for."""
+        if not self._is_next("original"):
+            return {"key": self._next()}
+        key = self._next()
+        return {"key": f"{key} {self._next()}" if key in ("ip", "ip6") else key, "dir": "original"}
+
 
 def _constant(word: str) -> Any:
     if word[0] == '"':
         return word[1:-1]
     if word.isdigit():
         return int(word)
-    first, _sign, last = word.partition("-")
-    if first.isdigit() and last.isdigit():
-        return {"range": [int(first), int(last)]}
+    first, sign, last = word.partition("-")
+    if sign:
+        return {"range": [_constant(first), _constant(last)]}
     address, slash, length = word.partition("/")
     if slash:
         return {"prefix": {"addr": address, "len": int(length)}}

@@ -15,7 +15,12 @@ SYN = "tcp flags & (fin | syn | rst | ack) == syn"
 NOT_SYN = "tcp flags & (fin | syn | rst | ack) != syn"
 LOG_LIMIT = "limit rate 10/minute"
 
+SENT_ON = "ct status dnat"
+"""Matches the packets of a connection that nat sends to another destination."""
+
 NOT_NEW, UNMANAGED = "packets that begin no connection", "this IP version is not managed"
+PUBLISHED_PORTS, BEHIND = "ports of doors that nat sends on", "hosts behind this one"
+BEHIND_KNOCKS, REFUSE_PUBLISHED = "knocks to hosts behind this one", "refuse what nat sends on to other ports"
 
 
 class Rule(NamedTuple):
@@ -65,9 +70,14 @@ def with_comment(chain: str, rule: Rule) -> str:
 
 
 __all__ = (
+    "BEHIND",
+    "BEHIND_KNOCKS",
     "LOG_LIMIT",
     "NOT_NEW",
     "NOT_SYN",
+    "PUBLISHED_PORTS",
+    "REFUSE_PUBLISHED",
+    "SENT_ON",
     "SYN",
     "UNMANAGED",
     "Chains",

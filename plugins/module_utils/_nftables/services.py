@@ -8,7 +8,7 @@ Doors and allowed ports may overlap, so the ports are cut into pieces to which t
 look-up finds the chain of a packet's port, however many ports there are.
 """
 
-from typing import Any, Dict, Iterable, List, Set, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import REFUSED_PREFIX
@@ -23,6 +23,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names i
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import (
     LOG_LIMIT,
+    PUBLISHED_PORTS,
+    SENT_ON,
     SYN,
     Chains,
     Rule,
@@ -30,6 +32,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules i
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     PROTOCOLS,
+    PUBLISHED_NONE,
+    PUBLISHED_POLICY,
     Allow,
     Door,
     Spec,
@@ -39,6 +43,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports impor
 
 Piece = Tuple[Ports, Tuple[Any, ...]]
 """Ports, and what applies to each of them: an Allow or a Door."""
+Found = Tuple[Ports, str]
+"""Ports, and the verdict for packets to them."""
 
 
 class Services:
@@ -51,26 +57,30 @@ class Services:
         self.chains: Chains = {}
         self._verdicts: Dict[Tuple[str, Tuple[Any, ...]], str] = {}
         self._pieces = pieces(
-            [(each.ports, each) for each in spec.allow] + [(ports, door) for door in spec.doors for ports in door.opens]
+            [(each.ports, each) for each in spec.allow] + [(ports, door) for door in spec.doors for ports in door.here]
         )
-        self._found = [(ports, self._verdict(ports.protocol, what)) for ports, what in self._pieces]
+        self._here = self._found(self._pieces)
 
     def rules(self) -> List[Rule]:
-        """Return the rules for the chain that all packets get to."""
-        single = [
-            f"{NUMBERS[ports.protocol]} . {ports.first} : {verdict}"
-            for ports, verdict in self._found
-            if ports.first == ports.last
-        ]
-        found = [f"meta l4proto . th dport vmap {{ {', '.join(single)} }}"] if single else []
-        for protocol in PROTOCOLS:
-            wide = [
-                f"{ports.first}-{ports.last} : {verdict}"
-                for ports, verdict in self._found
-                if ports.first != ports.last and ports.protocol == protocol
-            ]
-            found += [f"{protocol} dport vmap {{ {', '.join(wide)} }}"] if wide else []
-        return [Rule(text, comments.DOOR_PORTS) for text in found]
+        """Return the rules for the chain that all packets to this host get to."""
+        return self.published() + by_port(self._here)
+
+    def published(self) -> List[Rule]:
+        """Return the rules for packets that nat sends to another port or host, by the port that they were sent to."""
+        if self._spec.published == PUBLISHED_NONE:
+            return []
+        # Where the rest is not refused, ports that need no knock are as all others.
+        allowed = refuses_published(self._spec)
+        which = [piece for piece in self._pieces if allowed or any(isinstance(each, Door) for each in piece[1])]
+        return by_first_port(self._found(which))
+
+    def behind(self, doors: Iterable[Door]) -> List[Rule]:
+        """Return the rules for packets to a host behind this one: by the port there, and by the one that they were sent to."""
+        found = self._found(pieces((ports, door) for door in doors for ports in door.opens))
+        return by_port(found) + by_first_port(found)
+
+    def _found(self, some: Iterable[Piece]) -> List[Found]:
+        return [(ports, self._verdict(ports.protocol, what)) for ports, what in some]
 
     def _verdict(self, protocol: str, what: Tuple[Any, ...]) -> str:
         key = (protocol, what)
@@ -124,25 +134,72 @@ class Services:
         return joined(begins, family.seen(name), family.forget(name), "counter", target)
 
 
+def refuses_published(spec: Spec) -> bool:
+    """Return whether what nat publishes is refused unless it is a door's or allowed."""
+    return spec.published == PUBLISHED_POLICY and spec.policy == "reject"
+
+
+def by_port(found: Sequence[Found]) -> List[Rule]:
+    """Return the rules that look up the port which a packet goes to."""
+    single = [f"{NUMBERS[ports.protocol]} . {ports.first} : {verdict}" for ports, verdict in found if is_one(ports)]
+    texts = [f"meta l4proto . th dport vmap {{ {', '.join(single)} }}"] if single else []
+    for protocol in PROTOCOLS:
+        wide = _elements(found, protocol, single=False)
+        texts += [f"{protocol} dport vmap {{ {wide} }}"] if wide else []
+    return [Rule(text, comments.DOOR_PORTS) for text in texts]
+
+
+def by_first_port(found: Sequence[Found]) -> List[Rule]:
+    """Return the rules that look up the port which a connection was sent to before nat has changed that."""
+    # That port in a concatenation, nft does not take.
+    return [
+        Rule(f"{SENT_ON} meta l4proto {NUMBERS[protocol]} ct original proto-dst vmap {{ {elements} }}", PUBLISHED_PORTS)
+        for protocol in PROTOCOLS
+        for elements in [_elements(found, protocol, single) for single in (True, False)]
+        if elements
+    ]
+
+
+def _elements(found: Sequence[Found], protocol: str, single: bool) -> str:
+    return ", ".join(
+        f"{ports.first if single else f'{ports.first}-{ports.last}'} : {verdict}"
+        for ports, verdict in found
+        if ports.protocol == protocol and is_one(ports) == single
+    )
+
+
+def is_one(ports: Ports) -> bool:
+    """Return whether Ports are a single one."""
+    return ports.first == ports.last
+
+
 def pieces(services: Iterable[Tuple[Ports, Any]]) -> List[Piece]:
     """Cut Ports that may overlap into such that do not, each with the values of all that it was part of, in their order."""
     services = list(services)
-    found: List[Piece] = []
-    for protocol in PROTOCOLS:
-        begins: Dict[int, List[int]] = {}
-        ends: Dict[int, List[int]] = {}
-        for number, (ports, _value) in enumerate(services):
-            if ports.protocol == protocol:
-                begins.setdefault(ports.first, []).append(number)
-                ends.setdefault(ports.last + 1, []).append(number)
-        borders = sorted({*begins, *ends})
-        here: Set[int] = set()
-        for first, after in zip(borders, borders[1:]):
-            here = (here - set(ends.get(first, ()))) | set(begins.get(first, ()))
-            if here:
-                values = tuple(dict.fromkeys(services[number][1] for number in sorted(here)))
-                found.append((Ports(first, after - 1, protocol), values))
+    return [
+        (Ports(first, last, protocol), values)
+        for protocol in PROTOCOLS
+        for first, last, values in cut(
+            [(ports.first, ports.last, value) for ports, value in services if ports.protocol == protocol]
+        )
+    ]
+
+
+def cut(spans: Sequence[Tuple[int, int, Any]]) -> List[Tuple[int, int, Tuple[Any, ...]]]:
+    """Cut spans of numbers, their ends included, as pieces() does."""
+    begins: Dict[int, List[int]] = {}
+    ends: Dict[int, List[int]] = {}
+    for number, (first, last, _value) in enumerate(spans):
+        begins.setdefault(first, []).append(number)
+        ends.setdefault(last + 1, []).append(number)
+    borders = sorted({*begins, *ends})
+    here: Set[int] = set()
+    found = []
+    for first, after in zip(borders, borders[1:]):
+        here = (here - set(ends.get(first, ()))) | set(begins.get(first, ()))
+        if here:
+            found.append((first, after - 1, tuple(dict.fromkeys(spans[number][2] for number in sorted(here)))))
     return found
 
 
-__all__ = ("Services", "pieces")
+__all__ = ("Services", "by_first_port", "by_port", "cut", "is_one", "pieces", "refuses_published")

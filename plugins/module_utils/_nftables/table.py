@@ -34,7 +34,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.here im
     why_not_in_force,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import INPUT, TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.nft import Nft
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.unit import table_files
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import OpenDoors
@@ -111,7 +111,7 @@ class Table(Part):
             files=files,
             early=(RUN_TABLE,),
             saved_to=NFTABLES_CONFIGS,
-            last_way=(f"{self._host.command.find('nft')} flush chain {TABLE} {INPUT}",) if planned.change else (),
+            last_way=(f"{self._host.command.find('nft')} flush table {TABLE}",) if planned.change else (),
             door=door,
             findings=(*unkept, *judged.findings),
             facts=dict(backend="", closes=judged.closes, proof=judged.proof) if spec is not None else {},

@@ -14,7 +14,13 @@ from typing import Dict, List, NamedTuple, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed, installed_of
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import STAGE_SETS
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import ABOUT, INPUT, PRIORITY, TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
+    ABOUT,
+    FORWARD,
+    INPUT,
+    PRIORITY,
+    TABLE,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import Set, Table
 
 
@@ -97,10 +103,10 @@ def _removals(wanted: Installed, installed: Installed) -> List[str]:
 
 
 def _body(table: Table) -> List[str]:
-    hook = f" {{ type filter hook input priority {PRIORITY}; policy accept; }}"
+    hooks = {name: f" {{ type filter hook {name} priority {PRIORITY}; policy accept; }}" for name in (INPUT, FORWARD)}
     return [
         *(f"add set {TABLE} {name} {_set(each)}" for name, each in table.sets.items()),
-        *(f"add chain {TABLE} {name}{hook if name == INPUT else ''}" for name in table.chains),
+        *(f"add chain {TABLE} {name}{hooks.get(name, '')}" for name in table.chains),
         *(f"add rule {TABLE} {name} {rule}" for name, rules in table.chains.items() for rule in rules),
     ]
 

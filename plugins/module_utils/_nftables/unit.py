@@ -7,7 +7,7 @@
 The table is loaded before the network is up, and again behind whatever nftables.service does, which begins with ``flush ruleset``.
 """
 
-from typing import Optional
+from typing import List, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import ABSENT_FILE, Files
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import boot_unit
@@ -25,9 +25,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     TABLE_FILE,
     UNIT,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PUBLISHED_NONE, Spec, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
+_SENT_ON = "sent_on"
+"""The chain of the plainer table for packets that this host sends on."""
 DROP_IN = drop_in("nftables")
 """That service flushes the whole ruleset whenever it starts, reloads or stops."""
 
@@ -75,15 +77,28 @@ def table_files(spec: Optional[Spec], text: str, persist: bool) -> Files:
 
 def closed_table(spec: Spec) -> str:
     """Return the plainest table that keeps the doors' ports shut, for an nft or a kernel that lacks what ours needs."""
-    rules = ['iifname "lo" accept']
-    rules += [f"{family.within((network,))} accept" for family in families_of(spec) for network in spec.trusted_sources
-              if family_of(network) == family.name]  # fmt: skip
-    closed = {ports for door in spec.doors for ports in door.opens}
+    let_in = ['iifname "lo" accept']
+    let_in += [f"{family.within((network,))} accept" for family in families_of(spec) for network in spec.trusted_sources
+               if family_of(network) == family.name]  # fmt: skip
+    closed = {ports for door in spec.doors for ports in door.here}
     closed |= {allow.ports for allow in spec.allow if spec.panic}
-    rules += [f"{family.packet} {_refused(ports)} drop" for family in families_of(spec) for ports in sorted(closed)]
-    lines = [f"add table {TABLE}", f"flush table {TABLE}"]
-    lines.append(f"add chain {TABLE} {INPUT} {{ type filter hook input priority {PRIORITY}; policy accept; }}")
-    return "".join(f"{line}\n" for line in lines + [f"add rule {TABLE} {INPUT} {rule}" for rule in rules])
+    rules = [f"{family.packet} {_refused(ports)} drop" for family in families_of(spec) for ports in sorted(closed)]
+    lines = [
+        f"add table {TABLE}",
+        f"flush table {TABLE}",
+        *_plain_chain(INPUT, f"input priority {PRIORITY}", [*let_in, *rules]),
+    ]
+    sent_on = {ports for door in spec.doors for ports in door.opens if door.to or spec.published != PUBLISHED_NONE}
+    if sent_on:
+        # Before nat, which changes the port: so also what hosts behind this one send elsewhere to these ports.
+        rules = [f"{family.packet} {_refused(ports)} drop" for family in families_of(spec) for ports in sorted(sent_on)]
+        lines += _plain_chain(_SENT_ON, "prerouting priority -150", [*let_in, *rules])
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _plain_chain(name: str, hook: str, rules: List[str]) -> List[str]:
+    chain = f"add chain {TABLE} {name} {{ type filter hook {hook}; policy accept; }}"
+    return [chain, *(f"add rule {TABLE} {name} {rule}" for rule in rules)]
 
 
 def _refused(ports: Ports) -> str:

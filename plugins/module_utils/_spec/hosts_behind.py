@@ -8,13 +8,7 @@ import ipaddress
 from typing import Any, List, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
-    NFTABLES,
-    PUBLISHED_POLICY,
-    Door,
-    Network,
-    Spec,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Network, Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import PortIndex, ports_name
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.values import read_network, read_strings
 
@@ -46,11 +40,10 @@ def overlap(one: Sequence[Any], other: Sequence[Any]) -> bool:
 
 
 def check_hosts_behind(spec: Spec, prefix: str) -> None:
-    """Refuse two doors that open the same port of the same host behind this one, and what an engine cannot do.
+    """Refuse two doors that open the same port of the same host behind this one.
 
     :raises SpecError: for the first that is found.
     """
-    _check_engine(spec, prefix)
     behind = [(index, door) for index, door in enumerate(spec.doors) if door.to]
     for number, (index, door) in enumerate(behind):
         for earlier, other in behind[:number]:
@@ -66,20 +59,6 @@ def _check_pair(later: Tuple[int, Door], earlier: Tuple[int, Door], prefix: str)
                 f"{prefix}doors[{later[0]}].opens[{number}]",
                 f"{ports_name(ports)} is also opened by door {earlier[1].name!r}, for addresses in {prefix}doors[{earlier[0]}].to "
                 f"that {prefix}doors[{later[0]}].to has as well: either knock would open it. Name different hosts in the two.",
-            )
-
-
-def _check_engine(spec: Spec, prefix: str) -> None:
-    """Refuse what the engine nftables does not do."""
-    if spec.engine != NFTABLES:
-        return
-    if spec.published == PUBLISHED_POLICY:
-        raise SpecError(f"{prefix}published", "policy is for the engines iptables and knockd. Set it to doors or none.")
-    for index, door in enumerate(spec.doors):
-        if door.to:
-            raise SpecError(
-                f"{prefix}doors[{index}].to",
-                "doors to hosts behind this one need engine iptables or knockd. Set one of them, or leave this door out.",
             )
 
 

@@ -98,9 +98,13 @@ TOUCHED = [
      [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to door ssh, and a packet must pass both.")]),
     ("firewalld", {"opens": ["2222"]}, [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to door ssh,")]),
     ("firewalld", {"allow": 8443}, [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to 8443/tcp,")]),
-    ("docker", {"opens": ["8080"]}, [("unguarded", "the chain nat-PREROUTING of table ip docker-bridges redirects packets to door ssh b")]),
+    ("docker", {"opens": ["8080"]}, []),
+    ("docker", {"opens": ["8080"], "published": "none"},
+     [("unguarded", "the chain nat-PREROUTING of table ip docker-bridges redirects packets to door ssh b")]),
     ("docker", {"allow": 8080}, [("unguarded", "the chain nat-PREROUTING of table ip docker-bridges redirects packets to 8080/tcp b")]),
-    ("kube-proxy", {"opens": ["30053"]}, [("native_table", "the chain nat-prerouting of table ip kube-proxy may drop or redirect pac")]),
+    ("kube-proxy", {"opens": ["30053"]}, []),
+    ("kube-proxy", {"opens": ["30053"], "published": "none"},
+     [("native_table", "the chain nat-prerouting of table ip kube-proxy may drop or redirect pac")]),
     ("kube-proxy", {"opens": ["30022"]}, [("native_table", "the chain filter-input of table ip kube-proxy may drop or redirect pac")]),
 ]  # fmt: skip
 
@@ -109,14 +113,14 @@ TOUCHED = [
 def test_a_host_that_has_to_do_with_a_door(name, what, wanted):
     options = {"doors": [dict(DOORS[0], opens=what.get("opens", ["22"]))]}
     options["allow"] = [{"port": what["allow"]}] if "allow" in what else []
-    told = found(host(name), **options)
+    told = found(host(name), **options, published=what.get("published", "doors"))
     assert [(each.kind, each.message[: len(words)]) for each, (_kind, words) in zip(told, wanted)] == wanted
     assert len(told) == len(wanted)
 
 
 def test_where_all_addresses_of_the_host_are_those_that_a_rule_names_it_is_certain():
     local = LOCAL._replace(own=LOCAL.own[:1])
-    (sent,) = found(host("kube-proxy"), local=local, doors=[dict(DOORS[0], opens=["30053"])])
+    (sent,) = found(host("kube-proxy"), local=local, doors=[dict(DOORS[0], opens=["30053"])], published="none")
     assert sent.kind == "unguarded"
     assert (
         "the chain nat-prerouting of table ip kube-proxy redirects packets to door ssh before the doors" in sent.message
@@ -225,6 +229,9 @@ SAVES = [
      [("unguarded", "table raw refuses packets to knocks of door ssh before INPUT sees them, so the doors cannot guard or")]),
     ("a port that is published, and guarded", save("", rest="*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 22 "
                                                             "-j DNAT --to-destination 172.17.0.2\nCOMMIT\n"), []),
+    ("a knock that is published", save("", rest="*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 3100 -j DNAT "
+                                               "--to-destination 172.17.0.2\nCOMMIT\n"),
+     [("unguarded", "table nat redirects packets to knocks of door ssh before INPUT sees them, so the doors cannot guard or")]),
     ("out of connection tracking", save("", rest="*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 22 -j CT --notrack\n"
                                                  "COMMIT\n"),
      [("untracked", "table raw keeps packets of door ssh out of connection tracking, so no connection through it is ever")]),

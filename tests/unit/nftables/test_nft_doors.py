@@ -55,7 +55,7 @@ def test_doors_are_read_as_they_were_asked_for(options):
 
 
 def test_a_range_that_an_allowed_port_cuts_is_one_again():
-    (door, _six) = read(spec_from_options(RECORDED)).doors
+    (door, _six, *_behind) = read(spec_from_options(RECORDED)).doors
     assert door == DoorHere(
         name="ssh",
         ip_version="ipv4",
@@ -75,8 +75,16 @@ def test_ports_beside_each_other_stay_two():
 def test_in_panic_a_door_is_read_as_well(prefix):
     spec = spec_from_options(dict(RECORDED, ipv6_prefix=prefix))
     panic = read(spec._replace(panic=True))
-    assert [door._replace(once=True) for door in panic.doors] == list(read(spec).doors)
-    assert (panic.steps, panic.ipv6_prefix) == ({"ssh": 3}, prefix)
+    assert [door._replace(once=door.name == "ssh") for door in panic.doors] == list(read(spec).doors)
+    assert (panic.steps, panic.ipv6_prefix) == ({"ssh": 3, "behind": 2}, prefix)
+
+
+def test_a_door_to_hosts_behind_has_the_ports_that_are_there():
+    behind = [door for door in read(spec_from_options(RECORDED)).doors if door.name == "behind"]
+    assert [(door.ip_version, door.opens) for door in behind] == [
+        ("ipv4", ("22/tcp", "5000-5010/udp")),
+        ("ipv6", ("22/tcp", "5000-5010/udp")),
+    ]
 
 
 # By hand

@@ -102,7 +102,7 @@ def test_emptied_by_hand_is_loaded_anew():
 def test_the_last_way_leaves_no_rule_that_refuses():
     fake, nft = host_with(SPEC)
     nft.let_in()
-    assert fake.loaded[-1] == "flush chain inet portknock input\n"
+    assert fake.loaded[-1] == "flush table inet portknock\n"
 
 
 def test_who_is_known_to_another_engine():

@@ -140,7 +140,7 @@ def test_who_has_knocked_and_who_is_in_the_middle_of_a_knock_stays():
 
 def test_a_knock_in_progress_of_a_knock_that_is_another_now_is_forgotten():
     installed = read_installed(recorded("1.0.6"))
-    other = of(doors=[dict(RECORDED["doors"][0], knock=["7000", "9100/udp", "3101"])])
+    other = of(doors=[dict(RECORDED["doors"][0], knock=["7000", "9100/udp", "3101"]), RECORDED["doors"][1]])
     gone = [line.rsplit(" ", 1)[1] for line in removals(other, installed) if " set " in line]
     assert set(gone) == set(stages(of())) - set(stages(other))
     assert len(gone) == 4
@@ -160,7 +160,7 @@ def test_a_table_whose_stages_also_named_a_port_is_changed_at_once():
 
 def test_where_knocks_in_progress_are_grouped_otherwise_all_are_forgotten():
     installed = read_installed(recorded("1.0.6"))
-    slower = of(doors=[dict(RECORDED["doors"][0], step_timeout=60)])
+    slower = of(doors=[dict(RECORDED["doors"][0], step_timeout=60), RECORDED["doors"][1]])
     gone = [line.rsplit(" ", 1)[1] for line in removals(slower, installed)[1:]]
     assert set(gone) == {"progress4", "progress6", *stages(slower)}
     assert all(line.startswith("flush set") for line in removals(slower, installed)[1:])

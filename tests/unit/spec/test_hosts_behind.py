@@ -63,14 +63,6 @@ def test_two_doors_to_different_hosts():
             {"doors": [BEHIND, dict(SSH, knock=[17005, 22, 18300], opens=[2222])]},
             "doors[1].knock[1]: is a port that doors[0].opens opens. A knock port must stay closed: choose another.",
         ),
-        (
-            {"doors": [BEHIND], "engine": "nftables"},
-            "doors[0].to: doors to hosts behind this one need engine iptables or knockd. Set one of them, or leave this door out.",
-        ),
-        (
-            {"doors": [SSH], "engine": "nftables", "published": "policy"},
-            "published: policy is for the engines iptables and knockd. Set it to doors or none.",
-        ),
         ({"published": "all"}, "published: is 'all', but must be one of doors, policy, none."),
     ],
 )

@@ -27,6 +27,8 @@ class Sent(NamedTuple):
     state: str = "new"
     destination: str = ""
     sport: int = 40000
+    first: Optional[Tuple[str, int]] = None
+    """Where it was sent to before nat has changed that; None where nat has not."""
 
 
 class _Break(Exception):
@@ -57,6 +59,10 @@ class Model:
     def send(self, packet: Sent) -> bool:
         """Return whether a packet is accepted."""
         return self._chain("input", packet) in (None, "accept")
+
+    def forward(self, packet: Sent) -> bool:
+        """Return whether a packet that the host sends on is let through."""
+        return self._chain("forward", packet) in (None, "accept")
 
     def _chain(self, name: str, packet: Sent) -> Optional[str]:
         for rule in self._chains.get(name, ()):
@@ -96,6 +102,33 @@ class Model:
         if self._sets.get(name, {}).get(self._source(expression, packet), -1) <= self._now:
             raise _Break
 
+    def _sent_to(self, packet: Sent, first: Optional[str]) -> Tuple[str, int]:
+        usual = "192.0.2.1" if "." in packet.source else "2001:db8::1"
+        found = packet.first if first and packet.first else (packet.destination, packet.port)
+        return found[0] or usual, found[1]
+
+    def _first_port(self, packet: Sent, elements: str) -> str:
+        return self._in_ranges(self._sent_to(packet, "first")[1], elements, int)
+
+    def _by_address(self, packet: Sent, first: Optional[str], protocol: str, elements: str) -> str:
+        if ("." in packet.source) != (protocol == "ip"):
+            raise _Break
+        address = int(ipaddress.ip_address(self._sent_to(packet, first)[0]))
+        return self._in_ranges(address, elements, lambda text: int(ipaddress.ip_address(text)))
+
+    @staticmethod
+    def _in_ranges(number: int, elements: str, one: Any) -> str:
+        for each in elements.split(", "):
+            span, verdict = each.split(" : ")
+            low, _dash, high = span.partition("-")
+            if one(low) <= number <= one(high or low):
+                return verdict
+        raise _Break
+
+    def _diverted(self, packet: Sent) -> None:
+        if packet.first is None:
+            raise _Break
+
     def _mapped(self, packet: Sent, key: str, elements: str) -> str:
         if key == "meta l4proto . th dport":
             wanted = f"{6 if packet.protocol == 'tcp' else 17} . {packet.port}"
@@ -116,14 +149,16 @@ class Model:
     def _delete(self, packet: Sent, name: str, expression: str) -> None:
         self._sets.get(name, {}).pop(self._source(expression, packet), None)
 
-    def _address(self, packet: Sent, protocol: str, field: str, values: str) -> None:
-        text = packet.source if field == "saddr" else packet.destination
-        address: Any = ipaddress.ip_address(text or ("192.0.2.1" if "." in packet.source else "2001:db8::1"))
+    def _address(
+        self, packet: Sent, first: Optional[str], protocol: str, field: str, negated: Optional[str], values: str
+    ) -> None:
+        address: Any = ipaddress.ip_address(packet.source if field == "saddr" else self._sent_to(packet, first)[0])
         networks = [ipaddress.ip_network(each) for each in _listed(values)]
-        if (address.version == 4) != (protocol == "ip") or not any(address in each for each in networks):
+        inside = any(address in each for each in networks)
+        if (address.version == 4) != (protocol == "ip") or inside == bool(negated):
             raise _Break
 
-    def _asked(self, packet: Sent, field: str, values: str) -> None:
+    def _asked(self, packet: Sent, field: str, negated: Optional[str], values: str) -> None:
         found = {
             "meta nfproto": "ipv4" if "." in packet.source else "ipv6", "meta l4proto": "6" if packet.protocol == "tcp" else "17",
             "meta pkttype": "0", "ct state": packet.state, "icmp type": "", "icmpv6 type": "", "iifname": packet.interface,
@@ -131,7 +166,7 @@ class Model:
             "udp dport": str(packet.port) if packet.protocol == "udp" else "",
             "tcp dport": str(packet.port) if packet.protocol == "tcp" else "", "th dport": str(packet.port),
         }[field]  # fmt: skip
-        if not any(_fits(found, value) for value in _listed(values)):
+        if any(_fits(found, value) for value in _listed(values)) == bool(negated):
             raise _Break
 
     def _flags(self, packet: Sent, operation: str) -> None:
@@ -157,13 +192,16 @@ _PARTS = [
     (re.compile(pattern + r"(?: |$)"), method)
     for pattern, method in (
         (rf"({_SOURCE}) @(\w+)", Model._seen),
-        (r"(ip6?) (saddr|daddr) " + _VALUES, Model._address),
+        (r"ct status dnat", Model._diverted),
+        (r"ct original proto-dst vmap \{ ([^}]*) \}", Model._first_port),
+        (r"(ct original )?(ip6?) daddr vmap \{ ([^}]*) \}", Model._by_address),
+        (r"(ct original )?(ip6?) (saddr|daddr) (!= )?" + _VALUES, Model._address),
         (r"(meta l4proto \. th dport|tcp dport|udp dport) vmap \{ ([^}]*) \}", Model._mapped),
         (rf"update @(\w+) \{{ ({_SOURCE}) timeout (\d+)s \}}", Model._update),
         (rf"update @\w+ \{{ {_SOURCE} timeout 2s limit rate 20/second burst 50 packets \}}", Model._limited),
         (rf"delete @(\w+) \{{ ({_SOURCE}) \}}", Model._delete),
         (r"tcp flags & \(fin \| syn \| rst \| ack\) (==|!=) syn", Model._flags),
-        (r"(meta nfproto|meta l4proto|meta pkttype|ct state|icmp type|icmpv6 type|iifname|udp sport|udp dport|tcp dport|th dport) "
+        (r"(meta nfproto|meta l4proto|meta pkttype|ct state|icmp type|icmpv6 type|iifname|udp sport|udp dport|tcp dport|th dport) (!= )?"
          + _VALUES, Model._asked),
         (r"counter", Model._limited),
         (r"limit rate 10/minute", Model._limited),

@@ -22,7 +22,13 @@ RECORDED: Dict[str, Any] = {
             "close": ["6000", "8200/udp"],
             "once": True,
             "sources": ["10.0.0.0/8", "2001:db8::/32"],
-        }
+        },
+        {
+            "name": "behind",
+            "knock": ["9700", "9300"],
+            "opens": ["22", "5000-5010/udp"],
+            "to": ["10.9.0.5", "10.9.1.0/24", "2001:db8:9::/64"],
+        },
     ],
     "allow": [
         {"port": "443", "comment": "web"},
@@ -34,6 +40,7 @@ RECORDED: Dict[str, Any] = {
     "ipv6_prefix": 64,
     "reject_with": "tcp-reset",
     "icmp": False,
+    "published": "policy",
 }
 """What the listings in tests/unit/corpus/nftables were loaded from: ``nft -j list table inet portknock`` of Debian 11, 12 and 13, with
 three sources added by hand, on kernel 6.18."""
@@ -51,6 +58,7 @@ _DOOR = st.fixed_dictionaries(
         "once": st.booleans(),
         "sources": _SOURCES,
         "step_timeout": st.integers(1, 60),
+        "to": st.sampled_from([[], [], [], ["10.9.0.5"], ["10.9.0.0/24", "2001:db8:9::/64"]]),
     }
 )
 _ALLOW = st.fixed_dictionaries(
@@ -71,6 +79,7 @@ OPTIONS = st.fixed_dictionaries(
         "doors": st.lists(_DOOR, max_size=6).map(_named),
         "allow": st.lists(_ALLOW, max_size=3),
         "policy": st.sampled_from(["reject", "accept"]),
+        "published": st.sampled_from(["doors", "policy", "none"]),
         "reject_with": st.sampled_from(["icmp-port-unreachable", "tcp-reset", "icmp-admin-prohibited", "drop"]),
         "ip_versions": st.sampled_from([["ipv4", "ipv6"], ["ipv4"], ["ipv6"]]),
         "ipv6_prefix": st.sampled_from([128, 64]),
@@ -89,7 +98,10 @@ def spec_of(options: Dict[str, Any]) -> Spec:
     left_out = [sign for sign in ".:" if {".": "ipv4", ":": "ipv6"}[sign] not in options["ip_versions"]]
     kept = {
         key: [
-            dict(each, sources=[source for source in each["sources"] if not set(left_out) & set(source)])
+            {
+                name: [item for item in value if not set(left_out) & set(item)] if name in ("sources", "to") else value
+                for name, value in each.items()
+            }
             for each in options[key]
         ]
         for key in ("doors", "allow")

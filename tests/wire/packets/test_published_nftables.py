@@ -1,0 +1,201 @@
+# Copyright: (c) 2026, sesame.portknock contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ports that Docker publishes, and hosts behind, with the engine nftables: real packets, sent on by the target."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from rig.docker_rules import INNER, NETWORK, goes_out, host_behind, start_docker
+from rig.network import Rig
+from rig.packets import IPV4, IPV6
+from rig.peer import OPEN, REFUSED, TARGET, Peer
+from rig.target import FAMILIES, door
+
+pytestmark = [pytest.mark.only("nft"), pytest.mark.usefixtures("table")]
+
+KNOCK, OTHER_KNOCK = (7000, "9100/udp", 3100), (4100, 2700)
+WEB = door(*KNOCK, name="web", opens=(8080, "8053/udp"), window=2)
+HOST = {IPV4: "172.30.0.3", IPV6: INNER[IPV6][:-1] + "3"}
+"""A second host behind the target; it serves the same ports."""
+
+# Docker 29 with firewall-backend nftables, as tests/unit/corpus/native/others/docker.nft has it, for one version of IP.
+NATIVE = """
+table {ip} docker-bridges {{
+    chain filter-FORWARD {{
+        type filter hook forward priority filter; policy accept;
+        oifname "docker0" jump filter-forward-in__docker0
+    }}
+    chain filter-forward-in__docker0 {{
+        ct state established,related counter accept
+        iifname "docker0" counter accept
+        {ip} daddr {inner} tcp dport {{ 80, 443 }} counter accept
+        {ip} daddr {inner} udp dport 5353 counter accept
+        counter drop
+    }}
+    chain nat-PREROUTING {{
+        type nat hook prerouting priority dstnat; policy accept;
+        fib daddr type local counter jump nat-prerouting-and-output
+    }}
+    chain nat-prerouting-and-output {{
+        iifname != "docker0" tcp dport 8080 counter dnat to {to}:80
+        iifname != "docker0" tcp dport 8081 counter dnat to {to}:443
+        iifname != "docker0" udp dport 8053 counter dnat to {to}:5353
+    }}
+    chain nat-POSTROUTING {{
+        type nat hook postrouting priority srcnat; policy accept;
+        {ip} saddr {inner} oifname != "docker0" counter masquerade
+    }}
+}}
+"""
+
+
+def native() -> str:
+    """Return those rules for both versions of IP."""
+    return "".join(
+        NATIVE.format(ip=ip, inner=INNER[family], to=to)
+        for family, ip, to in ((IPV4, "ip", INNER[IPV4]), (IPV6, "ip6", f"[{INNER[IPV6]}]"))
+    )
+
+
+def flushed() -> str:
+    return "".join(f"add table {ip} docker-bridges\nflush table {ip} docker-bridges\n" for ip in ("ip", "ip6"))
+
+
+@contextlib.contextmanager
+def docker(rig: Rig, backend: str) -> Iterator[None]:
+    """Within the block Docker's rules are there."""
+    if backend == "iptables":
+        start_docker(rig)
+        yield
+        return
+    rig.target.namespace.run("nft", "-f", "/dev/stdin", stdin=native())
+    try:
+        yield
+    finally:
+        for ip in ("ip", "ip6"):
+            rig.target.namespace.run("nft", "delete", "table", ip, "docker-bridges")
+
+
+@pytest.mark.parametrize("backend", ["iptables", "nftables"])
+def test_a_port_that_docker_publishes(rig, backend):
+    with host_behind(rig) as inner, docker(rig, backend):
+        assert {rig.other.probe(port, family) for port in (8080, 8081) for family in FAMILIES} == {OPEN}
+        rig.target.apply(WEB)
+        for family in FAMILIES:
+            assert [rig.client.probe(port, family) for port in (8080, "8053/udp", 8081)] == [
+                REFUSED[family], REFUSED[family], OPEN
+            ]  # fmt: skip
+            assert goes_out(rig, inner, family)
+            rig.client.knock(*KNOCK, family=family)
+            begin = time.monotonic()
+            assert [rig.client.probe(port, family) for port in (8080, "8053/udp")] == [OPEN, OPEN]
+            session = rig.client.connect(8080, family)
+            assert isinstance(session, socket.socket)
+            assert rig.other.probe(8080, family) == REFUSED[family]
+            time.sleep(max(0, 2.2 - time.monotonic() + begin))
+            assert [rig.client.probe(port, family) for port in (8080, "8053/udp")] == [REFUSED[family]] * 2
+            with session:
+                session.sendall(b"still here")
+                assert session.recv(100) == b"still here"
+
+
+@pytest.mark.parametrize("backend", ["iptables", "nftables"])
+def test_docker_that_starts_again_opens_nothing(rig, backend):
+    """Its rules are flushed and made anew all the time; whatever is there of them, a stranger is refused."""
+    with host_behind(rig), docker(rig, backend):
+        rig.target.apply(WEB)
+        nat = rig.target.namespace.run("iptables-save", "-t", "nat").stdout if backend == "iptables" else native()
+        load = ["iptables-restore", "-w"] if backend == "iptables" else ["nft", "-f", "-"]
+        empty = "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n" if backend == "iptables" else flushed()
+        script = f'for turn in $(seq 60); do printf %s "$0" | {" ".join(load)}; printf %s "$1" | {" ".join(load)}; done'
+        running = rig.target.namespace.start("sh", "-c", script, empty, nat)
+        seen = []
+        while running.poll() is None:
+            seen.append(rig.other.probe(8080))
+        assert running.returncode == 0
+        assert len(seen) > 100
+        assert set(seen) == {REFUSED[IPV4]}
+        assert rig.other.probe(8081) == OPEN
+
+
+def is_open(peer: Peer, address: str, port: int) -> bool:
+    """Return whether a port of any address, by way of the target, answers."""
+    family = IPV6 if ":" in address else IPV4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TARGET, family, address)
+        return peer.probe(port, family, patience=0.4) == OPEN
+
+
+def knock_at(peer: Peer, address: str, *steps: int) -> None:
+    """Knock at any address, by way of the target."""
+    family = IPV6 if ":" in address else IPV4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TARGET, family, address)
+        peer.knock(*steps, family=family)
+
+
+@pytest.fixture
+def behind(rig: Rig) -> Iterator[None]:
+    """Two hosts behind the target."""
+    with host_behind(rig) as inner:
+        for family in FAMILIES:
+            bits = NETWORK[family].partition("/")[2]
+            inner.run(
+                "ip", "address", "add", f"{HOST[family]}/{bits}", "dev", "eth0", *(["nodad"] if family == IPV6 else [])
+            )
+        yield
+
+
+@pytest.mark.usefixtures("behind")
+def test_doors_to_hosts_behind(rig, table):
+    """Port 443 of this host, of one host behind and of the other: three ports, of which each has its own door or none."""
+    rig.target.apply(
+        door(*OTHER_KNOCK, name="behind", opens=(443,), window=60, to=list(INNER.values())),
+        door(*KNOCK, name="here", opens=(443,), window=60),
+    )
+    for family in FAMILIES:
+        places = (INNER[family], HOST[family], TARGET[family])
+        assert [is_open(rig.client, place, 443) for place in places] == [False, True, False]
+        assert is_open(rig.client, INNER[family], 80)
+        rig.client.knock(*OTHER_KNOCK, family=family)
+        assert [is_open(rig.client, place, 443) for place in places] == [True, True, False]
+        knock_at(rig.other, INNER[family], *OTHER_KNOCK)
+        assert [is_open(rig.other, place, 443) for place in places] == [True, True, False], "knocked at the host behind"
+        table.forget()
+        knock_at(rig.other, INNER[family], OTHER_KNOCK[0], 6543, OTHER_KNOCK[1])
+        knock_at(rig.client, HOST[family], *OTHER_KNOCK)
+        assert not any(is_open(peer, INNER[family], 443) for peer in (rig.client, rig.other))
+
+
+@pytest.mark.usefixtures("behind")
+def test_doors_to_hosts_behind_nat(rig):
+    """By the port that they are sent to, and by the port there."""
+    with docker(rig, "nftables"):
+        rig.target.apply(
+            door(*OTHER_KNOCK, name="by_theirs", opens=(80,), window=60, to=list(INNER.values())),
+            door(*KNOCK, name="by_ours", opens=(8081,), window=60, to=list(INNER.values())),
+            allow=[{"port": port} for port in (8080, 8081)],
+        )
+        for family in FAMILIES:
+            assert [rig.client.probe(port, family) for port in (8080, 8081)] == [REFUSED[family]] * 2
+            rig.client.knock(*OTHER_KNOCK, family=family)
+            assert [rig.client.probe(port, family) for port in (8080, 8081)] == [OPEN, REFUSED[family]]
+            rig.other.knock(*KNOCK, family=family)
+            assert [rig.other.probe(port, family) for port in (8080, 8081)] == [REFUSED[family], OPEN]
+
+
+def test_the_policy_for_what_is_published(rig):
+    with host_behind(rig) as inner, docker(rig, "iptables"):
+        rig.target.apply(WEB, published="policy", allow=[{"port": 8081}])
+        for family in FAMILIES:
+            assert [rig.client.probe(port, family) for port in (8080, 8081)] == [REFUSED[family], OPEN]
+            assert goes_out(rig, inner, family)
+        rig.target.apply(WEB, published="policy")
+        assert [rig.client.probe(8081, family) for family in FAMILIES] == [REFUSED[family] for family in FAMILIES]
+        rig.target.apply(WEB, published="none")
+        assert [rig.client.probe(8080, family) for family in FAMILIES] == [OPEN, OPEN]
