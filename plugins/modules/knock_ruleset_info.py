@@ -70,6 +70,10 @@ doors:
       description: The ports that it opens.
       type: list
       elements: str
+    to:
+      description: The hosts behind this one whose ports these are. Missing if they are this host's.
+      type: list
+      elements: str
     steps:
       description: How many steps its knock has.
       type: int

@@ -71,13 +71,19 @@ def _rows(found: Found) -> List[Sequence[str]]:
         sources = [(source, f"{left} s") for door in doors for source, left in sorted(door["open_for"].items())]
         first = (
             name,
-            " ".join(doors[0]["opens"]),
+            _opens(doors),
             f"{doors[0]['window']} s",
             *(_sum(doors, counted) for counted in ("knocked", "let_in", "refused")),
         )
         for index, (source, left) in enumerate(sources or [("-", "")]):
             rows.append((*(first if index == 0 else ("",) * len(first)), source, left))
     return rows
+
+
+def _opens(doors: Sequence[Dict[str, Any]]) -> str:
+    """Return the ports of a door, and the hosts behind this one that they are of, of all IP versions."""
+    behind = dict.fromkeys(address for door in doors for address in door.get("to", ()))
+    return " ".join([*doors[0]["opens"], *(["of", *behind] if behind else [])])
 
 
 def _sum(doors: Sequence[Dict[str, Any]], counted: str) -> str:

@@ -87,9 +87,8 @@ PANIC = Verb(
     "panic",
     "close all doors and allowed ports, except to trusted sources",
     "No knock opens a door any more, also after a reboot, until 'resume'. Established connections go on. Ports that rules of others "
-    "open and that are no doors or allowed ports stay as they are, and so do ports that nat sends elsewhere, such as those of "
-    "containers. Over ssh it is undone after a minute unless you confirm it over a new connection: log in again, from a trusted "
-    "source, and run 'portknock confirm'.",
+    "open, or that nat publishes for containers, and that are no doors or allowed ports stay as they are. Over ssh it is undone "
+    "after a minute unless you confirm it over a new connection: log in again, from a trusted source, and run 'portknock confirm'.",
 )
 RESUME = Verb("resume", "end the panic: the doors and allowed ports are as they were before it", "")
 

@@ -57,6 +57,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, OS_RELEASE, STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, IPV4
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import networks
 
 PART = "ruleset"
 
@@ -220,6 +221,7 @@ def _doors(spec: Any, family: str, table: Any, now: _Now) -> List[Dict[str, Any]
             steps=len(door.knock),
             window=door.window,
             open_for=now.open_for(door, family),
+            **({"to": networks(door.to)} if door.to else {}),
             **_counted(door, counted.get(door.name)),
         )
         for door in spec.doors

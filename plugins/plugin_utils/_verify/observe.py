@@ -140,12 +140,14 @@ class Observer:
         :param seconds_open: function of a door's name and family: for how long the host has it open for any source, or 0.
         """
         self._spec, self._addresses, self._network = spec, addresses, network
+        # Hosts behind are not looked at: whether they can be reached from here, nothing tells.
+        self._doors = [door for door in spec.doors if door.here]
         self._longest_wait, self._seconds_open, self._chooser = longest_wait, seconds_open, chooser
         self._seen: dict[tuple[str, str], dict[str, Any]] = {
-            (door.name, address.family): {} for door in spec.doors for address in addresses
+            (door.name, address.family): {} for door in self._doors for address in addresses
         }
         # What is still to be knocked at.
-        self._closed = [(door, address) for door in spec.doors for address in addresses]
+        self._closed = [(door, address) for door in self._doors for address in addresses]
 
     def run(self) -> dict[str, Any]:
         """Return what was seen: door to family to observation, and the same for exceptions and for all the rest."""
@@ -156,7 +158,7 @@ class Observer:
         self._look_after(ends)
         doors = [
             dict(door=door.name, family=address.family, **self._seen[door.name, address.family])
-            for door in self._spec.doors
+            for door in self._doors
             for address in self._addresses
         ]
         return dict(doors=doors, allow=allowed, rest=rest)
@@ -205,7 +207,7 @@ class Observer:
 
     def _wait_for_openings(self) -> None:
         """Wait for doors that are open because a knock came from here before, and look again."""
-        pairs = [(door, address) for door in self._spec.doors for address in self._addresses]
+        pairs = [(door, address) for door in self._doors for address in self._addresses]
         early = [pair for pair in pairs if pair not in self._closed]
         early = self._close(early)
         waits = {pair: self._wait_of(*pair) for pair in early}

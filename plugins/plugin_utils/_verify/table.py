@@ -46,6 +46,7 @@ def rows(seen: Seen, context: Context) -> list[Row]:
     found = _unseen_rows(context)
     silent = _silent_families(seen, context)
     found += [_door_row(each, context, silent) for each in seen.get("doors", ())]
+    found += _behind_rows(context)
     found += [_allow_row(each, context, silent) for each in seen.get("allow", ())]
     found += [_rest_row(each, context, silent) for each in seen.get("rest", ())]
     names = [f"door {door.name}" for door in context.spec.doors]
@@ -70,6 +71,18 @@ def _unseen_rows(context: Context) -> list[Row]:
         for family in FAMILIES
         if family in context.addresses and context.addresses[family].unseen
         for name in names
+    ]
+
+
+def _behind_rows(context: Context) -> list[Row]:
+    """Return a row for each door to hosts behind this one, and family in which this one is looked at."""
+    note = "it guards hosts behind this one, which are not tried from here"
+    return [
+        _row(f"door {door.name}", family, Verdict(UNSEEN, note))
+        for family in FAMILIES
+        if family in context.addresses and not context.addresses[family].unseen
+        for door in context.spec.doors
+        if door.to
     ]
 
 

@@ -72,6 +72,18 @@ def test_doors_and_who_has_them_open():
     assert ("web", "ipv6") not in doors
 
 
+def test_a_door_to_hosts_behind():
+    host = Host()
+    run(host, doors=[DOOR, dict(WEB, to=["10.1.0.7", "10.2.0.0/16", "fd00::7"], sources=[])])
+    told = looked_at(host)
+    assert told["drift"] == []
+    doors = {(door["name"], door["ip_version"]): door for door in told["doors"]}
+    assert (doors["web", "ipv4"]["to"], doors["web", "ipv6"]["to"]) == (["10.1.0.7", "10.2.0.0/16"], ["fd00::7"])
+    assert doors["web", "ipv4"]["opens"] == ["53/udp", "443/tcp", "8000-8010/tcp"]
+    assert "to" not in doors["ssh", "ipv4"]
+    assert {entry["door"] for entry in told["proof"] if entry["door"]} == {"ssh"}, "FORWARD is not walked"
+
+
 def test_the_doors_are_proved_or_a_way_in_is_shown():
     host = Host()
     run(host, doors=[DOOR, WEB])

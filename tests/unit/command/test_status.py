@@ -56,6 +56,12 @@ def test_the_table():
     ]
 
 
+def test_a_door_to_hosts_behind():
+    doors = [dict(door, to=to) for door, to in zip(FOUND["doors"], (["10.1.0.7"], ["fd00::7"]))]
+    lines = status_text(dict(FOUND, doors=doors)).splitlines()
+    assert lines[3].startswith("ssh   22/tcp of 10.1.0.7 fd00::7  15 s ")
+
+
 def test_of_many_lists_only_those_with_sources_are_shown():
     def line(*entries):
         lists = [

@@ -175,3 +175,15 @@ def test_no_observation_holds_a_step():
     world = World(spec, (V4, V6))
     seen = str(Observer(spec, (V4, V6), world, 30, nobody, random.Random(1).randint).run())
     assert steps_in([step for door in spec.doors for step in door.knock], seen) == []
+
+
+def test_doors_to_hosts_behind_are_left_alone():
+    behind = dict(SSH, name="inside", knock=["33000", "32100", "31005"], to=["10.1.0.7"], opens=["22", "9999"])
+    world, found, _seconds = observed(SSH, behind)
+    note = ("unseen", "it guards hosts behind this one, which are not tried from here")
+    assert {what: row for what, row in found.items() if row[0] != "ok"} == {
+        ("door inside", family): note for family in ("ipv4", "ipv6")
+    }
+    assert len([what for what in world.log if what[0] == "knock"]) == len(
+        [what for what in observed(SSH)[0].log if what[0] == "knock"]
+    )
