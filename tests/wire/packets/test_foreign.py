@@ -252,7 +252,7 @@ def test_a_port_sent_elsewhere_in_nat_is_a_finding(rig, family):
           f"-A DOCKER ! -i docker0 -p tcp -m tcp --dport 2222 -j DNAT --to-destination {to}\nCOMMIT\n"  # fmt: skip
     rig.target.restore(family, nat)
     said = {
-        published: [item for item in rig.target.plan(family, doors=[DOOR], published=published).findings]
+        published: rig.target.plan(family, doors=[DOOR], published=published).findings
         for published in ("doors", "none")
     }
     found = [item for item in said["none"] if item.kind == "unguarded"]
