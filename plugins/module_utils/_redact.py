@@ -50,29 +50,28 @@ def _is_plain(option: Optional[Mapping[str, Any]], value: Any) -> bool:
     return not value or (single and not option.get("no_log"))
 
 
-SECRET_CHAIN = re.compile(r"^PORTKNOCK_K[1-9][0-9]*$")
+# Patterns are compiled when they are used: every run imports this file, and few of them use one.
 
-_SECRET_TARGET = re.compile(r" -g PORTKNOCK_(?:[KR][1-9]|CATALOG|FORGET)")
+_SECRET_CHAIN = r"^PORTKNOCK_K[1-9][0-9]*$"
+_SECRET_TARGET = r" -g PORTKNOCK_(?:[KR][1-9]|CATALOG|FORGET)"
 
 
 def is_secret(chain: str, text: str) -> bool:
     """Return whether a rule of the collection names ports of knocks."""
-    return bool(SECRET_CHAIN.match(chain) or _SECRET_TARGET.search(text))
+    return bool(re.match(_SECRET_CHAIN, chain) or re.search(_SECRET_TARGET, text))
 
 
-_NUMBERS = re.compile(
-    r"(--(?:dports?|sports?|ports|to-ports?|to-destination)|--destination-ports?|--source-ports?)(\s+)(\S+)"
-)
+_NUMBERS = r"(--(?:dports?|sports?|ports|to-ports?|to-destination)|--destination-ports?|--source-ports?)(\s+)(\S+)"
 
 
 def masked(text: str) -> str:
     """Return a rule's text with the ports taken out: it has to do with a knock."""
-    return _NUMBERS.sub(r"\1\2****", text)
+    return re.sub(_NUMBERS, r"\1\2****", text)
 
 
 def ports_named(text: str) -> Set[str]:
     """Return the numbers of the ports that a rule's text names, as texts."""
-    return {number for found in _NUMBERS.finditer(text) for number in re.findall(r"\d+", found.group(3))}
+    return {number for found in re.finditer(_NUMBERS, text) for number in re.findall(r"\d+", found.group(3))}
 
 
 def without_steps_of(err: str, text: str) -> str:
@@ -92,18 +91,18 @@ def without_steps_of(err: str, text: str) -> str:
     return number.sub(lambda found: found.group(0) if found.group(1) else "****", err)
 
 
-_SEQUENCE = re.compile(r"^([ \t]*sequence[ \t]*=[ \t]*).*$", re.M | re.I)
+_SEQUENCE = r"(?mi)^([ \t]*sequence[ \t]*=[ \t]*).*$"
 """However an administrator who edited the file spells it."""
-_CONFIG_ID = re.compile(r"\A(# Written by sesame\.portknock), id [0-9a-f]{16};")
+_CONFIG_ID = r"\A(# Written by sesame\.portknock), id [0-9a-f]{16};"
 
 
 def readable_config(text: str) -> str:
     """Return knockd's configuration with no step, and without its id: a guess at the steps could be checked against that."""
-    return _SEQUENCE.sub(r"\1****", _CONFIG_ID.sub(r"\1;", text))
+    return re.sub(_SEQUENCE, r"\1****", re.sub(_CONFIG_ID, r"\1;", text))
 
 
-_SECRET_CHAIN_OF_TABLE = re.compile(r"(?:knock|forget)\w+\Z|wrong\Z")
-_RULE_OF_TABLE = re.compile(r'add rule inet portknock (\w+) (.*) comment "portknock:(\w+) ([^"]*)"\Z')
+_SECRET_CHAIN_OF_TABLE = r"(?:knock|forget)\w+\Z|wrong\Z"
+_RULE_OF_TABLE = r'add rule inet portknock (\w+) (.*) comment "portknock:(\w+) ([^"]*)"\Z'
 
 
 def readable_table(text: str) -> str:
@@ -114,16 +113,16 @@ def readable_table(text: str) -> str:
     """
     plain, secret = [], set()
     for line in text.splitlines():
-        found = _RULE_OF_TABLE.match(line)
-        if found and _SECRET_CHAIN_OF_TABLE.match(found.group(1)):
+        found = re.match(_RULE_OF_TABLE, line)
+        if found and re.match(_SECRET_CHAIN_OF_TABLE, found.group(1)):
             secret.add(f"knocks: {found.group(4)}")
         elif found and found.group(3) != "about":
             plain.append(f"{found.group(1)}: {found.group(2)} # {found.group(4)}")
     return "".join(f"{line}\n" for line in [*plain, *sorted(secret)])
 
 
-_OWN_COMMENT = re.compile(r'comment "portknock:\w+ ([^"]*)"')
-_SET_OF_KNOCKS = re.compile(r"@(?:stage|group)\w+")
+_OWN_COMMENT = r'comment "portknock:\w+ ([^"]*)"'
+_SET_OF_KNOCKS = r"@(?:stage|group)\w+"
 
 
 def readable_rule(text: str, steps: Collection[int]) -> str:
@@ -133,10 +132,10 @@ def readable_rule(text: str, steps: Collection[int]) -> str:
     :param steps: the ports of steps.
     """
     chain, _colon, rule = text.partition(": ")
-    comment = _OWN_COMMENT.search(rule)
-    if _SECRET_CHAIN_OF_TABLE.match(chain):
-        return f"knocks: {comment.group(1) if comment else re.sub('[0-9]+', '****', _SET_OF_KNOCKS.sub('@****', rule))}"
-    rule = _OWN_COMMENT.sub(r'comment "\1"', _SET_OF_KNOCKS.sub("@****", rule))
+    comment = re.search(_OWN_COMMENT, rule)
+    if re.match(_SECRET_CHAIN_OF_TABLE, chain):
+        return f"knocks: {comment.group(1) if comment else re.sub('[0-9]+', '****', re.sub(_SET_OF_KNOCKS, '@****', rule))}"
+    rule = re.sub(_OWN_COMMENT, r'comment "\1"', re.sub(_SET_OF_KNOCKS, "@****", rule))
     return f"{chain}: " + re.sub(
         r"\b[0-9]+\b", lambda found: "****" if int(found.group()) in steps else found.group(), rule
     )
