@@ -16,7 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.published import sends_on
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import of_family
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import prove
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import prove, worst
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_asked import Asked
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_connection import prove_connection
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import (
@@ -40,11 +40,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rest import PortsWord, prove_ports
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Ruleset, ruleset_of
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_sent_on import Sent, prove_sent_on
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import Packet
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     ENGINES,
+    PUBLISHED_NONE,
     Network,
     Spec,
     family_of,
@@ -127,6 +129,7 @@ def prove_ruleset(
     refuses_rest: bool = False,
     connection: Optional[Connection] = None,
     shown: Optional[Callable[[str], str]] = None,
+    sent: Sequence[Sent] = (),
 ) -> List[Proof]:
     """Return what the prover says of each door in one family.
 
@@ -138,14 +141,13 @@ def prove_ruleset(
     :param refuses_rest: whether all other ports are to be refused.
     :param connection: the connection that this is asked through, None where it is not known, or need not get in again.
     :param shown: from a rule as the ruleset prints it to one that names no step; None for rules of iptables.
+    :param sent: the packets that the host sends on, as far as rules for these are to be judged as well.
     """
     family = ruleset.family
-    question = _question(family, protected, lists, local, panic, refuses_rest)
+    question = _question(family, protected, lists, local, panic, refuses_rest)._replace(sent_on=bool(sent))
     asked = Asked(ruleset, question._replace(connection=_arriving(connection, family, protected, local)))
     told = _Told(family, Names(protected), shown, ruleset.unfollowed)
-    # The chains of what is sent on are not walked, so nothing is said of doors to hosts behind.
-    here = {door.name for door in protected.doors if door.here}
-    proofs = [told.proof(told.followed(word)) for word in prove(asked) if word.door in here]
+    proofs = [told.proof(told.followed(word)) for word in _words(asked, protected, sent)]
     proofs += [told.ports(each._replace(word=told.followed(each.word))) for each in prove_ports(asked)]
     word = prove_connection(asked)
     return proofs + ([told.connection(told.followed(word))] if word is not None else [])
@@ -281,6 +283,25 @@ def _question(
         refuses_rest=refuses_rest,
         is_ours=is_own_rule,
     )
+
+
+def _words(asked: Asked, protected: Protected, sent: Sequence[Sent]) -> List[Word]:
+    """Return a Word of each door; none of doors to hosts behind where what is sent on is not asked about, or these have no such address."""
+    family = asked.ruleset.family
+    behind = {door.name: tuple(of_family(door.to, family)) for door in protected.doors if door.to}
+    words = {word.door: word for word in prove(asked)}
+    if not sent:
+        return [word for door, word in words.items() if door not in behind]
+    published = not isinstance(protected, Spec) or protected.published != PUBLISHED_NONE
+    opens = {door.name: tuple(door.opens) for door in protected.doors}
+    doors = [
+        door._replace(opens=opens[door.name], to=behind.get(door.name, ()))
+        for door in asked.question.doors
+        if behind.get(door.name, published)
+    ]
+    further = {word.door: word for word in prove_sent_on(sent, asked.question._replace(doors=tuple(doors)))}
+    found = [worst(word, further.get(door, word)) for door, word in words.items()]
+    return [word for word in found if behind.get(word.door, True)]
 
 
 def _sources(sources: Sequence[Network], family: str) -> Optional[Tuple[Network, ...]]:

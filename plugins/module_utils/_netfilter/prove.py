@@ -88,7 +88,7 @@ class _Proof:
         listed = [self._knock(door, rules) for door in self._asked.question.doors]
         counted = self._together(self._asked.question.doors, lambda doors, coarse: self._counted(doors, rules, coarse))
         reset = self._together(self._asked.question.doors, lambda doors, coarse: self._reset(doors, rules, coarse))
-        return tuple(_worst(*some) for some in zip(closed, opened, listed, counted, reset))
+        return tuple(worst(*some) for some in zip(closed, opened, listed, counted, reset))
 
     def _number(self, word: Word) -> int:
         return [door.name for door in self._asked.question.doors].index(word.door)
@@ -99,7 +99,7 @@ class _Proof:
         try:
             words = theorem(doors, True)
         except TooManyCases:
-            words = [_not_proved(door) for door in doors]
+            words = [not_proved(door) for door in doors]
         doubtful = [door for door, word in zip(doors, words) if word.word != PROVED]
         exact = {word.door: word for word in (_Proof._exactly(doubtful, theorem) if doubtful else ())}
         return [exact.get(word.door, word) for word in words]
@@ -111,7 +111,7 @@ class _Proof:
             return theorem(doors, False)
         except TooManyCases:
             if len(doors) == 1:
-                return [_not_proved(doors[0])]
+                return [not_proved(doors[0])]
         return [word for door in doors for word in _Proof._exactly([door], theorem)]
 
     # No stranger gets in who is not listed.
@@ -123,9 +123,10 @@ class _Proof:
         hits = walk.answer(self._asked.strangers(services)).accepted
         if self._asked.ruleset.diverts:
             hits += walk.answer(self._asked.strangers(space.all[0] & ~services), into=services).accepted
+        hits = tuple(hit for hit in hits if not (hit.away and self._asked.question.sent_on))
         if coarse:
             return [
-                _not_proved(door) if any(self._leads_to(hit, door) for hit in hits) else _proved(door) for door in doors
+                not_proved(door) if any(self._leads_to(hit, door) for hit in hits) else proved(door) for door in doors
             ]
         return [self._way_in(door, [hit for hit in hits if self._leads_to(hit, door)], listed) for door in doors]
 
@@ -134,7 +135,7 @@ class _Proof:
 
     def _way_in(self, door: GuardedDoor, hits: Sequence[Hit], listed: Listed) -> Word:
         """Return a Word about the packets that may get in: the surest of those that do."""
-        found = _not_proved(door) if hits else _proved(door)
+        found = not_proved(door) if hits else proved(door)
         hits = sorted(hits, key=lambda hit: (hit.away, not hit.way.box[INDEX[STATE]] & NEW_BITS))
         for hit in hits[:MOST_REPLAYS]:
             word = replayed(self._asked, door.name, door.opens, hit, listed, gets_in=True)
@@ -156,7 +157,7 @@ class _Proof:
             return self._put(found) if word == VOID and self._asked.ruleset.own_lists else found
         if not rules.opens(knock):
             return Word(door.name, NOT_PROVED, None, None, "", (), False, False, NO_KNOCK)
-        return _proved(door)
+        return proved(door)
 
     def _put(self, word: Word) -> Word:
         """Return a Word about a rule that puts sources on a list, with a packet of a stranger that surely meets it, if one does."""
@@ -191,7 +192,7 @@ class _Proof:
         watched = frozenset(place for _door, _step, places in steps for place in places)
         walk = Walk(self._asked.ruleset, self._asked.space, on_every_list, watched, coarse=coarse)
         boxes = [box for door, step, _places in steps for box in self._asked.knockers(door, (ports_of(step),))]
-        answer = walk.answer(_unlike(boxes))
+        answer = walk.answer(unlike(boxes))
         hits_of = _by_service(answer.accepted + answer.refused)
         found = {}
         for door, step, places in steps:
@@ -213,7 +214,7 @@ class _Proof:
                 NOT_COUNTED,
             )
             if door.name in found
-            else _proved(door)
+            else proved(door)
             for door in doors
         ]
 
@@ -240,7 +241,7 @@ class _Proof:
             missed = [last for last, taken in met if any(not places & taken for places in groups)]
             place = missed[0] if missed else None
             text = self._asked.ruleset.text(place) if place is not None else ""
-            words.append(_not_proved(door)._replace(place=place, rule=text, why=NOT_RESET) if missed else _proved(door))
+            words.append(not_proved(door)._replace(place=place, rule=text, why=NOT_RESET) if missed else proved(door))
         return words
 
     # Who is listed gets in.
@@ -252,18 +253,18 @@ class _Proof:
         answer = walk.answer(boxes) if boxes else None
         words = []
         for door in doors:
-            word = _proved(door)
+            word = proved(door)
             if answer is not None and door.sources is not None and not door.shut:
                 accepted = any(self._leads_to(hit, door) for hit in answer.accepted)
                 refused = [hit for hit in answer.refused if self._leads_to(hit, door)]
                 shut = refused if not accepted else [hit for hit in refused if self._asked.is_ours(hit.way.taken)]
                 if shut:
-                    word = _not_proved(door) if coarse else self._shut_out(door, shut, listed)
+                    word = not_proved(door) if coarse else self._shut_out(door, shut, listed)
             words.append(word)
         return words
 
     def _shut_out(self, door: GuardedDoor, hits: Sequence[Hit], listed: Listed) -> Word:
-        found = _not_proved(door)
+        found = not_proved(door)
         for hit in hits[:MOST_REPLAYS]:
             found = replayed(self._asked, door.name, door.opens, hit, listed, gets_in=False)
             if found.is_certain:
@@ -347,7 +348,7 @@ def knock_of(door: GuardedDoor) -> Knock:
     return Knock(door.listed, door.steps, door.step_timeout, ranges)
 
 
-def _unlike(boxes: Sequence[Box]) -> List[Box]:
+def unlike(boxes: Sequence[Box]) -> List[Box]:
     """Return boxes as few: those that differ in their services alone are one."""
     services: Dict[Box, int] = {}
     for box in boxes:
@@ -377,17 +378,23 @@ def _each_bit(bits: int, most: int) -> Iterator[int]:
         most -= 1
 
 
-def _proved(door: GuardedDoor) -> Word:
+def proved(door: GuardedDoor) -> Word:
+    """Return that a door is proved."""
     return Word(door.name, PROVED, None, None, "", (), False, False)
 
 
-def _not_proved(door: GuardedDoor) -> Word:
+def not_proved(door: GuardedDoor) -> Word:
+    """Return that nothing is proved of a door, for there are too many cases."""
     return Word(door.name, NOT_PROVED, None, None, "", (), False, False, CASES)
 
 
-def _worst(*words: Word) -> Word:
+def worst(*words: Word) -> Word:
+    """Return the one of some words about one thing that says least good of it."""
     order = (VOID, NOT_PROVED, PROVED)
     return min(words, key=lambda word: (order.index(word.word), not word.is_certain))
 
 
-__all__ = ("MOST_REPLAYS", "knock_of", "knocked", "on_every_list", "prove", "replayed", "unlisted")
+__all__ = (
+    "MOST_REPLAYS", "knock_of", "knocked", "not_proved", "on_every_list", "prove", "proved", "replayed", "unlike", "unlisted",
+    "worst",
+)  # fmt: skip

@@ -64,14 +64,14 @@ class Asked:
         """Return the packets to some services from all whom nothing lets in without a knock."""
         boxes = self.untrusted(services, NEW_BITS | RELATED_BITS)
         for parts in map(self.allowed, self.question.allow):
-            boxes = [left for each in boxes for left in _left(each, parts)]
+            boxes = [left for each in boxes for left in self.left(each, parts)]
         return [each for each in boxes if each[0] & self.space.all[0]]
 
     def untrusted(self, services: int, states: int) -> List[Box]:
         """Return the first packets to some services, with some conntrack states, from all who are not trusted."""
         boxes = [self.first(services, states)]
         for parts in self.trusted():
-            boxes = [left for each in boxes for left in _left(each, parts)]
+            boxes = [left for each in boxes for left in self.left(each, parts)]
         return boxes
 
     def wrong_knocks(self) -> List[Box]:
@@ -115,10 +115,17 @@ class Asked:
         if door.sources is None:
             return []
         boxes = self.untrusted(self.space.service(ports), NEW_BITS)
-        if not door.sources:
-            return boxes
-        found = self.space.bits(Term(SOURCE, tuple(range_of(each) for each in door.sources), False))
+        return self.from_sources(boxes, door.sources) if door.sources else boxes
+
+    def from_sources(self, boxes: Sequence[Box], sources: Sequence[AnyNetwork]) -> List[Box]:
+        """Return those packets of sets that come from some networks."""
+        found = self.space.bits(Term(SOURCE, tuple(map(range_of, sources)), False))
         return [met for met in (intersected(each, (found,)) for each in boxes if found) if met is not None]
+
+    @staticmethod
+    def left(box: Box, parts: Parts) -> List[Box]:
+        """Return a set of packets without some of them."""
+        return without(box, parts) if intersected(box, parts) is not None else [box]
 
     def arriving(self, arriving: Arriving, port: Ports, by: str) -> Optional[Box]:
         """Return the first packets from the source of a connection to a port, None where none can be.
@@ -150,10 +157,6 @@ class Asked:
         return self.ruleset.is_written(place, self.question.is_ours)
 
 
-def _left(box: Box, parts: Parts) -> List[Box]:
-    return without(box, parts) if intersected(box, parts) is not None else [box]
-
-
 def _terms(question: Question) -> List[Term]:
     """Return what is asked about, so that the classes know its borders."""
     ports = [each for door in question.doors for each in (*door.opens, *map(ports_of, door.steps + door.close))]
@@ -163,6 +166,7 @@ def _terms(question: Question) -> List[Term]:
     terms = [Term(DPORT, ((each.first, each.last),), False) for each in (*ports, DHCPV6)]
     terms += [Term(SOURCE, (range_of(each),), False) for each in (*networks, *question.trusted_sources)]
     terms += [Term(INTERFACE, name, False) for name in question.trusted_interfaces]
+    terms += [Term(DESTINATION, (range_of(each),), False) for door in question.doors for each in door.to]
     return terms + (_terms_of(question.connection) if question.connection is not None else [])
 
 

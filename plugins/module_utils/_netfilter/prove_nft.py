@@ -14,6 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_js
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_walk import base_chains, families_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_words import rule_words
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_lists import NftLists
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_match import ARRIVING, View
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_rules import (
     CHAIN,
     NO_LISTS,
@@ -66,27 +67,26 @@ class NftRuleset(Ruleset):
 
     own_lists = True
 
-    def __init__(self, family: str, own: Own, items: Sequence[Item], documents: Mapping[str, Document]) -> None:
+    def __init__(
+        self,
+        family: str,
+        own: Own,
+        items: Sequence[Item],
+        documents: Mapping[str, Document],
+        view: View = ARRIVING,
+    ) -> None:
         """Take what is in the kernel.
 
         :param family: ``ipv4`` or ``ipv6``.
         :param items: what read_listing() returned, with the table in question.
         :param documents: backend of iptables, ``nft`` or ``legacy``, to its rules of this family.
+        :param view: how fields are seen that nat may change.
         """
-        self._own = own
+        self.own, self._view = own, view
         self._words: Dict[str, Tuple[str, Item]] = {}
         self._read: Dict[str, ReadRule] = {}
         self._unfollowed: Dict[Tuple[str, str], Item] = {}
-        tables: Dict[str, Optional[Table]] = {}
-        entries: List[_Entry] = []
-        for backend, document in documents.items():
-            for hook in WAY:
-                table = document.table(hook.table)
-                if table is not None:
-                    name = f"{hook.table} (iptables, {backend})"
-                    tables[name] = _renamed(table, name)
-                    order = (_HOOKS.index(_hook_of(hook.chain)), _PRIORITIES[hook.table], len(entries))
-                    entries.append(_Entry(order, hook._replace(table=name)))
+        tables, entries = _saved(documents)
         entries += _entries(family, items, "nft" in documents)
         for name in dict.fromkeys(entry.hook.table for entry in entries if entry.hook.table not in tables):
             tables[name] = self._table(name, family, items)
@@ -110,14 +110,14 @@ class NftRuleset(Ruleset):
         """Return a table with its rules as the prover takes them."""
         kind, _space, plain = name.partition(" ")
         rules, table = rules_in(items, kind, plain), Table(name, 0)
-        ours = name == self._own.name
-        lists = lists_of(rules, source_of(family, self._own.mask)) if ours else NO_LISTS
+        ours = name == self.own.name
+        lists = lists_of(rules, source_of(family, self.own.mask)) if ours else NO_LISTS
         maps = {
             item["map"]["name"]: item["map"].get("elem") or []
             for item in items
             if "map" in item and (item["map"].get("family"), item["map"].get("table")) == (kind, plain)
         }
-        reader = RuleReader(family, lists, maps, doubts=kind == "netdev")
+        reader = RuleReader(family, lists, maps, doubts=kind == "netdev", view=self._view)
         for item in items:
             chain = item.get("chain") or {}
             if (chain.get("family"), chain.get("table")) == (kind, plain):
@@ -155,14 +155,14 @@ class NftRuleset(Ruleset):
 
     def is_ours(self, place: Place, is_own_rule: Callable[[str, str], bool]) -> bool:  # noqa: ARG002
         """Return whether it is in the table in question."""
-        return place.table == self._own.name
+        return place.table == self.own.name
 
     def is_written(self, place: Place, is_own_rule: Callable[[str, str], bool]) -> bool:  # noqa: ARG002
         """Return whether the rule at a place is the collection's."""
         table = self.tables[place.table]
         rules = table.rules(place.chain) if table is not None else []
         known = self._words.get(rules[place.number].text) if place.number < len(rules) else None
-        return known is not None and self._own.is_written(str(known[1].get("comment", "")))
+        return known is not None and self.own.is_written(str(known[1].get("comment", "")))
 
     # Who gets on which list.
 
@@ -173,6 +173,50 @@ class NftRuleset(Ruleset):
     def takes_off(self, name: str, place: Place, setters: Sequence[ReadRule]) -> bool:
         """Return whether whoever is on a list loses it at a place to which all wrong packets come."""
         return self._lists.takes_off(name, place, setters)
+
+
+class SentOn(NftRuleset):
+    """The rules of the table in question that packets of one family meet which the host sends on.
+
+    What the tables of others accept lets in none that these refuse.
+    """
+
+    def __init__(self, family: str, own: Own, items: Sequence[Item], chain: str, view: View) -> None:
+        """Take the table in question.
+
+        :param items: what read_listing() returned; only what is of that table matters.
+        :param chain: the name of the chain that packets come to.
+        :param view: how fields are seen that nat may change.
+        """
+        kind, _space, plain = own.name.partition(" ")
+        ours = [
+            item
+            for item in items
+            for what, each in item.items()
+            if isinstance(each, dict)
+            and (each.get("family"), each.get("name" if what == "table" else "table")) == (kind, plain)
+        ]
+        super().__init__(family, own, ours, {}, view)
+        if self.way[-1].chain != CHAIN:
+            self.way = (Hook(own.name, CHAIN + chain),)
+            self._reach(*self.way[0][:2])
+        # Those of others may have put any on packets.
+        self.mark_changes = None
+
+
+def _saved(documents: Mapping[str, Document]) -> Tuple[Dict[str, Optional[Table]], List[_Entry]]:
+    """Return the tables of iptables, by names that tell backends apart, and their chains."""
+    tables: Dict[str, Optional[Table]] = {}
+    entries: List[_Entry] = []
+    for backend, document in documents.items():
+        for hook in WAY:
+            table = document.table(hook.table)
+            if table is not None:
+                name = f"{hook.table} (iptables, {backend})"
+                tables[name] = _renamed(table, name)
+                order = (_HOOKS.index(_hook_of(hook.chain)), _PRIORITIES[hook.table], len(entries))
+                entries.append(_Entry(order, hook._replace(table=name)))
+    return tables, entries
 
 
 def _renamed(table: Table, name: str) -> Table:
@@ -204,4 +248,4 @@ def _entries(family: str, items: Sequence[Item], saved: bool) -> List[_Entry]:
     ]
 
 
-__all__ = ("NftRuleset", "Own")
+__all__ = ("NftRuleset", "Own", "SentOn")

@@ -9,13 +9,15 @@ Packets in question are unicast, of TCP or UDP, to this host, and the first of t
 
 import ipaddress
 import re
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from types import MappingProxyType
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import field_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
     DESTINATION,
     DNAT,
     DPORT,
+    FIRST_DPORT,
     FLAG_BITS,
     FLAGS,
     INTERFACE,
@@ -37,6 +39,20 @@ _NETWORKS = {"ip": IPV4, "ip6": IPV6, "ipv4": IPV4, "ipv6": IPV6, 2: IPV4, 10: I
 _NONE = frozenset(("arp", "vlan", "ether", "8021q", "8021ad"))
 
 
+View = Mapping[str, str]
+"""The name of a field to the one that it is taken for; '' for one of which nothing is known."""
+ARRIVING: View = MappingProxyType({"ct original proto-dst": "first dport"})
+"""Of packets to this host."""
+_UNKNOWN_PORTS = {f"{name} dport": "" for name in ("tcp", "udp", "th")}
+_FIRST_HOSTS = {f"ct original {name} daddr": f"{name} daddr" for name in ("ip", "ip6")}
+PLAIN: View = MappingProxyType({"ct original proto-dst": "th dport", **_FIRST_HOSTS})
+"""Of packets that this host sends on and nat leaves as they are."""
+BY_HOST: View = MappingProxyType({"ct original proto-dst": "th dport", **_UNKNOWN_PORTS})
+"""Of those that nat sends elsewhere: by the port that they were sent to, and the host that they go to."""
+BY_FIRST_HOST: View = MappingProxyType({**BY_HOST, **_FIRST_HOSTS, "ip daddr": "", "ip6 daddr": ""})
+"""Of the same: by the port and the host that they were sent to."""
+
+
 class _Unknown(Exception):
     """What is asked for is not understood."""
 
@@ -44,16 +60,16 @@ class _Unknown(Exception):
 class Asking:
     """What a rule asks of packets of one family, as far as it has been read."""
 
-    def __init__(self, family: str) -> None:
-        """Take ``ipv4`` or ``ipv6``."""
-        self.family = family
+    def __init__(self, family: str, view: View = ARRIVING) -> None:
+        """Take ``ipv4`` or ``ipv6``, and how fields are seen that nat may change."""
+        self.family, self.view = family, view
         self.terms: List[Term] = []
         self.doubts: List[str] = []
         self.never = False
 
     def copy(self) -> "Asking":
         """Return one to go on with apart."""
-        copy = Asking(self.family)
+        copy = Asking(self.family, self.view)
         copy.terms, copy.doubts, copy.never = list(self.terms), list(self.doubts), self.never
         return copy
 
@@ -100,6 +116,9 @@ def _protocols_in(expression: Any) -> List[str]:
     payload = expression.get("payload")
     if isinstance(payload, dict):
         return [str(payload.get("protocol", ""))]
+    tracked = expression.get("ct")
+    if isinstance(tracked, dict) and " " in str(tracked.get("key")):
+        return [tracked["key"].split()[0]]
     return [found for each in expression.values() for found in _protocols_in(each)]
 
 
@@ -121,7 +140,8 @@ def ask(asking: Asking, left: Any, operation: Any, right: Any) -> None:
     copy = asking.copy()
     asking.family_of(left)
     try:
-        handler = _HANDLERS.get(_name_of(left))
+        name = _name_of(left)
+        handler = _HANDLERS.get(asking.view.get(name, name))
         if handler is None:
             raise _Unknown
         handler(asking, left, operation, right)
@@ -131,6 +151,8 @@ def ask(asking: Asking, left: Any, operation: Any, right: Any) -> None:
 
 
 def _name_of(left: Any) -> str:
+    if isinstance(left, dict) and isinstance(left.get("ct"), dict) and "dir" in left["ct"]:
+        return f"ct {left['ct']['dir']} {left['ct'].get('key')}"
     if isinstance(left, dict) and isinstance(left.get("fib"), dict):
         flags = left["fib"].get("flags")
         return f"fib {left['fib'].get('result')} {flags[0] if isinstance(flags, list) and len(flags) == 1 else flags}"
@@ -356,6 +378,7 @@ _HANDLERS: Dict[str, Callable[[Asking, Any, Any, Any], None]] = {
     "ct status": _status,
     "tcp flags": _flags,
     "fib type daddr": _local,
+    "first dport": _ports(FIRST_DPORT),
 }
 _HANDLERS.update(
     {
@@ -372,4 +395,4 @@ _HANDLERS.update(
     }
 )
 
-__all__ = ("Asking", "ask", "members")
+__all__ = ("ARRIVING", "BY_FIRST_HOST", "BY_HOST", "PLAIN", "Asking", "View", "ask", "members")

@@ -12,7 +12,9 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, expressions
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_match import (
+    ARRIVING,
     Asking,
+    View,
     ask,
     members,
 )
@@ -104,18 +106,22 @@ def _value_and_timeout(elem: Any) -> Tuple[Any, int]:
 class RuleReader:
     """Reads the rules of one table."""
 
-    def __init__(self, family: str, lists: Lists, maps: Mapping[str, List[Any]], doubts: bool = False) -> None:
+    def __init__(
+        self, family: str, lists: Lists, maps: Mapping[str, List[Any]], doubts: bool = False, view: View = ARRIVING
+    ) -> None:
         """Take the family, the sets that rules put sources into, and the elements of named maps.
 
         :param doubts: whether of no rule it is known whether a packet comes to it.
+        :param view: how fields are seen that nat may change.
         """
+        self._view = view
         self._family, self._lists, self._maps, self._doubts = family, lists, maps, doubts
         self.unfollowed = False
         """Whether some rule may change packets in a way that is not followed."""
 
     def read(self, rule: Item) -> List[ReadRule]:
         """Return what a rule does, as rules one behind the other; none where no packet in question meets it, or it does nothing."""
-        draft = _Draft(Asking(self._family))
+        draft = _Draft(Asking(self._family, self._view))
         if self._doubts:
             draft.asking.doubt()
         found = self._lines(expressions(rule), draft)

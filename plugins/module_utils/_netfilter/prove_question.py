@@ -47,6 +47,8 @@ class GuardedDoor(NamedTuple):
     """The longest pause between two steps, in seconds; 0 where it is not known."""
     close: Tuple[Step, ...] = ()
     """The steps of the knock that closes it. Secret."""
+    to: Tuple[AnyNetwork, ...] = ()
+    """The hosts behind this one that its ports are on: networks of this family; empty for what nat sends on from this host."""
 
 
 class Unguarded(NamedTuple):
@@ -92,6 +94,8 @@ class Question(NamedTuple):
     """Whether a rule, by its chain and text, is the collection's."""
     connection: Optional[Arriving] = None
     """The connection that the change is made through, None where there is none."""
+    sent_on: bool = False
+    """Whether what nat sends on to other hosts is asked about apart."""
 
 
 class Word(NamedTuple):

@@ -17,6 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     DESTINATION,
     DNAT,
     DPORT,
+    FIRST_DPORT,
     FLAG_BITS,
     FLAGS,
     INTERFACE,
@@ -61,13 +62,22 @@ class Replay:
     """One packet on its way."""
 
     def __init__(
-        self, ruleset: Ruleset, packet: Packet, taken: Tuple[Place, ...], listed: Listed, is_own: Callable[[str], bool]
+        self,
+        ruleset: Ruleset,
+        packet: Packet,
+        taken: Tuple[Place, ...],
+        listed: Listed,
+        is_own: Callable[[str], bool],
+        sent_on: bool = False,
     ) -> None:
-        """Take the rules, a packet, the rules that it is said to meet, who is on which list, and which addresses are the host's own."""
+        """Take the rules, a packet, the rules that it is said to meet, who is on which list, and which addresses are the host's own.
+
+        :param sent_on: whether nat has sent it elsewhere before.
+        """
         self._ruleset, self._listed, self._is_own = ruleset, listed, is_own
         self._taken: FrozenSet[Place] = frozenset(taken)
         self._packet, self._port, self._state, self._mark = packet, packet.port, packet.state, 0
-        self._diverted = False
+        self._diverted, self._sent_on = False, sent_on
         self._assumed: List[str] = []
         self.met: Set[Place] = set()
         """The rules that it has met."""
@@ -134,7 +144,7 @@ class Replay:
                 return SENT_AWAY
         if ports is not None:
             self._port = ports[0]
-        self._diverted = True
+        self._diverted = self._sent_on = True
         return ACCEPTED
 
     def _meets(self, rule: ReadRule) -> Optional[bool]:
@@ -152,7 +162,9 @@ class Replay:
     def _is_listed(self, asked: Any) -> Optional[bool]:
         ports, answer = self._listed(asked)
         protocol = self._packet.protocol
-        known = any(each.protocol == protocol and each.first <= self._port <= each.last for each in ports)
+        # Also where nat has changed the port, it is the door's that the packet was sent to.
+        mine = {self._port, self._packet.port}
+        known = any(each.protocol == protocol and each.first <= port <= each.last for each in ports for port in mine)
         return answer if known else None
 
     def _fits(self, term: Term) -> Optional[bool]:
@@ -162,9 +174,10 @@ class Replay:
 
     def _asked(self, kind: str, data: Any) -> bool:
         packet = self._packet
-        if kind in (DPORT, SPORT, SOURCE, DESTINATION):
+        if kind in (DPORT, FIRST_DPORT, SPORT, SOURCE, DESTINATION):
             number = {
                 DPORT: self._port,
+                FIRST_DPORT: packet.port,
                 SPORT: packet.sport,
                 SOURCE: int(ipaddress.ip_address(packet.source)),
                 DESTINATION: int(ipaddress.ip_address(packet.destination)),
@@ -178,7 +191,7 @@ class Replay:
             return is_interface(data, packet.interface)
         if kind == PROTOCOL:
             return packet.protocol == data
-        return self._state in data or (self._diverted and DNAT in data)
+        return self._state in data or (self._sent_on and DNAT in data)
 
 
 __all__ = ("ACCEPTED", "LOST", "REFUSED", "SENT_AWAY", "Outcome", "Replay")

@@ -17,6 +17,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 
 PROTOCOL, DPORT, SPORT, SOURCE, DESTINATION = "protocol", "dport", "sport", "source", "destination"
 INTERFACE, STATE, FLAGS, MARK = "interface", "state", "flags", "mark"
+FIRST_DPORT = "first dport"
+"""The port that a packet went to before nat has changed that: known of a single packet, not of a set of them."""
 
 NEW, RELATED, UNTRACKED, DNAT = "NEW", "RELATED", "UNTRACKED", "DNAT"
 STATES = (

@@ -17,6 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condit
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
     DESTINATION,
     DPORT,
+    FIRST_DPORT,
     FLAG_BITS,
     FLAGS,
     INTERFACE,
@@ -188,6 +189,8 @@ class Space:
 
     def _bits(self, term: Term) -> Tuple[str, Optional[int]]:
         kind, data = term.kind, term.data
+        if kind == FIRST_DPORT:
+            return SERVICE, None
         if kind == PROTOCOL:
             return SERVICE, self.protocol(data)
         if kind == DPORT:

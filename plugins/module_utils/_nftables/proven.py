@@ -30,14 +30,21 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven 
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft import NftRuleset, Own
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft import NftRuleset, Own, SentOn
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_match import (
+    BY_FIRST_HOST,
+    BY_HOST,
+    PLAIN,
+    View,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_sent_on import Sent
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import Foreign, Save
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import VOLATILE, is_ours, still
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE, open_set, set_for
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import FORWARD, TABLE, open_set, set_for
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.prove_text import read_items
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_rule
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PUBLISHED_NONE, Spec
 
 _OWN_COMMENT = re.compile(r"portknock:[0-9a-f]{8} ")
 _UNREAD_TEXT = "the text of the table is not as it was written"
@@ -106,10 +113,11 @@ class _Judge:
         if self._unread:
             self._ours, self._unread = read_items(self._text), False
         spec, ours = self._wanted.spec, self._ours
-        ruleset = _ruleset(family, spec.ipv6_prefix, [*(ours or ()), *(self._others or ())], self._saves)
+        items = [*(ours or ()), *(self._others or ())]
+        ruleset = _ruleset(family, spec.ipv6_prefix, items, self._saves)
         if ours is None or self._others is None:
             ruleset.unfollowed = _UNREAD_TEXT if ours is None else _UNREAD
-        return _proofs(ruleset, spec, self._local, self._connection)
+        return _proofs(ruleset, spec, items, self._local, self._connection)
 
     def _digest(self, family: str) -> str:
         connection = self._wanted.connection
@@ -140,7 +148,7 @@ def prove_installed(
     """
     ruleset = _ruleset(family, spec.ipv6_prefix, others.items or (), others.saves)
     ruleset.unfollowed = ruleset.unfollowed if others.items is not None else _UNREAD
-    return _proofs(ruleset, spec, local, None if spec.panic else connection)
+    return _proofs(ruleset, spec, others.items or (), local, None if spec.panic else connection)
 
 
 def _ruleset(family: str, ipv6_prefix: int, items: Sequence[Item], saves: Sequence[Save]) -> NftRuleset:
@@ -149,12 +157,32 @@ def _ruleset(family: str, ipv6_prefix: int, items: Sequence[Item], saves: Sequen
     return NftRuleset(family, own, items, _documents(family, saves))
 
 
+def _sent_on(ruleset: NftRuleset, spec: Spec, items: Sequence[Item]) -> List[Sent]:
+    """Return the packets that the host sends on, as the table meets them; none where it looks at none."""
+    behind = any(door.to for door in spec.doors)
+    published = spec.published != PUBLISHED_NONE
+
+    def rules(view: View) -> SentOn:
+        return SentOn(ruleset.family, ruleset.own, items, FORWARD, view)
+
+    found = [Sent(rules(BY_HOST), True, published, not behind)] if spec.doors and (published or behind) else []
+    if behind:
+        found += [Sent(rules(PLAIN), False, False, True), Sent(rules(BY_FIRST_HOST), True, False, False)]
+    return found
+
+
 def _documents(family: str, saves: Sequence[Save]) -> Dict[str, Document]:
     # The collection's own rules of iptables go where there is a table.
     return {save.backend: without_own(parse(save.text)) for save in saves if save.family == family}
 
 
-def _proofs(ruleset: NftRuleset, spec: Spec, local: LocalNetwork, connection: Optional[Connection]) -> List[Proof]:
+def _proofs(
+    ruleset: NftRuleset,
+    spec: Spec,
+    items: Sequence[Item],
+    local: LocalNetwork,
+    connection: Optional[Connection],
+) -> List[Proof]:
     steps = {step.port for door in spec.doors for step in door.knock + door.close}
     return prove_ruleset(
         ruleset,
@@ -165,6 +193,7 @@ def _proofs(ruleset: NftRuleset, spec: Spec, local: LocalNetwork, connection: Op
         spec.policy == "reject",
         connection,
         shown=lambda text: readable_rule(text, steps),
+        sent=_sent_on(ruleset, spec, items),
     )
 
 

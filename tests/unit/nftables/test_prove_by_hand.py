@@ -127,7 +127,8 @@ def test_a_rule_that_shuts_out_who_knocks_is_not_proved(chain, expr):
     [
         ("input", [{"counter": {"packets": 1, "bytes": 2}}]), ("input", [{"log": {"prefix": "all "}}]),
         ("input", [asks("ip6 saddr", "2001:db8::9"), ACCEPT]), ("input", [asks("icmp type", 8), ACCEPT]), ("about", [ACCEPT]),
-        ("input", [asks("ip saddr", "192.168.0.7"), ACCEPT]), ("service1", [asks("tcp dport", 8080), ACCEPT]),
+        ("input", [asks("ip saddr", "192.168.0.7"), ACCEPT]), ("service1", [asks("udp dport", 22), ACCEPT]),
+        ("forward", [asks("ip saddr", "192.168.0.7"), ACCEPT]),
     ],
     ids=str,
 )  # fmt: skip

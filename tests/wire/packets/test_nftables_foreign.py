@@ -48,8 +48,10 @@ CASES = {
     "a knock in front": (
         TABLE.format("filter hook input priority -20", "accept", "tcp dport 3100 drop"), ["native_table"], {"knock"}, False),
     "a knock behind": (TABLE.format("filter hook input priority 0", "accept", "tcp dport 3100 drop"), [], set(), False),
-    "a port that is sent elsewhere": (
-        TABLE.format("nat hook prerouting priority -100", "accept", "tcp dport 2222 redirect to :3333"), ["unguarded"], {"door"}, False),
+    "a port that is sent elsewhere, and guarded": (
+        TABLE.format("nat hook prerouting priority -100", "accept", "tcp dport 2222 redirect to :3333"), [], set(), False),
+    "a knock that is sent elsewhere": (
+        TABLE.format("nat hook prerouting priority -100", "accept", "tcp dport 3100 redirect to :3333"), ["unguarded"], {"knock"}, False),
     "at the interface": (
         "table netdev others { chain c { type filter hook ingress device eth0 priority 0; tcp dport 2222 drop; }; }",
         ["native_table"], {"door"}, True),
