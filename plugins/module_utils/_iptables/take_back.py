@@ -9,6 +9,7 @@ from typing import Any, Dict, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EMPTIED, EXACT, SNAPSHOT, worst
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, UnreadableError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import (
@@ -18,6 +19,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo im
     snapshot_text,
     undo_text,
     unhooked_text,
+    without_docker_text,
 )
 
 
@@ -73,7 +75,9 @@ def _empty(iptables: Iptables, native: Native, family: str, back: Dict[str, Any]
     texts: List[str] = [unhooked_text(*hook) for hook in back["hooks"]]
     if iptables.is_nft:
         native.delete_jumps(family)
-    for text in texts + [removed_text(back["chains"])]:
+    # Our hook there may be all that the chain was made for.
+    made_here = [without_docker_text()] if f"\n:{DOCKER} " not in back["save"] else []
+    for text in texts + [removed_text(back["chains"])] + made_here:
         with contextlib.suppress(HostError):
             iptables.restore(family, text)
     return EMPTIED

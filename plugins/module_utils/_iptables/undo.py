@@ -12,6 +12,7 @@ foreign rules that stand there now.
 import difflib
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import first_passing
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     HOOKED,
@@ -114,6 +115,11 @@ def unhooked_text(chain: str, hook: str) -> str:
     return f"*filter\n-D {chain} {hook}\nCOMMIT\n"
 
 
+def without_docker_text() -> str:
+    """Return input for ``iptables-restore --noflush`` that removes chain DOCKER-USER; refused where anything uses it."""
+    return f"*filter\n-X {DOCKER}\nCOMMIT\n"
+
+
 def removed_text(chains: Sequence[str]) -> str:
     """Return input for ``iptables-restore --noflush`` that removes chains; refused while anything jumps to one of them."""
     return "\n".join(
@@ -123,4 +129,5 @@ def removed_text(chains: Sequence[str]) -> str:
 
 __all__ = (
     "emptied_text", "is_undone", "removed_text", "snapshot_text", "state_before", "undo_text", "unhooked_text",
+    "without_docker_text",
 )  # fmt: skip

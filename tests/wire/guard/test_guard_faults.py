@@ -92,7 +92,8 @@ def ban(case):
     for command in COMMANDS.values():
         run(command, "-w", "-N", "f2b-web")
         run(command, "-w", "-I", "INPUT", "1", "-p", "tcp", "--dport", "80", "-j", "f2b-web")
-        run(command, "-w", "-N", "DOCKER-USER")
+        # The change that waits has made it already.
+        run(command, "-w", "-N", "DOCKER-USER", check=False)
         run(command, "-w", "-I", "FORWARD", "1", "-j", "DOCKER-USER")
         run(command, "-w", "-t", "nat", "-N", "DOCKER")
     case.others_changed()
@@ -117,7 +118,10 @@ def hold_on_to_ours(case):
     now = faults.ruleset(case.rig)
     case.before = {
         family: [
-            line for line in lines if line not in faults.ours(lines) or line.startswith((":PORTKNOCK_REFUSE", "-A f2b"))
+            line
+            for line in lines
+            if (line not in faults.ours(lines) and not line.startswith(":DOCKER-USER "))
+            or line.startswith((":PORTKNOCK_REFUSE", "-A f2b"))
         ]
         for family, lines in now.items()
     }
