@@ -75,12 +75,18 @@ def _empty(iptables: Iptables, native: Native, family: str, back: Dict[str, Any]
     texts: List[str] = [unhooked_text(*hook) for hook in back["hooks"]]
     if iptables.is_nft:
         native.delete_jumps(family)
-    # Our hook there may be all that the chain was made for.
-    made_here = [without_docker_text()] if f"\n:{DOCKER} " not in back["save"] else []
+    made_here = [without_docker_text()] if _docker_was_ours(back["save"]) else []
     for text in texts + [removed_text(back["chains"])] + made_here:
         with contextlib.suppress(HostError):
             iptables.restore(family, text)
     return EMPTIED
+
+
+def _docker_was_ours(save: str) -> bool:
+    """Return whether chain DOCKER-USER was not there before, or for our hook alone; of a save that may not be readable."""
+    lines = [line for line in save.splitlines() if DOCKER in line]
+    others = [line for line in lines if "PORTKNOCK" not in line]
+    return not others or (len(lines) > 1 and [line[:1] for line in others] == [":"])
 
 
 __all__ = ("take_back",)

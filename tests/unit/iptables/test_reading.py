@@ -125,6 +125,7 @@ def test_a_table_that_becomes_unreadable_in_the_window(installed, how, has_nft):
     # Nothing is refused by us, and what others wrote is there.
     save = host.rules["iptables-nft"].save()
     assert "PORTKNOCK" not in save
+    assert "DOCKER-USER" not in save
     assert "--dport 443" in save
     getattr(host, how).clear()
     assert run(host, state="absent")["changed"] is installed
