@@ -29,6 +29,8 @@ NAME = f"{HOST}-{CLONE}" if CLONE else HOST
 
 COMMON_VARS = yaml.safe_load((SHARED / "group_vars" / "all.yml").read_text())
 HOST_VARS = yaml.safe_load((SCENARIO / "host_vars" / f"{HOST}.yml").read_text())
+NFTABLES = HOST_VARS.get("portknock_engine") == "nftables"
+"""Whether it is that engine; else it is iptables."""
 DOORS = {door["name"]: door for door in COMMON_VARS["portknock_doors"]}
 WINDOW = 5
 # Much longer than an answer takes here, much shorter than the window.

@@ -49,6 +49,7 @@ def test_every_new_file_is_a_package_s(host):
 
 def test_nothing_is_left_in_the_kernel(host):
     assert host.run("ls /proc/net/xt_recent/ | grep '^pk'").stdout == ""
+    assert "portknock" not in host.run("nft list tables").stdout
     # A lock that a process may be waiting for cannot be deleted; it goes with the next boot.
     left = host.run("find /run /etc /usr/local /var/lib -iname '*portknock*' ! -path '/run/portknock.d*'").stdout
     assert left == ""
