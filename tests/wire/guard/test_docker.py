@@ -25,10 +25,10 @@ docker run --detach --restart=always --name web --publish 8080:80 web /bin/busyb
 pytestmark = [pytest.mark.only("nft"), pytest.mark.soak]
 
 
-@pytest.fixture
-def user(bare_host):
-    allow = [{"port": 22}]
-    with user_of(bare_host, cores()[-1], portknock_doors=[WEB], portknock_allow=allow) as made:
+@pytest.fixture(params=["iptables", "nftables"])
+def user(bare_host, request):
+    options = {"portknock_doors": [WEB], "portknock_allow": [{"port": 22}], "portknock_engine": request.param}
+    with user_of(bare_host, cores()[-1], **options) as made:
         yield made
 
 
@@ -92,9 +92,9 @@ def test_what_docker_publishes(bare_host, user):
         time.sleep(2)
     assert opens_to_a_knock(host)
     play_role(user)
-    assert host.run("iptables", "-S", "FORWARD").stdout.splitlines()[1].endswith("-j PORTKNOCK_FWD"), (
-        "it is in front again"
-    )
+    if user.variables["portknock_engine"] == "iptables":
+        forward = host.run("iptables", "-S", "FORWARD").stdout.splitlines()
+        assert forward[1].endswith("-j PORTKNOCK_FWD"), "it is in front again"
     time.sleep(4)
     with never_open(host):
         for name in ("one", "two"):
@@ -107,4 +107,5 @@ def test_what_docker_publishes(bare_host, user):
     assert is_open(host)
     rules = host.run("iptables", "-S").stdout
     assert "PORTKNOCK" not in rules
+    assert "portknock" not in host.run("nft", "list", "tables", check=False).stdout
     assert "-A DOCKER-USER -j RETURN" in rules
