@@ -19,6 +19,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listene
     reached_now,
     served,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.published import Published, published_ports
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import Arrival
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_condition import NewPacket, Sender
@@ -44,7 +45,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import Foreign, Save
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.services import refuses_published
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Spec, family_of
 
 _TRUSTED = (comments.TRUSTED_INTERFACE, comments.TRUSTED_SOURCE)
 
@@ -77,13 +79,31 @@ def reach_of(foreign: Foreign, family: str, spec: Spec, local: LocalNetwork, cha
         found = {port for port in ports if any(SENT_ELSEWHERE in _outcomes(walker, nft, port) for walker in others)}
         return found.union(*(diverted(document, spec, ports) for document in documents))
 
+    def sent_on(ports: Set[Port], refused: bool) -> Set[Port]:
+        found = published(ports)
+        return served(spec, found) if refused else found
+
+    def before(ports: Set[Port]) -> Set[Port]:
+        return sent_on(ports, refused_now) | passes(ports, [*others, *ours], documents)
+
     def after(ports: Set[Port]) -> Set[Port]:
         taken = served(spec, ports) if spec.policy == "reject" else ports
-        return published(ports) | passes(taken, others, bare)
+        return sent_on(ports, refuses_published(spec)) | passes(taken, others, bare)
 
-    return Reach(
-        family, changes, lambda ports: published(ports) | passes(ports, [*others, *ours], documents), after, published
-    )
+    own = rules_in(items, *TABLE.split())
+    refused_now = any(comments.meaning_of(_wording(rule)) == comments.REFUSE_PUBLISHED for rule in own)
+    closes = refuses_published(spec) and not refused_now
+    named = {(port, protocol) for walker in others for port in walker.ports_named() for protocol in PROTOCOLS}
+    closing = _closing(documents, published(named), spec, local) if closes else []
+    return Reach(family, changes, before, after, published, closing=closing)
+
+
+def _closing(documents: Sequence[Document], sent: Set[Port], spec: Spec, local: LocalNetwork) -> List[Published]:
+    """Return what nat publishes that is no door's and not allowed: by rules of iptables, and the ports that nftables sends on."""
+    trusted = spec.trusted_interfaces, spec.trusted_sources
+    found = [each for document in documents for each in published_ports(document, local.own, trusted)]
+    found += [Published(port, protocol, "") for port, protocol in sorted(sent)]
+    return [each for each in found if not served(spec, {(each.port, each.protocol)})]
 
 
 def _outcomes(walker: NftWalker, family: str, port: Port) -> Set[str]:
@@ -94,13 +114,18 @@ def _is_ours(chain: BaseChain) -> bool:
     return f"{chain.family} {chain.table}" == TABLE
 
 
+def _wording(rule: Item) -> str:
+    """Return what a comment of ours says, without its id."""
+    return str(rule.get("comment", "")).partition(" ")[2]
+
+
 def _without_trust(items: Sequence[Item]) -> List[Item]:
     """Return a listing without those rules of the table that let in who is trusted."""
 
     def trusts(item: Item) -> bool:
         rule = item.get("rule") or {}
-        wording = str(rule.get("comment", "")).partition(" ")[2]
-        return f"{rule.get('family')} {rule.get('table')}" == TABLE and comments.meaning_of(wording) in _TRUSTED
+        is_own = f"{rule.get('family')} {rule.get('table')}" == TABLE
+        return is_own and comments.meaning_of(_wording(rule)) in _TRUSTED
 
     return [item for item in items if not trusts(item)]
 

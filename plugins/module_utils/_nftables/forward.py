@@ -26,7 +26,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules i
     BEHIND_KNOCKS,
     NOT_NEW,
     NOT_SYN,
-    REFUSE_PUBLISHED,
     SENT_ON,
     Chains,
     Rule,
@@ -61,7 +60,7 @@ def forward_chains(spec: Spec, services: Services, recognition: Recognition, fir
 
 def _refuse_rest() -> Rule:
     # Errors and echoes have no port that could be published.
-    return Rule(f"{SENT_ON} meta l4proto != {{ 1, 58 }} counter goto {REFUSE}", REFUSE_PUBLISHED)
+    return Rule(f"{SENT_ON} meta l4proto != {{ 1, 58 }} counter goto {REFUSE}", comments.REFUSE_PUBLISHED)
 
 
 class _Behind:

@@ -20,7 +20,7 @@ SENT_ON = "ct status dnat"
 
 NOT_NEW, UNMANAGED = "packets that begin no connection", "this IP version is not managed"
 PUBLISHED_PORTS, BEHIND = "ports of doors that nat sends on", "hosts behind this one"
-BEHIND_KNOCKS, REFUSE_PUBLISHED = "knocks to hosts behind this one", "refuse what nat sends on to other ports"
+BEHIND_KNOCKS = "knocks to hosts behind this one"
 
 
 class Rule(NamedTuple):
@@ -76,7 +76,6 @@ __all__ = (
     "NOT_NEW",
     "NOT_SYN",
     "PUBLISHED_PORTS",
-    "REFUSE_PUBLISHED",
     "SENT_ON",
     "SYN",
     "UNMANAGED",

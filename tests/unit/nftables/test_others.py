@@ -14,7 +14,10 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Sp
 from ansible_collections.sesame.portknock.plugins.module_utils._host.protocols import InUse
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Carrier, Listener
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork, Route
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.others import look_at_others, read_foreign
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.prove_text import read_items
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import load_text
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 CORPUS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "corpus")
@@ -189,3 +192,35 @@ def test_doors_to_nothing_and_a_connection_without_a_door():
     others = look_at_others(Host(), wanted(spec), changes=True)
     assert [each.kind for each in others.findings] == ["connection_unguarded", "nothing_listens"]
     assert others.closes == []
+
+
+def dnat(port, to):
+    """Return a chain of nftables that sends a port on."""
+    asks = {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": port}}
+    fields = dict(family="inet", table="t", name="c", hook="prerouting", type="nat", prio=-100, policy="accept")
+    rule = dict(family="inet", table="t", chain="c", expr=[asks, {"dnat": {"family": "ip", "addr": to, "port": 8000}}])
+    return [{"chain": fields}, {"rule": rule}]
+
+
+@pytest.mark.parametrize("published", ["doors", "policy"])
+def test_what_the_policy_closes_of_what_nat_publishes(published):
+    """Of nftables and of iptables, but for what a door opens or is allowed, and what was closed before."""
+    options = {
+        "doors": [{"name": "ssh", "knock": ["7000", "3100"], "opens": ["22", "8443"]}],
+        "allow": [{"port": 9443}],
+    }
+    spec = spec_from_options(dict(options, published=published))
+    ours = read_items(load_text(build_table(spec)).text)
+    tables = [("inet", "t", dnat(8080, "172.17.0.2"))]
+    nat = "*nat\n:PREROUTING ACCEPT [0:0]\n" + "".join(
+        f"-A PREROUTING -p udp -m udp --dport {port} -j DNAT --to-destination 172.17.0.2:80\n" for port in (5353,)
+    )
+    nat += "".join(
+        f"-A PREROUTING -p tcp -m tcp --dport {port} -j DNAT --to-destination 172.17.0.2:80\n" for port in (8443, 9443)
+    )
+    saves = {"iptables-nft-save": nat + "COMMIT\n"}
+    found = look_at_others(Host(tables, saves), wanted(spec), changes=True).closes
+    closed = [(each["port"], each["protocol"]) for each in found if each["process"] == "nat"]
+    assert closed == ([(5353, "udp"), (8080, "tcp")] if published == "policy" else [])
+    again = look_at_others(Host([*tables, ("inet", "portknock", ours)], saves), wanted(spec), changes=True).closes
+    assert [each for each in again if each["process"] == "nat"] == []
