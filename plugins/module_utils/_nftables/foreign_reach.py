@@ -5,7 +5,7 @@
 """Who gets to this host past the rules of others and the collection's table: programs that listen, and this connection. Pure."""
 
 import ipaddress
-from typing import Iterator, List, Sequence, Set
+from typing import Iterator, List, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
@@ -59,15 +59,8 @@ def reach_of(foreign: Foreign, family: str, spec: Spec, local: LocalNetwork, cha
     """
     documents = [parse(save.text) for save in foreign.saves if save.family == family]
     bare = [without_own(document) for document in documents]
-    sender = Sender(
-        anybody=True,
-        arrival=arrival_of(local, family),
-        trusted_interfaces=spec.trusted_interfaces,
-        trusted_sources=spec.trusted_sources,
-    )
     nft, items = NFT_FAMILIES[family], foreign.items or ()
-    others = [NftWalker(items, chain, sender) for chain in foreign.chains() if nft in families_of(chain)]
-    ours = [NftWalker(_without_trust(items), chain, sender) for chain in base_chains(items) if _is_ours(chain)]
+    others, ours = _walkers(foreign, family, spec, local)
 
     def passes(ports: Set[Port], walkers: Sequence[NftWalker], tables: Sequence[Document]) -> Set[Port]:
         found = {port for port in ports if all(ACCEPTED in _outcomes(walker, nft, port) for walker in walkers)}
@@ -83,19 +76,42 @@ def reach_of(foreign: Foreign, family: str, spec: Spec, local: LocalNetwork, cha
         found = published(ports)
         return served(spec, found) if refused else found
 
-    def before(ports: Set[Port]) -> Set[Port]:
-        return sent_on(ports, refused_now) | passes(ports, [*others, *ours], documents)
-
     def after(ports: Set[Port]) -> Set[Port]:
         taken = served(spec, ports) if spec.policy == "reject" else ports
         return sent_on(ports, refuses_published(spec)) | passes(taken, others, bare)
 
-    own = rules_in(items, *TABLE.split())
-    refused_now = any(comments.meaning_of(_wording(rule)) == comments.REFUSE_PUBLISHED for rule in own)
-    closes = refuses_published(spec) and not refused_now
+    refused_now = _refuses_published_now(items)
     named = {(port, protocol) for walker in others for port in walker.ports_named() for protocol in PROTOCOLS}
+    closes = refuses_published(spec) and not refused_now
     closing = _closing(documents, published(named), spec, local) if closes else []
-    return Reach(family, changes, before, after, published, closing=closing)
+    return Reach(
+        family,
+        changes,
+        lambda ports: sent_on(ports, refused_now) | passes(ports, [*others, *ours], documents),
+        after,
+        published,
+        closing=closing,
+    )
+
+
+def _walkers(foreign: Foreign, family: str, spec: Spec, local: LocalNetwork) -> Tuple[List[NftWalker], List[NftWalker]]:
+    """Return what walks packets of anybody through the chains of others, and through ours as it is."""
+    sender = Sender(
+        anybody=True,
+        arrival=arrival_of(local, family),
+        trusted_interfaces=spec.trusted_interfaces,
+        trusted_sources=spec.trusted_sources,
+    )
+    nft, items = NFT_FAMILIES[family], foreign.items or ()
+    others = [NftWalker(items, chain, sender) for chain in foreign.chains() if nft in families_of(chain)]
+    ours = [NftWalker(_without_trust(items), chain, sender) for chain in base_chains(items) if _is_ours(chain)]
+    return others, ours
+
+
+def _refuses_published_now(items: Sequence[Item]) -> bool:
+    """Return whether the table refuses already what nat publishes without a door."""
+    wordings = map(_wording, rules_in(items, *TABLE.split()))
+    return any(comments.meaning_of(wording) == comments.REFUSE_PUBLISHED for wording in wordings)
 
 
 def _closing(documents: Sequence[Document], sent: Set[Port], spec: Spec, local: LocalNetwork) -> List[Published]:
