@@ -62,12 +62,6 @@ def reach_of(foreign: Foreign, family: str, spec: Spec, local: LocalNetwork, cha
     nft, items = NFT_FAMILIES[family], foreign.items or ()
     others, ours = _walkers(foreign, family, spec, local)
 
-    def passes(ports: Set[Port], walkers: Sequence[NftWalker], tables: Sequence[Document]) -> Set[Port]:
-        found = {port for port in ports if all(ACCEPTED in _outcomes(walker, nft, port) for walker in walkers)}
-        for document in tables:
-            found = reached_now(document, spec, found)
-        return found
-
     def published(ports: Set[Port]) -> Set[Port]:
         found = {port for port in ports if any(SENT_ELSEWHERE in _outcomes(walker, nft, port) for walker in others)}
         return found.union(*(diverted(document, spec, ports) for document in documents))
@@ -78,7 +72,7 @@ def reach_of(foreign: Foreign, family: str, spec: Spec, local: LocalNetwork, cha
 
     def after(ports: Set[Port]) -> Set[Port]:
         taken = served(spec, ports) if spec.policy == "reject" else ports
-        return sent_on(ports, refuses_published(spec)) | passes(taken, others, bare)
+        return sent_on(ports, refuses_published(spec)) | _passing(taken, others, nft, bare, spec)
 
     refused_now = _refuses_published_now(items)
     named = {(port, protocol) for walker in others for port in walker.ports_named() for protocol in PROTOCOLS}
@@ -87,11 +81,24 @@ def reach_of(foreign: Foreign, family: str, spec: Spec, local: LocalNetwork, cha
     return Reach(
         family,
         changes,
-        lambda ports: sent_on(ports, refused_now) | passes(ports, [*others, *ours], documents),
+        lambda ports: sent_on(ports, refused_now) | _passing(ports, [*others, *ours], nft, documents, spec),
         after,
         published,
         closing=closing,
     )
+
+
+def _passing(
+    ports: Set[Port], walkers: Sequence[NftWalker], family: str, tables: Sequence[Document], spec: Spec
+) -> Set[Port]:
+    """Return those ports whose packets get through chains of nftables, and through tables of iptables.
+
+    :param family: as nft names it.
+    """
+    found = {port for port in ports if all(ACCEPTED in _outcomes(walker, family, port) for walker in walkers)}
+    for document in tables:
+        found = reached_now(document, spec, found)
+    return found
 
 
 def _walkers(foreign: Foreign, family: str, spec: Spec, local: LocalNetwork) -> Tuple[List[NftWalker], List[NftWalker]]:
