@@ -49,7 +49,7 @@ class BaseChain(NamedTuple):
     policy: str
     """``accept`` or ``drop``."""
     hook: str = "input"
-    """``input``, ``prerouting`` or ``ingress``."""
+    """``input``, ``prerouting``, ``ingress`` or ``forward``."""
     priority: int = 0
     """The lower, the sooner packets come to it; of chains of one hook alone."""
     devices: Tuple[str, ...] = ()
@@ -59,8 +59,12 @@ class BaseChain(NamedTuple):
 _FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6"), "netdev": ("ip", "ip6")}
 
 
-def base_chains(items: Sequence[Item]) -> List[BaseChain]:
-    """Return the chains of a listing that see packets to this host before they are delivered; none of a table that is dormant."""
+ARRIVING = ("input", "prerouting", "ingress")
+"""The hooks that see packets to this host before they are delivered."""
+
+
+def base_chains(items: Sequence[Item], hooks: Sequence[str] = ARRIVING) -> List[BaseChain]:
+    """Return the chains of a listing that packets come to at some hooks; none of a table that is dormant."""
     tables = [item["table"] for item in items if isinstance(item.get("table"), dict)]
     dormant = {(each.get("family"), each.get("name")) for each in tables if "dormant" in _list(each.get("flags"))}
     chains = [item["chain"] for item in items if isinstance(item.get("chain"), dict)]
@@ -75,7 +79,7 @@ def base_chains(items: Sequence[Item]) -> List[BaseChain]:
             tuple(map(str, _list(chain["dev"]))) if chain.get("dev") else (),
         )
         for chain in chains
-        if chain.get("hook") in ("input", "prerouting", "ingress")
+        if chain.get("hook") in hooks
         and chain.get("family") in _FAMILIES
         and (chain["family"], chain["table"]) not in dormant
     ]

@@ -62,6 +62,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet
     ports_in,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign_forward import findings_behind
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import PRIORITY, TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, PUBLISHED_NONE, Spec
@@ -131,6 +132,7 @@ def findings_of_others(foreign: Foreign, spec: Spec, families: Sequence[str], lo
         found.append(Finding("native_unknown", "", "", message))
     else:
         found += _Native(foreign, spec, families, local).findings()
+        found += findings_behind(foreign.items, spec, families)
     for save in foreign.saves:
         if save.family in families:
             found += _findings_of_save(save, spec, local)
