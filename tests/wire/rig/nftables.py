@@ -61,6 +61,15 @@ WANTED: dict[str, dict[str, Any]] = {
     "prefix": {"doors": [DOOR], "ipv6_prefix": 64, "reject_with": "tcp-reset"},
     "ipv4": {"doors": [DOOR], "ip_versions": ["ipv4"], "reject_with": "drop"},
     "ipv6": {"doors": [DOOR], "ip_versions": ["ipv6"], "reject_with": "icmp-admin-prohibited"},
+    "sent on": {
+        "doors": [
+            DOOR,
+            door(4100, 2700, name="behind", opens=("22", "5000-5010/udp"), to=["10.9.0.5", "10.9.1.0/24", "fd09::/64"]),
+        ],
+        "published": "policy",
+        "allow": ALLOW,
+    },
+    "left alone": {"doors": [DOOR], "published": "none"},
     "trusted": {
         "doors": [DOOR],
         "trusted_sources": ["10.9.0.0/16", "10.9.1.0/24", "::1"],
