@@ -5,15 +5,23 @@
 """Who saves the whole ruleset with ``nft list ruleset`` has a file that a boot loads, with the rules of others in it."""
 
 import pytest
-from rig.nftables import WANTED, check_loads_again
+from rig.nftables import KNOCK, WANTED, check_loads_again
+from rig.peer import OPEN
 
 pytestmark = pytest.mark.only("nft")
 
 
-@pytest.mark.usefixtures("table")
-def test_what_nft_prints_of_the_table_it_loads(rig):
+def test_what_nft_prints_of_the_table_it_loads(rig, table):
+    run = rig.target.namespace.run
     for options in WANTED.values():
-        check_loads_again(rig.target.namespace.run, options)
+        check_loads_again(run, options)
+    table.apply(**WANTED["one"])
+    rig.client.knock(*KNOCK[:2])
+    printed = run("nft", "list", "ruleset").stdout
+    assert " 10.77.0.2 limit rate" in printed, "how often a source has begun is remembered as well"
+    run("nft", "-f", "/dev/stdin", stdin="flush ruleset\n" + printed)
+    rig.client.knock(KNOCK[2])
+    assert rig.client.probe(2222) == OPEN
 
 
 @pytest.mark.soak
