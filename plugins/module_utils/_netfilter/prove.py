@@ -82,7 +82,7 @@ class _Proof:
 
     def words(self) -> Tuple[Word, ...]:
         closed = self._together(self._asked.question.doors, self._closed)
-        opened = [word for group in _apart(self._asked.question.doors) for word in self._together(group, self._opened)]
+        opened = [word for group in apart(self._asked.question.doors) for word in self._together(group, self._opened)]
         opened.sort(key=self._number)
         rules = ListRules(self._asked.ruleset)
         listed = [self._knock(door, rules) for door in self._asked.question.doors]
@@ -272,7 +272,7 @@ class _Proof:
         return found
 
 
-def _apart(doors: Sequence[GuardedDoor]) -> List[List[GuardedDoor]]:
+def apart(doors: Sequence[GuardedDoor]) -> List[List[GuardedDoor]]:
     """Part doors into groups of which no two share a port: who knocked at one is not let in by the other's rule."""
     groups: List[Tuple[List[GuardedDoor], List[Ports]]] = []
     for door in doors:
@@ -395,6 +395,6 @@ def worst(*words: Word) -> Word:
 
 
 __all__ = (
-    "MOST_REPLAYS", "knock_of", "knocked", "not_proved", "on_every_list", "prove", "proved", "replayed", "unlike", "unlisted",
+    "MOST_REPLAYS", "apart", "knock_of", "knocked", "not_proved", "on_every_list", "prove", "proved", "replayed", "unlike", "unlisted",
     "worst",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import (
     MOST_REPLAYS,
+    apart,
     knocked,
     not_proved,
     proved,
@@ -93,7 +94,8 @@ class _SentOn:
         """Return what can be said of each door that such a packet is for."""
         doors = [door for door in self._asked.question.doors if door.to or self._sent.published]
         try:
-            if not self._hits(doors, gets_in=True) and not self._hits(doors, gets_in=False):
+            refused = any(self._hits(some, gets_in=False) for some in apart(doors))
+            if not refused and not self._hits(doors, gets_in=True):
                 return [proved(door) for door in doors]
         except TooManyCases:
             pass

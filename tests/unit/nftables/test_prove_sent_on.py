@@ -106,3 +106,10 @@ def test_the_rule_is_shown():
     result, message = said({"doors": [WEB]}, (ADDED, RULE.format("ct status dnat accept")))["web"]
     assert result == "void"
     assert "gets in without the knock, by forward: ct status dnat accept comment" in message
+
+
+def test_of_two_doors_with_one_port_each_lets_in_its_own():
+    other = dict(WEB, name="other", knock=["5100", "3700"])
+    gone = (r"add rule inet portknock service1 ip saddr @open4_other .*\n", "")
+    assert results({"doors": [WEB, other]}) == {"web": "proved", "other": "proved"}
+    assert results({"doors": [WEB, other]}, gone)["other"] == "void"
