@@ -57,11 +57,6 @@ WANTED: dict[str, dict[str, Any]] = {
         "ipv6_prefix": 72,
         "log": True,
     },
-    "behind this host": {
-        "doors": [DOOR, door(7100, "9200/udp", name="b", opens=("443", "53/udp"), to=["10.5.0.0/16", "fd05::/64"])],
-        "published": "policy",
-        "allow": ALLOW,
-    },
     "accept": {"doors": [DOOR], "policy": "accept", "log": True, "icmp": False},
     "prefix": {"doors": [DOOR], "ipv6_prefix": 64, "reject_with": "tcp-reset"},
     "ipv4": {"doors": [DOOR], "ip_versions": ["ipv4"], "reject_with": "drop"},
