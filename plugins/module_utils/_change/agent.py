@@ -28,6 +28,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import GUA
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     LAST,
     LATE_UNDO_UNIT,
+    LOCK,
     LOCK_DIRECTORY,
     PROGRAM,
     RUN,
@@ -41,6 +42,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
 )
 
 _START_SECONDS = 15
+_LOCK_SECONDS = 10
+"""For which the last way waits for another process that undoes."""
 _FORMER_SCRIPTS = ("confirm", "rollback", "status", "tidy")
 """What earlier releases left beside the program."""
 
@@ -186,8 +189,25 @@ def _commands(words: Sequence[str], programs: Sequence[str], record: Record, las
     """
     tries = [_quoted(python_words(program) + list(words)) for program in programs]
     # A program that was killed may be so by the one that waits beside the timer, which has done its work since.
-    tries.append(f"grep -qsF {shlex.quote(json.dumps(dict(id=record.id))[1:-1])} {LAST}")
-    return " || ".join(tries + ["\n".join(["{", *last_way, *_word_of_last_way(record), "}"])])
+    has_ended = f"grep -qsF {shlex.quote(json.dumps(dict(id=record.id))[1:-1])} {LAST}"
+    return " || ".join(
+        [*tries, has_ended, "\n".join(["{", *_under_lock(has_ended), *last_way, *_word_of_last_way(record), "}"])]
+    )
+
+
+def _under_lock(has_ended: str) -> List[str]:
+    """Return commands for sh that wait for whoever holds the lock, a while, and end where the change has ended meanwhile.
+
+    Else what waits beside the timer could put back the rules that the last way is just emptying.
+    """
+    return [
+        "umask 077",
+        f"mkdir -p {LOCK_DIRECTORY}",
+        f"touch {LOCK}",
+        # Where one of these cannot be done, the way is gone all the same.
+        f"[ -r {LOCK} ] && exec 9< {LOCK} && flock -w {_LOCK_SECONDS} 9",
+        f"{has_ended} && exit 0",
+    ]
 
 
 def _word_of_last_way(record: Record) -> List[str]:
@@ -198,8 +218,6 @@ def _word_of_last_way(record: Record) -> List[str]:
     )  # fmt: skip
     text = json.dumps(last).translate(dict.fromkeys(map(ord, "$%\\;"), " "))
     return [
-        "umask 077",
-        f"mkdir -p {LOCK_DIRECTORY}",
         f"echo {shlex.quote(text)} > {LAST}.new",
         f"mv -f {LAST}.new {LAST}",
     ]

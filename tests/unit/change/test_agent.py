@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent: how systemd is asked, and its program as the plain Python of a host runs it, in a directory of its own."""
 
+import fcntl
 import importlib.machinery
 import io
 import json
@@ -78,9 +79,38 @@ def test_systemd_is_asked_for_a_timer(host):
         for program in (PROGRAM, SPARE_PROGRAM)
     ]
     assert tries[2] == f"""grep -qsF '"id": "{IDENT}"' /run/portknock.d/last.json"""
-    assert tries[3].startswith("{\necho one\necho two\numask 077\n")
+    assert tries[3].startswith("{\numask 077\nmkdir -p /run/portknock.d\ntouch /run/portknock.d/lock\n")
+    assert "\necho one\necho two\necho '" in tries[3]
     waiting = [sys.executable] + FLAGS + [PROGRAM, "wait", IDENT]
     assert host.done[-1] == ("detach", waiting, {"must_answer": False}), "a timer can be lost"
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_the_last_way_waits_for_who_undoes(undone, host, tmp_path):
+    """The process beside the timer is in the middle of it, and may have done all there is to do when it lets go of the lock."""
+    Agent(host).arm(record(), 30, [f"touch {tmp_path}/gone"])
+    (words,) = asked(host)
+    script = words[-1].replace("/run/portknock.d", str(tmp_path)).replace("/run/portknock", f"{tmp_path}/none")
+    with open(tmp_path / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = subprocess.Popen(["/bin/sh", "-c", script], stderr=subprocess.DEVNULL)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        assert not (tmp_path / "gone").exists()
+        if undone:
+            (tmp_path / "last.json").write_text(json.dumps({"id": IDENT, "undo": "exact"}))
+    assert process.wait(60) == 0
+    assert (tmp_path / "gone").exists() is not undone
+    assert json.loads((tmp_path / "last.json").read_text())["undo"] == ("exact" if undone else "emptied")
+
+
+def test_the_last_way_is_gone_where_there_is_no_lock(host, tmp_path):
+    (tmp_path / "lock").mkdir()
+    Agent(host).arm(record(), 30, [f"touch {tmp_path}/gone"])
+    (words,) = asked(host)
+    script = words[-1].replace("/run/portknock.d", str(tmp_path)).replace("/run/portknock", f"{tmp_path}/none")
+    subprocess.run(["/bin/sh", "-c", script], stderr=subprocess.DEVNULL, check=True)
+    assert (tmp_path / "gone").exists()
 
 
 def test_a_timer_is_enough(host, monkeypatch):
@@ -171,7 +201,7 @@ def test_the_next_boot_undoes_it(host):
     first, second, rest = host.read(SPARE_UNDO).split("\n", 2)[2].split(" || ")
     assert shlex.split(first) == [sys.executable] + FLAGS + [SPARE_PROGRAM, "boot"]
     assert second.startswith("grep ")
-    assert rest.startswith("{\necho one\n")
+    assert rest.startswith("{\numask 077\n")
 
 
 def test_without_systemd_there_is_no_unit(host):

@@ -207,6 +207,7 @@ def test_the_tables_of_iptables_are_read_as_iptables_prints_them():
     assert kinds(items, [("ipv4", "legacy", save(""))]) == ["native_table"]
 
 
+_PUBLISHED = "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport {} -j DNAT --to-destination 172.17.0.2\nCOMMIT\n"
 SAVES = [
     ("a policy", save("", "DROP"), [("policy_drop", "the policy of INPUT in iptables-nft drops packets to door ssh, 443/tcp, whi")]),
     ("a policy, and the door", save("-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n", "DROP"),
@@ -227,10 +228,8 @@ SAVES = [
     ("a knock behind the table", save("-A INPUT -p tcp -m tcp --dport 3100 -j DROP\n"), []),
     ("a knock in front of it", save("", rest="*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 3100 -j DROP\nCOMMIT\n"),
      [("unguarded", "table raw refuses packets to knocks of door ssh before INPUT sees them, so the doors cannot guard or")]),
-    ("a port that is published, and guarded", save("", rest="*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 22 "
-                                                            "-j DNAT --to-destination 172.17.0.2\nCOMMIT\n"), []),
-    ("a knock that is published", save("", rest="*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 3100 -j DNAT "
-                                               "--to-destination 172.17.0.2\nCOMMIT\n"),
+    ("a port that is published, and guarded", save("", rest=_PUBLISHED.format(22)), []),
+    ("a knock that is published", save("", rest=_PUBLISHED.format(3100)),
      [("unguarded", "table nat redirects packets to knocks of door ssh before INPUT sees them, so the doors cannot guard or")]),
     ("out of connection tracking", save("", rest="*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 22 -j CT --notrack\n"
                                                  "COMMIT\n"),
