@@ -7,9 +7,8 @@
 from typing import List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import FORWARD
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import FORWARD, SENT_ON
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import (
-    HOOKED,
     guarded_behind,
     guarded_published,
 )
@@ -52,7 +51,7 @@ def _closed_forward(spec: Spec, family: str) -> List[str]:
     if not refused:
         return []
     lines = [f"-A {FORWARD} {rule}" for rule in rules + refused]
-    return [f":{FORWARD} - [0:0]", *lines, *(f"-I {chain} 1 -j {FORWARD}" for chain in HOOKED)]
+    return [f":{FORWARD} - [0:0]", *lines, *(f"-I {chain} 1 -j {FORWARD}" for chain in SENT_ON)]
 
 
 BOOT_SCRIPT_TEXT = """#!/bin/sh

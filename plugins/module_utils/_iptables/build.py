@@ -28,11 +28,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
     OPEN_PREFIX,
     REFUSE,
     RELATED,
+    SENT_ON,
     TAIL,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning, with_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import Dispatch
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import HOOKED, Forward
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import Forward
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import kernel_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
@@ -108,7 +109,7 @@ def build_rules(spec: Spec, family: str) -> BuiltRules:
         tail=_hook(family, comments.HOOK_TAIL, TAIL) if tail else "",
         forward=tuple(
             (chain, _hook(family, comments.HOOK_FORWARD, target, chain))
-            for chain, target in zip(HOOKED, () if forward.is_empty else forward.hooks)
+            for chain, target in zip(SENT_ON, () if forward.is_empty else forward.hooks)
         ),
     )
 

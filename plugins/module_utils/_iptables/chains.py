@@ -13,6 +13,8 @@ FORWARD, FORWARD_USER, FORWARD_KNOCK = "PORTKNOCK_FWD", "PORTKNOCK_FWD_USER", "P
 FORWARD_OPEN, FORWARD_REFUSE = "PORTKNOCK_FWD_OPEN", "PORTKNOCK_FWD_REFUSE"
 DOCKER = "DOCKER-USER"
 """The chain of FORWARD that Docker leaves to others; where it is missing, the collection makes it."""
+SENT_ON = ("FORWARD", DOCKER)
+"""The chains, hooked by the collection, that packets pass which are sent on."""
 OPEN_PREFIX, REFUSED_PREFIX = "portknock opened: ", "portknock refused: "
 CHAIN = re.compile(
     r"^PORTKNOCK(_(HEAD|TAIL|REFUSE|OPEN|RELATED|FORGET|PROBE"
@@ -23,5 +25,6 @@ CATALOG_F: of the stages of one. FORGET is one of release 1.0.0."""
 
 __all__ = (
     "CATALOG", "CATALOG_STAGES", "CHAIN", "DOCKER", "DOORS", "FORWARD", "FORWARD_KNOCK", "FORWARD_OPEN", "FORWARD_REFUSE",
-    "FORWARD_USER", "HEAD", "OPEN", "OPEN_PREFIX", "REFUSE", "REFUSED_PREFIX", "RELATED", "TAIL", "UNUSED",
+    "FORWARD_USER", "HEAD", "OPEN", "OPEN_PREFIX", "REFUSE", "REFUSED_PREFIX", "RELATED", "SENT_ON", "TAIL",
+    "UNUSED",
 )  # fmt: skip

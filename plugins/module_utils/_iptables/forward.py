@@ -16,7 +16,6 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
-    DOCKER,
     FORWARD,
     FORWARD_KNOCK,
     FORWARD_OPEN,
@@ -47,11 +46,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, port_text
 
-HOOKED = ("FORWARD", DOCKER)
-"""The chains that have a hook of these."""
 NOTE_SECONDS = 1
 """How long the note for the second pass is good."""
 STATE = "-m conntrack --ctstate "
+SYN_OF = {"tcp": "-m tcp " + SYN}
+"""Protocol to the match of a packet that begins a connection."""
 
 
 class Guarded(NamedTuple):
@@ -208,6 +207,4 @@ class Forward:
         return rules
 
 
-SYN_OF = {"tcp": "-m tcp " + SYN}
-
-__all__ = ("HOOKED", "Forward", "Guarded", "guarded_behind", "guarded_published")
+__all__ = ("Forward", "Guarded", "guarded_behind", "guarded_published")

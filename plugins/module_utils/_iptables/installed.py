@@ -11,14 +11,14 @@ so a change and its undo are the same function with its arguments swapped, and n
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, DOCKER, HEAD
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, DOCKER, HEAD, SENT_ON
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import comment_texts, has_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import FULL_MASK
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Rule, Table
 
 INPUT = "INPUT"
-HOOKED = (INPUT, "FORWARD", DOCKER)
+HOOKED = (INPUT, *SENT_ON)
 """The chains that may have hooks, in their order."""
 
 
