@@ -210,6 +210,24 @@ def _ids(state: State) -> Tuple[Dict[str, List[Any]], List[Any]]:
     return chains, [(hook.chain, hook.position, comment_texts(hook.text)) for hook in state.hooks]
 
 
+def _removes_docker(now: State, then: State, others: Around) -> bool:
+    """Return whether chain DOCKER-USER goes in a transition."""
+    return bool(now.hooks_of(DOCKER) and not then.hooks_of(DOCKER) and not others.docker_is_used)
+
+
+def around_after(now: State, then: State, others: Around) -> Around:
+    """Return what is there of others once a transition was loaded.
+
+    :param others: what is there before it.
+    """
+    counts = dict(others.counts)
+    if then.hooks_of(DOCKER):
+        counts.setdefault(DOCKER, 0)
+    elif _removes_docker(now, then, others):
+        counts.pop(DOCKER, None)
+    return others._replace(counts=counts)
+
+
 def transition(now: State, then: State, others: Around) -> str:
     """Return the text for ``iptables-restore --noflush`` that leads from one State to another, '' for none.
 
@@ -227,8 +245,7 @@ def transition(now: State, then: State, others: Around) -> str:
     lines += [f"-A {name} {text}" for name in changed for text in then.chains[name]]
     for chain in HOOKED:
         lines += _hook_lines(now.hooks_of(chain), then.hooks_of(chain), others.counts.get(chain, 0))
-    made_here = now.hooks_of(DOCKER) and not then.hooks_of(DOCKER) and not others.docker_is_used
-    lines += ["-X " + DOCKER] if made_here else []
+    lines += ["-X " + DOCKER] if _removes_docker(now, then, others) else []
     lines += ["-X " + name for name in gone]
     return "\n".join(lines + ["COMMIT", ""])
 
@@ -248,6 +265,6 @@ def _hook_lines(now: Sequence[Hook], then: Sequence[Hook], foreign_count: int) -
 
 
 __all__ = (
-    "ABSENT", "HOOKED", "INPUT", "Around", "Hook", "State", "around", "foreign_rules", "foreign_texts", "is_own_rule",
+    "ABSENT", "HOOKED", "INPUT", "Around", "Hook", "State", "around", "around_after", "foreign_rules", "foreign_texts", "is_own_rule",
     "named_by_foreign", "position_of", "read_state", "same_ids", "same_state", "transition",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules, build_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER, DOORS, TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import LOCK_SECONDS
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import beside_hooks, readable
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
@@ -25,6 +25,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     ABSENT,
     State,
     around,
+    around_after,
     foreign_texts,
     named_by_foreign,
     position_of,
@@ -126,9 +127,7 @@ def plan_family(
         now=now,
         then=then,
         change=transition(now, then, others),
-        undo=transition(
-            then, now, others._replace(counts=dict({DOCKER: 0}, **others.counts)) if then.hooks_of(DOCKER) else others
-        ),
+        undo=transition(then, now, around_after(now, then, others)),
         foreign=foreign_texts(table),
         findings=findings,
         document=document,

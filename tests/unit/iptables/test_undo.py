@@ -58,6 +58,9 @@ def others(host):
         for name, rules in table.chains.items()
         if not name.startswith("PORTKNOCK")
     }
+    if not found.get("DOCKER-USER"):
+        # It is made for Docker, and goes where it is of no use.
+        found.pop("DOCKER-USER", None)
     return found, dict(table.policies)
 
 
@@ -210,7 +213,8 @@ def test_hooks_stand_before_the_rules_they_stood_before(story):
     undo(host, before)
     texts = [rule.text.rstrip() for rule in foreign_rules(table_of(before))]
     left = [rule.text.rstrip() for rule in foreign_rules(table_of(host.save()))]
-    for old, new in zip(ours(before).hooks, ours(host.save()).hooks):
+    hooks = ([hook for hook in ours(text).hooks if hook.chain == "INPUT"] for text in (before, host.save()))
+    for old, new in zip(*hooks):
         behind = [text for text in texts[old.position :] if text in left]
         ahead = [text for text in texts[: old.position] if text in left]
         assert all(left.index(text) < new.position for text in ahead), "overtook a rule"
