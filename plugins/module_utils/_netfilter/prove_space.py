@@ -181,7 +181,8 @@ class Space:
         index = INDEX[name]
         if found is None:
             return None
-        return index, self._everything(index) & ~found if term.negated else found
+        everything = self._everything(index)
+        return index, everything ^ (everything & found) if term.negated else found
 
     def _everything(self, index: int) -> int:
         # What is no source of a stranger may be that of this host's own connection, so a match keeps it.
