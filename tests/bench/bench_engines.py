@@ -21,7 +21,7 @@ from typing import NamedTuple
 from bench_lan import Backend, BenchError, Lan, inside, run
 from bench_packets import PACKETS, Burst, Path, syn_packet
 from bench_ruleset import CLOSED_PORT, EMPTY, FLOW_PORT, MINIMAL, OPEN_PORT, ROOT, Core, door_options
-from bench_series import Table, low_quartile, ratios, rounds
+from bench_series import Table, costs_in_turns, ratios, rounds
 
 DOORS, MOST = (1, 10, 100), 100
 """How many doors of four steps, and the number for which there are goals."""
@@ -135,13 +135,9 @@ def one_round(engine: Engine, text: str, steps: Sequence[int]) -> list[float]:
                 strangers.burst([first]).send,
                 functools.partial(strangers.wrong_knocks, first[: PACKETS // 2]),
             ]
-        costs: dict[str, list[list[float]]] = {name: [[] for _kind in KINDS] for name in acts}
         with inside(lan.client):
-            for turn in range(TURNS):
-                for name in sorted(acts, reverse=bool(turn % 2)):
-                    for values, act in zip(costs[name], acts[name], strict=True):
-                        values.append(act())
-    return ratios(*([low_quartile(values) for values in costs[name]] for name in ("doors", "minimal")))
+            costs = costs_in_turns(acts, TURNS)
+    return ratios(costs["doors"], costs["minimal"])
 
 
 def _check_refuses(server: str) -> None:

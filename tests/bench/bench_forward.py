@@ -10,14 +10,13 @@ As in bench_packets one process on one core does everything, and the time of the
 import contextlib
 import os
 import socket
-import time
 from collections.abc import Callable
 
 from bench_engines import Nft
 from bench_lan import Backend, Lan, inside, run
-from bench_packets import CONNECTIONS, PACKETS, Burst
+from bench_packets import PACKETS, Burst, connection_ns
 from bench_ruleset import FLOW_PORT, OPEN_PORT, Core, door_options
-from bench_series import Table, low_quartile, ratios, rounds
+from bench_series import Table, costs_in_turns, ratios, rounds
 
 DOORS, TURNS = 100, 40
 KINDS = (("established packet", 1.05), ("new connection", 1.10))
@@ -107,12 +106,7 @@ class Published:
 
     def connect_ns(self) -> float:
         """Return the nanoseconds of a new connection, made, accepted and closed."""
-        start = time.perf_counter_ns()
-        for _number in range(CONNECTIONS):
-            with socket.socket() as sock:
-                sock.connect((self._server, OPEN_PORT))
-                self._listener.accept()[0].close()
-        return (time.perf_counter_ns() - start) / CONNECTIONS
+        return connection_ns(self._server, self._listener)
 
 
 def one_round(load: Callable[[], None]) -> list[float]:
@@ -123,13 +117,9 @@ def one_round(load: Callable[[], None]) -> list[float]:
             path = Published(lan, name, what)
             stack.callback(path.close)
             acts[name] = (path.established.send, path.connect_ns)
-        costs: dict[str, list[list[float]]] = {name: [[] for _kind in KINDS] for name in acts}
         with inside(lan.client):
-            for turn in range(TURNS):
-                for name in sorted(acts, reverse=bool(turn % 2)):
-                    for values, act in zip(costs[name], acts[name], strict=True):
-                        values.append(act())
-    return ratios(*([low_quartile(values) for values in costs[name]] for name in ("doors", "docker")))
+            costs = costs_in_turns(acts, TURNS)
+    return ratios(costs["doors"], costs["docker"])
 
 
 def measure(table: Table, full: bool) -> None:

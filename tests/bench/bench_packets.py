@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from bench_lan import BACKENDS, Backend, BenchError, Lan, inside
 from bench_ruleset import CLOSED_PORT, EMPTY, FLOW_PORT, MINIMAL, OPEN_PORT, Core, door_options
-from bench_series import Table, low_quartile, ratios, rounds
+from bench_series import Table, costs_in_turns, ratios, rounds
 
 COSTS = (("established packet", 1.05), ("SYN to a closed port", 2))
 GOAL_CONNECTIONS, CONNECTION = 0.95, 2
@@ -87,6 +87,16 @@ def _checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+def connection_ns(server: str, listener: socket.socket) -> float:
+    """Return the nanoseconds of a new connection to the allowed port of a server, made, accepted and closed."""
+    start = time.perf_counter_ns()
+    for _number in range(CONNECTIONS):
+        with socket.socket() as sock:
+            sock.connect((server, OPEN_PORT))
+            listener.accept()[0].close()
+    return (time.perf_counter_ns() - start) / CONNECTIONS
+
+
 class Path:
     """The way from the client to one server: an established flow, packets to a closed port, new connections."""
 
@@ -139,12 +149,7 @@ class Path:
 
     def connect_ns(self) -> float:
         """Return the nanoseconds of a new connection to the allowed port, made, accepted and closed."""
-        start = time.perf_counter_ns()
-        for _number in range(CONNECTIONS):
-            with socket.socket() as sock:
-                sock.connect((self._server, OPEN_PORT))
-                self._listener.accept()[0].close()
-        return (time.perf_counter_ns() - start) / CONNECTIONS
+        return connection_ns(self._server, self._listener)
 
     def check(self) -> None:
         """Make sure that the packets met the rules that they were meant for."""
@@ -165,25 +170,12 @@ def one_round(backend: Backend, texts: dict[str, str]) -> dict[str, list[float]]
         for name, text in texts.items():
             paths[name] = Path(lan, name, backend, text)
             stack.callback(paths[name].close)
-        costs: dict[str, tuple[list[float], list[float], list[float]]] = {name: ([], [], []) for name in texts}
+        acts = {name: (path.established.send, path.closed.send, path.connect_ns) for name, path in paths.items()}
         with inside(lan.client):
-            for turn in range(TURNS):
-                _one_turn(paths, costs, turn)
+            costs = costs_in_turns(acts, TURNS)
         for path in paths.values():
             path.check()
-    return {name: [low_quartile(values) for values in lists] for name, lists in costs.items()}
-
-
-def _one_turn(
-    paths: dict[str, Path], costs: dict[str, tuple[list[float], list[float], list[float]]], turn: int
-) -> None:
-    names = list(paths)
-    for number in range(len(names)):
-        name = names[(turn + number) % len(names)]
-        established, closed, connection = costs[name]
-        established.append(paths[name].established.send())
-        closed.append(paths[name].closed.send())
-        connection.append(paths[name].connect_ns())
+    return costs
 
 
 def measure(table: Table, full: bool) -> None:

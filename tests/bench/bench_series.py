@@ -5,7 +5,7 @@
 """Series of alternating runs, and the table of what came out."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -25,6 +25,18 @@ def alternate(count: int, *measures: Callable[[], Any]) -> list[list[Any]]:
             index = (number + step) % len(measures)
             results[index].append(measures[index]())
     return results
+
+
+def costs_in_turns(acts: Mapping[str, Sequence[Callable[[], float]]], turns: int) -> dict[str, list[float]]:
+    """Call all acts of each name, turn by turn and in each turn in another order of the names; return the low quartile of each act."""
+    names = list(acts)
+    costs: dict[str, list[list[float]]] = {name: [[] for _act in acts[name]] for name in names}
+    for turn in range(turns):
+        for number in range(len(names)):
+            name = names[(turn + number) % len(names)]
+            for values, act in zip(costs[name], acts[name], strict=True):
+                values.append(act())
+    return {name: [low_quartile(values) for values in lists] for name, lists in costs.items()}
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:

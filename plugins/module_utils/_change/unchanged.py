@@ -25,7 +25,6 @@ _COUNTED = re.compile(r"^#.*\n|\[\d+:\d+\]", re.M)
 """What differs in each save of a ruleset: comments with the time, and counters."""
 _OURS = "ansible_collections/sesame/portknock/"
 _GENERATION = ["nftables", "generation", []]
-_UNREAD = object()
 _OF_ONE_RUN = ("guard_id", "guard_owner")
 """Options that name a run."""
 
@@ -45,26 +44,31 @@ class Recorder:
 
     def read(self, part: str, method: str, words: List[Any]) -> Any:
         """Return what a method of the Host returns, and note it, or in its place what is cheaper to read."""
+        read = [part, method, words]
         instead = _cheaper(part, method, words)
-        # Before it: what comes between is a difference for the next run.
-        noted = bool(instead) and self._note(instead)
-        value = _called(self._real, [part, method, words])
-        if not noted:
-            self._note([part, method, words], value)
+        if instead and self._is_told_by(instead):
+            return _called(self._real, read)
+        value = _called(self._real, read)
+        self._note(read, value)
         return value
 
-    def _note(self, read: List[Any], value: Any = _UNREAD) -> bool:
-        """Note a read once; return whether it could be made."""
+    def _is_told_by(self, instead: List[Any]) -> bool:
+        """Note what is cheaper to read; return whether it could be read.
+
+        It is read first: what changes between the two is a difference for the next run.
+        """
+        if json.dumps(instead) not in self._seen:
+            try:
+                self._note(instead, _called(self._real, instead))
+            except HostError:
+                return False
+        return True
+
+    def _note(self, read: List[Any], value: Any) -> None:
         key = json.dumps(read)
         if key not in self._seen:
-            if value is _UNREAD:
-                try:
-                    value = _called(self._real, read)
-                except HostError:
-                    return False
             self._seen.add(key)
             self.reads.append([*read, _digest_of(read[1], value)])
-        return True
 
 
 class _Part:
@@ -74,6 +78,7 @@ class _Part:
         self._name, self._part, self._read = name, part, read
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
+        # A name that the part does not have is refused here, and not when it is called.
         getattr(self._part, method)
         return lambda *words: self._read(self._name, method, list(words))
 

@@ -54,6 +54,8 @@ class BaseChain(NamedTuple):
     """The lower, the sooner packets come to it; of chains of one hook alone."""
     devices: Tuple[str, ...] = ()
     """The interfaces whose packets it sees; empty for all."""
+    kind: str = "filter"
+    """``filter``, ``nat`` or ``route``."""
 
 
 _FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6"), "netdev": ("ip", "ip6")}
@@ -77,6 +79,7 @@ def base_chains(items: Sequence[Item], hooks: Sequence[str] = ARRIVING) -> List[
             chain["hook"],
             int(chain.get("prio", 0)),
             tuple(map(str, _list(chain["dev"]))) if chain.get("dev") else (),
+            chain.get("type", "filter"),
         )
         for chain in chains
         if chain.get("hook") in hooks

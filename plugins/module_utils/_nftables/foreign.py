@@ -207,13 +207,7 @@ class _Native:
 
     def _is_guarded(self, chain: BaseChain) -> bool:
         """Return whether the doors guard their ports where a chain sends packets on: by the port that these were sent to."""
-        return self._spec.published != PUBLISHED_NONE and any(
-            item["chain"].get("type") == "nat"
-            for item in self._items
-            if item.get("chain")
-            and [item["chain"].get(key) for key in ("family", "table", "name")]
-            == [chain.family, chain.table, chain.name]
-        )
+        return self._spec.published != PUBLISHED_NONE and chain.kind == "nat"
 
     @staticmethod
     def _may_see(chain: BaseChain, arrival: Arrival) -> bool:
