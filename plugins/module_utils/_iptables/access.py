@@ -4,6 +4,7 @@
 
 """Whether a new connection gets in, at which door it must knock for that, and whether it can go on. Pure."""
 
+import ipaddress
 from typing import Any, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection
@@ -78,6 +79,44 @@ def shut_out(spec: Spec, connection: Connection) -> SpecError:
     )
 
 
+def check_of_this_host(spec: Spec, local: LocalNetwork) -> None:
+    """Refuse options that cannot mean what they say on a host with these addresses and routes.
+
+    :param local: what is known of the host's network.
+    :raises SpecError: for the first of them.
+    """
+    check_trusted_interfaces(spec, local)
+    check_hosts_are_behind(spec, local)
+
+
+def check_hosts_are_behind(spec: Spec, local: LocalNetwork) -> None:
+    """Refuse a door whose ``to`` names this host itself: nothing that is sent on goes there, so it would guard nothing.
+
+    A network that has an address of this host in it is right, as long as others are in it too.
+
+    :param local: what is known of the host's network.
+    :raises SpecError: for the first of them.
+    """
+    own = list(local.own)
+    for index, door in enumerate(spec.doors):
+        found = [each for each in door.to if each.network_address.is_loopback or _is_within(each, own)]
+        if found:
+            named = found[0] if found[0].num_addresses > 1 else found[0].network_address
+            raise SpecError(
+                f"doors[{index}].to",
+                f"{named} is this host itself, and not a host behind it: door {door.name!r} would guard nothing there. For ports of "
+                "this host, or published on it, leave out 'to' (take it into a door of its own where 'to' names other hosts as well).",
+            )
+
+
+def _is_within(network: Any, own: List[Any]) -> bool:
+    """Return whether each address of a network is in one of others."""
+    return any(
+        each.network_address <= network.network_address and network.broadcast_address <= each.broadcast_address
+        for each in ipaddress.collapse_addresses([item for item in own if item.version == network.version])
+    )
+
+
 def check_trusted_interfaces(spec: Spec, local: LocalNetwork) -> None:
     """Refuse to trust the interfaces that everybody comes in by.
 
@@ -140,6 +179,8 @@ def _includes(sources: Tuple[Network, ...], source: Address) -> bool:
 
 
 __all__ = (
+    "check_hosts_are_behind",
+    "check_of_this_host",
     "check_tracked",
     "check_trusted_interfaces",
     "door_for",

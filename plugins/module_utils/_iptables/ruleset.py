@@ -26,8 +26,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import (
+    check_of_this_host,
     check_tracked,
-    check_trusted_interfaces,
     door_for,
     lets_in,
     shut_out,
@@ -336,11 +336,11 @@ def _plan(wanted: Wanted, owns: Dict[str, Any], family: str, save: str, local: L
 def _local_network(host: Any, wanted: Wanted) -> LocalNetwork:
     """Return what is known of the host's network.
 
-    :raises SpecError: if an interface is trusted by which everybody comes in.
+    :raises SpecError: if an interface is trusted by which everybody comes in, or a door is to this host itself.
     """
     local: LocalNetwork = host.kernel.local_network()
     if wanted.spec is not None:
-        check_trusted_interfaces(wanted.spec, local)
+        check_of_this_host(wanted.spec, local)
     return local
 
 

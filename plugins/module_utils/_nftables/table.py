@@ -22,7 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import (
-    check_trusted_interfaces,
+    check_of_this_host,
     door_for,
     is_let_in,
     shut_out,
@@ -86,7 +86,7 @@ class Table(Part):
         if spec is None and installed is None:
             return PartPlan(self.name, wanted, False, files=table_files(None, "", persist=False))
         if spec is not None:
-            check_trusted_interfaces(spec, self._host.kernel.local_network())
+            check_of_this_host(spec, self._host.kernel.local_network())
             dormant = why_not_in_force(self._host) if installed is not None else ""
             if dormant:
                 raise HostError(f"{dormant}. Nothing was changed.")

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import connection_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import (
+    check_hosts_are_behind,
     check_tracked,
     check_trusted_interfaces,
 )
@@ -279,6 +280,42 @@ def test_other_interfaces_are_trusted():
         spec_from_options({"doors": [DOOR], "trusted_interfaces": ["wg+", "docker0", "eth1"]}), LOCAL
     )
     check_trusted_interfaces(spec_from_options({"trusted_interfaces": ["eth0"]}), LOCAL)
+
+
+# Doors to hosts behind this one
+
+
+def door_to(*addresses):
+    inside = dict(DOOR, name="inside", knock=["17006", "19101"], opens=["8080"], to=list(addresses))
+    return spec_from_options({"doors": [DOOR, inside]})
+
+
+@pytest.mark.parametrize(
+    ("to", "named"),
+    [
+        (["192.0.2.1"], "192.0.2.1"),
+        (["198.51.100.7", "10.8.0.5"], "10.8.0.5"),
+        (["192.0.2.0/32", "192.0.2.1/32"], "192.0.2.0/31"),
+        (["203.0.113.64/28"], "203.0.113.64/28"),
+        (["2001:db8::1"], "2001:db8::1"),
+        (["127.0.0.2"], "127.0.0.2"),
+    ],
+)
+def test_a_door_to_this_host_itself_is_refused(to, named):
+    local = LOCAL._replace(own=LOCAL.own + networks("192.0.2.0/32", "203.0.113.0/25", "2001:db8::1/128"))
+    with pytest.raises(SpecError) as refusal:
+        check_hosts_are_behind(door_to(*to), local)
+    assert str(refusal.value) == (
+        "doors[1].to: {0} is this host itself, and not a host behind it: door 'inside' would guard nothing there. For ports of this "
+        "host, or published on it, leave out 'to' (take it into a door of its own where 'to' names other hosts as well).".format(
+            named
+        )
+    )
+
+
+def test_a_network_behind_may_hold_an_address_of_this_host():
+    check_hosts_are_behind(door_to("10.8.0.0/24", "192.0.2.0/31", "192.0.2.7", "2001:db8::/64"), LOCAL)
+    check_hosts_are_behind(door_to("192.0.2.1"), UNKNOWN)
 
 
 # What the kernel says of the network
