@@ -22,6 +22,8 @@ class DoorHere(NamedTuple):
     """The ``ipaddress`` networks that it can be open to; empty for everyone."""
     once: bool
     """Whether it is open for one new connection only."""
+    to: Tuple[Any, ...] = ()
+    """The ``ipaddress`` networks of the hosts behind this one that it opens its ports on; empty for this host itself."""
 
 
 class OpenDoors:

@@ -247,6 +247,14 @@ proof:
       rule: ""
       exceptions: []
       message: ""
+published:
+  description:
+    - How ports that nat publishes on this host, as Docker does, are guarded.
+    - V(doors) closes those of doors, V(policy) refuses those that are neither a door's nor allowed as well, V(none) leaves them alone.
+      V(none) as well if no door has a port of this host.
+  returned: success
+  type: str
+  sample: doors
 refused:
   description: Packets to ports of doors that were refused since the rules were loaded, as their sources had not knocked.
   returned: success

@@ -17,6 +17,11 @@ Found = Dict[str, Any]
 
 _STATES = {OK: "OK", WARNING: "WARNING", CRITICAL: "CRITICAL"}
 _FEW_LISTS = 8
+_PUBLISHED = {
+    "doors": "those of doors are closed as well",
+    "policy": "refused as those of this host are, unless a door or an allowed port has them",
+    "none": "not guarded",
+}
 _NAMES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
@@ -102,6 +107,8 @@ def _counted(found: Found) -> List[str]:
     lines = ["packets refused at the doors' ports: {}".format(found.get("refused", 0))]
     if wrong is not None:
         lines.append(f"wrong knocks: {wrong} reset")
+    if found.get("published"):
+        lines.append(f"ports that nat publishes: {_PUBLISHED[found['published']]}")
     return lines + _filled(found.get("lists", []))
 
 

@@ -37,6 +37,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof i
     void_findings,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.published import policy_is_in_force
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
@@ -55,7 +56,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, OS_RELEASE, STATE_FILE
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, IPV4
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
+    ENGINES,
+    IPV4,
+    PUBLISHED_DOORS,
+    PUBLISHED_NONE,
+    PUBLISHED_POLICY,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import networks
 
@@ -69,7 +76,7 @@ def inspect_ruleset(host: Any, iptables: Iptables, report: Report) -> Report:
     :raises HostError: if the ruleset cannot be read.
     """
     families = [family for family in host.kernel.families() if iptables.installed(family)]
-    none = dict(ip_versions=[], refused=0, wrong_knocks=0, lists=[], proof=[])
+    none = dict(ip_versions=[], published=PUBLISHED_NONE, refused=0, wrong_knocks=0, lists=[], proof=[])
     backend = iptables.backend if families else ""
     # Where the doors are in a table of nftables, that has said all this already.
     report = report._replace(facts=dict(dict(none, backend=backend), **report.facts))
@@ -191,8 +198,20 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
         steps=dict(report.steps, **steps),
         drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family, local)],
         findings=report.findings + foreign + void_findings(proofs),
-        facts=dict(facts, ip_versions=report.facts["ip_versions"] + [family], proof=report.facts["proof"] + entries),
+        facts=dict(
+            facts,
+            published=_published(spec, ours, report.facts["published"]),
+            ip_versions=report.facts["ip_versions"] + [family],
+            proof=report.facts["proof"] + entries,
+        ),
     )
+
+
+def _published(spec: Any, ours: Any, before: str) -> str:
+    """Return how what nat sends on is guarded, as the option says it, with one more family."""
+    if policy_is_in_force(ours):
+        return PUBLISHED_POLICY
+    return PUBLISHED_DOORS if spec.guards_published and before == PUBLISHED_NONE else before
 
 
 def _at_boot(host: Any, family: str, live: Document, protected: Protected) -> List[Finding]:

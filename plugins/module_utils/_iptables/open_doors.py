@@ -39,6 +39,7 @@ class RulesetDoors(OpenDoors):
                 door.window,
                 door.sources,
                 door.once,
+                door.to,
             )
             for family in self._host.kernel.families()
             if self._iptables.installed(family)

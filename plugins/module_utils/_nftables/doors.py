@@ -11,15 +11,27 @@ import ipaddress
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import ENTRANCE, STEP, meaning_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import (
+    ENTRANCE,
+    REFUSE_PUBLISHED,
+    STEP,
+    meaning_of,
+    wording_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
     BEHIND_CHAIN,
     DIGITS,
+    FORWARD,
     INPUT,
     NUMBERS,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import SENT_ON
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import BEHIND, PUBLISHED_PORTS, SENT_ON
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
+    PUBLISHED_DOORS,
+    PUBLISHED_NONE,
+    PUBLISHED_POLICY,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, ports_name
 
 _RULE = re.compile(r'add rule inet portknock (\w+) (.*) comment "portknock:\w+ ([^"]*)"\Z')
@@ -28,6 +40,8 @@ _RANGE = re.compile(r"([0-9]+)-([0-9]+) : \w+ (\w+)")
 _ENTRANCE = re.compile(r"@open([46])_(\w+)")
 _SOURCES = re.compile(r"ip6? saddr (?:\{ ([^}]*) \}|([0-9a-f][0-9a-f.:/]*)) ")
 _WINDOW = re.compile(r"update @open[46]_(\w+) \{[^}]* timeout ([0-9]+)s \}")
+_ADDRESSES = re.compile(r"([0-9a-f][0-9a-f.:]*)(?:-([0-9a-f.:]+))? : jump (\w+)")
+_VERDICT = re.compile(r" : \w+ (\w+)")
 _MASK = re.compile(r"ip6 saddr & ([0-9a-f:]+) @open6_")
 _PROTOCOLS = {str(number): protocol for protocol, number in NUMBERS.items()}
 _VERSIONS = {digit: version for version, digit in DIGITS.items()}
@@ -53,6 +67,8 @@ class DoorsRead(NamedTuple):
     """Door to how many steps its knock has."""
     ipv6_prefix: int
     """How many leading bits of an IPv6 source are remembered."""
+    published: str
+    """How what nat sends on from this host is guarded, as the option says it."""
 
 
 def read_doors(text: str) -> DoorsRead:
@@ -72,6 +88,7 @@ def read_doors(text: str) -> DoorsRead:
         elif meaning.kind == STEP:
             steps[meaning.door] = meaning.total
             windows.update((name, int(seconds)) for name, seconds in _WINDOW.findall(rule.text))
+    behind = _Behind(rules)
     doors = tuple(
         DoorHere(
             name,
@@ -80,18 +97,27 @@ def read_doors(text: str) -> DoorsRead:
             windows[name],
             _sources(rule.text),
             "delete @open" in rule.text,
+            behind.networks(name, version),
         )
         for (name, version), rule in entrances.items()
+        if not behind.opens_nothing(name, version)
     )
     mask = _MASK.search(text)
     bits = bin(int(ipaddress.IPv6Address(mask.group(1)))).count("1") if mask else 128
-    return DoorsRead(doors, steps, bits)
+    return DoorsRead(doors, steps, bits, _published(rules))
 
 
 def _rules(text: str) -> Iterator[TextRule]:
     for found in map(_RULE.match, text.splitlines()):
         if found:
             yield TextRule(*found.groups())
+
+
+def _published(rules: List[TextRule]) -> str:
+    words = {rule.wording for rule in rules if rule.chain == FORWARD}
+    if wording_of(REFUSE_PUBLISHED) in words:
+        return PUBLISHED_POLICY
+    return PUBLISHED_DOORS if PUBLISHED_PORTS in words else PUBLISHED_NONE
 
 
 def _ports_of_chains(rules: List[TextRule]) -> Dict[str, Set[Ports]]:
@@ -103,6 +129,39 @@ def _ports_of_chains(rules: List[TextRule]) -> Dict[str, Set[Ports]]:
             for first, last, chain in _RANGE.findall(rule.text):
                 ports.setdefault(chain, set()).add(Ports(int(first), int(last), rule.text.split(" ", 1)[0]))
     return ports
+
+
+class _Behind:
+    """The hosts behind this one that doors open their ports on: of an address to the chain for its ports, to those of the doors."""
+
+    def __init__(self, rules: List[TextRule]) -> None:
+        networks: Dict[Tuple[str, str], Set[Any]] = {}
+        chains: Dict[str, Set[str]] = {}
+        doors: Dict[str, Set[str]] = {}
+        for rule in rules:
+            for first, last, chain in _ADDRESSES.findall(rule.text) if rule.wording == BEHIND else ():
+                ends = [ipaddress.ip_address(each) for each in (first, last or first)]
+                version = _VERSIONS[str(ends[0].version)]
+                networks.setdefault((chain, version), set()).update(ipaddress.summarize_address_range(*ends))
+            if rule.chain.startswith(BEHIND_CHAIN):
+                chains.setdefault(rule.chain, set()).update(_VERDICT.findall(rule.text))
+            meaning = meaning_of(rule.wording)
+            if meaning.kind == ENTRANCE:
+                doors.setdefault(rule.chain, set()).add(meaning.door)
+        self._networks: Dict[Tuple[str, str], Set[Any]] = {}
+        self._names: Set[str] = set()
+        for (chain, version), found in networks.items():
+            for name in {door for service in chains.get(chain, ()) for door in doors.get(service, ())}:
+                self._names.add(name)
+                self._networks.setdefault((name, version), set()).update(found)
+
+    def networks(self, door: str, version: str) -> Tuple[Any, ...]:
+        """Return the networks of a door, of one IP version; none where its ports are this host's."""
+        return tuple(ipaddress.collapse_addresses(self._networks.get((door, version), ())))
+
+    def opens_nothing(self, door: str, version: str) -> bool:
+        """Return whether all hosts of a door are of the other IP version."""
+        return door in self._names and (door, version) not in self._networks
 
 
 def _merged(pieces: Set[Ports]) -> List[Ports]:

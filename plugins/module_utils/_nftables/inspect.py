@@ -27,6 +27,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text im
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import networks
 
 PART = "table"
 _DIGIT = re.compile(r'@[a-z]+([46])_|"right": "ipv([46])"')
@@ -90,6 +91,7 @@ def inspect_table(host: Any, nft: Nft, installed: Optional[Installed], text: str
     facts = dict(
         report.facts,
         backend="",
+        published=read.published,
         ip_versions=[family for family in FAMILIES if any(door.ip_version == family for door in read.doors)],
         refused=counted.refused,
         wrong_knocks=counted.wrong_knocks,
@@ -122,6 +124,7 @@ def _door(door: DoorHere, read: DoorsRead, counted: Counters, elements: List[Ele
         steps=read.steps.get(door.name, 0),
         window=door.window,
         open_for={str(element.source): element.seconds for element in elements},
+        **({"to": networks(door.to)} if door.to else {}),
         **counted.of(door.name, DIGITS[door.ip_version]),
     )
 

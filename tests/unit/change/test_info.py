@@ -5,6 +5,7 @@
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
+from ansible_collections.sesame.portknock.plugins.module_utils._command.status import status_text
 from fake_host import FakeHost, knockd_host
 from module_run import DOOR, run
 from shown_steps import steps_in
@@ -35,6 +36,12 @@ class Host(FakeHost):
 
     def monotonic(self):
         return UPTIME
+
+
+def with_nft():
+    host = Host()
+    host.tools |= {"nft"}
+    return host
 
 
 def looked_at(host):
@@ -72,16 +79,38 @@ def test_doors_and_who_has_them_open():
     assert ("web", "ipv6") not in doors
 
 
-def test_a_door_to_hosts_behind():
-    host = Host()
-    run(host, doors=[DOOR, dict(WEB, to=["10.1.0.7", "10.2.0.0/16", "fd00::7"], sources=[])])
+@pytest.mark.parametrize("engine", ["iptables", "nftables"])
+def test_a_door_to_hosts_behind(engine):
+    host = with_nft()
+    run(host, doors=[DOOR, dict(WEB, to=["10.1.0.7", "10.2.0.0/16", "fd00::7"], sources=[])], engine=engine)
     told = looked_at(host)
     assert told["drift"] == []
+    assert " of 10.1.0.7 10.2.0.0/16 fd00::7  60 s " in status_text(told)
     doors = {(door["name"], door["ip_version"]): door for door in told["doors"]}
     assert (doors["web", "ipv4"]["to"], doors["web", "ipv6"]["to"]) == (["10.1.0.7", "10.2.0.0/16"], ["fd00::7"])
-    assert doors["web", "ipv4"]["opens"] == ["53/udp", "443/tcp", "8000-8010/tcp"]
+    assert set(doors["web", "ipv4"]["opens"]) == {"53/udp", "443/tcp", "8000-8010/tcp"}
     assert "to" not in doors["ssh", "ipv4"]
-    assert {entry["door"] for entry in told["proof"] if entry["door"]} == {"ssh"}, "FORWARD is not walked"
+    if engine == "iptables":
+        assert {entry["door"] for entry in told["proof"] if entry["door"]} == {"ssh"}, "FORWARD is not walked"
+
+
+@pytest.mark.parametrize("engine", ["iptables", "nftables"])
+@pytest.mark.parametrize(
+    ("more", "published"),
+    [
+        ({}, "doors"),
+        ({"published": "policy"}, "policy"),
+        ({"published": "none"}, "none"),
+        ({"published": "policy", "policy": "accept"}, "doors"),
+        ({"doors": [dict(DOOR, to=["10.1.0.7"])]}, "none"),
+    ],
+)
+def test_how_what_nat_publishes_is_guarded(engine, more, published):
+    host = with_nft()
+    run(host, **dict({"doors": [DOOR], "engine": engine, "policy": "reject"}, **more))
+    told = looked_at(host)
+    assert told["published"] == published
+    assert "ports that nat publishes: " in status_text(told)
 
 
 def test_the_doors_are_proved_or_a_way_in_is_shown():

@@ -62,6 +62,21 @@ def test_a_door_to_hosts_behind():
     assert lines[3].startswith("ssh   22/tcp of 10.1.0.7 fd00::7  15 s ")
 
 
+@pytest.mark.parametrize(
+    ("published", "line"),
+    [
+        ("doors", "ports that nat publishes: those of doors are closed as well"),
+        (
+            "policy",
+            "ports that nat publishes: refused as those of this host are, unless a door or an allowed port has them",
+        ),
+        ("none", "ports that nat publishes: not guarded"),
+    ],
+)
+def test_what_nat_publishes(published, line):
+    assert status_text(dict(FOUND, published=published)).splitlines()[9] == line
+
+
 def test_of_many_lists_only_those_with_sources_are_shown():
     def line(*entries):
         lists = [

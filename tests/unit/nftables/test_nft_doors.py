@@ -23,6 +23,10 @@ def read(spec):
     return read_doors(load_text(build_table(spec)).text)
 
 
+def networks(*texts):
+    return tuple(map(ipaddress.ip_network, texts))
+
+
 def ports_in(words):
     """Return every port that words like ``8000-8010/tcp`` name."""
     found = set()
@@ -44,10 +48,13 @@ def test_doors_are_read_as_they_were_asked_for(options):
         for version, number in (("ipv4", 4), ("ipv6", 6)):
             mine = [network for network in door.sources if network.version == number]
             one = here.pop((door.name, version), None)
-            assert (one is None) == (version not in spec.ip_versions or bool(door.sources and not mine))
+            behind = [network for network in door.to if network.version == number]
+            nothing = bool(door.sources and not mine) or bool(door.to and not behind)
+            assert (one is None) == (version not in spec.ip_versions or nothing)
             if one is None:
                 continue
             assert (one.window, set(one.sources), one.once) == (door.window, set(mine), door.once)
+            assert list(one.to) == list(ipaddress.collapse_addresses(behind))
             assert ports_in(one.opens) == {
                 (port, ports.protocol) for ports in door.opens for port in range(ports.first, ports.last + 1)
             }
@@ -81,10 +88,21 @@ def test_in_panic_a_door_is_read_as_well(prefix):
 
 def test_a_door_to_hosts_behind_has_the_ports_that_are_there():
     behind = [door for door in read(spec_from_options(RECORDED)).doors if door.name == "behind"]
-    assert [(door.ip_version, door.opens) for door in behind] == [
-        ("ipv4", ("22/tcp", "5000-5010/udp")),
-        ("ipv6", ("22/tcp", "5000-5010/udp")),
+    assert [(door.ip_version, door.opens, door.to) for door in behind] == [
+        ("ipv4", ("22/tcp", "5000-5010/udp"), networks("10.9.0.5", "10.9.1.0/24")),
+        ("ipv6", ("22/tcp", "5000-5010/udp"), networks("2001:db8:9::/64")),
     ]
+
+
+def test_of_doors_to_the_same_hosts_each_has_all_of_its_own():
+    wide = {"name": "wide", "knock": ["7000", "9100"], "opens": ["22"], "to": ["10.9.0.0/16", "fd00::1"]}
+    narrow = {"name": "narrow", "knock": ["8200", "6100"], "opens": ["80"], "to": ["10.9.3.7", "10.20.0.0/30"]}
+    found = {(door.name, door.ip_version): door.to for door in read(spec_from_options({"doors": [wide, narrow]})).doors}
+    assert found == {
+        ("wide", "ipv4"): networks("10.9.0.0/16"),
+        ("wide", "ipv6"): networks("fd00::1"),
+        ("narrow", "ipv4"): networks("10.9.3.7", "10.20.0.0/30"),
+    }
 
 
 # By hand
