@@ -59,7 +59,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     TooManyCases,
     Walk,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 _FEW_SERVICES = 8
@@ -190,7 +189,7 @@ class _Proof:
             for step, places in zip(reversed(door.steps), rules.counters(knock_of(door)))
         ]
         watched = frozenset(place for _door, _step, places in steps for place in places)
-        walk = Walk(self._asked.ruleset, self._asked.space, on_every_list, watched, coarse=coarse)
+        walk = Walk(self._asked.ruleset, self._asked.space, rules.knocking, watched, coarse=coarse)
         boxes = [box for door, step, _places in steps for box in self._asked.knockers(door, (ports_of(step),))]
         answer = walk.answer(unlike(boxes))
         hits_of = _by_service(answer.accepted + answer.refused)
@@ -229,7 +228,7 @@ class _Proof:
             if door.sources is not None and rules.wrong(knock_of(door)) is None
         }
         watched: FrozenSet[Place] = frozenset().union(*(places for groups in resets.values() for places in groups))
-        walk = Walk(self._asked.ruleset, self._asked.space, on_every_list, watched, coarse=coarse)
+        walk = Walk(self._asked.ruleset, self._asked.space, rules.knocking, watched, coarse=coarse)
         answer = walk.answer(self._asked.wrong_knocks() if resets else [])
         decided = (*answer.accepted, *answer.refused)
         # What nat sends to another port is no packet to a wrong one.
@@ -338,11 +337,6 @@ def knocked(doors: Sequence[GuardedDoor]) -> Listed:
     return listed
 
 
-def on_every_list(_asked: ListMatch) -> Tuple[Tuple[Ports, ...], Optional[bool]]:
-    """A source that is in the middle of every knock."""
-    return tuple(Ports(0, 65535, protocol) for protocol in PROTOCOLS), True
-
-
 def knock_of(door: GuardedDoor) -> Knock:
     ranges = None if door.sources is None else tuple(map(range_of, door.sources))
     return Knock(door.listed, door.steps, door.step_timeout, ranges)
@@ -395,6 +389,6 @@ def worst(*words: Word) -> Word:
 
 
 __all__ = (
-    "MOST_REPLAYS", "apart", "knock_of", "knocked", "not_proved", "on_every_list", "prove", "proved", "replayed", "unlike", "unlisted",
+    "MOST_REPLAYS", "apart", "knock_of", "knocked", "not_proved", "prove", "proved", "replayed", "unlike", "unlisted",
     "worst",
 )  # fmt: skip

@@ -14,7 +14,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove 
     MOST_REPLAYS,
     knock_of,
     knocked,
-    on_every_list,
     replayed,
     unlisted,
 )
@@ -102,7 +101,7 @@ class _Connection:
             return _word(PROVED)
         for step, places in zip(reversed(door.steps), rules.counters(knock)):
             box = self._asked.arriving(self._arriving, ports_of(step), self._arriving.interface)
-            answer = Walk(self._asked.ruleset, self._asked.space, on_every_list, places).answer([box] if box else [])
+            answer = Walk(self._asked.ruleset, self._asked.space, rules.knocking, places).answer([box] if box else [])
             for hit in (*answer.accepted, *answer.refused):
                 if not places & set(hit.way.taken):
                     place = hit.way.taken[-1]

@@ -19,8 +19,10 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     ReadRule,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Place, Ruleset
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
+_EVERY_PORT = tuple(Ports(0, 65535, protocol) for protocol in PROTOCOLS)
 _PUT = frozenset(("--set", "--update"))
 _ASK = frozenset(("--rcheck", "--update", "--remove"))
 _TAKE = frozenset(("--remove", FORGET))
@@ -59,6 +61,25 @@ class ListRules:
         self._removers: Dict[str, List[Place]] = {}
         for place, rule in ruleset.naming_lists():
             self._read(rule, place)
+        self._pausing = self._lists_that_pause()
+
+    def knocking(self, asked: ListMatch) -> Tuple[Tuple[Ports, ...], Optional[bool]]:
+        """A source that is in the middle of every knock, and that nothing keeps from going on."""
+        return _EVERY_PORT, asked.name not in self._pausing
+
+    def _lists_that_pause(self) -> FrozenSet[str]:
+        """Return the lists on which a source counts no step for a time.
+
+        Only a rule that not all packets meet puts sources on them, as where there is a limit of how often knocks are broken.
+        """
+        asked = {
+            each.name
+            for setters in self._setters.values()
+            for setter in setters
+            for each in setter.asked
+            if each.negated
+        }
+        return frozenset(name for name in asked if all(map(_is_seldom, self._setters.get(name, ()))))
 
     def _read(self, rule: ReadRule, place: Place) -> None:
         for number, match in enumerate(rule.lists):
@@ -135,6 +156,11 @@ class ListRules:
         if self._wrong(knock, asked.name, number, seen) is not None or not self._setters.get(asked.name):
             return False
         return not any(_stands_before(other, setter) for other in self._setters[asked.name])
+
+
+def _is_seldom(setter: _Setter) -> bool:
+    """Return whether a rule puts sources on a list for a time only, and not all that come to it."""
+    return bool(setter.rule.doubts) and setter.rule.lists[len(setter.asked)].seconds > 0
 
 
 def _stands_before(one: _Setter, other: _Setter) -> bool:

@@ -131,7 +131,7 @@ class NftLists:
     def _is_plain(self, chain: str) -> bool:
         """Return whether all packets that come to a chain come to its end."""
         return all(
-            not (rule.terms or rule.doubts) and (not rule.target or (rule.target in self._chains and not rule.goto))
+            not rule.target or (rule.target in self._chains and not (rule.goto or rule.terms or rule.doubts))
             for rule in self._chains[chain]
         )
 

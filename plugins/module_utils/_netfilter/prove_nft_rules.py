@@ -219,10 +219,8 @@ class RuleReader:
         value, timeout = _value_and_timeout(what.get("elem"))
         draft.asking.family_of(value)
         if what.get("stmt"):
-            draft.limited = draft.limited or _is_rate(what["stmt"])
-            if not draft.limited:
-                # As a limit of each source has it: what comes behind is for those that exceed it.
-                draft.asking.doubt()
+            # As a limit of each source has it: what comes behind is for those that exceed it.
+            draft.asking.doubt()
         if value != self._lists.source or name not in self._lists.seconds:
             return
         if what.get("op") == "delete":
@@ -259,12 +257,10 @@ class _Draft:
         self.lists: List[ListMatch] = []
         self.target, self.goto = "", False
         self.values: Dict[str, str] = {}
-        self.limited = False
-        """Whether it is for sources that come no more often than at some rate."""
 
     def copy(self) -> "_Draft":
         copy = _Draft(self.asking.copy())
-        copy.lists, copy.limited = list(self.lists), self.limited
+        copy.lists = list(self.lists)
         return copy
 
     def asked(self, left: Any, value: Any) -> "_Draft":
@@ -292,10 +288,6 @@ class _Draft:
     def line(self, target: str = "", values: Optional[Dict[str, str]] = None) -> ReadRule:
         """Return it as a rule, with a target of its own or another one."""
         asking, own = self.asking, not target
-        if self.limited and (target or self.target):
-            # A rule that only puts sources into sets is read as for those that come at that rate: what is proved of a knock
-            # is proved of one that is not begun again and again.
-            asking.doubt()
         return ReadRule(
             tuple(asking.terms),
             tuple(asking.doubts),
@@ -305,14 +297,6 @@ class _Draft:
             self.goto if own else False,
             self.values if own else values or {},
         )
-
-
-def _is_rate(statements: Any) -> bool:
-    """Return whether what stands beside an update is a limit that is not exceeded."""
-    if not isinstance(statements, list) or len(statements) != 1:
-        return False
-    limit = statements[0].get("limit") if isinstance(statements[0], dict) else None
-    return isinstance(limit, dict) and not limit.get("inv")
 
 
 def _grouped(elements: Sequence[Any]) -> List[Tuple[Any, List[Any]]]:

@@ -12,8 +12,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build i
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import OPEN_PREFIX
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.forward import forward_chains
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import (
+    PAUSED,
     PROGRESS,
-    STARTS,
     Knocks,
     knocks_of,
 )
@@ -132,7 +132,7 @@ def _refuse(spec: Spec) -> List[Rule]:
 def _sets(spec: Spec, knocks: Knocks) -> Dict[str, Set]:
     in_progress, opened = sizes_of(spec)
     # The kernel walks through them to find one by its name, so those that most rules name come first.
-    named = (STARTS, PROGRESS, *filter(None, knocks.groups), *knocks.stage_sets) if knocks.staged else ()
+    named = (PAUSED, PROGRESS, *filter(None, knocks.groups), *knocks.stage_sets) if knocks.staged else ()
     names = dict(dict.fromkeys(named, in_progress), **{open_set(door): opened for door in spec.doors})
     return {family.set(name): Set(family.kind, size) for name, size in names.items() for family in families_of(spec)}
 

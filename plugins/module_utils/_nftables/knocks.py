@@ -18,8 +18,9 @@ A source is in the sets that say "in progress" for longer than in any other, and
 one of which a step still counts, also where a set is full.
 
 What packets take out of a set stays in the kernel's memory until it clears that up, once a second, and until then it is passed by
-whenever that source is looked for. So a source may begin a knock only so often: one that begins and breaks it again and again, as
-fast as it can, would make each of its packets dearer than the one before.
+whenever that source is looked for. One that begins and breaks a knock again and again, as fast as it can, would make each of its
+packets dearer than the one before. So while many knocks are broken, by whomever, a source that breaks one begins none for a second.
+(A limit of each source would be an element with a limit, and nft 0.9.8 crashes when it reads a ruleset that was saved with one.)
 """
 
 import hashlib
@@ -31,8 +32,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.sequences i
 
 PROGRESS = "progress*"
 """The set of all sources in the middle of a knock, ``*`` where the family's digit stands."""
-STARTS = "starts*"
-"""The set of all sources that have begun a knock of several steps just now, with how often; ``*`` where the family's digit stands."""
+PAUSED = "paused*"
+"""The set of the sources that begin no knock of several steps for now, ``*`` where the family's digit stands."""
+PAUSE = 1
+"""Seconds for which a source is in there."""
+BROKEN_OFTEN = "limit rate over 20/second burst 50 packets"
+"""Matches while knocks are broken more often than a person, or a port scan, does it."""
 STAGE_SETS = ("progress", "group", "stage")
 """How the names of the sets begin in which a source in the middle of a knock is."""
 FLAT = 16
@@ -101,4 +106,4 @@ def _sequence(door: Door, closing: bool, steps: Tuple[Step, ...], parts: int) ->
     return Sequence(door, closing, steps, stages, group)
 
 
-__all__ = ("FLAT", "PROGRESS", "STAGE_SETS", "STARTS", "Knocks", "Sequence", "knocks_of")
+__all__ = ("BROKEN_OFTEN", "FLAT", "PAUSE", "PAUSED", "PROGRESS", "STAGE_SETS", "Knocks", "Sequence", "knocks_of")

@@ -83,13 +83,13 @@ class Family(NamedTuple):
         """Return the expression that matches if the source is in a set."""
         return f"{self.source} @{self.set(name)}"
 
+    def unseen(self, name: str) -> str:
+        """Return the expression that matches if the source is not in a set."""
+        return f"{self.source} != @{self.set(name)}"
+
     def put(self, name: str, seconds: int) -> str:
         """Return the statement that puts the source into a set for some seconds from now on."""
         return f"update @{self.set(name)} {{ {self.source} timeout {seconds}s }}"
-
-    def seldom(self, name: str) -> str:
-        """Return the statement that counts a source in a set and matches as long as it does not come too often."""
-        return f"update @{self.set(name)} {{ {self.source} timeout 2s limit rate 20/second burst 50 packets }}"
 
     def forget(self, name: str) -> str:
         """Return the statement that takes the source out of a set."""

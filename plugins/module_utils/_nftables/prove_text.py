@@ -98,21 +98,19 @@ class _Line:
         elem = self._joined()
         if self._is_next("timeout"):
             elem = {"elem": {"val": elem, "timeout": int(self._next()[:-1])}}
-        found = {"op": operation, "elem": elem, "set": name}
-        if self._is_next("limit"):
-            found["stmt"] = [self._other("limit")]
         self._expect("}")
-        return {"set": found}
+        return {"set": {"op": operation, "elem": elem, "set": name}}
 
     def _other(self, word: str) -> Item:
         if word == "limit":
             self._expect("rate")
+            found: Dict[str, Any] = {"inv": True} if self._is_next("over") else {}
             rate, _slash, per = self._next().partition("/")
+            found.update(rate=int(rate), per=per)
             if self._is_next("burst"):
-                burst = int(self._next())
+                found["burst"] = int(self._next())
                 self._expect("packets")
-                return {"limit": {"rate": int(rate), "burst": burst, "per": per}}
-            return {"limit": {"rate": int(rate), "per": per}}
+            return {"limit": found}
         if word == "log":
             self._expect("prefix")
             return {"log": {"prefix": self._next()[1:-1]}}

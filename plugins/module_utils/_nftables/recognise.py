@@ -8,8 +8,10 @@ from typing import Dict, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import (
+    BROKEN_OFTEN,
+    PAUSE,
+    PAUSED,
     PROGRESS,
-    STARTS,
     Knocks,
     Sequence,
 )
@@ -22,7 +24,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names i
     knocker_matches,
     open_set,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import Chains, Rule, joined
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import TOO_OFTEN, Chains, Rule, joined
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Spec, Step
 
 
@@ -90,7 +92,7 @@ class Recognition:
             before = sequence.stages[number - 2]
             match = joined(family.seen(before), "counter", family.forget(before))
         elif sequence.stages:
-            match = joined(who or family.packet, family.seldom(STARTS), "counter")
+            match = joined(who, family.unseen(PAUSED), "counter")
         if number < len(sequence.steps):
             in_progress = [family.put(name, self._knocks.timeout) for name in (PROGRESS, sequence.group) if name]
             return joined(match, *in_progress, family.put(sequence.stages[number - 1], sequence.door.step_timeout))
@@ -114,6 +116,8 @@ class Recognition:
                     self.chains[target] = deletions
                 else:
                     self.chains[chain] += deletions
+            pause = joined(BROKEN_OFTEN, "counter", family.put(PAUSED, PAUSE))
+            self.chains[chain].append(Rule(pause, TOO_OFTEN))
 
     @staticmethod
     def _forget(sequence: Sequence, family: Family) -> List[Rule]:

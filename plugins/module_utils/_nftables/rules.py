@@ -21,6 +21,7 @@ SENT_ON = "ct status dnat"
 NOT_NEW, UNMANAGED = "packets that begin no connection", "this IP version is not managed"
 PUBLISHED_PORTS, BEHIND = "ports of doors that nat sends on", "hosts behind this one"
 BEHIND_KNOCKS = "knocks to hosts behind this one"
+TOO_OFTEN = "so many knocks are broken that this source begins none for a second"
 
 
 class Rule(NamedTuple):

@@ -9,10 +9,12 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import FLAT, PROGRESS, knocks_of
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.services import pieces
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import load_text
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 from hypothesis import given
 from hypothesis import strategies as st
+from nft_model import Model, Sent
 from nft_options import A_FIFTH, OPTIONS, spec_of
 
 COMMENT = re.compile(r' comment "(portknock:([0-9a-f]{8}) [^"]+)"\Z')
@@ -51,7 +53,7 @@ def test_what_is_named_is_there_and_what_is_there_is_named(options):
     named = set(re.findall(r"@(\w+)", rules))
     assert named <= set(table.sets)
     # Where nobody of a version of IP may knock, the sets are there all the same.
-    assert all(re.match("open|starts|progress|stage|group", name) for name in set(table.sets) - named)
+    assert all(re.match("open|paused|progress|stage|group", name) for name in set(table.sets) - named)
 
 
 @A_FIFTH
@@ -137,8 +139,7 @@ def test_a_step_is_one_rule():
     table = built(door("ssh", "7000", "9100/udp"), ip_versions=["ipv4"])
     (stage,) = [name for name in table.sets if name.startswith("stage")]
     assert chain(table, "knock1") == [
-        "meta nfproto ipv4 update @starts4 { ip saddr timeout 2s limit rate 20/second burst 50 packets } counter "
-        "update @progress4 { ip saddr timeout 6s } "
+        "ip saddr != @paused4 counter update @progress4 { ip saddr timeout 6s } "
         f"update @{stage} {{ ip saddr timeout 5s }}"
     ]
     assert chain(table, "knock2") == [
@@ -149,6 +150,24 @@ def test_a_step_is_one_rule():
         "meta l4proto 6 goto wrong",
         "meta l4proto 17 meta pkttype 0 goto wrong",
     ]
+
+
+def test_while_many_knocks_are_broken_who_breaks_one_begins_none_for_a_second():
+    model = Model(load_text(built(door("ssh", "7000", "9100"))).text)
+    for family in ("192.0.2.", "2001:db8::"):
+
+        def knocks(host, *ports, family=family):
+            return [model.send(Sent(f"{family}{host}", port)) for port in ports][-1]
+
+        for often, gets_in in ((False, True), (True, False)):
+            model.is_often = often
+            assert knocks(7, 7000, 7000, 9100, 22), "one that breaks none is not in the way"
+            knocks(8, 7000, 1234)
+            assert knocks(8, 7000, 9100, 22) is gets_in
+            assert knocks(9, 7000, 9100, 22)
+            model.later(1)
+            assert knocks(8, 7000, 9100, 22)
+            model.forget()
 
 
 def test_a_knock_that_waits_for_a_step_twice_knows_for_which():

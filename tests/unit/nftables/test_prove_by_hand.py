@@ -115,6 +115,7 @@ def test_a_rule_that_makes_a_knock_easier_is_not_proved(chain, expr):
     [
         ("input", [DROP]), ("input", [asks("tcp dport", 22), DROP]), ("service1", [{"reject": None}]),
         ("knock5", [DROP]), ("knocks", [asks("udp dport", 9100), ACCEPT]), ("input", [asks("meta l4proto", "udp"), ACCEPT]),
+        ("input", [puts("@paused4", SADDR, 1)]),
     ],
     ids=str,
 )  # fmt: skip
@@ -129,6 +130,7 @@ def test_a_rule_that_shuts_out_who_knocks_is_not_proved(chain, expr):
         ("input", [asks("ip6 saddr", "2001:db8::9"), ACCEPT]), ("input", [asks("icmp type", 8), ACCEPT]), ("about", [ACCEPT]),
         ("input", [asks("ip saddr", "192.168.0.7"), ACCEPT]), ("service1", [asks("udp dport", 22), ACCEPT]),
         ("forward", [asks("ip saddr", "192.168.0.7"), ACCEPT]),
+        ("input", [{"limit": {"rate": 9, "per": "second", "inv": True}}, puts("@paused4", SADDR, 1)]),
     ],
     ids=str,
 )  # fmt: skip

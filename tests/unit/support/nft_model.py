@@ -47,6 +47,8 @@ class Model:
                 self._chains.setdefault(rule.group(1), []).append(rule.group(2))
         self._sets: Dict[str, Dict[Any, float]] = {}
         self._now = 0.0
+        self.is_often = False
+        """Whether knocks are broken so often that the limit of them is exceeded."""
 
     def forget(self) -> None:
         """Have all sets empty."""
@@ -98,8 +100,16 @@ class Model:
         mask = expression.partition(" & ")[2]
         return ipaddress.IPv6Address(int(address) & int(ipaddress.ip_address(mask))) if mask else address
 
-    def _seen(self, packet: Sent, expression: str, name: str) -> None:
-        if self._sets.get(name, {}).get(self._source(expression, packet), -1) <= self._now:
+    def _seen(self, packet: Sent, expression: str, negated: Optional[str], name: str) -> None:
+        if self._is_in(name, expression, packet) == bool(negated):
+            raise _Break
+
+    def _is_in(self, name: str, expression: str, packet: Sent) -> bool:
+        return self._sets.get(name, {}).get(self._source(expression, packet), -1) > self._now
+
+    def _often(self, _packet: Sent) -> None:
+        """Knocks are broken seldom here, unless it is said."""
+        if not self.is_often:
             raise _Break
 
     def _sent_to(self, packet: Sent, first: Optional[str]) -> Tuple[str, int]:
@@ -191,20 +201,20 @@ def _fits(found: str, value: str) -> bool:
 _PARTS = [
     (re.compile(pattern + r"(?: |$)"), method)
     for pattern, method in (
-        (rf"({_SOURCE}) @(\w+)", Model._seen),
+        (rf"({_SOURCE}) (!= )?@(\w+)", Model._seen),
         (r"ct status dnat", Model._diverted),
         (r"ct original proto-dst vmap \{ ([^}]*) \}", Model._first_port),
         (r"(ct original )?(ip6?) daddr vmap \{ ([^}]*) \}", Model._by_address),
         (r"(ct original )?(ip6?) (saddr|daddr) (!= )?" + _VALUES, Model._address),
         (r"(meta l4proto \. th dport|tcp dport|udp dport) vmap \{ ([^}]*) \}", Model._mapped),
         (rf"update @(\w+) \{{ ({_SOURCE}) timeout (\d+)s \}}", Model._update),
-        (rf"update @\w+ \{{ {_SOURCE} timeout 2s limit rate 20/second burst 50 packets \}}", Model._limited),
         (rf"delete @(\w+) \{{ ({_SOURCE}) \}}", Model._delete),
         (r"tcp flags & \(fin \| syn \| rst \| ack\) (==|!=) syn", Model._flags),
         (r"(meta nfproto|meta l4proto|meta pkttype|ct state|icmp type|icmpv6 type|iifname|udp sport|udp dport|tcp dport|th dport) (!= )?"
          + _VALUES, Model._asked),
         (r"counter", Model._limited),
         (r"limit rate 10/minute", Model._limited),
+        (r"limit rate over 20/second burst 50 packets", Model._often),
         (r'log prefix "[^"]*"', Model._limited),
         (r"(reject)(?: with .*)?", Model._verdict),
         (r"(accept|drop|return|jump \w+|goto \w+)", Model._verdict),

