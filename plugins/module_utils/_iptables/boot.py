@@ -7,7 +7,13 @@
 from typing import List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import FORWARD, SENT_ON
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+    FILTER,
+    FORWARD,
+    NAT,
+    SENT_ON,
+    table_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import (
     guarded_behind,
     guarded_published,
@@ -19,12 +25,19 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports impor
 
 def fallback_text(built: BuiltRules) -> str:
     """Return input for ``iptables-restore --noflush`` that puts the given rules into any ruleset, doors first."""
-    lines = ["*filter"] + [f":{name} - [0:0]" for name in built.chains]
-    lines += [f"-A {name} {text}" for name, rules in built.chains.items() for text in rules]
-    lines += ["-I INPUT 1 " + built.doors, "-I INPUT 1 " + built.head]
-    lines += ["-A INPUT " + built.tail] if built.tail else []
-    lines += [f"-I {chain} 1 {text}" for chain, text in built.forward]
-    return "\n".join(lines + ["COMMIT", ""])
+    hooks = ["-I INPUT 1 " + built.doors, "-I INPUT 1 " + built.head]
+    hooks += ["-A INPUT " + built.tail] if built.tail else []
+    hooks += [f"-I {chain} 1 {text}" for chain, text in built.forward if table_of(chain) == FILTER]
+    by_nat = [f"-I {chain} 1 {text}" for chain, text in built.forward if table_of(chain) == NAT]
+    return _table_text(FILTER, built, hooks) + (_table_text(NAT, built, by_nat) if by_nat else "")
+
+
+def _table_text(table: str, built: BuiltRules, hooks: List[str]) -> str:
+    """Return the input for one table; its first line is the table's header."""
+    chains = {name: rules for name, rules in built.chains.items() if table_of(name) == table}
+    lines = ["*" + table] + [f":{name} - [0:0]" for name in chains]
+    lines += [f"-A {name} {text}" for name, rules in chains.items() for text in rules]
+    return "\n".join(lines + hooks + ["COMMIT", ""])
 
 
 def closed_text(spec: Spec, family: str) -> str:

@@ -165,7 +165,7 @@ def _shut_out(document: Document, spec: Optional[Spec], connection: Connection) 
         decided = is_let_in(spec, connection.port, connection.source)
         if decided is not None:
             return "" if decided else "no door is for this address"
-    tail = position_of(read_state(table), TAIL)
+    tail = position_of(read_state(document), TAIL)
     if _is_accepted(table, packets, tail, spec, connection.source):
         return ""
     return "its chain INPUT refuses this connection"

@@ -9,7 +9,7 @@ import re
 from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, FILTER, NAT
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps_of
@@ -183,7 +183,7 @@ class Iptables:
         if not self.may_hold(family):
             return False
         code, out, _err = self._run([self.commands.paths[IPTABLES[family] + "-save"]], "")
-        table = out.partition("*filter\n")[2].partition("\nCOMMIT")[0] if code == 0 else ""
+        table = table_text(out, FILTER) if code == 0 else ""
         return ":INPUT DROP" in table and "\n-A INPUT " not in table
 
     def kernel_has_nft(self) -> bool:
@@ -251,8 +251,13 @@ def _is_whole(save: str) -> bool:
 
 def own_lines(save: str) -> str:
     """Return the collection's lines of a save as one text, to compare it with a later one."""
-    table = save.partition("*filter\n")[2].partition("\nCOMMIT")[0]
-    return "\n".join(line for line in table.split("\n") if "PORTKNOCK" in line and line[:1] == "-")
+    tables = [table_text(save, table) for table in (FILTER, NAT)]
+    return "\n".join(line for table in tables for line in table.split("\n") if "PORTKNOCK" in line and line[:1] == "-")
+
+
+def table_text(save: str, table: str) -> str:
+    """Return the lines of one table of a save, without its header and its end; '' where it is not in it."""
+    return save.partition(f"*{table}\n")[2].partition("\nCOMMIT")[0]
 
 
 def _samples(chains: Mapping[str, Iterable[str]]) -> Dict[str, str]:
@@ -289,5 +294,5 @@ def _failing_line(err: str, text: str) -> str:
 
 __all__ = (
     "LEGACY", "LOCK_SECONDS", "NFT", "NFT_FAMILIES", "PROBE", "Commands", "Iptables", "UnreadableError", "own_lines",
-    "unreadable_tables",
+    "table_text", "unreadable_tables",
 )  # fmt: skip

@@ -6,7 +6,7 @@
 
 from typing import FrozenSet, Optional, Sequence, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, DOCKER
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, DOCKER, table_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     Hook,
     State,
@@ -14,7 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
     read_state,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Table
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table
 
 FORWARD = "FORWARD"
 _HARMLESS = frozenset(
@@ -23,19 +23,19 @@ _HARMLESS = frozenset(
 """Targets that let no packet past what stands below."""
 
 
-def forward_hooks(wanted: Sequence[Tuple[str, str]], table: Optional[Table], now: State) -> Tuple[Hook, ...]:
-    """Return the hooks of chains that packets pass which are sent on.
+def forward_hooks(wanted: Sequence[Tuple[str, str]], document: Document, now: State) -> Tuple[Hook, ...]:
+    """Return the hooks of chains that packets pass which are sent on, or may be.
 
     One stays where it is as long as nothing in front of it lets packets past: whoever starts later puts jumps of his own in front.
 
     :param wanted: each chain with the rule that hooks ours into it.
-    :param table: the table filter, None where there is none.
+    :param document: the ruleset.
     """
     found = []
     for chain, text in wanted:
         here = [hook.position for hook in now.hooks_of(chain)]
         known = [hook.text for hook in now.hooks_of(chain)] == [text]
-        stays = known and here[0] <= first_passing(table, chain)
+        stays = known and here[0] <= first_passing(document.table(table_of(chain)), chain)
         found.append(Hook(here[0] if stays else 0, text, chain))
     return tuple(found)
 
@@ -46,9 +46,10 @@ def first_passing(table: Optional[Table], chain: str) -> int:
     return next((index for index, rule in enumerate(rules) if lets_past(table, rule.text)), len(rules))
 
 
-def is_guarded(table: Optional[Table]) -> bool:
+def is_guarded(document: Document) -> bool:
     """Return whether every packet that is sent on passes a hook of ours before anything lets it past."""
-    hooks = {hook.chain: hook.position for hook in read_state(table).hooks}
+    table = document.table("filter")
+    hooks = {hook.chain: hook.position for hook in read_state(document).hooks}
     first = first_passing(table, FORWARD)
     if hooks.get(FORWARD, first + 1) <= first:
         return True

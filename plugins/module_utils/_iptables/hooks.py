@@ -111,6 +111,7 @@ class ForeignRules:
         :param arriving: whether to look at packets from strangers as they really come in, and at no others; see as_arriving().
         """
         self._origin = (document, protected, arrival)
+        self.document = document
         self.table = table = document.table("filter")
         self.rules = foreign_rules(table)
         borders = borders_of(document)
@@ -264,7 +265,7 @@ def _placed(built: BuiltRules, foreign: ForeignRules, now: State) -> State:
     hooks = [Hook(head, built.head), Hook(doors, built.doors)]
     if built.tail:
         hooks.append(Hook(_position(here[built.tail], max(foreign.behind_exceptions(end), doors), end), built.tail))
-    return State(built.chains, (*hooks, *forward_hooks(built.forward, foreign.table, now)))
+    return State(built.chains, (*hooks, *forward_hooks(built.forward, foreign.document, now)))
 
 
 def _position(positions: Sequence[int], least: int, most: int, otherwise: Optional[int] = None) -> int:

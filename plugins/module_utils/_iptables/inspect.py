@@ -111,7 +111,7 @@ def _beside(iptables: Iptables, listing: Listing, saves: Dict[str, str]) -> List
     """Return findings about what decides on packets beside these tables; nothing where they hold no door."""
     found: List[Finding] = []
     for family, save in saves.items():
-        live = read_state(parse(save).table("filter")) if "PORTKNOCK" in save else ABSENT
+        live = read_state(parse(save)) if "PORTKNOCK" in save else ABSENT
         if live != ABSENT:
             found += findings_beside(iptables, listing, read_installed(live.chains), (family,))
     return found
@@ -170,7 +170,7 @@ def _other_backend(family: str, other: str) -> Finding:
 def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report) -> Report:
     document = parse(save, f"the live {family} ruleset")
     table = document.table("filter")
-    live = read_state(table)
+    live = read_state(document)
     kept = host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules")
     own = expected_rules(kept, live)
     if own is None and live == ABSENT:

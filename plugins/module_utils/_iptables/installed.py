@@ -5,21 +5,34 @@
 """Which rules of a table are the collection's, and how to get from one state of them to another. Pure.
 
 A State holds only the collection's chains and where its hooks stand among the foreign rules of INPUT, FORWARD and DOCKER-USER,
-so a change and its undo are the same function with its arguments swapped, and no foreign rule is ever in the text.
+and of nat's PREROUTING and POSTROUTING, so a change and its undo are the same function with its arguments swapped, and no foreign
+rule is ever in the text. Of which table a chain is, its name says.
 """
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, DOCKER, HEAD, SENT_ON
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+    CHAIN,
+    DOCKER,
+    FILTER,
+    HEAD,
+    NAT,
+    POSTROUTING,
+    PREROUTING,
+    SENT_ON,
+    table_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import comment_texts, has_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import FULL_MASK
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Rule, Table
 
 INPUT = "INPUT"
-HOOKED = (INPUT, *SENT_ON)
+HOOKED = (INPUT, *SENT_ON, PREROUTING, POSTROUTING)
 """The chains that may have hooks, in their order."""
+TABLES = (FILTER, NAT)
+"""The tables that hold rules of the collection. Each is loaded in one step of its own."""
 
 
 class Hook(NamedTuple):
@@ -34,7 +47,7 @@ class Hook(NamedTuple):
 
 
 class State(NamedTuple):
-    """The collection's part of a filter table."""
+    """The collection's part of a ruleset."""
 
     chains: Mapping[str, Tuple[str, ...]]
     """Name of a chain to its rules."""
@@ -44,6 +57,13 @@ class State(NamedTuple):
     def hooks_of(self, chain: str = INPUT) -> Tuple[Hook, ...]:
         """Return the hooks in one chain."""
         return tuple(hook for hook in self.hooks if hook.chain == chain)
+
+    def of_table(self, table: str) -> "State":
+        """Return what of it is in one table."""
+        return State(
+            {name: rules for name, rules in self.chains.items() if table_of(name) == table},
+            tuple(hook for hook in self.hooks if table_of(hook.chain) == table),
+        )
 
 
 class Around(NamedTuple):
@@ -76,15 +96,21 @@ def foreign_rules(table: Optional[Table], chain: str = INPUT) -> List[Rule]:
     return [rule for rule in table.rules(chain) if not is_own_rule(chain, rule.text)] if table else []
 
 
-def foreign_texts(table: Optional[Table]) -> Dict[str, Tuple[str, ...]]:
+def foreign_in(document: Document, chain: str) -> List[Rule]:
+    """Return the foreign rules of a chain that may have hooks, in their order."""
+    return foreign_rules(document.table(table_of(chain)), chain)
+
+
+def foreign_texts(document: Document) -> Dict[str, Tuple[str, ...]]:
     """Return each chain that may have hooks to the texts of its foreign rules."""
-    return {chain: tuple(rule.text.rstrip() for rule in foreign_rules(table, chain)) for chain in HOOKED}
+    return {chain: tuple(rule.text.rstrip() for rule in foreign_in(document, chain)) for chain in HOOKED}
 
 
-def around(table: Optional[Table]) -> Around:
-    """Return the Around of a table; FORWARD and INPUT are there in any."""
+def around(document: Document) -> Around:
+    """Return the Around of a ruleset; the chains that the kernel makes are there in any."""
+    table = document.table(FILTER)
     there = [chain for chain in HOOKED if chain != DOCKER or (table is not None and DOCKER in table.chains)]
-    counts = {chain: len(foreign_rules(table, chain)) for chain in there}
+    counts = {chain: len(foreign_in(document, chain)) for chain in there}
     rules = [rule.text for chain in table.chains.values() for rule in chain if DOCKER in rule.text] if table else []
     named = any(
         option in ("-j", "-g") and values == [DOCKER] for text in rules for option, values, _negated in options(text)
@@ -101,29 +127,39 @@ def _without_own(table: Table) -> Table:
     found = Table(table.name, table.header)
     found.policies = table.policies
     for name, rules in table.chains.items():
-        if table.name != "filter" or not CHAIN.match(name):
-            found.chains[name] = [rule for rule in rules if table.name != "filter" or not is_own_rule(name, rule.text)]
+        if not is_own_chain(table.name, name):
+            hooked = table_of(name) == table.name
+            found.chains[name] = [rule for rule in rules if not (hooked and is_own_rule(name, rule.text))]
     return found
 
 
-def read_state(table: Optional[Table]) -> State:
-    """Return the State of a table as it is, or ABSENT where there is no such table.
+def is_own_chain(table: str, chain: str) -> bool:
+    """Return whether a chain of a table is the collection's."""
+    return bool(CHAIN.match(chain)) and table_of(chain) == table
+
+
+def read_state(document: Document) -> State:
+    """Return the State of a ruleset as it is, ABSENT where nothing of the collection is in it.
 
     :raises HostError: if a chain with a name of the collection holds rules and nothing shows that the collection made it.
     """
-    if table is None:
-        return ABSENT
     chains = {
-        name: tuple(rule.text.rstrip() for rule in rules) for name, rules in table.chains.items() if CHAIN.match(name)
+        name: tuple(rule.text.rstrip() for rule in rules)
+        for table in filter(None, map(document.table, TABLES))
+        for name, rules in table.chains.items()
+        if is_own_chain(table.name, name)
     }
-    hooks = [hook for chain in HOOKED for hook in _hooks_in(table, chain)]
-    _check_owner(chains, hooks)
+    hooks = [hook for chain in HOOKED for hook in _hooks_in(document.table(table_of(chain)), chain)]
+    for name in TABLES:
+        # Each of its own: chains of somebody else in one do not become ours by what is in the other.
+        state = State(chains, tuple(hooks)).of_table(name)
+        _check_owner(state.chains, state.hooks)
     return State(chains, tuple(hooks))
 
 
-def _hooks_in(table: Table, chain: str) -> List[Hook]:
+def _hooks_in(table: Optional[Table], chain: str) -> List[Hook]:
     hooks, position = [], 0
-    for rule in table.rules(chain):
+    for rule in table.rules(chain) if table else ():
         if is_own_rule(chain, rule.text):
             hooks.append(Hook(position, rule.text.rstrip(), chain))
         else:
@@ -145,16 +181,17 @@ def position_of(state: State, chain: str) -> Optional[int]:
     return next((hook.position for hook in state.hooks if hook.text.endswith("-j " + chain)), None)
 
 
-def named_by_foreign(table: Table) -> Set[str]:
+def named_by_foreign(document: Document) -> Set[str]:
     """Return the names of the collection's chains that foreign rules send packets to."""
     return {
         values[0]
+        for table in filter(None, map(document.table, TABLES))
         for name, rules in table.chains.items()
-        if not CHAIN.match(name)
+        if not is_own_chain(table.name, name)
         for rule in rules
         if "PORTKNOCK" in rule.text and not is_own_rule(name, rule.text)
         for option, values, _negated in options(rule.text)
-        if option in ("-j", "-g") and values and CHAIN.match(values[0])
+        if option in ("-j", "-g") and values and is_own_chain(table.name, values[0])
     }
 
 
@@ -231,19 +268,28 @@ def around_after(now: State, then: State, others: Around) -> Around:
 def transition(now: State, then: State, others: Around) -> str:
     """Return the text for ``iptables-restore --noflush`` that leads from one State to another, '' for none.
 
+    The tables are two steps. What guards published ports in nat is there before what it takes the place of goes, and stays until
+    what takes its place has come.
+
     :param others: what is there of others. Chain DOCKER-USER is made where it is missing, and goes where nothing else needs it.
     """
+    tables = TABLES if same_state(then.of_table(NAT), ABSENT) else TABLES[::-1]
+    return "".join(table_transition(name, now.of_table(name), then.of_table(name), others) for name in tables)
+
+
+def table_transition(table: str, now: State, then: State, others: Around) -> str:
+    """Return the text that leads from one State to another in one table, '' for none; both hold what is in that table alone."""
     if same_state(now, then):
         return ""
     changed = [
         name for name, rules in then.chains.items() if name not in now.chains or not same_rules(rules, now.chains[name])
     ]
     gone = [name for name in now.chains if name not in then.chains]
-    lines = ["*filter"]
+    lines = ["*" + table]
     lines += [f":{name} - [0:0]" for name in changed + gone]
     lines += [f":{DOCKER} - [0:0]"] if then.hooks_of(DOCKER) and DOCKER not in others.counts else []
     lines += [f"-A {name} {text}" for name in changed for text in then.chains[name]]
-    for chain in HOOKED:
+    for chain in (name for name in HOOKED if table_of(name) == table):
         lines += _hook_lines(now.hooks_of(chain), then.hooks_of(chain), others.counts.get(chain, 0))
     lines += ["-X " + DOCKER] if _removes_docker(now, then, others) else []
     lines += ["-X " + name for name in gone]
@@ -265,6 +311,7 @@ def _hook_lines(now: Sequence[Hook], then: Sequence[Hook], foreign_count: int) -
 
 
 __all__ = (
-    "ABSENT", "HOOKED", "INPUT", "Around", "Hook", "State", "around", "around_after", "foreign_rules", "foreign_texts", "is_own_rule",
-    "named_by_foreign", "position_of", "read_state", "same_ids", "same_state", "transition",
+    "ABSENT", "HOOKED", "INPUT", "TABLES", "Around", "Hook", "State", "around", "around_after", "foreign_in", "foreign_rules",
+    "foreign_texts", "is_own_chain", "is_own_rule", "named_by_foreign", "position_of", "read_state", "same_ids", "same_state",
+    "table_transition", "transition",
 )  # fmt: skip

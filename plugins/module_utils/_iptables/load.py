@@ -7,10 +7,12 @@
 from typing import Callable, Dict, List, NamedTuple, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import table_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, table_text
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
     HOOKED,
+    TABLES,
     Hook,
     State,
     same_ids,
@@ -76,10 +78,11 @@ def _read_back(iptables: Iptables, plan: Plan, replan: Replan) -> Loaded:
 def _reads_as(text: str, state: State) -> bool:
     """Return whether a save holds just the rules of a State, spelled alike, with its hooks in their places."""
     found: Dict[str, List[str]] = {}
-    for line in text.partition("*filter\n")[2].partition("\nCOMMIT")[0].split("\n"):
-        if line.startswith(_LOOKED_AT):
+    for table in TABLES:
+        for line in table_text(text, table).split("\n"):
             chain, _blank, rule = line[3:].partition(" ")
-            found.setdefault(chain, []).append(rule.rstrip())
+            if line.startswith(_LOOKED_AT) and table_of(chain) == table:
+                found.setdefault(chain, []).append(rule.rstrip())
     in_place = all(_in_place(found.pop(chain, []), state.hooks_of(chain)) for chain in HOOKED)
     return in_place and found == {name: list(chain) for name, chain in state.chains.items() if chain}
 

@@ -6,7 +6,7 @@
 
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, table_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT_FAMILIES, Run
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import HOOKED
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, jumps_in, read_listing
@@ -58,19 +58,19 @@ class Native:
         return any(item["chain"]["family"] == nft and CHAIN.match(item["chain"]["name"]) for item in items)
 
     def empty(self, family: str, chains: Sequence[str]) -> None:
-        """Empty chains of the filter table without a command: those that are there.
+        """Empty chains of the collection without a command: those that are there.
 
         :raises HostError: if the kernel refuses.
         """
         for chain in chains:
-            self._empty(NFT_FAMILIES[family], "filter", chain)
+            self._empty(NFT_FAMILIES[family], table_of(chain), chain)
 
     def delete_jumps(self, family: str) -> None:
         """Delete the rules that hook chains of the collection into others, each by its handle, which no other rule has."""
         if self._nft is None:
             return
         for name in HOOKED:
-            chain = [NFT_FAMILIES[family], "filter", name]
+            chain = [NFT_FAMILIES[family], table_of(name), name]
             _code, out, _err = self._run([self._nft, "-j", "-a", "list", "chain"] + chain, "")
             for handle in jumps_in(read_listing(out) or [], CHAIN):
                 self._run([self._nft, "delete", "rule"] + chain + ["handle", str(handle)], "")

@@ -43,7 +43,7 @@ class RulesetDoors(OpenDoors):
             )
             for family in self._host.kernel.families()
             if self._iptables.installed(family)
-            for door in read_installed(read_state(parse(self._save(family)).table("filter")).chains).doors
+            for door in read_installed(read_state(parse(self._save(family))).chains).doors
         ]
 
     def _save(self, family: str) -> str:

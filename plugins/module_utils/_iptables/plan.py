@@ -111,8 +111,7 @@ def plan_family(
     :raises HostError: if the ruleset cannot be followed or uses the collection's names.
     """
     document = parse(save, f"the live {family} ruleset")
-    table = document.table("filter")
-    now, others = read_state(table), around(table)
+    now, others = read_state(document), around(document)
     then, findings = ABSENT, []
     if spec is not None:
         rules = ForeignRules(document, spec, arrival_of(local, family))
@@ -120,7 +119,7 @@ def plan_family(
         hooked = Hooked(position_of(then, DOORS) or 0, position_of(then, TAIL))
         findings = ruleset_findings(document, spec, family, rules, hooked, local)
     # A chain that a foreign rule names cannot be removed. It stays, and is emptied where it has no use any more.
-    emptied = [name for name in (named_by_foreign(table) if table else ()) if name in now.chains]
+    emptied = [name for name in named_by_foreign(document) if name in now.chains]
     then = then._replace(chains={**dict.fromkeys(emptied, ()), **then.chains})
     return Plan(
         family=family,
@@ -128,7 +127,7 @@ def plan_family(
         then=then,
         change=transition(now, then, others),
         undo=transition(then, now, around_after(now, then, others)),
-        foreign=foreign_texts(table),
+        foreign=foreign_texts(document),
         findings=findings,
         document=document,
     )

@@ -104,7 +104,7 @@ def prove_doors(
     """
     ruleset = ruleset_of(document, family)
     proofs = prove_ruleset(ruleset, protected, lists, local, panic, refuses_rest, connection)
-    guarded = protected.guards_published and is_guarded(document.table("filter"))
+    guarded = protected.guards_published and is_guarded(document)
     return [_without_published(proof, local) for proof in proofs] if guarded else proofs
 
 

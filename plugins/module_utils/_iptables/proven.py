@@ -10,13 +10,15 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import FILTER, table_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     HOOKED,
     INPUT,
     State,
     foreign_rules,
+    is_own_chain,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import TABLES as TABLES_OF_OURS
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
     Plan,
@@ -142,12 +144,20 @@ def refusal(entry: Dict[str, Any], path: str = "") -> SpecError:
 
 def would_be(document: Document, then: State) -> Document:
     """Return a ruleset as it would be with the given rules of ours in the place of those that it has."""
-    before = document.table("filter") or Table("filter", 0)
-    table = Table("filter", 0)
+    others = [table for table in document.tables if table.name not in TABLES_OF_OURS]
+    return Document([], others + [table for name in TABLES_OF_OURS for table in _table_would_be(document, name, then)])
+
+
+def _table_would_be(document: Document, name: str, then: State) -> List[Table]:
+    """Return a table as it would be, none where it is not there and holds nothing of ours."""
+    state = then.of_table(name)
+    if document.table(name) is None and name != FILTER and not (state.chains or state.hooks):
+        return []
+    before, table = document.table(name) or Table(name, 0), Table(name, 0)
     table.policies = before.policies
-    table.chains = {name: rules for name, rules in before.chains.items() if not CHAIN.match(name)}
-    table.chains.update({name: _rules(texts) for name, texts in then.chains.items()})
-    for chain in HOOKED:
+    table.chains = {chain: rules for chain, rules in before.chains.items() if not is_own_chain(name, chain)}
+    table.chains.update({chain: _rules(texts) for chain, texts in state.chains.items()})
+    for chain in (each for each in HOOKED if table_of(each) == name):
         hooks, foreign = then.hooks_of(chain), foreign_rules(before, chain)
         merged: List[Rule] = []
         for position in range(len(foreign) + 1):
@@ -155,7 +165,7 @@ def would_be(document: Document, then: State) -> Document:
             merged += foreign[position : position + 1]
         if merged or chain == INPUT:
             table.chains[chain] = merged
-    return Document([], [each for each in document.tables if each.name != "filter"] + [table])
+    return [table]
 
 
 def _rules(texts: Iterable[str]) -> List[Rule]:

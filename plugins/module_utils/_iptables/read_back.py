@@ -129,7 +129,7 @@ def expected_rules(fallback: str, live: State) -> Optional[BuiltRules]:
     :param fallback: the text of that file, '' where nothing is kept.
     :param live: the State of the table, or ABSENT.
     """
-    state = read_state(parse(fallback).table("filter")) if fallback else live
+    state = read_state(parse(fallback)) if fallback else live
     hooks = {hook.text.rsplit(" ", 1)[1]: hook.text for hook in state.hooks_of(INPUT)}
     forward = tuple((hook.chain, hook.text) for hook in state.hooks if hook.chain != INPUT)
     if state == ABSENT or HEAD not in hooks or DOORS not in hooks:
@@ -146,12 +146,11 @@ def drift(
     :param installed: what the rules of ``expected`` do.
     :param local: what is known of the host's network.
     """
-    table = document.table("filter")
-    now = read_state(table)
+    now = read_state(document)
     if expected is None:
         return ["- chains of the collection without their hooks in INPUT"] if now != ABSENT else []
     wanted = wanted_state(expected, ForeignRules(document, installed, arrival_of(local, family)), now)
-    texts = beside_hooks(foreign_texts(table), now, wanted)
+    texts = beside_hooks(foreign_texts(document), now, wanted)
     before, after = readable(now, texts).splitlines(), readable(wanted, texts).splitlines()
     changes = [line for line in difflib.ndiff(before, after) if line[:2] in ("- ", "+ ")]
     return changes + _edited(now, family)

@@ -8,15 +8,23 @@ import re
 from typing import Callable, Dict, List, Optional, Sequence, Set
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+    DOCKER,
+    FILTER,
+    NAT,
+    POSTROUTING,
+    PREROUTING,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, wanted_state
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
     HOOKED,
+    TABLES,
     Hook,
     State,
     around,
     foreign_rules,
+    is_own_chain,
     is_own_rule,
     read_state,
     same_state,
@@ -31,7 +39,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 
 MADE_HERE = "# This table was added by sesame.portknock and goes with its rules.\n"
-_FRAME = ("*filter\n", ":INPUT ACCEPT [0:0]\n", ":FORWARD ACCEPT [0:0]\n", ":OUTPUT ACCEPT [0:0]\n")
+_BUILT_IN = {FILTER: ("INPUT", "FORWARD", "OUTPUT"), NAT: (PREROUTING, "INPUT", "OUTPUT", POSTROUTING)}
 
 
 def merged_file(text: str, built: Optional[BuiltRules], spec: Optional[Spec], name: str) -> str:
@@ -48,17 +56,11 @@ def merged_file(text: str, built: Optional[BuiltRules], spec: Optional[Spec], na
         # Whatever else it is: there is nothing of ours in it.
         return text
     document = parse(text, name)
-    table = document.table("filter")
-    now = read_state(table)
+    now = read_state(document)
     then = ABSENT if built is None or spec is None else wanted_state(built, ForeignRules(document, spec), now)
-    if same_state(now, then) and not _is_untidy(document, table):
+    if same_state(now, then) and not any(_is_untidy(document, table) for table in TABLES):
         return text
-    if built is None:
-        return "".join(_without_own(document, table))
-    if table is None:
-        block = MADE_HERE + "".join(_FRAME) + "COMMIT\n"
-        return merged_file(block + text, built, spec, name)
-    return "".join(_with_own(document, table, then))
+    return _rewritten(document, then, name)
 
 
 def file_before(text: str, before: str, name: str) -> str:
@@ -70,74 +72,86 @@ def file_before(text: str, before: str, name: str) -> str:
     :raises HostError: if one of them cannot be followed.
     """
     document = parse(text, name)
-    table = document.table("filter")
-    then = state_before(before, table)
-    if same_state(read_state(table), then):
+    then = state_before(before, document)
+    if same_state(read_state(document), then):
         return text
-    lines = _without_own(document, table) if table is None or then == ABSENT else _with_own(document, table, then)
-    return "".join(lines)
+    return _rewritten(document, then if document.table(FILTER) else ABSENT, name)
 
 
-def _filter_tables(document: Document) -> List[Table]:
-    """Return every filter table of a file; only the last one counts, but no rule of the collection may stay in the others."""
-    return [table for table in document.tables if table.name == "filter"]
+def _rewritten(document: Document, then: State, name: str) -> str:
+    """Return the text of a document with the given rules of the collection in the place of those that it has."""
+    missing = [each for each in TABLES if document.table(each) is None and then.of_table(each) != ABSENT]
+    if missing:
+        text = "".join("".join([MADE_HERE, *_frame(each), "COMMIT\n"]) for each in missing) + "".join(document.lines)
+        return _rewritten(parse(text, name), then, name)
+    lines = _kept_lines(document)
+    before: Dict[int, List[str]] = {}
+    for table in filter(None, map(document.table, TABLES)):
+        wanted = then.of_table(table.name)
+        if wanted == ABSENT:
+            _drop_frame(document, table, lines)
+        else:
+            _put_own(table, wanted, lines, before)
+    return "".join(part for number, line in enumerate(lines) for part in before.get(number, []) + [line])
+
+
+def _frame(table: str) -> List[str]:
+    """Return the lines of a table without rules, but for its end."""
+    return [f"*{table}\n"] + [f":{chain} ACCEPT [0:0]\n" for chain in _BUILT_IN[table]]
+
+
+def _tables(document: Document, name: str) -> List[Table]:
+    """Return every table of a name; only the last one counts, but no rule of the collection may stay in the others."""
+    return [table for table in document.tables if table.name == name]
 
 
 def _own_lines(table: Table) -> Set[int]:
     return {rule.line for chain, rules in table.chains.items() for rule in rules if is_own_rule(chain, rule.text)}
 
 
-def _is_untidy(document: Document, table: Optional[Table]) -> bool:
+def _is_untidy(document: Document, name: str) -> bool:
     """Return whether a chain of the collection is used but not declared, so that the file cannot load, or rules of the
     collection stand in a table that does not count."""
-    undeclared = set(table.chains) - table.declared if table else set()
-    return any(is_own_rule(chain, "") for chain in undeclared) or any(
-        _own_lines(other) or any(is_own_rule(chain, "") for chain in other.chains)
-        for other in _filter_tables(document)[:-1]
+    *others, table = _tables(document, name) or [Table(name, 0)]
+    undeclared = set(table.chains) - table.declared
+    return any(is_own_chain(name, chain) for chain in undeclared) or any(
+        _own_lines(other) or any(is_own_chain(name, chain) for chain in other.chains) for other in others
     )
 
 
 _DECLARATION = re.compile(r"\s*(?::|(?:-N|--new-chain)\s+)(\S+)")
 
 
-def _is_declaration(line: str) -> bool:
-    found = _DECLARATION.match(line)
-    return found is not None and is_own_rule(found.group(1), "")
-
-
 def _kept_lines(document: Document) -> List[str]:
     """Return the document's lines by number, those of the collection emptied."""
     lines = list(document.lines)
-    for table in _filter_tables(document):
+    for table in (each for each in document.tables if each.name in TABLES):
         ours, docker_goes = _own_lines(table), _docker_goes(table)
         for number in range(table.header + 1, table.commit):
             declared = _DECLARATION.match(lines[number])
-            made_here = declared is not None and declared.group(1) == DOCKER and docker_goes
-            if number in ours or made_here or _is_declaration(lines[number]):
+            chain = declared.group(1) if declared else ""
+            if number in ours or (chain == DOCKER and docker_goes) or is_own_chain(table.name, chain):
                 lines[number] = ""
     return lines
 
 
 def _docker_goes(table: Table) -> bool:
     """Return whether chain DOCKER-USER is in a table for our hook alone."""
-    hooked = any(is_own_rule(DOCKER, rule.text) for rule in table.rules(DOCKER))
-    return hooked and not around(table).docker_is_used
+    hooked = table.name == FILTER and any(is_own_rule(DOCKER, rule.text) for rule in table.rules(DOCKER))
+    return hooked and not around(Document([], [table])).docker_is_used
 
 
-def _without_own(document: Document, table: Optional[Table]) -> List[str]:
-    lines = _kept_lines(document)
-    if table is None:
-        return lines
+def _drop_frame(document: Document, table: Table, lines: List[str]) -> None:
+    """Empty the lines of a table that was made for the collection's rules, if nothing else is in it."""
     inside = [line for line in lines[table.header : table.commit] if line]
     made_here = table.header > 0 and document.lines[table.header - 1] == MADE_HERE
-    if made_here and inside == list(_FRAME):
-        lines[table.header - 1 : table.commit + 1] = []
-    return lines
+    if made_here and inside == _frame(table.name):
+        for number in range(table.header - 1, table.commit + 1):
+            lines[number] = ""
 
 
-def _with_own(document: Document, table: Table, then: State) -> List[str]:
-    lines = _kept_lines(document)
-    before: Dict[int, List[str]] = {}
+def _put_own(table: Table, then: State, lines: List[str], before: Dict[int, List[str]]) -> None:
+    """Put the collection's rules for a table in front of those lines of the document that they belong to."""
 
     def put(number: int, text: str) -> None:
         before.setdefault(number, []).append(text + "\n")
@@ -147,14 +161,13 @@ def _with_own(document: Document, table: Table, then: State) -> List[str]:
     for name in [*then.chains, *([DOCKER] if makes_docker else [])]:
         put(declared + 1, f":{name} - [0:0]")
     appended = [
-        line for chain in HOOKED for line in _put_hooks(put, table, then.hooks_of(chain), foreign_rules(table, chain))
+        line for chain in HOOKED for line in _put_hooks(put, then.hooks_of(chain), table, foreign_rules(table, chain))
     ]
     for name, rules in then.chains.items():
         for text in rules:
             put(table.commit, f"-A {name} {text}")
     for text in appended:
         put(table.commit, text)
-    return [part for number, line in enumerate(lines) for part in before.get(number, []) + [line]]
 
 
 def _end_of_declarations(table: Table, lines: List[str]) -> int:
@@ -170,7 +183,7 @@ def _end_of_declarations(table: Table, lines: List[str]) -> int:
 
 
 def _put_hooks(
-    put: Callable[[int, str], None], table: Table, hooks: Sequence[Hook], foreign: Sequence[Rule]
+    put: Callable[[int, str], None], hooks: Sequence[Hook], table: Table, foreign: Sequence[Rule]
 ) -> List[str]:
     """Put each hook in front of the foreign rule it belongs to; return the lines that go to the end.
 

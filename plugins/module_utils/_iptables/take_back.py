@@ -9,13 +9,18 @@ from typing import Any, Dict, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EMPTIED, EXACT, SNAPSHOT, worst
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, UnreadableError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER, FILTER, NAT, table_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import (
+    Iptables,
+    UnreadableError,
+    unreadable_tables,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import (
     emptied_text,
     is_undone,
-    removed_text,
+    nat_undo_text,
+    removed_texts,
     snapshot_text,
     undo_text,
     unhooked_text,
@@ -43,10 +48,10 @@ def take_back(iptables: Iptables, native: Native, families: Dict[str, Dict[str, 
 
 def _take_back_family(iptables: Iptables, native: Native, family: str, back: Dict[str, Any]) -> str:
     try:
-        text = undo_text(back["save"], iptables.save(family))
+        text = undo_text(back["save"], _whole_save(iptables, family, back))
         if text:
             iptables.restore(family, text)
-        if is_undone(back["save"], iptables.save(family)):
+        if is_undone(back["save"], _whole_save(iptables, family, back)):
             return EXACT
     except UnreadableError:
         # The snapshot would take with it what could not be read.
@@ -58,7 +63,33 @@ def _take_back_family(iptables: Iptables, native: Native, family: str, back: Dic
         iptables.restore(family, snapshot_text(back["save"]), flush=True)
     except HostError:
         return _empty(iptables, native, family, back)
+    if not _chains_in(back, NAT):
+        return SNAPSHOT
+    try:
+        # Others change table nat all the time, as Docker does with each container, so there is no snapshot of that.
+        text = nat_undo_text(back["save"], _whole_save(iptables, family, back))
+        if text:
+            iptables.restore(family, text)
+    except Exception:
+        _empty_chains(iptables, native, family, _chains_in(back, NAT))
+        return EMPTIED
     return SNAPSHOT
+
+
+def _chains_in(back: Dict[str, Any], table: str) -> List[str]:
+    return [name for name in back["chains"] if table_of(name) == table]
+
+
+def _whole_save(iptables: Iptables, family: str, back: Dict[str, Any]) -> str:
+    """Return what iptables-save prints.
+
+    :raises UnreadableError: if a table that holds rules of ours, or did, is not in it.
+    """
+    save = iptables.save(family)
+    for table in unreadable_tables(save):
+        if _chains_in(back, table):
+            raise UnreadableError(family, table)
+    return save
 
 
 def _empty(iptables: Iptables, native: Native, family: str, back: Dict[str, Any]) -> str:
@@ -66,20 +97,36 @@ def _empty(iptables: Iptables, native: Native, family: str, back: Dict[str, Any]
 
     :raises HostError: if not even that works.
     """
-    try:
-        iptables.restore(family, emptied_text(back["chains"]))
-    except HostError:
-        if not iptables.is_nft or iptables.works(family):
-            raise
-        native.empty(family, back["chains"])
+    failed: List[HostError] = []
+    for chains in filter(None, (_chains_in(back, FILTER), _chains_in(back, NAT))):
+        try:
+            _empty_chains(iptables, native, family, chains)
+        except HostError as error:
+            # What is left of the other table must not stay for that.
+            failed.append(error)
+    if failed:
+        raise failed[0]
     texts: List[str] = [unhooked_text(*hook) for hook in back["hooks"]]
     if iptables.is_nft:
         native.delete_jumps(family)
     made_here = [without_docker_text()] if _docker_was_ours(back["save"]) else []
-    for text in texts + [removed_text(back["chains"])] + made_here:
+    for text in texts + removed_texts(back["chains"]) + made_here:
         with contextlib.suppress(HostError):
             iptables.restore(family, text)
     return EMPTIED
+
+
+def _empty_chains(iptables: Iptables, native: Native, family: str, chains: List[str]) -> None:
+    """Empty chains of one table.
+
+    :raises HostError: if that does not work.
+    """
+    try:
+        iptables.restore(family, emptied_text(chains))
+    except HostError:
+        if not iptables.is_nft or iptables.works(family):
+            raise
+        native.empty(family, chains)
 
 
 def _docker_was_ours(save: str) -> bool:

@@ -10,23 +10,25 @@ foreign rules that stand there now.
 """
 
 import difflib
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER, FILTER, NAT, table_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import first_passing
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     HOOKED,
     INPUT,
+    TABLES,
     Hook,
     State,
     around,
-    foreign_rules,
+    foreign_in,
     named_by_foreign,
     read_state,
     same_ids,
+    table_transition,
     transition,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Table, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 
 _EMPTY = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
 
@@ -38,41 +40,47 @@ def undo_text(before: str, live: str) -> str:
     :param live: what it prints now.
     :raises HostError: if one of them cannot be followed.
     """
-    table = parse(live, "the live ruleset").table("filter")
-    return transition(read_state(table), state_before(before, table), around(table))
+    document = parse(live, "the live ruleset")
+    return transition(read_state(document), state_before(before, document), around(document))
+
+
+def nat_undo_text(before: str, live: str) -> str:
+    """Return the part of undo_text() that is for table nat."""
+    document = parse(live, "the live ruleset")
+    now, then = read_state(document).of_table(NAT), state_before(before, document).of_table(NAT)
+    return table_transition(NAT, now, then, around(document))
 
 
 def is_undone(before: str, live: str) -> bool:
     """Return whether the collection's rules in a save are again what they were before the change."""
-    table = parse(live, "the live ruleset").table("filter")
-    return same_ids(read_state(table), state_before(before, table))
+    document = parse(live, "the live ruleset")
+    return same_ids(read_state(document), state_before(before, document))
 
 
-def state_before(before: str, table: Optional[Table]) -> State:
-    """Return the State before a change, its hooks placed among the foreign rules of a table as it is now.
+def state_before(before: str, document: Document) -> State:
+    """Return the State before a change, its hooks placed among the foreign rules of a ruleset as it is now.
 
     :param before: the save before the change.
     :raises HostError: if it cannot be followed.
     """
-    old_table = parse(before, "the ruleset before the change").table("filter")
-    old = read_state(old_table)
-    names = named_by_foreign(table) if table else ()
-    chains: Dict[str, Tuple[str, ...]] = {name: () for name in names if name in read_state(table).chains}
-    positions = {chain: _positions(_texts(old_table, chain), _texts(table, chain)) for chain in HOOKED}
-    hooks = tuple(_placed(hook, positions[hook.chain][hook.position], table) for hook in old.hooks)
+    old_document = parse(before, "the ruleset before the change")
+    old, there = read_state(old_document), read_state(document).chains
+    chains: Dict[str, Tuple[str, ...]] = {name: () for name in named_by_foreign(document) if name in there}
+    positions = {chain: _positions(_texts(old_document, chain), _texts(document, chain)) for chain in HOOKED}
+    hooks = tuple(_placed(hook, positions[hook.chain][hook.position], document) for hook in old.hooks)
     chains.update(old.chains)
     return old._replace(chains=chains, hooks=hooks)
 
 
-def _placed(hook: Hook, position: int, table: Optional[Table]) -> Hook:
+def _placed(hook: Hook, position: int, document: Document) -> Hook:
     """Return a hook at a position; where rules that came in front of it would let packets past, at the head of its chain."""
-    if hook.chain != INPUT and position > first_passing(table, hook.chain):
+    if hook.chain != INPUT and position > first_passing(document.table(table_of(hook.chain)), hook.chain):
         return hook._replace(position=0)
     return hook._replace(position=position)
 
 
-def _texts(table: Optional[Table], chain: str) -> List[str]:
-    return [rule.text.rstrip() for rule in foreign_rules(table, chain)]
+def _texts(document: Document, chain: str) -> List[str]:
+    return [rule.text.rstrip() for rule in foreign_in(document, chain)]
 
 
 def _positions(before: List[str], live: List[str]) -> List[int]:
@@ -105,29 +113,37 @@ def snapshot_text(before: str) -> str:
 def emptied_text(chains: Sequence[str]) -> str:
     """Return input for ``iptables-restore --noflush`` that leaves chains of the collection without a rule.
 
-    It is taken whatever else the table holds, also what iptables cannot read.
+    It is taken whatever else the tables hold, also what iptables cannot read.
     """
-    return "\n".join(["*filter"] + [f":{name} - [0:0]" for name in chains] + ["COMMIT", ""])
+    named = [(table, [name for name in chains if table_of(name) == table]) for table in TABLES]
+    return "".join(_table_text(table, [f":{name} - [0:0]" for name in names]) for table, names in named if names)
+
+
+def _table_text(table: str, lines: Sequence[str]) -> str:
+    return "\n".join(["*" + table, *lines, "COMMIT", ""])
 
 
 def unhooked_text(chain: str, hook: str) -> str:
     """Return input for ``iptables-restore --noflush`` that takes one hook out of a chain; refused where it is not there."""
-    return f"*filter\n-D {chain} {hook}\nCOMMIT\n"
+    return _table_text(table_of(chain), [f"-D {chain} {hook}"])
 
 
 def without_docker_text() -> str:
     """Return input for ``iptables-restore --noflush`` that removes chain DOCKER-USER; refused where anything uses it."""
-    return f"*filter\n-X {DOCKER}\nCOMMIT\n"
+    return _table_text(FILTER, ["-X " + DOCKER])
 
 
-def removed_text(chains: Sequence[str]) -> str:
-    """Return input for ``iptables-restore --noflush`` that removes chains; refused while anything jumps to one of them."""
-    return "\n".join(
-        ["*filter"] + [f":{name} - [0:0]" for name in chains] + [f"-X {name}" for name in chains] + ["COMMIT", ""]
-    )
+def removed_texts(chains: Sequence[str]) -> List[str]:
+    """Return inputs for ``iptables-restore --noflush`` that remove the chains of each table; refused while anything jumps to one."""
+    named = [(table, [name for name in chains if table_of(name) == table]) for table in TABLES]
+    return [
+        _table_text(table, [f":{name} - [0:0]" for name in names] + [f"-X {name}" for name in names])
+        for table, names in named
+        if names
+    ]
 
 
 __all__ = (
-    "emptied_text", "is_undone", "removed_text", "snapshot_text", "state_before", "undo_text", "unhooked_text",
+    "emptied_text", "is_undone", "nat_undo_text", "removed_texts", "snapshot_text", "state_before", "undo_text", "unhooked_text",
     "without_docker_text",
 )  # fmt: skip

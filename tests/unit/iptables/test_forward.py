@@ -220,7 +220,7 @@ def test_the_prover_says_that_it_does_not_follow_what_is_sent_on():
         host = FakeIptables(f"*nat\n:PREROUTING ACCEPT [0:0]\n{rule}\nCOMMIT\n")
         spec = spec_from_options({"doors": [door("web", "8080"), door("in", "22", knock=KNOCK[::-1], to=["10.0.0.1"])]})
         host.restore(plan_family(host.save(), spec, "ipv4").change)
-        chains = read_state(parse(host.save()).table("filter")).chains
+        chains = read_state(parse(host.save())).chains
         proofs = prove_doors(parse(host.save()), "ipv4", spec, lists_in(chains), local, refuses_rest=True)
         found = {proof.entry["door"]: proof.entry["result"] for proof in proofs if proof.entry["door"]}
         assert found == {"web": wanted}

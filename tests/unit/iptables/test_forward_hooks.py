@@ -63,7 +63,7 @@ def test_it_is_drift_where_others_let_packets_past(command):
         host.tables["filter"].chains["DOCKER"] = []
     host.tables["filter"].chains["DOCKER-USER"].insert(0, command[0])
     host.tables["filter"].chains["FORWARD"].insert(0, "-s 192.0.2.1/32 -j DROP")
-    own = expected_rules(kept, read_state(parse(host.save()).table("filter")))
+    own = expected_rules(kept, read_state(parse(host.save())))
     found = drift(parse(host.save()), own, read_installed(own.chains), "ipv4")
     assert sorted(line[:15] for line in found) == ["+ -A DOCKER-USE", "- -A DOCKER-USE"], found
     assert all("PORTKNOCK_FWD" in line or command[0] in line for line in found)
@@ -121,7 +121,7 @@ def test_whether_a_hook_stands_in_front(forward, docker, guarded):
     for name, wanted in (("FORWARD", forward), ("DOCKER-USER", docker)):
         (ours,) = chains[name]
         chains[name] = [ours if text == "ours" else text for text in wanted]
-    assert is_guarded(parse(host.save()).table("filter")) is guarded
+    assert is_guarded(parse(host.save())) is guarded
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def others(host):
 
 
 def ours(text):
-    return read_state(table_of(text))
+    return read_state(parse(text))
 
 
 def undo(host, before):

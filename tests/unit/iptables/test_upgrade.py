@@ -56,7 +56,7 @@ def updated(family):
 
 @families
 def test_its_doors_are_read_back(family):
-    state = read_state(parse(released(family)).table("filter"))
+    state = read_state(parse(released(family)))
     found = {door.name: door for door in read_installed(state.chains).doors}
     for door in SPEC.doors:
         assert found[door.name].knock == door.knock
@@ -70,7 +70,7 @@ def test_its_doors_are_read_back(family):
 @families
 def test_its_rules_are_no_drift(family):
     document = parse(released(family))
-    live = read_state(document.table("filter"))
+    live = read_state(document)
     own = expected_rules("", live)
     assert drift(document, own, read_installed(own.chains), family) == []
 
@@ -136,7 +136,7 @@ def test_it_can_be_undone(family):
     assert host.save() != before
     host.restore(plan.undo)
     assert sorted(host.save().splitlines()) == sorted(before.splitlines()), "a chain that came back stands last"
-    assert read_state(parse(host.save()).table("filter")) == read_state(parse(before).table("filter"))
+    assert read_state(parse(host.save())) == read_state(parse(before))
 
 
 @families
