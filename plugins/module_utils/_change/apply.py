@@ -8,7 +8,7 @@ from typing import Any, Dict
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program
 from ansible_collections.sesame.portknock.plugins.module_utils._change.agent import Agent
-from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
+from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import import_late
 from ansible_collections.sesame.portknock.plugins.module_utils._change.guard import Guard
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import Change
 from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback import end_other_version
@@ -28,8 +28,7 @@ def apply_change(host: Any, change: Change, options: Dict[str, Any]) -> Dict[str
     :param options: the module's options.
     :raises AppliedError: with what failed; the host is then as it was.
     """
-    for part in parts_on(host):
-        part.import_late()
+    import_late(host)
     guard = _guard(host)
     record = guard.apply(change, options)
     if record.agent:

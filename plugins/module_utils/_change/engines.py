@@ -33,6 +33,14 @@ def parts_on(host: Any) -> List[Part]:
     return [part(host) for part in PARTS]
 
 
+def import_late(host: Any) -> None:
+    """Import what may be needed later, when the files of this code are gone."""
+    from ansible_collections.sesame.portknock.plugins.module_utils._host import seldom  # noqa: F401
+
+    for part in parts_on(host):
+        part.import_late()
+
+
 def takes_part(engine: str, part: Part) -> bool:
     """Return whether an engine needs a part."""
     return part.__class__ in (*_FOR_ALL, *ENGINES[engine])
@@ -49,4 +57,4 @@ def engine_of(installed: Dict[str, bool]) -> str:
     return ""
 
 
-__all__ = ("ENGINES", "PARTS", "engine_of", "parts_on", "takes_part")
+__all__ = ("ENGINES", "PARTS", "engine_of", "import_late", "parts_on", "takes_part")

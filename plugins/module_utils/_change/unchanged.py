@@ -5,10 +5,10 @@
 """A run that meets the same options, the same code and the same host as the one before it, which had nothing to do.
 
 Planning computes from the options and from what it reads through a Host, and from nothing else. So a run that finds nothing to
-do writes down a digest of each thing that it has read; the next one reads the same things again, or what tells at less cost that
-they are the same, and where nothing differs, the result is the same. That spares it the planner, which Python compiles anew each
-time from a module's zip file, and which takes longer than all that is read. What is written down lies in /run: the first run
-after a boot plans.
+do writes down a digest of each thing that it has read; the next one reads the same things again, and where nothing differs, the
+result is the same. Where it costs less, it reads a mark first, which is the same only where the thing is. That spares it the
+planner, which Python compiles anew each time from a module's zip file, and which takes longer than all that is read. What is
+written down lies in /run: the first run after a boot plans.
 """
 
 import hashlib
@@ -25,6 +25,15 @@ _COUNTED = re.compile(r"^#.*\n|\[\d+:\d+\]", re.M)
 """What differs in each save of a ruleset: comments with the time, and counters."""
 _OURS = "ansible_collections/sesame/portknock/"
 _GENERATION = ["nftables", "generation", []]
+_NETWORK = (("sockets", "listening"), ("protocols", "in_use"), ("kernel", "local_network"))
+_UNITS: Dict[str, Callable[[List[Any]], List[str]]] = {
+    "runs": lambda _words: [],
+    "states": lambda names: [f"{name}.service" for name in names],
+    "in_use": lambda words: [f"{name}.service" for name in words[0]],
+    "is_wanted": lambda units: units,
+    "is_ready": lambda units: units,
+}
+"""Methods that ask about units, and which units."""
 _OF_ONE_RUN = ("guard_id", "guard_owner")
 """Options that name a run."""
 
@@ -35,40 +44,40 @@ class Recorder:
     def __init__(self, host: Host) -> None:
         """Take the Host."""
         self.reads: List[List[Any]] = []
-        """[part of the Host, method, arguments, digest of what it returned], each once."""
+        """[part of the Host, method, arguments, digest of what it returned, number of the mark that stands for it or None], each once."""
+        self.marks: List[List[Any]] = []
+        """[part of the Host, method, arguments, digest]."""
         self._seen: Set[str] = set()
+        self._numbers: Dict[str, Optional[int]] = {}
         self._real = host
         parts: List[Any] = [_Part(name, getattr(host, name), self.read) for name in Host._fields]
         self.host = Host(*parts)
         """The Host for the planner."""
 
     def read(self, part: str, method: str, words: List[Any]) -> Any:
-        """Return what a method of the Host returns, and note it, or in its place what is cheaper to read."""
-        read = [part, method, words]
-        instead = _cheaper(part, method, words)
-        if instead and self._is_told_by(instead):
-            return _called(self._real, read)
-        value = _called(self._real, read)
-        self._note(read, value)
+        """Return what a method of the Host returns, and note it, and the mark that stands for it.
+
+        The mark is read first: what changes between the two is a difference for the next run.
+        """
+        key = json.dumps([part, method, words])
+        if key in self._seen:
+            return _called(self._real, [part, method, words])
+        self._seen.add(key)
+        number = self._number_of(_mark_of(part, method, words))
+        value = _called(self._real, [part, method, words])
+        self.reads.append([part, method, words, _digest_of(method, value), number])
         return value
 
-    def _is_told_by(self, instead: List[Any]) -> bool:
-        """Note what is cheaper to read; return whether it could be read.
-
-        It is read first: what changes between the two is a difference for the next run.
-        """
-        if json.dumps(instead) not in self._seen:
+    def _number_of(self, mark: List[Any]) -> Optional[int]:
+        """Return the number of a mark, read when it is first asked for; None where there is none, or where it cannot be read."""
+        key = json.dumps(mark)
+        if mark and key not in self._numbers:
             try:
-                self._note(instead, _called(self._real, instead))
+                self.marks.append([*mark, _digest_of(mark[1], _called(self._real, mark))])
+                self._numbers[key] = len(self.marks) - 1
             except HostError:
-                return False
-        return True
-
-    def _note(self, read: List[Any], value: Any) -> None:
-        key = json.dumps(read)
-        if key not in self._seen:
-            self._seen.add(key)
-            self.reads.append([*read, _digest_of(read[1], value)])
+                self._numbers[key] = None
+        return self._numbers.get(key)
 
 
 class _Part:
@@ -89,18 +98,26 @@ def _called(host: Host, read: List[Any]) -> Any:
     return getattr(getattr(host, part), method)(*words)
 
 
-def _cheaper(part: str, method: str, words: List[Any]) -> List[Any]:
+def _mark_of(part: str, method: str, words: List[Any]) -> List[Any]:
     """Return another read that is the same only where this one is the same too, and takes a fraction of its time, or []."""
+    if (part, method) in _NETWORK:
+        return ["marks", "network", []]
+    if part == "sockets" and method in ("of_tunnel", "carrier_of"):
+        return ["marks", "interface", words]
+    if part == "systemd" and method in _UNITS:
+        return ["marks", "units", [_UNITS[method](words)]]
     if (part, method) == ("filesystem", "digest"):
         return ["filesystem", "identity", words]
-    if (part, method) in (("nftables", "tables"), ("nftables", "rules")):
+    if (part, method) in (("nftables", "tables"), ("nftables", "rules"), ("nftables", "chains")):
         return _GENERATION
-    if (part, method) == ("command", "run"):
-        command = words[0]
-        if command[1:] == ["-V"]:
-            return ["filesystem", "identity", command[:1]]
-        if command[0].endswith("-nft-save") or (command[0].endswith("/nft") and "list" in command):
-            return _GENERATION
+    return _mark_of_command(words[0]) if (part, method) == ("command", "run") else []
+
+
+def _mark_of_command(command: List[str]) -> List[Any]:
+    if command[1:] == ["-V"]:
+        return ["filesystem", "identity", command[:1]]
+    if command[0].endswith("-nft-save") or (command[0].endswith("/nft") and "list" in command):
+        return _GENERATION
     return []
 
 
@@ -113,13 +130,27 @@ def known_result(host: Host, options: Dict[str, Any]) -> Optional[Dict[str, Any]
         noted = json.loads(host.filesystem.read(UNCHANGED) or "{}")
         if noted.get("asked") != _asked(options) or not noted["asked"]:
             return None
-        for part, method, words, digest in noted["reads"]:
-            if _digest_of(method, _called(host, [part, method, words])) != digest:
+        marks = [_as_now(host, mark) for mark in noted["marks"]]
+        for *read, digest, number in noted["reads"]:
+            if number is not None and marks[number][-1] and marks[number] == noted["marks"][number]:
+                continue
+            if _digest_of(read[1], _called(host, read)) != digest:
                 return None
-    except (AttributeError, HostError, KeyError, TypeError, ValueError):
+        if marks != noted["marks"]:
+            host.filesystem.replace_files({UNCHANGED: (json.dumps(dict(noted, marks=marks)), 0o600)})
+    except (AttributeError, HostError, IndexError, KeyError, TypeError, ValueError):
         # Whatever it is, planning will tell.
         return None
     return noted["result"]
+
+
+def _as_now(host: Host, mark: List[Any]) -> List[Any]:
+    """Return a mark as it is now, with an empty digest where it cannot be read."""
+    *read, _digest = mark
+    try:
+        return [*read, _digest_of(read[1], _called(host, read))]
+    except HostError:
+        return [*read, ""]
 
 
 def remember(host: Host, options: Dict[str, Any], recorder: Recorder, result: Dict[str, Any]) -> None:
@@ -129,7 +160,7 @@ def remember(host: Host, options: Dict[str, Any], recorder: Recorder, result: Di
     """
     asked = _asked(options)
     if asked:
-        text = json.dumps(dict(asked=asked, reads=recorder.reads, result=result))
+        text = json.dumps(dict(asked=asked, marks=recorder.marks, reads=recorder.reads, result=result))
         host.filesystem.replace_files({UNCHANGED: (text, 0o600)})
 
 

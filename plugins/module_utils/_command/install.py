@@ -34,14 +34,13 @@ def program(options: Dict[str, Any]) -> Program:
 
 def _build(python: str) -> Dict[str, str]:
     # It takes some time, and most runs do not need it.
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
+    from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import import_late
     from ansible_collections.sesame.portknock.plugins.module_utils._command import program as _program
     from ansible_collections.sesame.portknock.plugins.module_utils._command.manual import completion, manual
     from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
     from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
 
-    for part in parts_on(this_host(PlainRunner())):
-        part.import_late()
+    import_late(this_host(PlainRunner()))
     data = archive(_program.__name__, f"#!{python} -ISB\n# {MARK}; changes to this file are lost.\n", small=True)
     return {
         COMMAND: data.decode("utf-8", "surrogateescape"),

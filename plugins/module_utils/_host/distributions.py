@@ -9,7 +9,7 @@ import shlex
 from typing import Dict, NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import RULES_FILES
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.choices import IPV4, IPV6
 
 
 class OsRelease(NamedTuple):

@@ -4,21 +4,27 @@
 
 """A host: its parts together, each of which does one kind of small thing and can be replaced by a test."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, NamedTuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.clock import Clock
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
-from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Conntrack
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
 from ansible_collections.sesame.portknock.plugins.module_utils._host.kernel import Kernel
 from ansible_collections.sesame.portknock.plugins.module_utils._host.lock import Lock
+from ansible_collections.sesame.portknock.plugins.module_utils._host.marks import Marks
 from ansible_collections.sesame.portknock.plugins.module_utils._host.nftables import Nftables
 from ansible_collections.sesame.portknock.plugins.module_utils._host.processes import Processes
-from ansible_collections.sesame.portknock.plugins.module_utils._host.protocols import Protocols
-from ansible_collections.sesame.portknock.plugins.module_utils._host.recent_lists import RecentLists
-from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Sockets
-from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd import Systemd
+
+if TYPE_CHECKING:
+    from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Conntrack
+    from ansible_collections.sesame.portknock.plugins.module_utils._host.protocols import Protocols
+    from ansible_collections.sesame.portknock.plugins.module_utils._host.recent_lists import RecentLists
+    from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Sockets
+    from ansible_collections.sesame.portknock.plugins.module_utils._host.systemd import Systemd
+
+SELDOM = ("conntrack", "protocols", "recent_lists", "sockets", "systemd")
+"""Parts that a run which changes nothing does not ask: seldom_parts() has them."""
 
 
 class Host(NamedTuple):
@@ -34,20 +40,32 @@ class Host(NamedTuple):
     """Processes, and the ssh session."""
     clock: Clock
     """Time."""
-    systemd: Systemd
+    systemd: "Systemd"
     """Units."""
     kernel: Kernel
     """The running kernel and its interfaces."""
-    recent_lists: RecentLists
+    recent_lists: "RecentLists"
     """Who has knocked, as xt_recent remembers it."""
-    conntrack: Conntrack
+    conntrack: "Conntrack"
     """The connections that the kernel tracks."""
-    sockets: Sockets
+    sockets: "Sockets"
     """Who listens."""
     nftables: Nftables
     """What the kernel holds in nftables."""
-    protocols: Protocols
+    protocols: "Protocols"
     """IP protocols without ports that are in use."""
+    marks: Marks
+    """What tells at little cost that all of that is as it was."""
+
+
+class _Later:
+    """A part that is imported when something is asked of it: most runs change nothing, and ask few parts."""
+
+    def __init__(self, name: str, parts: Callable[[], Dict[str, Any]]) -> None:
+        self._name, self._parts = name, parts
+
+    def __getattr__(self, method: str) -> Any:
+        return getattr(self._parts()[self._name], method)
 
 
 def this_host(module: Any) -> Host:
@@ -56,20 +74,27 @@ def this_host(module: Any) -> Host:
     :param module: an AnsibleModule, or a PlainRunner where Ansible does not run.
     """
     command, filesystem = Command(module), Filesystem(module)
-    kernel, sockets = Kernel(command, filesystem), Sockets(command, filesystem)
+    kernel = Kernel(command, filesystem)
+    made: Dict[str, Any] = {}
+
+    def seldom() -> Dict[str, Any]:
+        if not made:
+            from ansible_collections.sesame.portknock.plugins.module_utils._host.seldom import seldom_parts
+
+            made.update(seldom_parts(command, filesystem, kernel))
+        return made
+
+    later: Dict[str, Any] = {name: _Later(name, seldom) for name in SELDOM}
     return Host(
         command=command,
         filesystem=filesystem,
         lock=Lock(),
         processes=Processes(filesystem),
         clock=Clock(),
-        systemd=Systemd(command, filesystem),
         kernel=kernel,
-        recent_lists=RecentLists(filesystem),
-        conntrack=Conntrack(filesystem),
-        sockets=sockets,
         nftables=Nftables(),
-        protocols=Protocols(command, filesystem, kernel, sockets),
+        marks=Marks(filesystem),
+        **later,
     )
 
 

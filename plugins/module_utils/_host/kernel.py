@@ -5,15 +5,14 @@
 """What the kernel of a host has, and its network interfaces."""
 
 import os
-from typing import List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, List, Optional, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import (
-    LocalNetwork,
-    read_local_network,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.choices import IPV4, IPV6
+
+if TYPE_CHECKING:
+    from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 
 
 class Kernel:
@@ -38,8 +37,12 @@ class Kernel:
         text = self._filesystem.read(f"/sys/module/{module}/parameters/{name}").strip()
         return int(text) if text.isdigit() else None
 
-    def local_network(self) -> LocalNetwork:
+    def local_network(self) -> "LocalNetwork":
         """Return the addresses and routes of this host; counters of the kernel's that change all the time are not in there."""
+        from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import (
+            read_local_network,
+        )
+
         return read_local_network(self._filesystem.read)
 
     def interfaces(self) -> List[str]:

@@ -27,12 +27,13 @@ class InterruptedDumpError(OSError):
     """What was dumped changed meanwhile."""
 
 
-def talk(request: bytes) -> Iterator[bytes]:
+def talk(request: bytes, protocol: int = NETFILTER) -> Iterator[bytes]:
     """Be an Exchange with the kernel that runs.
 
+    :param protocol: the number of the protocol of netlink.
     :raises OSError: if it cannot be asked, or does not answer.
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as opened:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as opened:
         opened.settimeout(_SECONDS)
         opened.sendto(request, (0, 0))
         while True:

@@ -14,7 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.command imp
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
 from ansible_collections.sesame.portknock.plugins.module_utils._host.kernel import Kernel
 from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets import Sockets
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.choices import IPV4, IPV6
 
 IGMP, SCTP = 2, 132
 _OTHERWISE = frozenset((0, 1, 6, 17, 58, 255))

@@ -13,7 +13,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Ho
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import Command
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import Flow
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.choices import IPV4, IPV6
 
 _TABLES = (("tcp", "/proc/net/tcp"), ("tcp", "/proc/net/tcp6"), ("udp", "/proc/net/udp"), ("udp", "/proc/net/udp6"))
 _WAITS = {"tcp": "0A", "udp": "07"}

@@ -27,6 +27,15 @@ _BEGIN, _END = 0x10, 0x11
 _head = struct.Struct("=HH").unpack_from
 
 
+def message(kind: int, flags: int, body: bytes) -> bytes:
+    """Return a message to the kernel.
+
+    :param kind: its number in the protocol.
+    :param flags: REQUEST, with DUMP where all is asked for.
+    """
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
+
+
 def request(kind: int, flags: int, family: int, body: bytes = b"", resource: int = 0) -> bytes:
     """Return a request to a subsystem of netfilter.
 
@@ -36,8 +45,7 @@ def request(kind: int, flags: int, family: int, body: bytes = b"", resource: int
     :param body: the attributes.
     :param resource: the subsystem that a transaction is for.
     """
-    body = struct.pack(">BBH", family, 0, resource) + body
-    return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
+    return message(kind, flags, struct.pack(">BBH", family, 0, resource) + body)
 
 
 def transaction(subsystem: int, requests: Sequence[bytes]) -> bytes:
@@ -91,6 +99,7 @@ __all__ = (
     "attribute",
     "attributes",
     "each_attribute",
+    "message",
     "messages",
     "request",
     "transaction",

@@ -6,7 +6,7 @@
 
 from typing import Any, Dict
 
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.choices import (
     DEFAULTS,
     ENGINES,
     FAMILIES,

@@ -295,8 +295,7 @@ PREFIX = "ansible_collections.sesame.portknock.plugins.module_utils."
 from ansible_collections.sesame.portknock.plugins.module_utils._change import apply
 from ansible_collections.sesame.portknock.plugins.module_utils._host.command import PlainRunner
 from ansible_collections.sesame.portknock.plugins.module_utils._host.host import this_host
-for part in apply.parts_on(this_host(PlainRunner())):
-    part.import_late()
+apply.import_late(this_host(PlainRunner()))
 loaded = {name for name in sys.modules if name.startswith(PREFIX)}
 is_file = lambda name: os.path.isfile(sys.argv[1] + "/" + name.replace(".", "/") + ".py")
 needed, left = set(), {PREFIX + "_change.agent_program"}

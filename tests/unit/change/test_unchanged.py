@@ -67,21 +67,75 @@ def write(host, path, text):
 
 
 def test_what_is_cheaper_to_read_stands_for_the_rest(settled):
-    """No command prints the ruleset or its version, and no file of the host's command is read whole."""
-    host, _result, _engine = settled
-    reads = [read[:3] for read in json.loads(host.read(UNCHANGED))["reads"]]
-    assert ["nftables", "generation", []] in reads
-    assert not {"rules", "tables", "digest"} & {method for _part, method, _words in reads}
-    run = [words[0] for part, method, words in reads if (part, method) == ("command", "run")]
+    """No command prints the ruleset or its version, no file of the host's command is read whole, and no service is asked about."""
+    host, result, engine = settled
+    asked = Asked(host)
+    assert known_result(asked.host, options(engine=engine)) == result
+    assert ["nftables", "generation", []] in asked.calls
+    assert ["marks", "network", []] in asked.calls
+    few = {"rules", "tables", "chains", "digest", "states", "is_ready", "listening", "local_network", "of_tunnel"}
+    assert few.isdisjoint(method for _part, method, _words in asked.calls)
+    run = [words[0] for part, method, words in asked.calls if (part, method) == ("command", "run")]
     assert not [words for words in run if "-V" in words or words[0].endswith(("nft-save", "/nft"))], run
+    assert len(asked.calls) == len({json.dumps(call) for call in asked.calls}), "nothing is read twice"
 
 
-def test_a_change_between_two_reads_is_a_difference(settled, monkeypatch):
-    """What was read before it, and what stands for it, are not of the same host."""
+class Asked:
+    """What is asked of a FakeHost."""
+
+    def __init__(self, host):
+        self.calls = []
+        self._real = parts_of(host)
+        self.host = Host(*[unchanged._Part(name, getattr(self._real, name), self._read) for name in Host._fields])
+
+    def _read(self, part, method, words):
+        self.calls.append([part, method, words])
+        return unchanged._called(self._real, [part, method, words])
+
+
+MARKS = (("nftables", "generation"), ("marks", "network"), ("marks", "units"), ("marks", "interface"))
+
+
+@pytest.mark.parametrize(("part", "mark"), MARKS)
+def test_where_a_mark_differs_what_it_stands_for_is_read(part, mark, settled, monkeypatch):
+    """A container that came and went changes no rule that matters: the next run has its mark again."""
+    host, result, engine = settled
+    fake = type(getattr(host, part))
+    real = getattr(fake, mark)
+    monkeypatch.setattr(fake, mark, lambda self, *words: real(self, *words) + "another")
+    before, asked = host.read(UNCHANGED), Asked(host)
+    assert known_result(asked.host, options(engine=engine)) == result
+    assert host.read(UNCHANGED) != before
+    again = Asked(host)
+    assert known_result(again.host, options(engine=engine)) == result
+    assert len(again.calls) < len(asked.calls)
+
+
+def test_a_change_between_two_reads_with_one_mark_is_a_difference(settled):
+    """What was read before it, and what after it, are not of the same host."""
     host, _result, engine = settled
-    reads = iter("abcdefghijklmnopqrstuvwxyz")
-    monkeypatch.setattr(FakeNftables, "generation", lambda _self: next(reads))
-    plan(host, engine=engine)
+    recorder = Recorder(parts_of(host))
+    recorder.host.nftables.chains()
+    host.chains = None
+    recorder.host.nftables.rules("ip")
+    assert [mark[:2] for mark in recorder.marks] == [["nftables", "generation"]]
+    remember(host, options(engine=engine), recorder, {})
+    assert known_result(parts_of(host), options(engine=engine)) is None
+    host.chains = []
+    assert known_result(parts_of(host), options(engine=engine)) == {}
+
+
+def test_what_no_mark_tells_is_read_whole_each_time(settled, monkeypatch):
+    """Also where the mark could be read once, and could not twice after it."""
+    host, result, engine = settled
+
+    def refuse(_self):
+        raise HostError("no")
+
+    monkeypatch.setattr(FakeNftables, "generation", refuse)
+    for _turn in range(3):
+        assert known_result(parts_of(host), options(engine=engine)) == result
+    host.rules["iptables"].tables["filter"].chains["PORTKNOCK"].pop()
     assert known_result(parts_of(host), options(engine=engine)) is None
 
 
@@ -92,7 +146,6 @@ def test_a_kernel_that_does_not_tell_is_read_whole(settled, monkeypatch):
         raise HostError("no")
 
     monkeypatch.setattr(FakeNftables, "generation", refuse)
-    assert known_result(parts_of(host), options(engine=engine)) is None
     result = plan(host, engine=engine)
     assert known_result(parts_of(host), options(engine=engine)) == result
     host.rules["iptables"].tables["filter"].chains["PORTKNOCK"].pop()

@@ -15,7 +15,17 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
 from fake_iptables import FakeIptables, Refused
-from fake_kernel import ROUTE, ROUTE6, FakeConntrack, FakeFolders, FakeLists, FakeNftables, FakeProtocols, FakeSockets
+from fake_kernel import (
+    ROUTE,
+    ROUTE6,
+    FakeConntrack,
+    FakeFolders,
+    FakeLists,
+    FakeMarks,
+    FakeNftables,
+    FakeProtocols,
+    FakeSockets,
+)
 from fake_nft import FakeNft
 from fake_services import FakeServices
 from fake_systemd import ENABLED, KNOCKD, LOADERS, FakeLock, FakeSystemd
@@ -118,6 +128,7 @@ class FakeHost(FakeFolders, FakeServices):
     kernel = property(lambda self: self)
     sockets = property(FakeSockets)
     nftables = property(FakeNftables)
+    marks = property(FakeMarks)
     conntrack = property(FakeConntrack)
     protocols = property(FakeProtocols)
 

@@ -142,6 +142,24 @@ def chain_message(chain: Dict[str, Any]) -> bytes:
     return bytes([FAMILIES[chain["family"]], 0, 0, 0]) + b"".join(attribute(*part) for part in parts)
 
 
+class FakeMarks:
+    """What differs wherever something on a FakeHost does."""
+
+    def __init__(self, host: "FakeHost") -> None:
+        self._host = host
+
+    def network(self) -> str:
+        host = self._host
+        return repr((host.sockets.listening(), host.protocols.in_use(), host.local_network()))
+
+    def interface(self, name: str) -> str:
+        return repr((self._host.sockets.of_tunnel(name), self._host.sockets.carrier_of(name)))
+
+    def units(self, names: List[str]) -> str:
+        host = self._host
+        return repr((names, host.runs_systemd, host.units, sorted(host.wants), sorted(host.services), host.unit))
+
+
 class FakeNftables:
     """What the kernel of a FakeHost holds in nftables."""
 
