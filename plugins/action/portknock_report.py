@@ -56,19 +56,18 @@ class ActionModule(ControllerTask):
 
     def _table(self, hosts: list[str], task_vars: Mapping[str, Any]) -> list[str]:
         seen = {host: task_vars["hostvars"][host].get(_SEEN) or {} for host in hosts}
-        return table(seen, bool(self._task.check_mode))
+        return table(seen, bool(self._task.check_mode), _stands(task_vars))
 
     def _fleet(self, task_vars: Mapping[str, Any]) -> list[str]:
         """Return the table, for the first host of the batch alone."""
-        hosts, batch = task_vars["ansible_play_hosts_all"], task_vars["ansible_play_batch"]
-        if task_vars["inventory_hostname"] != batch[0]:
+        fleet = _stands(task_vars)
+        if task_vars["inventory_hostname"] != task_vars["ansible_play_batch"][0]:
             return []
-        gone = set(hosts) - set(task_vars["ansible_play_hosts"])
         outcomes = {}
-        for host in hosts:
+        for host in fleet.hosts:
             known = task_vars["hostvars"][host]
             outcomes[host] = Outcome(known.get(_CHANGE) or {}, known.get(_FAILURE) or {})
-        return fleet_table(Fleet(hosts, batch, gone), outcomes, bool(self._task.check_mode))
+        return fleet_table(fleet, outcomes, bool(self._task.check_mode))
 
     def _report(self, change: Mapping[str, Any], host: Mapping[str, Any], task_vars: Mapping[str, Any]) -> list[str]:
         moment = Moment(
@@ -79,3 +78,9 @@ class ActionModule(ControllerTask):
         lines = report(change, host, moment)
         name = task_vars.get("inventory_hostname", "this host")
         return [f"{name}: {lines[0]}", *(f"    {line}" for line in lines[1:])] if lines else []
+
+
+def _stands(task_vars: Mapping[str, Any]) -> Fleet:
+    """Return where the play stands."""
+    hosts = task_vars["ansible_play_hosts_all"]
+    return Fleet(hosts, task_vars["ansible_play_batch"], set(hosts) - set(task_vars["ansible_play_hosts"]))

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 _HEAD = ("host", "result", "findings", "")
 _FAILED = ("failed", "rolled back")
-_UNREACHED, _WAITING = "not reached", "not begun"
+_UNREACHED = "not reached"
+WAITING = "not begun"
+"""What is said of a host whose batch does not come, or has yet to."""
 _LONGEST_REASON = 300
 
 
@@ -46,7 +48,7 @@ def fleet_table(fleet: Fleet, outcomes: Mapping[str, Outcome], check_mode: bool)
     """
     results = {host: _result(host, fleet, outcomes[host], check_mode) for host in fleet.hosts}
     failed = [host for host in fleet.batch if results[host] in _FAILED]
-    if len(fleet.hosts) < 2 or not (failed or _WAITING not in results.values()):
+    if len(fleet.hosts) < 2 or not (failed or WAITING not in results.values()):
         return []
     rows = [(host, result, *_cells(result, outcomes[host])) for host, result in results.items()]
     widths = [max(map(len, column)) for column in zip(*[_HEAD[:-1], *[row[:-1] for row in rows]], strict=True)]
@@ -73,7 +75,7 @@ def _result(host: str, fleet: Fleet, outcome: Outcome, check_mode: bool) -> str:
         return changed if outcome.change.get("changed") else "unchanged"
     if host in fleet.gone:
         return _UNREACHED
-    return "done" if host in fleet.batch else _WAITING
+    return "done" if host in fleet.batch else WAITING
 
 
 def _cells(result: str, outcome: Outcome) -> tuple[str, str]:

@@ -11,6 +11,7 @@ pytest.importorskip("ansible", reason="it runs on controllers, and this Python h
 
 from ansible_collections.sesame.portknock.plugins.action import portknock_report as plugin
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.changed import Moment, report
+from ansible_collections.sesame.portknock.plugins.plugin_utils._report.fleet import Fleet
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.show import show
 from ansible_collections.sesame.portknock.plugins.plugin_utils._report.verified import table
 
@@ -129,9 +130,13 @@ BLIND = dict(
 )
 
 
+def table_of(seen, check_mode=False, batch=None, gone=()):
+    return table(seen, check_mode, Fleet(list(seen), list(seen) if batch is None else batch, gone))
+
+
 def test_table():
     seen = {"alpha": {"rows": [ROW, OPEN]}, "b": {"rows": []}, "beta": {"rows": [BLIND]}, "off": {}}
-    assert "\n".join(table(seen, check_mode=False)) == (
+    assert "\n".join(table_of(seen)) == (
         """\
 host   what      IP    no knock            wrong knock         right knock  afterwards          proof
 alpha  door ssh  ipv4  refused (icmp 3/3)  refused (icmp 3/3)  open         refused (icmp 3/3)  proved  ok
@@ -144,10 +149,30 @@ off    -         -     -                   -                   -            -   
 
 
 def test_table_in_check_mode():
-    lines = table({"alpha": {}}, check_mode=True)
+    lines = table_of({"alpha": {}}, check_mode=True)
     assert [line.split("  ")[-1].strip() for line in lines] == [
         "proof", "not looked at in check mode", "0 wrong, 1 not seen",
     ]  # fmt: skip
+
+
+RIGHT, BAD = {"rows": [ROW], "ok": True}, {"rows": [OPEN], "ok": False}
+BATCHES = {
+    "more are to come": ({"a": RIGHT, "b": {}}, ["a"], [], []),
+    "more are to come after one that is down": ({"a": {}, "b": RIGHT, "c": {}}, ["b"], ["a"], []),
+    "one is wrong": ({"a": BAD, "b": {}}, ["a"], [], ["not begun", "1 wrong, 0 not seen, 1 not begun"]),
+    "one of an earlier batch is wrong": ({"a": BAD, "b": RIGHT, "c": {}}, ["b"], ["a"], []),
+    "the last ones": (
+        {"a": BAD, "b": RIGHT, "c": {}}, ["b"], ["a", "c"],
+        ["WRONG: open without a knock.", "ok", "not looked at, see above", "1 wrong, 1 not seen"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_table_of_batches(name):
+    seen, batch, gone, ends = BATCHES[name]
+    lines = table_of(seen, batch=batch, gone=gone)
+    assert [line.split("  ")[-1].strip() for line in lines][-len(ends) :] == ends if ends else lines == []
 
 
 @pytest.mark.parametrize(
@@ -201,9 +226,18 @@ def test_run(run, name):
     assert result["changed"] is changed
 
 
+PLAY = {key: ["alpha", "beta"] for key in ("ansible_play_hosts_all", "ansible_play_hosts", "ansible_play_batch")}
+
+
 def test_the_table_of_some_hosts(run):
-    _result, shown = run({"verified": ["alpha", "beta"]}, hostvars=SEEN)
-    assert shown == ["\n".join(table({"alpha": {"rows": [ROW]}, "beta": {}}, check_mode=False))]
+    _result, shown = run({"verified": ["alpha", "beta"]}, hostvars=SEEN, **PLAY)
+    assert shown == ["\n".join(table_of({"alpha": {"rows": [ROW]}, "beta": {}}))]
+    _result, shown = run(
+        {"verified": ["alpha", "beta"]},
+        hostvars=SEEN,
+        **{**PLAY, "ansible_play_batch": ["alpha"]},
+    )
+    assert shown == []
 
 
 def test_the_table_of_a_roll_out(run):
@@ -227,9 +261,8 @@ def test_the_table_of_a_roll_out(run):
 
 
 def test_one_host_of_a_batch_shows_the_table(run):
-    names = {name: ["alpha", "beta"] for name in ("ansible_play_hosts_all", "ansible_play_hosts", "ansible_play_batch")}
-    hostvars = {host: {"__portknock_result": SAME} for host in names["ansible_play_batch"]}
-    shown = [run({"fleet": True}, hostvars=hostvars, inventory_hostname=host, **names)[1] for host in hostvars]
+    hostvars = {host: {"__portknock_result": SAME} for host in PLAY["ansible_play_batch"]}
+    shown = [run({"fleet": True}, hostvars=hostvars, inventory_hostname=host, **PLAY)[1] for host in hostvars]
     assert [len(texts) for texts in shown] == [1, 0]
 
 
