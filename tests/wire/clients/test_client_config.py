@@ -228,7 +228,7 @@ def test_a_hundred_hosts_cost_little(person):
     assert (person.directory / "config").read_text().count("ProxyCommand") == 100
 
 
-def test_the_bundle_for_another_person(person, counter):
+def test_the_bundle_for_another_person(rig, person, counter):
     other = person.home / "other"
     done = person.run_playbook(
         "-e", "portknock_client_for=anna", "-e", f"portknock_client_directory={other}/.ssh/portknock-anna"
@@ -237,6 +237,18 @@ def test_the_bundle_for_another_person(person, counter):
     config = other / ".ssh" / "config"
     config.write_text(person.config.read_text().replace(str(person.directory), f"{other}/.ssh/portknock-anna"))
     assert person.run("ssh", "-F", config, "target", "echo in", HOME=str(other)).stdout == "in\n"
+    assert counter.take() == (1, 1)
+    # PuTTY's local proxy, as docs/clients.md has it for Linux.
+    command = re.search(
+        r"`(bash portknock-connect.sh) alpha (%host %port)`", (ROOT / "docs" / "clients.md").read_text()
+    )
+    proxy = f"{command[1].replace('portknock', f'{other}/.ssh/portknock-anna/portknock', 1)} target {command[2]}"
+    person.run("puttygen", person.controller.key, "-o", other / "key.ppk")
+    server = person.run("ssh-keygen", "-lf", rig.target.folder / "host.pub").stdout.split()[1]
+    words = ["plink", "-batch", "-hostkey", server, "-i", other / "key.ppk", "-proxycmd", proxy]
+    words += [f"root@{person.host}", "echo in"]
+    close_doors(rig)
+    assert person.run(*words, HOME=str(other)).stdout == "in\n"
     assert counter.take() == (1, 1)
 
 
