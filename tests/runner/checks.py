@@ -111,6 +111,11 @@ def soak() -> list[Check]:
             check._replace(stage="soak", name=f"{check.name}, long", usual=7200, arguments=("--soak",))
             for check in wire()
         ),
+        *(
+            check._replace(stage="soak", name=f"{check.name}, everything on both", arguments=("--soak",))
+            for check in molecule()
+            if check.name == "knockd"
+        ),
         *(check._replace(stage="soak", name="bench, full", usual=3600, arguments=("--full",)) for check in bench()),
     ]
 
