@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from rig.bare_host import BareHost, docker_daemon
-from rig.controller import Controller, cores
+from rig.controller import Controller, cores, three_cores
 from rig.faults import clean_up
 from rig.guard import Case
 from rig.jump import jump_host
@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Say at once what is missing, instead of failing later in a hundred places."""
     config.addinivalue_line("markers", "soak: a long series, only with --soak")
     config.addinivalue_line("markers", "every_core: also without --soak with each release of ansible-core")
+    config.addinivalue_line("markers", "three_cores: also without --soak with each of rig.controller.three_cores()")
     config.addinivalue_line(
         "markers", "on_one_backend: also without a core on one backend only, unless --soak; it is no matter which"
     )
@@ -163,9 +164,12 @@ def _turn(item: pytest.Item, backend: str, backends: Sequence[str]) -> str:
 
 def _is_its_turn(item: pytest.Item, core: str, backend: str, backends: Sequence[str]) -> bool:
     """Return whether a test of the guard, which is run once, is run with these two: with the same ones every time."""
-    releases = cores()
+    three = item.get_closest_marker("three_cores")
+    releases = three_cores() if three else cores()
     number = _number(item, core, backend)
-    if item.get_closest_marker("every_core"):
+    if core not in releases:
+        return False
+    if three or item.get_closest_marker("every_core"):
         return backends[(number + releases.index(core)) % len(backends)] == backend
     return (backends[number % len(backends)], releases[number // 2 % len(releases)]) == (backend, core)
 

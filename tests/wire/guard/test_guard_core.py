@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guard in short, with every release of ansible-core: what must be confirmed is, what cuts off comes back."""
+"""The guard in short, with releases of ansible-core: what must be confirmed is, what cuts off comes back."""
 
 import contextlib
 import time
@@ -40,7 +40,7 @@ def test_confirmed_where_the_port_is_allowed(rig, controller):
     assert case.gets_in()
 
 
-@pytest.mark.every_core
+@pytest.mark.three_cores
 def test_everything_cut_and_rolled_back(rig, controller):
     """The new rules drop the running session as well: no answer of the module comes through until they are gone."""
     case = Case(rig, controller)

@@ -48,7 +48,29 @@ def knock(user, host):
     assert run.code == 0, run.output
 
 
-def test_from_one_engine_to_the_other_and_back(bare_host, user):
+def lost_and_left_in_the_window(user, host, kept):
+    """nft is lost in a change of the table: it is emptied, and the next run puts it right; a change of the engine is left."""
+    begin_and_leave(user, host, **NFT, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=8)
+    ident = host.pending()["id"]
+    with lost(host):
+        until(lambda: host.last().get("id") == ident)
+        assert (host.last()["outcome"], host.last()["undo"]) == ("rolled_back", "emptied")
+        said = host.run("portknock", "status", check=False)
+        assert "the command nft is not there. Install the package nftables" in said.stdout + said.stderr
+    host.run("nft", "flush", "set", "inet", "portknock", "open4_shell")
+    assert user.gets_in(host=host.address), "the rules are not emptied"
+    assert changed(play_role(user, **NFT))
+    assert table(host) == kept
+    knock(user, host)
+    begin_and_leave(user, host, portknock_engine="iptables", portknock_guard_timeout=8)
+    ident = host.pending()["id"]
+    until(lambda: host.last().get("id") == ident)
+    assert (host.last()["outcome"], host.last()["undo"]) == ("rolled_back", "exact")
+    assert table(host) == kept
+    assert host.own_rules() == []
+
+
+def test_from_one_engine_to_the_other_and_back(bare_host, user, soak):
     """Who is in stays in, connections go on, nothing of the old one is left, and a change that is left brings it back whole."""
     host = bare_host
     play_role(user)
@@ -68,24 +90,9 @@ def test_from_one_engine_to_the_other_and_back(bare_host, user):
         assert host.own_rules() == []
         assert changed(play_role(user, **NFT)) == []
         kept = table(host)
-        begin_and_leave(user, host, **NFT, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=8)
-        ident = host.pending()["id"]
-        with lost(host):
-            until(lambda: host.last().get("id") == ident)
-            assert (host.last()["outcome"], host.last()["undo"]) == ("rolled_back", "emptied")
-            said = host.run("portknock", "status", check=False)
-            assert "the command nft is not there. Install the package nftables" in said.stdout + said.stderr
-        host.run("nft", "flush", "set", "inet", "portknock", "open4_shell")
-        assert user.gets_in(host=host.address), "the rules are not emptied"
-        assert changed(play_role(user, **NFT))
-        assert table(host) == kept
-        knock(user, host)
-        begin_and_leave(user, host, portknock_engine="iptables", portknock_guard_timeout=8)
-        ident = host.pending()["id"]
-        until(lambda: host.last().get("id") == ident)
-        assert (host.last()["outcome"], host.last()["undo"]) == ("rolled_back", "exact")
-        assert table(host) == kept
-        assert host.own_rules() == []
+        # Unit tests have both; a fault in the window of the first change was above.
+        if soak:
+            lost_and_left_in_the_window(user, host, kept)
         knock(user, host)
         assert changed(play_role(user, portknock_engine="iptables"))
         assert answers()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role itself, on a host that has nothing yet, with each release of ansible-core."""
+"""The role itself, on a host that has nothing yet, with releases of ansible-core."""
 
 import time
 
@@ -62,7 +62,7 @@ def check_plan(bare_host, planned):
     assert not bare_host.has_command("iptables")
 
 
-@pytest.mark.every_core
+@pytest.mark.three_cores
 def test_bare_host(bare_host, user, core, soak):
     """The first run installs, closes and comes through the door again; the second does nothing; absent takes it out."""
     assert not bare_host.has_command("iptables")

@@ -39,6 +39,12 @@ def cores() -> tuple[str, ...]:
     return tuple(os.environ.get("PORTKNOCK_CORES", " ".join(CORES)).split())
 
 
+def three_cores() -> tuple[str, ...]:
+    """Return those of them between which most has changed: the oldest, the one with new templates, and the newest."""
+    releases = cores()
+    return tuple(core for core in releases if core in (releases[0], "2.19", releases[-1]))
+
+
 def playbook_of(core: str) -> Path:
     """Return the path of a release's ansible-playbook."""
     path = ROOT / ".cache" / "venv" / f"core-{core}" / "bin" / "ansible-playbook"
