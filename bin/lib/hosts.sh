@@ -197,9 +197,9 @@ docker_release() {
 image_suite() {
     case $1 in
         debian-11) echo bullseye ;;
-        debian-12 | el-standin) echo bookworm ;;
-        debian-13) echo trixie ;;
-        *) fail "no image is called '$1': debian-11, debian-12, debian-13, el-standin" ;;
+        debian-12 | debian-12-docker | el-standin) echo bookworm ;;
+        debian-13 | debian-13-docker) echo trixie ;;
+        *) fail "no image is called '$1': debian-11, debian-12, debian-13, debian-12-docker, debian-13-docker, el-standin" ;;
     esac
 }
 
@@ -224,6 +224,16 @@ host_mirror() {
 # What an image is made of: it is built anew when any of this changes.
 image_hash() {
     local name=$1 recipe kernel=any
+    case $name in
+        *-docker)
+            {
+                image_hash "${name%-docker}"
+                cat "$HOSTS_LIB/images/Dockerfile.docker"
+                declare -f image_build_docker
+            } | sha256sum | cut -c1-16
+            return
+            ;;
+    esac
     recipe=$(image_recipe "$name")
     [ "$recipe" != el-standin ] || kernel=$(uname -r)
     {
@@ -264,6 +274,16 @@ image_build_from_registry() { # NAME TAG HASH
         "$HOSTS_LIB/images" >/dev/null
 }
 
+# A layer on the image of that release, by a function of its own: image_build is part of what every image is made of.
+image_build_docker() { # NAME TAG HASH
+    local base mirror
+    base=$(image_ensure "${1%-docker}") || return 1
+    mirror=$(host_mirror)
+    docker_cmd build --quiet --network host --label "sesame.portknock.recipe=$3" --tag "$2" --build-arg "BASE=$base" \
+        --build-arg "MIRROR=${mirror:-http://deb.debian.org/debian}" --build-arg "SUITE=$(image_suite "$1")" \
+        - <"$HOSTS_LIB/images/Dockerfile.docker" >/dev/null
+}
+
 image_build() { # NAME TAG HASH
     if apt_ensure mmdebstrap:mmdebstrap && image_keyring; then
         (set -o pipefail && image_build_here "$@")
@@ -280,6 +300,13 @@ image_keyring() {
 
 image_is_current() { # TAG HASH
     [ "$(docker_cmd image inspect --format '{{index .Config.Labels "sesame.portknock.recipe"}}' "$1" 2>/dev/null)" = "$2" ]
+}
+
+image_build_named() { # NAME TAG HASH
+    case $1 in
+        *-docker) image_build_docker "$@" ;;
+        *) image_build "$@" ;;
+    esac
 }
 
 # image_foreign IMAGE: one that was made elsewhere; it must be here or in a registry.
@@ -303,7 +330,7 @@ image_ensure() {
         image_is_current "$tag" "$hash" && exit 0
         say "building the image $tag (once; about a minute)"
         old=$(docker_cmd image inspect --format '{{.Id}}' "$tag" 2>/dev/null)
-        image_build "$name" "$tag" "$hash" && image_is_current "$tag" "$hash" || {
+        image_build_named "$name" "$tag" "$hash" && image_is_current "$tag" "$hash" || {
             fail "could not build the image $tag: see above"
             exit 1
         }

@@ -88,7 +88,7 @@ def wire() -> list[Check]:
 
 def molecule() -> list[Check]:
     """One check for each scenario. Most of the time they wait."""
-    usual = {"knockd": 600, "guard": 600, "debian-11": 150, "debian-13": 150}
+    usual = {"knockd": 600, "guard": 600, "debian-11": 150, "debian-13": 150, "docker": 150}
     load = {"knockd": 45}
     names = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
     return [
