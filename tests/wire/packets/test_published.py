@@ -7,10 +7,22 @@
 import time
 
 import pytest
-from rig.docker_rules import INNER, NETWORK, OTHER, PORT, UDP_PORT, docker_steps, goes_out, host_behind, start_docker
+from rig.docker_rules import (
+    INNER,
+    NETWORK,
+    OTHER,
+    PORT,
+    UDP_PORT,
+    docker_steps,
+    goes_out,
+    host_behind,
+    start_docker,
+    talking,
+)
 from rig.knockd import KERNEL, WRONG
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, REFUSED
+from rig.publishers import PUBLISHERS, published
 from rig.sequences import A, B, C
 from rig.target import FAMILIES, door
 
@@ -46,6 +58,23 @@ def test_what_docker_publishes(rig, family, inner):
     assert states(rig.client, family) == "open", "as before there was a door"
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("name", PUBLISHERS)
+def test_what_others_publish(rig, family, inner, name):
+    """By rules of iptables, or by those of nftables alone."""
+    with published(rig, name):
+        assert states(rig.client, family) == "open"
+        rig.target.apply(door(A, B, C, name="web", opens=PORTS, window=2))
+        assert states(rig.client, family) == "closed"
+        assert rig.client.probe(OTHER, family) == OPEN, "it has no door"
+        assert goes_out(rig, inner, family)
+        rig.client.knock(A, B, C, family=family)
+        assert states(rig.client, family) == "open"
+        assert states(rig.other, family) == "closed"
+        time.sleep(2.1)
+        assert states(rig.client, family) == "closed"
+
+
 @pytest.mark.usefixtures("inner")
 def test_one_connection_a_knock(rig, family):
     """Through both hooks, and through one of them alone."""
@@ -71,6 +100,18 @@ def test_the_policy_holds_for_published_ports(rig, family, inner):
     assert rig.other.probe(OTHER, family) == REFUSED[family]
     assert rig.client.probe(80, family, to=INNER[family]) == OPEN, "nothing publishes it"
     assert goes_out(rig, inner, family)
+
+
+@pytest.mark.usefixtures("inner")
+def test_another_way_to_guard_what_is_published_cuts_nothing(rig, family):
+    start_docker(rig)
+    web = door(A, B, C, name="web", opens=(PORT,))
+    rig.target.apply(web)
+    rig.client.knock(A, B, C, family=family)
+    with talking(rig.client, PORT, family):
+        for way in ("policy", "none", "doors", "policy"):
+            rig.target.apply(web, published=way)
+            time.sleep(0.1)
 
 
 @pytest.mark.usefixtures("inner")

@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from rig.docker_rules import INNER, NETWORK, goes_out, host_behind, start_docker
+from rig.docker_rules import INNER, NETWORK, goes_out, host_behind, start_docker, talking
 from rig.network import Rig
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, REFUSED, TARGET, Peer
+from rig.publishers import PUBLISHERS, published, text_of
 from rig.target import FAMILIES, door
 
 pytestmark = [pytest.mark.only("nft"), pytest.mark.usefixtures("table")]
@@ -23,65 +24,31 @@ WEB = door(*KNOCK, name="web", opens=(8080, "8053/udp"), window=2)
 HOST = {IPV4: "172.30.0.3", IPV6: INNER[IPV6][:-1] + "3"}
 """A second host behind the target; it serves the same ports."""
 
-# Docker 29 with firewall-backend nftables, as tests/unit/corpus/native/others/docker.nft has it, for one version of IP.
-NATIVE = """
-table {ip} docker-bridges {{
-    chain filter-FORWARD {{
-        type filter hook forward priority filter; policy accept;
-        oifname "docker0" jump filter-forward-in__docker0
-    }}
-    chain filter-forward-in__docker0 {{
-        ct state established,related counter accept
-        iifname "docker0" counter accept
-        {ip} daddr {inner} tcp dport {{ 80, 443 }} counter accept
-        {ip} daddr {inner} udp dport 5353 counter accept
-        counter drop
-    }}
-    chain nat-PREROUTING {{
-        type nat hook prerouting priority dstnat; policy accept;
-        fib daddr type local counter jump nat-prerouting-and-output
-    }}
-    chain nat-prerouting-and-output {{
-        iifname != "docker0" tcp dport 8080 counter dnat to {to}:80
-        iifname != "docker0" tcp dport 8081 counter dnat to {to}:443
-        iifname != "docker0" udp dport 8053 counter dnat to {to}:5353
-    }}
-    chain nat-POSTROUTING {{
-        type nat hook postrouting priority srcnat; policy accept;
-        {ip} saddr {inner} oifname != "docker0" counter masquerade
-    }}
-}}
-"""
-
-
-def native() -> str:
-    """Return those rules for both versions of IP."""
-    return "".join(
-        NATIVE.format(ip=ip, inner=INNER[family], to=to)
-        for family, ip, to in ((IPV4, "ip", INNER[IPV4]), (IPV6, "ip6", f"[{INNER[IPV6]}]"))
-    )
+BACKENDS = [
+    name if name in ("iptables", "nftables") else pytest.param(name, marks=pytest.mark.soak)
+    for name in ("iptables", *PUBLISHERS)
+]
 
 
 def flushed() -> str:
-    return "".join(f"add table {ip} docker-bridges\nflush table {ip} docker-bridges\n" for ip in ("ip", "ip6"))
+    return "".join(
+        f"add table {ip} {table}\nflush table {ip} {table}\n"
+        for ip, table in (("ip", "docker-bridges"), ("ip6", "docker-bridges6"))
+    )
 
 
 @contextlib.contextmanager
 def docker(rig: Rig, backend: str) -> Iterator[None]:
-    """Within the block Docker's rules are there."""
+    """Within the block Docker's rules are there, or those of another publisher."""
     if backend == "iptables":
         start_docker(rig)
         yield
         return
-    rig.target.namespace.run("nft", "-f", "/dev/stdin", stdin=native())
-    try:
+    with published(rig, backend):
         yield
-    finally:
-        for ip in ("ip", "ip6"):
-            rig.target.namespace.run("nft", "delete", "table", ip, "docker-bridges")
 
 
-@pytest.mark.parametrize("backend", ["iptables", "nftables"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_port_that_docker_publishes(rig, backend):
     with host_behind(rig) as inner, docker(rig, backend):
         assert {rig.other.probe(port, family) for port in (8080, 8081) for family in FAMILIES} == {OPEN}
@@ -109,7 +76,11 @@ def test_docker_that_starts_again_opens_nothing(rig, backend):
     """Its rules are flushed and made anew all the time; whatever is there of them, a stranger is refused."""
     with host_behind(rig), docker(rig, backend):
         rig.target.apply(WEB)
-        nat = rig.target.namespace.run("iptables-save", "-t", "nat").stdout if backend == "iptables" else native()
+        nat = (
+            rig.target.namespace.run("iptables-save", "-t", "nat").stdout
+            if backend == "iptables"
+            else "".join(text_of("nftables", family) for family in FAMILIES)
+        )
         load = ["iptables-restore", "-w"] if backend == "iptables" else ["nft", "-f", "-"]
         empty = "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n" if backend == "iptables" else flushed()
         script = f'for turn in $(seq 60); do printf %s "$0" | {" ".join(load)}; printf %s "$1" | {" ".join(load)}; done'
@@ -199,3 +170,13 @@ def test_the_policy_for_what_is_published(rig):
         assert [rig.client.probe(8081, family) for family in FAMILIES] == [REFUSED[family] for family in FAMILIES]
         rig.target.apply(WEB, published="none")
         assert [rig.client.probe(8080, family) for family in FAMILIES] == [OPEN, OPEN]
+
+
+def test_another_way_to_guard_what_is_published_cuts_nothing(rig):
+    with host_behind(rig), docker(rig, "iptables"):
+        rig.target.apply(WEB)
+        rig.client.knock(*KNOCK)
+        with talking(rig.client, 8080, IPV4):
+            for way in ("policy", "none", "doors", "policy"):
+                rig.target.apply(WEB, published=way)
+                time.sleep(0.1)

@@ -6,12 +6,13 @@
 
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 
 from rig.lan import Namespace
 from rig.network import Rig
 from rig.packets import IPV4, IPV6
-from rig.peer import OWN
+from rig.peer import OWN, Peer
 from rig.target import FAMILIES, Services
 
 INNER = {IPV4: "172.30.0.2", IPV6: "fd79::2"}
@@ -107,6 +108,39 @@ def start_docker(rig: Rig) -> None:
     for family in FAMILIES:
         for _step in docker_steps(rig, family):
             pass
+
+
+@contextlib.contextmanager
+def talking(peer: Peer, port: int, family: str) -> Iterator[None]:
+    """Within the block many connections to a port talk all the time, and none of them may be cut or come to a stop."""
+    found = [peer.connect(port, family) for _number in range(20)]
+    sessions = [each for each in found if isinstance(each, socket.socket)]
+    assert len(sessions) == len(found), found
+    ends, failed, rounds = threading.Event(), [], []
+
+    def talk() -> None:
+        while not ends.is_set():
+            rounds.append(1)
+            for session in sessions:
+                try:
+                    session.sendall(b"still here")
+                    if session.recv(100) != b"still here":
+                        raise OSError("the connection was closed")
+                except OSError as error:
+                    failed.append(str(error))
+                    return
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
+        for session in sessions:
+            session.close()
+    assert not failed
+    assert len(rounds) > 10
 
 
 def goes_out(rig: Rig, inner: Namespace, family: str) -> bool:
