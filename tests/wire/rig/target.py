@@ -39,6 +39,8 @@ BUILT_IN = {
 }
 # Else every run of the module here would compile the whole collection, which takes longer than the run.
 COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "pycache")}
+# The same for the modules that Ansible sends over ssh: tests/wire/compiled.
+SENT_COMPILED_ONCE = {"PYTHONPATH": str(HERE.parent / "compiled"), "WIRE_COMPILED": str(ROOT / ".cache" / "compiled")}
 
 
 def use_collection() -> None:
@@ -185,11 +187,14 @@ class Target:
             # A locked account gets no login, with a key neither; the file is the target's own copy.
             self.namespace.run("sed", "-i", "s/^root:!*:/root:*:/; s/^root:![^:]*:/root:*:/", "/etc/shadow")
         config = self.folder / f"sshd_config.{port}"
+        Path(SENT_COMPILED_ONCE["WIRE_COMPILED"]).mkdir(parents=True, exist_ok=True)
+        environment = " ".join(f"{name}={value}" for name, value in SENT_COMPILED_ONCE.items())
         config.write_text(
             f"Port {port}\nListenAddress 0.0.0.0\nListenAddress ::\nHostKey {self.folder}/host\n"
             f"AuthorizedKeysFile {self.folder}/id.pub\nStrictModes no\nUsePAM no\nPidFile /run/sshd-{port}.pid\n"
             "PermitRootLogin prohibit-password\nMaxStartups 100:30:200\nLoginGraceTime 20\nSubsystem sftp internal-sftp\n"
-            + "".join(line + "\n" for line in lines)
+            # The first SetEnv wins: a test's own.
+            + "".join(line + "\n" for line in (*lines, f"SetEnv {environment}"))
         )
         self._listen(port)
         self._sshd[port] = lines
