@@ -39,6 +39,11 @@ MAIN_PYTHON = pythons.version_of(environments.controller()) or ""
 UNIT_PYTHONS = [nox.param(version, id=version) for version in sorted({"3.6", "3.11", "3.13", MAIN_PYTHON})]
 BACKENDS = [nox.param(backend, id=backend) for backend in ("nft", "legacy")]
 SCENARIOS = [nox.param(path.parent.name, id=path.parent.name) for path in sorted(ROOT.glob("molecule/*/molecule.yml"))]
+# Unit tests that read source and documents, which is the same on every Python.
+READ_ONCE = [
+    f"--ignore=tests/unit/{name}.py"
+    for name in ("test_layers", "documents/test_docs_match", "documents/test_findings_table")
+]
 IMPORTER = """[galaxy-importer]
 RUN_ANSIBLE_TEST = False
 RUN_ANSIBLE_LINT = False
@@ -76,7 +81,7 @@ def unit(session: nox.Session, version: str) -> None:
     show the local variables instead, unless tests of theirs are asked for.
     """
     chosen = [] if version == MAIN_PYTHON else ["-m", "not slow", "--few"]
-    chosen += [] if version == MAIN_PYTHON or session.posargs else ["--assert=plain", "--showlocals"]
+    chosen += [] if version == MAIN_PYTHON or session.posargs else ["--assert=plain", "--showlocals", *READ_ONCE]
     words = ["-m", "pytest", "-q", "-n", "2", *chosen, *session.posargs, "tests/unit"]
     run(session, unit_environment(session, version), "python", *words)
 

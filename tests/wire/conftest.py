@@ -87,6 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     out = [item for item in items if not _runs(item, soak)]
     if not soak:
         out += _more_than_one_case([item for item in items if item not in out])
+        out += _more_than_pairs([item for item in items if item not in out])
     config.hook.pytest_deselected(items=out)
     items[:] = _longest_first([item for item in items if item not in out])
 
@@ -119,6 +120,27 @@ def _more_than_one_case(items: list[pytest.Item]) -> list[pytest.Item]:
     return [item for cases in functions.values() for item in cases if id(item) not in kept]
 
 
+def _more_than_pairs(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return half of the tests that have a backend, a family and cases of their own: each pair of two of these is left.
+
+    Both backends with both families, and each case with either: a fault that shows where all three meet alone is for soak.
+    """
+    functions: dict[str, dict[str, list[pytest.Item]]] = {}
+    for item in items:
+        values = _values(item)
+        if "family" in values and "network" in values and _decided_by_iptables(item, values):
+            case = item.name.replace(values["network"], "").replace(values["family"], "")
+            functions.setdefault(_function(item), {}).setdefault(case, []).append(item)
+    out = []
+    for cases in functions.values():
+        for number, name in enumerate(sorted(cases) if len(cases) > 1 else ()):
+            for item in cases[name]:
+                values = _values(item)
+                turn = number + BACKENDS.index(values["network"]) + (values["family"] == IPV6)
+                out += [item] if turn % 2 else []
+    return out
+
+
 def _runs(item: pytest.Item, soak: bool) -> bool:
     only = item.get_closest_marker("only")
     values = _values(item)
@@ -138,6 +160,11 @@ def _runs(item: pytest.Item, soak: bool) -> bool:
         return is_native or not _suits_either(item, values) or _turn(item, backend, backends) == backend
     assert backend, f"{item.name} asks for a core and for no host"
     return _is_its_turn(item, values["core"], backend, backends)
+
+
+def _decided_by_iptables(item: pytest.Item, values: Mapping[str, Any]) -> bool:
+    """Return whether what a test is about is done by iptables, on either backend."""
+    return values.get("engine") != NFTABLES and not _suits_either(item, values) and not item.get_closest_marker("only")
 
 
 def _suits_either(item: pytest.Item, values: Mapping[str, Any]) -> bool:

@@ -172,7 +172,7 @@ def test_no_rules_for_ipv6(bench, how):
     assert seen.rows["door ssh", IPV4]["right"] == "open"
 
 
-@pytest.mark.parametrize("way", every_time("icmp-port-unreachable", "tcp-reset"))
+@pytest.mark.parametrize("way", every_time("tcp-reset"))
 def test_tail_without_reject(bench, way):
     """The last REJECT is gone: the doors hold, and all else is open. A reset hides it, but not from the host's own account."""
     bench.apply(reject_with=way)
@@ -187,7 +187,7 @@ def test_tail_without_reject(bench, way):
     assert all(seen.rows[key]["state"] == "ok" for key in DOORS)
 
 
-@pytest.mark.parametrize("way", every_time("icmp-port-unreachable", "drop"))
+@pytest.mark.parametrize("way", every_time("drop"))
 def test_knock_that_is_dropped_on_the_way(bench, way):
     """A firewall between drops one step. The host's own count tells that from a service that is down."""
     bench.apply(reject_with=way)

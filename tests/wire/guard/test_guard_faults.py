@@ -328,6 +328,13 @@ IN_SOAK = {
     "the sessions are killed, confirmed",
     "the sessions freeze, rolled back",
     "others are allowed, not we",
+    # test_guard_core.py, with three releases.
+    "everything is dropped",
+    "the host cannot know, and all is well",
+    "loading is slow",
+    "no room in /run from the start",
+    "/run/portknock is removed, confirmed",
+    "the agent is killed, confirmed",
 }
 
 
