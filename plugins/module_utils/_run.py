@@ -11,8 +11,33 @@ module's zip file.
 from typing import Any, Dict, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change.unchanged import Recorder, known_result, remember
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host
+from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, PendingError, PortknockError
+from ansible_collections.sesame.portknock.plugins.module_utils._host.basic import SecretiveModule
+from ansible_collections.sesame.portknock.plugins.module_utils._host.host import Host, require_root, this_host
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import PENDING, RUN, SPARE_RECORD
+from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
+
+
+def main() -> None:
+    """Be the module: plan, and unless it is check mode, change."""
+    module = SecretiveModule(argument_spec=argument_spec(), supports_check_mode=True)
+    # The journal has been written with the steps masked. What is returned holds none by construction, and
+    # masking every text that looks like a step would spoil the result: a step may be a number as short as 7.
+    module.no_log_values = set()
+    host = this_host(module)
+    try:
+        require_root(host, " Nothing was changed.")
+        do = check if module.check_mode else run
+        result = do(module.params, host, module._diff)
+        module.exit_json(invocation={"module_args": without_steps(module.params)}, **result)
+    except PendingError as error:
+        module.fail_json(msg=str(error), pending=error.pending)
+    except AppliedError as error:
+        state = dict(state="rolled_back", undo=error.undo)
+        module.fail_json(msg=str(error), rolled_back=True, guard=state)
+    except PortknockError as error:
+        module.fail_json(msg=str(error))
 
 
 def run(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any]:
@@ -64,9 +89,6 @@ def _plan_and_apply(
 
 
 def _plan(options: Dict[str, Any], host: Any, **more: bool) -> Tuple[Any, Dict[str, Any]]:
-    from ansible_collections.sesame.portknock.plugins.module_utils._change.compiled import keep_compiled
-
-    keep_compiled()
     from ansible_collections.sesame.portknock.plugins.module_utils._command.install import plan_with_command
 
     return plan_with_command(options, host, **more)
@@ -77,4 +99,4 @@ def check(options: Dict[str, Any], host: Host, with_diff: bool) -> Dict[str, Any
     return _plan(options, host, may_lack=True, with_diff=with_diff)[1]
 
 
-__all__ = ("check", "run")
+__all__ = ("check", "main", "run")

@@ -313,33 +313,16 @@ rolled_back:
   type: bool
 """
 
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, PendingError, PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._host.basic import SecretiveModule
-from ansible_collections.sesame.portknock.plugins.module_utils._host.host import require_root, this_host
-from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps
-from ansible_collections.sesame.portknock.plugins.module_utils._run import check, run
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.argument_spec import argument_spec
+from ansible_collections.sesame.portknock.plugins.module_utils._change.compiled import keep_compiled
 
 
 def main() -> None:
     """Plan, and unless it is check mode, change."""
-    module = SecretiveModule(argument_spec=argument_spec(), supports_check_mode=True)
-    # The journal has been written with the steps masked. What is returned holds none by construction, and
-    # masking every text that looks like a step would spoil the result: a step may be a number as short as 7.
-    module.no_log_values = set()
-    host = this_host(module)
-    try:
-        require_root(host, " Nothing was changed.")
-        do = check if module.check_mode else run
-        result = do(module.params, host, module._diff)
-        module.exit_json(invocation={"module_args": without_steps(module.params)}, **result)
-    except PendingError as error:
-        module.fail_json(msg=str(error), pending=error.pending)
-    except AppliedError as error:
-        state = dict(state="rolled_back", undo=error.undo)
-        module.fail_json(msg=str(error), rolled_back=True, guard=state)
-    except PortknockError as error:
-        module.fail_json(msg=str(error))
+    # Before all other imports, ansible-core's own as well: they take most of the time of a run that changes nothing.
+    keep_compiled()
+    from ansible_collections.sesame.portknock.plugins.module_utils._run import main as run
+
+    run()
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sesame.portknock.plugins.module_utils._host.facts import Machine, read_facts
 from ansible_collections.sesame.portknock.plugins.module_utils._host.other_firewalls import DISABLE, FAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._host.packages import Wanted, decide
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, FAMILIES
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.choices import ENGINES, FAMILIES
 
 
 def argument_spec() -> dict:

@@ -2,26 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Keeps what Python compiles when a module of this collection is imported, so that the guard's program is not compiled again.
+"""Has what is imported from a module's zip file compiled once, and keeps what was compiled for the guard's program.
 
-Python compiles what it imports from a module's zip file and keeps only what came of running it. The program that undoes a
-change is made of the same files; compiling them a second time takes about as long as all the rest of a small change.
+For each import from a zip file, zipimport compiles the source to learn the file's name, and again to run it; and it keeps what
+came of running it alone, so that the program that undoes a change, which is made of the same files, had to be compiled once more.
+That is most of what a small change takes.
 """
 
-import importlib.util
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional
 
-_PACKAGE = __name__.rsplit(".", 2)[0] + "."
 _CODE: Dict[str, CodeType] = {}
 
 
 def keep_compiled() -> None:
-    """From now on, keep the code of the collection's modules that are imported."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    """From now on, compile once what is imported from the zip file that this file comes from, and keep the code; else do nothing."""
+    loader = globals().get("__loader__")
+    if hasattr(loader, "archive") and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder(loader))
 
 
 def compiled(name: str) -> Optional[CodeType]:
@@ -30,34 +30,43 @@ def compiled(name: str) -> Optional[CodeType]:
 
 
 class _Finder:
-    """Finds modules as Python itself does, and wraps the loader of those that are to be kept."""
+    """Finds modules in a zip file."""
 
-    def find_spec(self, name: str, path: Optional[Sequence[str]] = None, _target: Any = None) -> Optional[ModuleSpec]:
-        """Return the spec of a module of the collection, None for any other and for packages (importlib.abc)."""
-        if not name.startswith(_PACKAGE):
+    def __init__(self, loader: Any) -> None:
+        """Take its zipimporter."""
+        self._loader = loader
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Optional[ModuleSpec]:
+        """Return the spec of a module in the zip file, None for any other and for packages (importlib.abc)."""
+        path = name.replace(".", "/") + ".py"
+        try:
+            source = self._loader.get_data(path)
+        except OSError:
             return None
-        found = PathFinder.find_spec(name, path)
-        if found is None or found.submodule_search_locations is not None or not hasattr(found.loader, "get_code"):
-            return None
-        return importlib.util.spec_from_loader(name, _Loader(found.loader))
+        loader: Any = _Loader(self._loader.archive, path, source)
+        spec = ModuleSpec(name, loader, origin=f"{self._loader.archive}/{path}")
+        spec.has_location = True
+        return spec
 
 
 class _Loader:
-    """Runs a module as its own loader would, and keeps its code."""
+    """Runs a module as zipimport would, and keeps its code."""
 
-    def __init__(self, loader: Any) -> None:
-        """Take the module's own loader."""
-        self._loader = loader
+    def __init__(self, archive: str, path: str, source: bytes) -> None:
+        """Take the path of a zip file, a path in it, and what is there."""
+        self.archive = archive
+        self._file, self._text = f"{archive}/{path}", source
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
+    def get_source(self, _name: str) -> str:
+        """Return the source (importlib.abc)."""
+        return self._text.decode()
 
     def create_module(self, _spec: ModuleSpec) -> None:
         """Have Python make the module (importlib.abc)."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the module's code (importlib.abc)."""
-        code = self._loader.get_code(module.__name__)
+        code = compile(self._text, self._file, "exec", dont_inherit=True)
         _CODE[module.__name__] = code
         exec(code, module.__dict__)
 

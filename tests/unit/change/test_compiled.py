@@ -12,7 +12,7 @@ import zipfile
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change import compiled as _compiled
 
-PACKAGE = _compiled._PACKAGE
+PACKAGE = _compiled.__name__.rsplit(".", 2)[0] + "."
 OTHER = "A = 1\n\n\ndef twice(number):\n    return 2 * number\n"
 PROGRAM = """
 import json, marshal, sys
