@@ -35,6 +35,8 @@ _NEEDED = {
     "log lines (nft_log)": 'log prefix "portknock: "',
 }
 """What a table needs of nft and of the kernel, and a rule that asks for it."""
+_LONG = 10000
+"""Lines of a text of which only that is checked: the whole would take as long as to load it, a second or more."""
 
 
 class Nft:
@@ -132,10 +134,15 @@ class Nft:
     def check(self, text: str) -> None:
         """Have nft and the kernel say whether they would take a text; nothing is changed.
 
+        Of a very long one they are asked for what it is made of, and whether the table may be changed: what else they refuse is
+        refused as a whole when it is loaded.
+
         :raises HostError: if not, with what they do not have.
         """
+        is_long = text.count("\n") > _LONG
+        asked = f"add table {TABLE}\nflush table {TABLE}\n" + _probe(*_NEEDED.values()) if is_long else text
         try:
-            self.load(text, only_check=True)
+            self.load(asked, only_check=True)
         except HostError as error:
             missing = [what for what, rule in _NEEDED.items() if not self._takes(rule)]
             if not missing:
@@ -146,13 +153,7 @@ class Nft:
             ) from error
 
     def _takes(self, rule: str) -> bool:
-        lines = (
-            f"add table {_PROBE}",
-            f"add set {_PROBE} known {{ type ipv4_addr; size 16; flags dynamic,timeout; }}",
-            f"add chain {_PROBE} input {{ type filter hook input priority 0; policy accept; }}",
-            f"add rule {_PROBE} input {rule}",
-        )
-        code, _out, _err = self._do(["-c", "-f", "-"], "".join(f"{line}\n" for line in lines))
+        code, _out, _err = self._do(["-c", "-f", "-"], _probe(rule))
         return code == 0
 
     def _list(self, what: List[str], *options: str) -> List[Item]:
@@ -169,6 +170,17 @@ class Nft:
         if code == _NOT_RUN:
             raise HostError(f"{self._path} cannot be run. Install the package nftables again.")
         return code, out, err
+
+
+def _probe(*rules: str) -> str:
+    """Return a text that makes a table with rules, to be checked alone."""
+    lines = (
+        f"add table {_PROBE}",
+        f"add set {_PROBE} known {{ type ipv4_addr; size 16; flags dynamic,timeout; }}",
+        f"add chain {_PROBE} input {{ type filter hook input priority 0; policy accept; }}",
+        *(f"add rule {_PROBE} input {rule}" for rule in rules),
+    )
+    return "".join(f"{line}\n" for line in lines)
 
 
 __all__ = ("OLDEST", "Nft")

@@ -84,6 +84,25 @@ def test_what_a_kernel_does_not_have_is_named():
 
 
 @pytest.mark.parametrize(
+    ("refuses", "said"),
+    [
+        ("flush table inet portknock", "nft refused the table, and changed nothing: line 2: Error: Could not"),
+        ("reject with icmpx", "to refuse in a table of both IP versions"),
+        ("add chain inet portknock knocks", ""),
+    ],
+)
+def test_of_a_very_long_text_it_is_asked_what_it_needs(refuses, said):
+    """To check it whole would take as long as to load it, which nft does wholly or not at all."""
+    fake = FakeNft(refuses=refuses)
+    if said:
+        with pytest.raises(HostError, match=said):
+            nft_with(fake).check(TEXT + "\n" * 10000)
+    else:
+        nft_with(fake).check(TEXT + "\n" * 10000)
+    assert not fake.exists
+
+
+@pytest.mark.parametrize(
     ("err", "said"),
     [
         ("/dev/stdin:3:26-33: Error: No such file\nflush map 7000\n    ^^^^\n", "line 3: Error: No such file"),
