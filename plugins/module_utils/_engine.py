@@ -210,6 +210,8 @@ class PartPlan(NamedTuple):
     last_way: Tuple[str, ...] = ()
     """Commands for a plain sh that let everybody in again, for when the program that undoes a change cannot run: without ``$``,
     ``%`` and ``\\``, which systemd would replace, and with no name that must be looked up."""
+    last_look: Tuple[str, ...] = ()
+    """Commands of that kind which succeed only if it is seen, behind those, that the part refuses nothing any more."""
     details: Any = None
     """What only the part itself understands."""
     remembered: Dict[str, Dict[str, Any]] = _NOTHING

@@ -77,25 +77,27 @@ class Agent:
         """Take a Host, and the name of the module whose main() the agent runs; without it nothing can be armed."""
         self._host, self._program = host, program
 
-    def arm(self, record: Record, timeout: int, last_way: Sequence[str] = ()) -> str:
+    def arm(self, record: Record, timeout: int, last_way: Sequence[str] = (), last_look: Sequence[str] = ()) -> str:
         """Make sure that a change is rolled back after some seconds, whatever becomes of this process.
 
         :param timeout: the seconds.
         :param last_way: commands for sh, for when the program cannot run.
+        :param last_look: commands for sh that succeed only if nothing is refused any more then.
         :returns: ``systemd``, a timer beside which a process waits as well, or ``process``, which waits alone.
         :raises HostError: if nothing can be armed.
         """
         # The controller reads in the first line by what Python it is run.
         data = archive(self._program, f"#!{_python()} -ISB\n")
+        last = [*last_way, *_word_of_last_way(record, last_look)]
         self._host.filesystem.replace_bytes(PROGRAM, data)
         self._remove_former_scripts()
         runs = self._host.systemd.runs()
         # As with the record's copy: a disk that takes no file takes no ruleset either.
         with contextlib.suppress(HostError):
             self._host.filesystem.replace_bytes(SPARE_PROGRAM, data)
-            self._host.filesystem.replace_files(_boot_files(record, last_way) if runs else {})
+            self._host.filesystem.replace_files(_boot_files(record, last) if runs else {})
         waiting = python_words(PROGRAM) + ["wait", record.id]
-        if runs and self._host.command.find("systemd-run") and self._arm_unit(record, timeout, last_way):
+        if runs and self._host.command.find("systemd-run") and self._arm_unit(record, timeout, last):
             # It has everything loaded, so it also undoes what the timer's program, started at the deadline, could not.
             with contextlib.suppress(OSError):
                 detach(waiting, must_answer=False)
@@ -128,7 +130,7 @@ class Agent:
         paths = [f"{RUN}/{name}" for name in _FORMER_SCRIPTS if filesystem.mode(f"{RUN}/{name}") is not None]
         filesystem.replace_files(dict.fromkeys(paths, (None, None)))
 
-    def _arm_unit(self, record: Record, timeout: int, last_way: Sequence[str]) -> bool:
+    def _arm_unit(self, record: Record, timeout: int, last: Sequence[str]) -> bool:
         words = [
             self._host.command.find("systemd-run"),
             "--quiet",
@@ -144,7 +146,7 @@ class Agent:
         # Else the change of a target (systemctl isolate) takes the timer away; not every release takes it here.
         lasting = ["--timer-property=IgnoreOnIsolate=yes", "--property=IgnoreOnIsolate=yes"]
         rollback = ["rollback", "--deadline", record.id, Store(self._host.filesystem).last().get("id", "")]
-        command = ["/bin/sh", "-c", _commands(rollback, (PROGRAM, SPARE_PROGRAM), record, last_way)]
+        command = ["/bin/sh", "-c", _commands(rollback, (PROGRAM, SPARE_PROGRAM), record, last)]
         for more in (lasting, lasting, []):
             if self._host.command.run(words + more + command)[0] == 0:
                 return True
@@ -181,8 +183,8 @@ def _quoted(words: Sequence[str]) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
-def _commands(words: Sequence[str], programs: Sequence[str], record: Record, last_way: Sequence[str]) -> str:
-    """Return commands for sh that run the first program that can be run, and else go the last way if nothing has ended the change.
+def _commands(words: Sequence[str], programs: Sequence[str], record: Record, last: Sequence[str]) -> str:
+    """Return commands for sh that run the first program that can be run, and else do the last if nothing has ended the change.
 
     They stand in a unit, which systemd reads again at each daemon-reload: a semicolon would come back as two characters
     (systemd 252), and what begins with a dollar or percent sign as something else. A newline is safe.
@@ -190,9 +192,7 @@ def _commands(words: Sequence[str], programs: Sequence[str], record: Record, las
     tries = [_quoted(python_words(program) + list(words)) for program in programs]
     # A program that was killed may be so by the one that waits beside the timer, which has done its work since.
     has_ended = f"grep -qsF {shlex.quote(json.dumps(dict(id=record.id))[1:-1])} {LAST}"
-    return " || ".join(
-        [*tries, has_ended, "\n".join(["{", *_under_lock(has_ended), *last_way, *_word_of_last_way(record), "}"])]
-    )
+    return " || ".join([*tries, has_ended, "\n".join(["{", *_under_lock(has_ended), *last, "}"])])
 
 
 def _under_lock(has_ended: str) -> List[str]:
@@ -210,22 +210,26 @@ def _under_lock(has_ended: str) -> List[str]:
     ]
 
 
-def _word_of_last_way(record: Record) -> List[str]:
-    """Return commands for sh that leave word for the controller of what the last way has done."""
-    last = dict(
-        id=record.id, owner=record.owner, outcome=ROLLED_BACK, undo=EMPTIED, connection="", ended=record.begun,
-        why="the program that undoes it could not run, so the knock rules were emptied",
-    )  # fmt: skip
-    text = json.dumps(last).translate(dict.fromkeys(map(ord, "$%\\;"), " "))
-    return [
-        f"echo {shlex.quote(text)} > {LAST}.new",
-        f"mv -f {LAST}.new {LAST}",
-    ]
+def _word_of_last_way(record: Record, last_look: Sequence[str]) -> List[str]:
+    """Return commands for sh that leave word for the controller of what the last way has done, as far as it is seen."""
+
+    def told(undo: str, why: str) -> str:
+        last = dict(
+            id=record.id, owner=record.owner, outcome=ROLLED_BACK, undo=undo, connection="", ended=record.begun,
+            why=f"the program that undoes it could not run, {why}",
+        )  # fmt: skip
+        text = json.dumps(last).translate(dict.fromkeys(map(ord, "$%\\;"), " "))
+        return f"echo {shlex.quote(text)} > {LAST}.new"
+
+    emptied = told(EMPTIED, "so the knock rules were emptied")
+    unseen = told("", "and that the knock rules are emptied was tried and could not be seen")
+    words = [f"if {' && '.join(last_look)}", "then", emptied, "else", unseen, "fi"] if last_look else [emptied]
+    return [*words, f"mv -f {LAST}.new {LAST}"]
 
 
-def _boot_files(record: Record, last_way: Sequence[str]) -> Files:
+def _boot_files(record: Record, last: Sequence[str]) -> Files:
     """Return the unit that undoes a change at the next boot, if it was not confirmed before that."""
-    commands = _commands(["boot"], (SPARE_PROGRAM,), record, last_way)
+    commands = _commands(["boot"], (SPARE_PROGRAM,), record, last)
     return {
         SPARE_UNDO: (f"#!/bin/sh\n# Written by sesame.portknock.\n{commands}\n", 0o700),
         UNDO_UNIT: (_UNDO_UNIT_TEXT, 0o644),

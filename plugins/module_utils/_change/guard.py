@@ -12,7 +12,7 @@ record says; if it dies on the way, the next one finds the record as it was and 
 import contextlib
 import os
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._change import commit
 from ansible_collections.sesame.portknock.plugins.module_utils._change.engines import parts_on
@@ -39,7 +39,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.rollback 
     time_left,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._change.undone import undone_sentence, why_untracked
-from ansible_collections.sesame.portknock.plugins.module_utils._engine import EXACT, Loaded, address_of, connection_of
+from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
+    EXACT,
+    Loaded,
+    PartPlan,
+    address_of,
+    connection_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import TRACKED, UNKNOWN, UNTRACKED
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNIT_NAME
@@ -191,9 +197,7 @@ class Guard:
         if not guarded:
             return record
         try:
-            agent = self._agent.arm(
-                record, timeout, [line for plan in reversed(change.parts) for line in plan.last_way]
-            )
+            agent = self._agent.arm(record, timeout, *_last_way(change.parts))
         except BaseException:
             self._store.end(record, ROLLED_BACK, EXACT, "nothing could be armed to undo it")
             raise
@@ -380,6 +384,12 @@ def _is_newer(session: Session, record: Record) -> bool:
         return True
     # Clock ticks are 10 ms.
     return words[:2] != record.session[:2] and (started is None or started > record.applied - 0.02)
+
+
+def _last_way(parts: Sequence[PartPlan]) -> Tuple[List[str], List[str]]:
+    """Return the commands for sh that let everybody in again, and those that look whether it is so."""
+    way = [line for plan in reversed(parts) for line in plan.last_way]
+    return way, [line for plan in parts for line in plan.last_look]
 
 
 __all__ = ("Guard",)

@@ -51,6 +51,16 @@ class Nft:
         """Whether the command is installed."""
         return self._path is not None
 
+    @property
+    def path(self) -> str:
+        """Where the command is, '' where it is not installed."""
+        return self._path or ""
+
+    def lets_in_words(self) -> Tuple[str, ...]:
+        """Return commands for sh that succeed only if the table, which can be read, has no rule, or is not there."""
+        rules = f"{self._path} -s -t list table {TABLE} 2> /dev/null | grep -qF portknock:"
+        return f"{self._path} list tables > /dev/null", f"! {rules}"
+
     def works(self) -> bool:
         """Return whether it can be run: its package may be gone by now, or a library of it."""
         return self._path is not None and self._run([self._path, "--version"], "")[0] == 0

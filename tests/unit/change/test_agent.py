@@ -232,6 +232,24 @@ def test_the_last_way(host, tmp_path):
     assert again.stdout == b"", "what is undone already is not undone once more"
 
 
+@pytest.mark.parametrize(
+    ("looks", "undo"), [(["true", "! false"], "emptied"), (["true", "! true"], ""), (["false"], "")]
+)
+def test_the_last_way_says_what_is_seen(looks, undo, host, tmp_path):
+    Agent(host).arm(record(), 30, ["true"], looks)
+    text = asked(host)[0][-1].replace("/run/portknock.d", str(tmp_path))
+    assert not set("$%\\;") & set(text), "systemd would replace something in it"
+    subprocess.run(["sh", "-c", text], stderr=subprocess.DEVNULL, check=True)
+    last = json.loads((tmp_path / "last.json").read_text())
+    assert (last["outcome"], last["undo"]) == ("rolled_back", undo)
+    said = (
+        "so the knock rules were emptied"
+        if undo
+        else "and that the knock rules are emptied was tried and could not be seen"
+    )
+    assert last["why"] == f"the program that undoes it could not run, {said}"
+
+
 def test_the_program_is_put_back_from_its_copy(place):
     place.host.filesystem.replace_bytes(place.own(SPARE_PROGRAM), b"program")
     os.unlink(place.program)

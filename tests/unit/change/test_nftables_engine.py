@@ -22,6 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
 )
 from fake_host import FakeHost
 from module_run import NoAgent, options, run, settled
+from story import FakeAgent
 
 OTHER = {"name": "web", "knock": ["21005", "19001", "24007"], "opens": ["8080"]}
 STEPS = ("17005", "19100", "18300")
@@ -52,6 +53,16 @@ def test_a_first_run_and_a_second_that_changes_nothing():
     assert "-A" not in host.rules["iptables"].save().replace("COMMIT", "")
     shown = repr(result)
     assert not [step for step in STEPS if step in shown]
+
+
+def test_the_last_way_empties_the_table_and_looks():
+    host, agent = a_host(), FakeAgent()
+    wanted = options(engine="nftables")
+    Guard(host, agent).apply(plan_change(wanted, host), wanted)
+    nft = host.command.find("nft")
+    assert f"{nft} flush table inet portknock" in agent.last_way
+    assert agent.last_look[0] == f"{nft} list tables > /dev/null"
+    assert len(agent.last_look) == 2
 
 
 def test_no_iptables_is_needed():

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command nft as the collection calls it, and what it says when it refuses."""
 
+import subprocess
+
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
@@ -125,6 +127,27 @@ def test_versions(version, taken):
     else:
         with pytest.raises(HostError, match=r"older than 0\.9\.3" if version != "2" else "does not say a version"):
             nft.check_version()
+
+
+@pytest.mark.parametrize(
+    ("script", "lets_in"),
+    [
+        ('case "$*" in "list tables") ;; *) echo "table inet portknock {" ;; esac', True),
+        ('case "$*" in "list tables") ;; *) exit 1 ;; esac', True),
+        ('case "$*" in "list tables") ;; *) echo "drop comment \\"portknock:0123 refuse\\"" ;; esac', False),
+        ("exit 1", False),
+        (None, False),
+    ],
+    ids=["emptied", "no table", "rules are left", "nft fails", "nft is gone"],
+)
+def test_whether_it_lets_all_in_as_sh_sees_it(tmp_path, script, lets_in):
+    path = tmp_path / "nft"
+    if script is not None:
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    words = Nft(FakeNft().run, lambda _name: str(path)).lets_in_words()
+    done = subprocess.run(["sh", "-c", " && ".join(words)], stderr=subprocess.DEVNULL, check=False)
+    assert (done.returncode == 0) is lets_in
 
 
 def test_no_command():

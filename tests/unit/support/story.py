@@ -57,15 +57,16 @@ class FakeAgent:
         self.disarmed: List[str] = []
         self.error: Optional[Exception] = None
         self.last_way: List[str] = []
+        self.last_look: List[str] = []
         self.put_backs = 0
         self.looks: List[str] = []
         self.lost = False
 
-    def arm(self, record: Record, timeout: int, last_way: Sequence[str] = ()) -> str:
+    def arm(self, record: Record, timeout: int, last_way: Sequence[str] = (), last_look: Sequence[str] = ()) -> str:
         if self.error is not None:
             raise HostError(str(self.error))
         self.armed.append((record.id, timeout))
-        self.last_way = list(last_way)
+        self.last_way, self.last_look = list(last_way), list(last_look)
         return "systemd"
 
     def put_back(self) -> None:
