@@ -3,9 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What others in the packet filter do to doors of engine nftables.
 
-The hosts in corpus/native/others are what programs load, cut down to one of each of their rules, and what nft 1.0.6 lists of that, alone
-in a network namespace: ``unshare -n sh -c 'nft -f NAME.nft && nft -j list ruleset' > NAME.json``. firewalld-1.3 is all that Debian 12's
-1.3.3 loads for its zone public with http and 443/tcp added.
+The hosts in corpus/native/others are what ``nft -j list ruleset`` says on them.
+
+- Recorded of the packages of Debian, whole: firewalld-1.3 (12: 1.3.3) and firewalld-2.3 (13: 2.3.1), zone public with http and 443/tcp
+  added; fail2ban (12: 1.0.2) and fail2ban-1.1 (13: 1.1.0) with banaction nftables, sources banned from ssh and one from all ports.
+  Docker 20.10 and 26.1 have iptables' rules alone: corpus/docker.v4.save and docker-trixie.v4.save.
+- Written, from firewalld's rules or from documentation, with one of each rule: those with a text beside, whose first line says which;
+  what nft 1.0.6 lists of it alone: ``unshare -n sh -c 'nft -f NAME.nft && nft -j list ruleset' > NAME.json``.
 """
 
 import ipaddress
@@ -83,6 +87,7 @@ def kinds(*args, **options):
         ("firewalld", [80, 443]),
         ("docker", [443, 8081]),
         ("fail2ban", [80]),
+        ("fail2ban-1.1", [80]),
         ("kube-proxy", [53, 6443]),
         ("tailscale", [80]),
     ],
@@ -96,6 +101,9 @@ def test_a_host_that_lets_the_doors_be(name, allow):
 TOUCHED = [
     ("firewalld-1.3", {"opens": ["2222"]},
      [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to door ssh, and a packet must pass both.")]),
+    ("firewalld-2.3", {"opens": ["2222"]},
+     [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to door ssh, and a packet must pass both.")]),
+    ("firewalld-2.3", {"allow": 443}, []),
     ("firewalld", {"opens": ["2222"]}, [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to door ssh,")]),
     ("firewalld", {"allow": 8443}, [("native_table", "the chain filter_INPUT of table inet firewalld drops packets to 8443/tcp,")]),
     ("docker", {"opens": ["8080"]}, []),

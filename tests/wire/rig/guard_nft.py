@@ -42,9 +42,9 @@ FAILS = "rm -f $input; echo 'Error: the wrapper says no' >&2; exit 1"
 
 
 def tables(rig: Rig) -> dict[str, list[str]]:
-    """Return the lines of all tables that iptables does not have, without counters and elements.
+    """Return the chains and sets of all tables that iptables does not have, without counters and elements.
 
-    They are sorted by the chains and sets that they stand in: those that go and come again are listed last.
+    They are sorted: those that go and come again are listed last.
     """
     run = rig.target.namespace.run
     found = {}
