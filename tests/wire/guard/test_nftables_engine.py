@@ -132,6 +132,22 @@ def test_what_happens_to_it_in_the_window(bare_host, user):
         assert table(host) == kept, name
     assert not user.gets_in(host=host.address)
 
+    for nft, undo in ((contextlib.nullcontext(), "emptied"), (lost(host), "")):
+        knock(user, host)
+        begin_and_leave(user, host, **NFT, portknock_doors=[DOOR, OTHER], portknock_guard_timeout=15)
+        ident = host.pending()["id"]
+        python = host.run("readlink", "-f", "/usr/bin/python3").stdout.strip()
+        host.run("mv", python, python + ".lost")
+        with nft:
+            until(lambda ident=ident: host.last().get("id") == ident)
+        assert (host.last()["outcome"], host.last()["undo"]) == ("rolled_back", undo), "what sh sees is what it says"
+        assert ("comment" in table(host)) is not bool(undo)
+        host.run("mv", python + ".lost", python)
+        knock(user, host)
+        play_role(user, **NFT)
+        assert table(host) == kept
+    host.run("nft", "flush", "set", "inet", "portknock", "open4_shell")
+
     host.run("systemctl", "restart", "nftables.service")
     host.run("systemctl", "stop", "nftables.service")
     assert table(host) == kept
