@@ -110,7 +110,12 @@ def put_back(host: Any, nft: Nft, before: Dict[str, Any], installed: Optional[In
         return
     there = installed.sets if installed else {}
     left = {name: elements for name, elements in _left(host, before).items() if name not in there}
-    nft.load(with_known(undo_text(before["text"], installed), left))
+    try:
+        nft.load(with_known(undo_text(before["text"], installed), left))
+    except HostError:
+        # What refuses that may have refused the change as well, and then there is nothing to put back.
+        if left or installed is None or drift(read_text(before["text"]), installed):
+            raise
     _read_back(nft, before["text"])
 
 

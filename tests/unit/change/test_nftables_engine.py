@@ -55,6 +55,19 @@ def test_a_first_run_and_a_second_that_changes_nothing():
     assert not [step for step in STEPS if step in shown]
 
 
+def test_what_refuses_the_change_may_refuse_the_way_back_too():
+    host = a_host()
+    switched(host)
+    before = state_of(host)
+    wanted = options(engine="nftables", doors=[OTHER], guard=False)
+    change = plan_change(wanted, host)
+    host.refuse = lambda command, words, _data: (1, "", "no\n") if command == "nft" and "-f" in words else None
+    with pytest.raises(AppliedError) as caught:
+        Guard(host, NoAgent()).apply(change, wanted)
+    assert caught.value.undo == "exact"
+    assert state_of(host) == before
+
+
 def test_the_last_way_empties_the_table_and_looks():
     host, agent = a_host(), FakeAgent()
     wanted = options(engine="nftables")
