@@ -67,7 +67,6 @@ ABOUT_IPTABLES = {
 ALWAYS = {
     "the ruleset is flushed, with a table before",
     "another table drops a step",
-    "nft is lost, with a table before",
     "no room for the collection's files when it is confirmed",
 }
 """What is run every time; the whole matrix is in the soak."""
