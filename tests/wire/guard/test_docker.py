@@ -2,15 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A real Docker on a whole host, which comes after the doors: what it publishes is closed from the first packet on."""
+"""Real Docker and podman on a whole host, before the doors or after them: what they publish is closed from the first packet on."""
 
 import contextlib
+import json
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
-from rig.bare_host import play_role, user_of
+from rig.bare_host import BareHost, hosts_sh, play_role, user_of
 from rig.controller import cores
 
 WEB = {"name": "web", "knock": [57113, "61427/udp", 53819], "opens": ["8080"], "window": 3}
@@ -20,6 +22,15 @@ cp /bin/busybox /tmp/root/bin/
 echo hello >/tmp/root/www/index.html
 tar -c -C /tmp/root . | docker import - web
 docker run --detach --restart=always --name web --publish 8080:80 web /bin/busybox httpd -f -h /www -p 80
+"""
+
+WAYS = {"name": "ways", "knock": [57113, "61427/udp", 53819], "opens": ["8080-8103", "5353/udp"], "window": 4}
+TCP = (8080, 8090, 8100, 8101, 8102)
+SERVER = "server.py"
+PODMAN_STORAGE = """[storage]
+driver = "vfs"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
 """
 
 pytestmark = [pytest.mark.only("nft"), pytest.mark.soak]
@@ -32,9 +43,20 @@ def user(bare_host, request):
         yield made
 
 
-def is_open(host):
-    with contextlib.suppress(OSError), socket.create_connection((host.address, 8080), timeout=0.5):
+def is_open(host, port=8080, address=""):
+    with contextlib.suppress(OSError), socket.create_connection((address or host.address, port), timeout=0.5):
         return True
+    return False
+
+
+def answers(address, port):
+    """Return whether a UDP port answers."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as handle, contextlib.suppress(OSError):
+        handle.settimeout(0.5)
+        handle.connect((address, port))
+        handle.send(b"who is there")
+        return handle.recv(64) == b"who is there"
     return False
 
 
@@ -60,13 +82,14 @@ def never_open(host):
     assert not found, f"{len(found)} of {len(tries)} were let in"
 
 
-def knock(host):
+def knock(host, address=""):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for step in WEB["knock"]:
         port, _slash, protocol = str(step).partition("/")
-        with socket.socket(type=socket.SOCK_DGRAM if protocol else socket.SOCK_STREAM) as handle:
+        with socket.socket(family, socket.SOCK_DGRAM if protocol else socket.SOCK_STREAM) as handle:
             handle.settimeout(0.2)
             with contextlib.suppress(OSError):
-                handle.connect((host.address, int(port)))
+                handle.connect((address or host.address, int(port)))
                 handle.send(b"knock")
 
 
@@ -109,3 +132,102 @@ def test_what_docker_publishes(bare_host, user):
     assert "PORTKNOCK" not in rules
     assert "portknock" not in host.run("nft", "list", "tables", check=False).stdout
     assert "-A DOCKER-USER -j RETURN" in rules
+
+
+class Docker:
+    """Debian's Docker, with IPv6."""
+
+    command, options = "docker", ()
+
+    def __init__(self, host: BareHost, proxy: bool) -> None:
+        """Start it anew with its proxy in user space, or without it."""
+        settings = {
+            "ipv6": True,
+            "fixed-cidr-v6": "fd00:d0c::/64",
+            "ip6tables": True,
+            "experimental": True,
+            "userland-proxy": proxy,
+        }
+        host.run("mkdir", "-p", "/etc/docker")
+        host.write("/etc/docker/daemon.json", json.dumps(settings), "0644")
+        host.run("systemctl", "restart", "docker")
+        self.families = ("ipv4", "ipv6")
+
+
+class Podman:
+    """Debian's podman, as root: its netavark uses iptables in Debian 12, nftables in Debian 13. Its usual network has no IPv6."""
+
+    command, options = "podman", ("--cgroups=disabled",)
+    families = ("ipv4",)
+
+    def __init__(self, host: BareHost) -> None:
+        """Install it; in a container it cannot lay one file system on another."""
+        host.install("podman", "netavark", "aardvark-dns", "busybox-static", "iptables", "nftables")
+        host.run("mkdir", "-p", "/etc/containers", "/srv/web/bin")
+        host.write("/etc/containers/storage.conf", PODMAN_STORAGE, "0644")
+        host.run(
+            "sh",
+            "-ec",
+            "cp /bin/busybox /srv/web/bin/; tar -c -C /srv/web -f /srv/web.tar .",
+        )
+
+
+MAKERS = {
+    "docker": lambda host: Docker(host, proxy=True),
+    "docker-no-proxy": lambda host: Docker(host, proxy=False),
+    "podman": Podman,
+}
+EVERY = [
+    pytest.param(maker, marks=pytest.mark.image(image), id=f"{maker}-{image}")
+    for maker, images in {
+        "docker": ("debian-12-docker", "debian-13-docker"),
+        "docker-no-proxy": ("debian-12-docker", "debian-13-docker"),
+        "podman": ("debian-12", "debian-13"),
+    }.items()
+    for image in images
+]
+
+
+def publish_in_every_way(host, made):
+    """One container with ports that differ from the host's, a range, one address alone, and UDP."""
+    host.write(f"/srv/{SERVER}", Path(__file__).with_name(SERVER).read_text(), "0644")
+    ports = ["8080:80", f"{host.address}:8090:80", "8100-8102:80-82", "5353:53/udp"]
+    # Its programs are the host's: a registry is out of reach.
+    volumes = ["/usr:/usr:ro", "/lib:/lib:ro", "/lib64:/lib64:ro", f"/srv/{SERVER}:/{SERVER}:ro"]
+    words = [f"--publish={port}" for port in ports] + [f"--volume={volume}" for volume in volumes]
+    host.run(made.command, "import", "/srv/web.tar", "web")
+    host.run(
+        made.command, "run", "--detach", "--name=ways", *made.options, *words, "web", "/usr/bin/python3", f"/{SERVER}"
+    )
+
+
+def open_ports(host, families):
+    """Return every (IP version, port) that answers now."""
+    found = set()
+    for family in families:
+        address = hosts_sh("host_address", host.name, family)
+        found |= {(family, port) for port in TCP if is_open(host, port, address)}
+        found |= {(family, 5353)} if answers(address, 5353) else set()
+    return found
+
+
+@pytest.mark.parametrize("maker", EVERY)
+def test_every_way_to_publish(bare_host, user, maker):
+    host = bare_host
+    # They say what the kernel does with the addresses of containers.
+    host.run("mount", "-o", "remount,rw", "/proc/sys")
+    made = MAKERS[maker](host)
+    publish_in_every_way(host, made)
+    every = {(family, port) for family in made.families for port in (*TCP, 5353)} - {("ipv6", 8090)}
+    time.sleep(2)
+    assert open_ports(host, made.families) == every
+    user.variables["portknock_doors"] = [WAYS]
+    play_role(user)
+    assert open_ports(host, made.families) == set()
+    for family in made.families:
+        knock(host, hosts_sh("host_address", host.name, family))
+        assert open_ports(host, made.families) == {(version, port) for version, port in every if version == family}
+        time.sleep(WAYS["window"] + 1)
+        assert open_ports(host, made.families) == set()
+    play_role(user, portknock_state="absent")
+    assert open_ports(host, made.families) == every

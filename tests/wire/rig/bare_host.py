@@ -176,6 +176,7 @@ class BareHost:
         name = f"{PREFIX}{name}-{os.getpid()}"
         # Not one of pytest's folders, whose paths are too long for the socket of a control master.
         self.folder = Path(tempfile.mkdtemp(prefix="portknock-role-"))
+        self.suite = hosts_sh("image_suite", image)
         self.name, self.key, self.controller_side = name, self.folder / "id", Machine()
         self.controller_side.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
         hosts_sh("host_create", name, hosts_sh("image_ensure", image))
@@ -197,7 +198,7 @@ class BareHost:
 
     def install(self, *packages: str) -> None:
         """Install packages that the image's own repository does not hold, from this machine's mirror."""
-        line = f"deb [trusted=yes] {hosts_sh('host_mirror') or 'http://deb.debian.org/debian'} bookworm main"
+        line = f"deb [trusted=yes] {hosts_sh('host_mirror') or 'http://deb.debian.org/debian'} {self.suite} main"
         mirror = "/etc/apt/sources.list.d/mirror.list"
         self.write(mirror, line + "\n", "0644")
         self.run("apt-get", "update", "-qq")
