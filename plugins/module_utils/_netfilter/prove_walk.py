@@ -168,7 +168,10 @@ class Walk:
         """Return what leaves one table; where it changes and refuses nothing, that is what came."""
         (name, chain), final = hook[:2], hook == self._ruleset.way[-1]
         table = self._ruleset.tables[name]
-        if table is None or not (table.rules(chain) or table.policy(chain) != "ACCEPT" or final):
+        if table is None:
+            # As one without rules would: the kernel makes tables when they are first asked for.
+            return [_taken(way, (Place(name, chain, 0),)) for way in ways] if final else ways
+        if not (table.rules(chain) or table.policy(chain) != "ACCEPT" or final):
             return ways
         refused_before, away_before, walk = len(self._refused), len(self._accepted), _TableWalk(self, table)
         ended = walk.chain(chain, ways, ())

@@ -199,6 +199,17 @@ def test_ipv6_alone():
     assert word_of(with_lines(), SPEC, "ipv4", "ssh")["result"] == "proved"
 
 
+@pytest.mark.parametrize(
+    "save", ["", "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", "*raw\n-A PREROUTING -j ACCEPT\nCOMMIT\n"]
+)
+def test_a_host_without_the_table(save):
+    """Its kernel makes tables when they are first asked for: there is none where the other backend's commands are asked."""
+    words = words_of(save, SPEC, "ipv4")
+    assert [word["result"] for word in words] == ["void", "void"]
+    assert all(word["rule"] == "-P INPUT ACCEPT" for word in words)
+    assert others(save)
+
+
 def test_the_words():
     text = with_lines("filter -I INPUT 1 -s 203.0.113.0/24 -p tcp -m multiport --dports 20:25 -j ACCEPT")
     word = word_of(text, SPEC, "ipv4", "ssh")
