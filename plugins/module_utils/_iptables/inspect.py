@@ -14,7 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     connection_of,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, FILTER, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, Protected
@@ -54,7 +54,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_
     read_list,
     seconds_left,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, OS_RELEASE, STATE_FILE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     ENGINES,
@@ -169,7 +169,7 @@ def _other_backend(family: str, other: str) -> Finding:
 
 def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report) -> Report:
     document = parse(save, f"the live {family} ruleset")
-    table = document.table("filter")
+    table = document.table(FILTER) or Table(FILTER, 0)
     live = read_state(document)
     kept = host.filesystem.read(f"{DIRECTORY}/{IPTABLES[family]}.rules")
     own = expected_rules(kept, live)

@@ -79,6 +79,20 @@ def test_doors_and_who_has_them_open():
     assert ("web", "ipv6") not in doors
 
 
+@pytest.mark.parametrize("family", ["iptables", "ip6tables"])
+def test_the_whole_table_is_gone(family):
+    """As after a reboot without our unit, or where the alternative was switched to a backend that never had rules."""
+    host = Host()
+    run(host, doors=[DOOR, WEB])
+    host.rules[family].tables.clear()
+    told = looked_at(host)
+    assert any("PORTKNOCK" in line for line in told["drift"])
+    assert {
+        entry["result"] for entry in told["proof"] if entry["ip_version"] == {"iptables": "ipv4"}.get(family, "ipv6")
+    } == {"void"}
+    assert "DOOR" in status_text(told)
+
+
 @pytest.mark.parametrize("engine", ["iptables", "nftables"])
 def test_a_door_to_hosts_behind(engine):
     host = with_nft()
