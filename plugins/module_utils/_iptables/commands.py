@@ -25,6 +25,8 @@ NFT, LEGACY = "nft", "legacy"
 _TAILS = ("", "-save", "-restore")
 _UNREADABLE = re.compile(r"^# Table [`'](\w+)' is incompatible", re.M)
 """Printed among the tables, with exit code 0, in the place of one that holds what iptables does not know."""
+_COUNTERS = r"(?:\[\d+:\d+\] )?"
+"""What stands in front of a rule of a save with counters."""
 _LAST_TABLE = re.compile(r"^\*(\w+)$", re.M)
 
 NFT_FAMILIES = {IPV4: "ip", IPV6: "ip6"}
@@ -173,7 +175,10 @@ class Iptables:
 
     def first_rule(self, family: str, save: str) -> str:
         """Return where a rule of a save stands, one of ours first, and how it reads, with no step in it, or ''."""
-        found = re.search(r"^-A (INPUT) (.*PORTKNOCK.*)$", save, re.M) or re.search(r"^-A (\S+) (.*)$", save, re.M)
+        begin = rf"^{_COUNTERS}-A "
+        found = re.search(rf"{begin}(INPUT) (.*PORTKNOCK.*)$", save, re.M) or re.search(
+            rf"{begin}(\S+) (.*)$", save, re.M
+        )
         if found is None:
             return ""
         return f"{self._name(IPTABLES[family] + '-save')} shows: {readable_rule(*found.groups()).strip()}"
@@ -250,8 +255,8 @@ def _is_whole(save: str) -> bool:
 
 
 def own_lines(save: str) -> str:
-    """Return the collection's lines of a save as one text, to compare it with a later one."""
-    tables = [table_text(save, table) for table in (FILTER, NAT)]
+    """Return the collection's lines of a save, with counters or without, as one text, to compare it with a later one."""
+    tables = [re.sub(f"^{_COUNTERS}", "", table_text(save, table), flags=re.M) for table in (FILTER, NAT)]
     return "\n".join(line for table in tables for line in table.split("\n") if "PORTKNOCK" in line and line[:1] == "-")
 
 

@@ -5,6 +5,7 @@
 
 import contextlib
 import copy
+import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Type
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
@@ -37,6 +38,11 @@ TOOLS = tuple(family + tail for family in ("iptables", "ip6tables") for tail in 
 
 Output = Tuple[int, str, str]
 """What became of a command: exit code, output, errors."""
+
+
+def counted(save: str) -> str:
+    """Return a save as ``iptables-save -c`` prints it."""
+    return re.sub("^-A", "[0:0] -A", save, flags=re.M)
 
 
 class Killed(BaseException):
@@ -225,10 +231,11 @@ class FakeHost(FakeFolders, FakeServices):
         if words[1:] == ["-V"]:
             return 0, self.version, ""
         if command in self.other_backend:
-            return 0, self.other_backend[command], ""
+            return 0, counted(self.other_backend[command]) if "-c" in words else self.other_backend[command], ""
         if command.endswith("-save"):
             text = self.rules[command[:-5]].save()
-            return 0, self.spell(text) if self.spell else text, ""
+            text = self.spell(text) if self.spell else text
+            return 0, counted(text) if "-c" in words else text, ""
         return self._restore(command, words[1:], data)
 
     def _nft_command(self, words: Sequence[str], data: str) -> Output:
