@@ -116,6 +116,11 @@ def soak() -> list[Check]:
             for check in molecule()
             if check.name == "knockd"
         ),
+        *(
+            check._replace(stage="soak", name=f"{check.name}, everything", arguments=("--soak",))
+            for check in lint()
+            if check.session == "sanity(newest)"
+        ),
         *(check._replace(stage="soak", name="bench, full", usual=3600, arguments=("--full",)) for check in bench()),
     ]
 
