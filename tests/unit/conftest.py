@@ -54,11 +54,15 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("few")
 
 
-def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """What reads the ruleset of 5000 rules is slow, whichever test it is."""
+def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
+    """What reads the ruleset of 5000 rules is slow, whichever test it is; hunts are for --slow."""
     for item in items:
         if "rules-5000" in item.name:
             item.add_marker(pytest.mark.slow)
+    if not config.getoption("--slow"):
+        hunts = [item for item in items if item.get_closest_marker("hunt")]
+        config.hook.pytest_deselected(items=hunts)
+        items[:] = [item for item in items if item not in hunts]
 
 
 @pytest.fixture

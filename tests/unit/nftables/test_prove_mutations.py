@@ -186,6 +186,7 @@ def test_faults_that_packets_tell_are_caught():
 
 
 @pytest.mark.slow
-def test_more_faults(request):
-    apart, missed = hunt(5000 if request.config.getoption("--slow") else 300)
+@pytest.mark.hunt
+def test_more_faults():
+    apart, missed = hunt(5000)
     assert len(missed) <= 0.05 * apart, missed
