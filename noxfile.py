@@ -272,6 +272,16 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def figures(session: nox.Session) -> None:
+    """Measure what the documents have figures of, and draw it anew into docs/: cost over doors, knock to open, floods."""
+    packages.need_wire()
+    shutil.rmtree(ROOT / ".cache" / "figures", ignore_errors=True)
+    groups = session.posargs or ["engines", "open"]
+    run(session, environments.named("controller"), "python", ROOT / "tests" / "bench" / "run", *groups)
+    run(session, environments.named("controller"), "python", ROOT / "bin" / "lib" / "site" / "figures.py")
+
+
+@nox.session
 @nox.parametrize("scenario", SCENARIOS)
 def molecule(session: nox.Session, scenario: str) -> None:
     """Whole hosts in containers with systemd."""

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench_lan import BenchError, Lan, inside, run
@@ -80,7 +80,7 @@ class Cell:
 
     def __init__(self, work: str, namespace: str, address: str, key: str) -> None:
         """Take a directory for itself, and the public key that it lets in."""
-        self._work, self._namespace, self.address, self._key = work, namespace, address, key
+        self._work, self.namespace, self.address, self._key = work, namespace, address, key
         self._sshd: subprocess.Popen[bytes] | None = None
 
     def _path(self, name: str) -> str:
@@ -94,7 +94,7 @@ class Cell:
         for name, text in (("sshd_config", SSHD_CONFIG.format(self.address)), ("start", CELL)):
             with open(self._path(name), "w") as handle:
                 handle.write(text)
-        with inside(self._namespace), open(self._path("sshd.log"), "w") as log:
+        with inside(self.namespace), open(self._path("sshd.log"), "w") as log:
             words = ["unshare", "--mount", "--propagation", "private", "sh", self._path("start"), self._work]
             self._sshd = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -142,17 +142,18 @@ def connects(namespace: str, address: str, seconds: float, port: int = 22) -> bo
 class Target:
     """Hosts in network namespaces that ansible-playbook reaches over ssh, and the controller beside them."""
 
-    def __init__(self, count: int = 1) -> None:
+    def __init__(self, count: int = 1, forks: int = 5) -> None:
         """Make the namespaces of so many hosts."""
+        self._forks = forks
         self._stack = contextlib.ExitStack()
         self._work = tempfile.mkdtemp(prefix="portknock-bench-")
         self._stack.callback(shutil.rmtree, self._work, ignore_errors=True)
         self._collections = collections_path()
         self._stack.callback(remove_collections_path, self._collections)
-        self._names = ["host{0}".format(number) for number in range(count)]
-        self._lan = self._stack.enter_context(Lan(*self._names))
+        self.names = ["host{0}".format(number) for number in range(count)]
+        self._lan = self._stack.enter_context(Lan(*self.names))
         self.client = self._lan.client
-        self.cells = [self._cell(name) for name in self._names]
+        self.cells = [self._cell(name) for name in self.names]
 
     def _cell(self, name: str) -> Cell:
         namespace, address = self._lan.namespace(name), self._lan.addresses(name)[1]
@@ -194,7 +195,7 @@ class Target:
             ANSIBLE_COLLECTIONS_PATH=self._collections,
             ANSIBLE_CALLBACK_PLUGINS=os.path.join(HERE, "callback"),
             ANSIBLE_CALLBACKS_ENABLED="task_times",
-            ANSIBLE_FORKS=str(max(5, len(self.cells))),
+            ANSIBLE_FORKS=str(self._forks),
             ANSIBLE_HOST_KEY_CHECKING="false",
             # Sockets are named after host, port and user: another bench's master must not be taken for this one's.
             ANSIBLE_SSH_CONTROL_PATH_DIR=self._path("cp"),
@@ -204,22 +205,33 @@ class Target:
             PYTHONPYCACHEPREFIX=self._path("compiled"),
         )
 
-    def _inventory(self) -> dict[str, Any]:
+    def _write(self, name: str, value: object) -> None:
+        with open(self._path(name), "w") as handle:
+            json.dump(value, handle)
+
+    def _inventory(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
         common = {
+            **variables,
             "ansible_user": "root",
             "ansible_ssh_private_key_file": self._path("key"),
             "ansible_python_interpreter": python,
         }
-        addresses = {name: cell.address for name, cell in zip(self._names, self.cells, strict=True)}
+        addresses = {name: cell.address for name, cell in zip(self.names, self.cells, strict=True)}
         hosts = {name: dict(common, ansible_host=address) for name, address in addresses.items()}
         return {"all": {"hosts": hosts}}
 
     def links(self) -> Iterator[tuple[str, str]]:
         """Return (namespace, device) of both ends of the wires."""
-        for number, name in enumerate(self._names):
+        for number, name in enumerate(self.names):
             yield self.client, "veth{0}".format(number)
             yield self._lan.namespace(name), "eth0"
+
+    def set_links(self, names: Collection[str], state: str) -> None:
+        """Put the wires to some hosts ``up`` or ``down``."""
+        for number, name in enumerate(self.names):
+            if name in names:
+                run(["ip", "-n", self.client, "link", "set", "veth{0}".format(number), state])
 
     def end_masters(self) -> None:
         """End the connections that ssh keeps for later."""
@@ -238,27 +250,32 @@ class Target:
 
     def start(self, tasks: Sequence[Task]) -> subprocess.Popen[bytes]:
         """Start a play; finish() ends it."""
-        play = [{"name": "Bench", "hosts": "all", "gather_facts": False, "tasks": tasks}]
-        for name, value in (("inventory.json", self._inventory()), ("play.json", play)):
-            with open(self._path(name), "w") as handle:
-                json.dump(value, handle)
+        self._write("play.json", [{"name": "Bench", "hosts": "all", "gather_facts": False, "tasks": tasks}])
+        return self.start_playbook(self._path("play.json"), {})
+
+    def start_playbook(self, playbook: str, variables: Mapping[str, Any], *words: str) -> subprocess.Popen[bytes]:
+        """Start a playbook, by its path or name, with more variables of all hosts, and more words; finish() ends it."""
+        self._write("inventory.json", self._inventory(variables))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path("times"))
-        words = [ansible_playbook(), "-i", self._path("inventory.json"), self._path("play.json")]
+        command = [ansible_playbook(), "-i", self._path("inventory.json"), playbook, *words]
         with inside(self.client), open(self._path("output"), "w") as output:
             return subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment()
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment()
             )
 
-    def finish(self, process: subprocess.Popen[bytes]) -> list[Timed]:
-        """Wait for a play and return what play() does."""
+    def finish(self, process: subprocess.Popen[bytes], code: int = 0) -> list[Timed]:
+        """Wait for a play and return what play() does.
+
+        :param code: the exit code that is wanted.
+        """
         try:
             process.wait(1500)
         except BaseException:
             process.kill()
             process.wait()
             raise
-        if process.returncode:
+        if process.returncode != code:
             raise BenchError("ansible-playbook failed: {0}".format(self.output()[-3000:]))
         with open(self._path("times")) as handle:
             return list(map(tuple, map(json.loads, handle)))

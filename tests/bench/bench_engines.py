@@ -10,9 +10,7 @@ documents have as docs/engines.svg.
 
 import contextlib
 import functools
-import math
 import os
-import re
 import socket
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -20,7 +18,8 @@ from typing import NamedTuple
 
 from bench_lan import Backend, BenchError, Lan, inside, run
 from bench_packets import PACKETS, Burst, Path, syn_packet
-from bench_ruleset import CLOSED_PORT, EMPTY, FLOW_PORT, MINIMAL, OPEN_PORT, ROOT, Core, door_options
+from bench_plot import Panel, draw, figure, log_marks, write_table
+from bench_ruleset import CLOSED_PORT, FLOW_PORT, MINIMAL, OPEN_PORT, Core, door_options
 from bench_series import Table, costs_in_turns, ratios, rounds
 
 DOORS, MOST = (1, 10, 100), 100
@@ -37,7 +36,12 @@ GOALS = (1.05, 1.25, 1.05, 1.25, 5.0)
 """Those of the engine nftables."""
 NETWORK = "100.64.0.0/10"
 """Where the packets of knocks come from."""
-PLOT = os.path.join(ROOT, ".cache", "bench-engines.svg")
+TITLE = "What a packet costs behind doors, with each engine"
+SAID = (
+    "Five charts, of 1, 10 and 100 doors of four steps, against the plainest firewall of the same kind: established packets, SYN to a "
+    "closed port and connections cost about the same with all engines and any number of doors. First steps and wrong ports cost more "
+    "with more doors, with the engine iptables most, with nftables little."
+)
 
 MINIMAL_NFT = f"""table inet minimal {{
   chain input {{
@@ -75,15 +79,11 @@ class Engine(NamedTuple):
 def engines(core: Core) -> list[Engine]:
     """Return the engines."""
 
-    def table(doors: int) -> str:
-        return core.load_text(core.build_table(core.spec_from_options(door_options(doors)))).text
-
     def rules(doors: int, engine: str = "iptables") -> str:
-        spec = core.spec_from_options(dict(door_options(doors), engine=engine))
-        return core.plan_family(EMPTY, spec, "ipv4").change
+        return core.rules(core.spec_from_options(dict(door_options(doors), engine=engine)))
 
     return [
-        Engine("nftables", Nft("nft"), MINIMAL_NFT, table),
+        Engine("nftables", Nft("nft"), MINIMAL_NFT, lambda doors: rules(doors, "nftables")),
         *(Engine(f"iptables, {name}", Backend(name), MINIMAL, rules) for name in ("nft", "legacy")),
         Engine("knockd, nft (its rules)", Backend("nft"), MINIMAL, lambda doors: rules(doors, "knockd")),
     ]
@@ -172,69 +172,16 @@ def measure(table: Table, full: bool) -> None:
         for number, kind in enumerate(KINDS if doors == MOST else ()):
             goal = GOALS[number] if name == "nftables" else None
             table.add(f"{kind}: {doors} doors / minimal, {name}", [each[number] for each in values], goal)
-    os.makedirs(os.path.dirname(PLOT), exist_ok=True)
-    with open(PLOT, "w", encoding="utf-8") as stream:
-        stream.write(plot(found))
-    print(f"plot: {PLOT}", flush=True)
+    rows = [[kind, *(figure(found[name][MOST][number]) for name in found)] for number, kind in enumerate(KINDS)]
+    write_table("engines", ["", *(f"`{name}`" for name in found)], rows)
+    draw("engines.svg", TITLE, SAID, [_panel(number, kind, found) for number, kind in enumerate(KINDS)])
 
 
-_LICENCE = """<!--
-Copyright: (c) 2026, sesame.portknock contributors
-GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-SPDX-License-Identifier: GPL-3.0-or-later
--->"""
-_COLOURS = ("#0b6e4f", "#c8553d", "#3d5a80", "#8d6a9f")
-_WIDTH, _HEIGHT, _LEFT, _GAP = 260, 180, 45, 70
-
-
-def plot(found: dict[str, dict[int, list[float]]]) -> str:
-    """Return a plot as SVG: for each of KINDS the cost over doors, both axes logarithmic.
+def _panel(number: int, kind: str, found: dict[str, dict[int, list[float]]]) -> Panel:
+    """Return the chart of one of KINDS: its cost over doors.
 
     :param found: engine to number of doors to the ratio of each of KINDS.
     """
-    body = [_panel(number, kind, found) for number, kind in enumerate(KINDS)]
-    for number, name in enumerate(found):
-        x, y = _LEFT + 2 * (_WIDTH + _GAP), 60 + _HEIGHT + _GAP + 24 * number
-        body.append(
-            f'<path d="M{x} {y}h24" stroke="{_COLOURS[number]}" stroke-width="3"/><text x="{x + 32}" y="{y + 5}">{name}</text>'
-        )
-    width, height = 3 * (_WIDTH + _GAP), 2 * (_HEIGHT + _GAP) + 20
-    words = (
-        '<title id="title">What a packet costs behind doors, with each engine</title>'
-        '<desc id="desc">Five charts, of 1, 10 and 100 doors of four steps, against the plainest firewall of the same kind: established '
-        "packets, SYN to a closed port and connections cost about the same with all engines and any number of doors. First steps and "
-        "wrong ports cost more with more doors, with the engine iptables most, with nftables little.</desc>"
-    )
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        'aria-labelledby="title desc">'
-    )
-    style = '<style>text{font:13px "DejaVu Sans",Arial,sans-serif;fill:#1f2328}path,polyline{fill:none}</style>'
-    return "\n".join(
-        [_LICENCE, head, words, style, f'<rect width="{width}" height="{height}" fill="#fff"/>', *body, "</svg>", ""]
-    )
-
-
-def _panel(number: int, kind: str, found: dict[str, dict[int, list[float]]]) -> str:
-    left, top = _LEFT + number % 3 * (_WIDTH + _GAP), 40 + number // 3 * (_HEIGHT + _GAP)
-    most = max(2.0, *(costs[number] for by_doors in found.values() for costs in by_doors.values()))
-
-    def place(doors: int, cost: float) -> str:
-        x = left + _WIDTH * math.log(doors) / math.log(MOST)
-        share = math.log(max(cost, 0.8) / 0.8) / math.log(most / 0.8)
-        return f"{x:.0f},{top + _HEIGHT * (1 - share):.0f}"
-
-    marks = [value for value in (1, 2, 5, 10, 20, 50, 100, 200) if value <= most]
-    lines = [f'<text x="{left}" y="{top - 10}">{kind.split(":")[0]}</text>']
-    for value in marks:
-        y = place(1, value).split(",")[1]
-        lines.append(
-            f'<path d="M{left} {y}h{_WIDTH}" stroke="#ddd"/><text x="{left - 38}" y="{int(y) + 4}">{value}</text>'
-        )
-    for doors in DOORS:
-        x = place(doors, 1).split(",")[0]
-        lines.append(f'<text x="{int(x) - 8}" y="{top + _HEIGHT + 18}">{doors}</text>')
-    for colour, by_doors in zip(_COLOURS, found.values(), strict=False):
-        points = " ".join(place(doors, costs[number]) for doors, costs in by_doors.items())
-        lines.append(f'<polyline points="{points}" stroke="{colour}" stroke-width="2.5"/>')
-    return re.sub(r"\s*\n\s*", "\n", "\n".join(lines))
+    lines = {name: [(doors, costs[number]) for doors, costs in by_doors.items()] for name, by_doors in found.items()}
+    values = [cost for points in lines.values() for _doors, cost in points]
+    return Panel(kind.split(":")[0], lines, DOORS, log_marks([2.0, *values], 1.0))

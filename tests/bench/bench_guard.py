@@ -26,8 +26,7 @@ from bench_ansible import (
 from bench_lan import BenchError, inside, run
 from bench_series import Table, ratios, rounds
 
-GOAL_DOOR, GOAL_ONE, GOAL_BACK, GOAL_MANY = 2.0, 3.0, 2.0, 3.5
-HOSTS = 20
+GOAL_DOOR, GOAL_ONE, GOAL_BACK = 2.0, 3.0, 2.0
 TIMEOUT = 5
 PENDING, LAST = "/run/portknock/pending.json", "/run/portknock.d/last.json"
 _TRY = 0.05
@@ -108,13 +107,6 @@ def measure_one(table: Table, target: Target, count: int) -> None:
         table.add("guarded apply {0} / ping, new connections".format(text), values, goal)
 
 
-def measure_many(table: Table, count: int) -> None:
-    """Measure a confirmed apply on many hosts at once; the slowest of them counts, for the ping as well."""
-    with Target(HOSTS) as target:
-        values = confirmed(target, behind_door, count)
-        table.add("the same through a door, {0} hosts at once".format(HOSTS), values, GOAL_MANY)
-
-
 @contextlib.contextmanager
 def knock_blocked(target: Target, steps: Sequence[str]) -> Iterator[None]:
     """Within the block no step of a knock arrives."""
@@ -191,4 +183,3 @@ def measure(table: Table, full: bool) -> None:
     with Target() as target:
         measure_one(table, target, rounds(full, 11, 41))
         measure_back(table, target, rounds(full, 7, 21))
-    measure_many(table, rounds(full, 7, 15))

@@ -20,10 +20,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench_lan import Backend, BenchError, Lan, inside
 from bench_packets import Burst, syn_packet
-from bench_ruleset import EMPTY, Core, door_options
+from bench_ruleset import Core, door_options
 from bench_series import Table, alternate, low_quartile, ratios, rounds
 
 KERNEL, KNOCKD = "iptables", "knockd"
@@ -39,16 +40,20 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Server:
     """A host with doors, of one engine."""
 
-    def __init__(self, core: Core, lan: Lan, engine: str, backend: Backend, folder: Path, doors: int = 1) -> None:
-        """Load the rules, and start knockd where it is the engine."""
+    def __init__(
+        self, core: Core, lan: Lan, engine: str, backend: Backend, folder: Path, options: dict[str, Any]
+    ) -> None:
+        """Load the rules, and start knockd where it is the engine.
+
+        :param options: those of the ruleset; the first door is the one that counts.
+        """
         self.engine, self.namespace = engine, lan.namespace(engine)
         self.client, self.address = lan.addresses(engine)
-        options = dict(door_options(doors, 3), engine=engine, reject_with="drop")
         self.steps = [int(step) for step in options["doors"][0]["knock"]]
         self.port = int(options["doors"][0]["opens"][0])
-        spec = core.spec_from_options(options)
+        spec = core.spec_from_options(dict(options, engine=engine))
         with inside(self.namespace):
-            backend.restore(core.plan_family(EMPTY, spec, "ipv4").change)
+            backend.restore(core.rules(spec))
         self._daemon: subprocess.Popen[bytes] | None = None
         if engine == KNOCKD:
             self._start(core.knockd_config(spec, ("ipv4",), "eth0", str(folder)), folder)
@@ -111,6 +116,11 @@ class Server:
 
     def _list(self) -> str:
         return LISTS.replace("/proc/", "/proc/thread-self/") + "/pk4_door0"
+
+
+def silent_doors(count: int) -> dict[str, Any]:
+    """Return options of so many doors of three steps, before which nothing is answered."""
+    return dict(door_options(count, 3), reject_with="drop")
 
 
 def opening_ms(server: Server, raw: socket.socket) -> float:
@@ -221,7 +231,7 @@ def measure_memory(table: Table, core: Core, backend: Backend, count: int) -> No
         values = []
         for _round in range(count):
             with Lan(KNOCKD) as lan, tempfile.TemporaryDirectory() as folder:
-                server = Server(core, lan, KNOCKD, backend, Path(folder), doors)
+                server = Server(core, lan, KNOCKD, backend, Path(folder), silent_doors(doors))
                 try:
                     values.append(server.memory() / 1024)
                 finally:
@@ -237,7 +247,7 @@ def measure(table: Table, full: bool) -> None:
     with Lan(*ENGINES) as lan, tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers = []
         for engine in ENGINES:
-            servers.append(Server(core, lan, engine, backend, Path(folder)))
+            servers.append(Server(core, lan, engine, backend, Path(folder), silent_doors(1)))
             stack.callback(servers[-1].close)
         with inside(lan.client):
             raws = {server.engine: stack.enter_context(server.raw()) for server in servers}

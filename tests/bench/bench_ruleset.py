@@ -67,6 +67,12 @@ class Core:
         self.plan_family = _plan.plan_family
         self.spec_from_options = _spec.spec_from_options
 
+    def rules(self, spec: Any) -> str:
+        """Return what is loaded on an empty host, for IPv4, or for both with the engine nftables."""
+        if spec.engine == "nftables":
+            return str(self.load_text(self.build_table(spec)).text)
+        return str(self.plan_family(EMPTY, spec, "ipv4").change)
+
 
 def door_options(count: int, steps: int = 4) -> dict[str, Any]:
     """Return options with that many doors, every port its own, the same ones in every run."""
