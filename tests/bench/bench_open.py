@@ -147,6 +147,10 @@ def measure(table: Table, full: bool) -> None:
     charts = [measure_time(table, core, rounds(full, 7, 31)), measure_others(table, core, rounds(full, 7, 21))]
     rows = [[engine, *(figure(value) for _doors, value in charts[0].lines[engine]),
              *(f"{value:.0f} %" for _others, value in charts[1].lines[engine])] for engine in ENGINES]  # fmt: skip
-    head = ["", *(f"{doors} doors: ms" for doors in DOORS), *(f"{number:,} others" for number in OTHERS)]
+    head = [
+        "",
+        *(f"{doors} door{'s' if doors > 1 else ''}: ms" for doors in DOORS),
+        *(f"{number:,} others" for number in OTHERS),
+    ]
     write_table("knocking", head, rows)
     draw("knocking.svg", TITLE, SAID, charts)
