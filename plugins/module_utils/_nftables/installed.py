@@ -18,6 +18,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names i
 
 _ABOUT = re.compile(r"portknock:about ([0-9a-f]{32}) ([0-9a-f]{16})\Z")
 _LISTED = ("chain", "set", "map", "rule")
+_COUNTED = re.compile(r'"counter": \{[^{}]*\}')
 VOLATILE = ("handle", "index", "position")
 """What changes where nothing did."""
 
@@ -86,27 +87,17 @@ def _kind(kind: Any) -> str:
 
 def _shape(ours: Sequence[Item]) -> str:
     kept = [
-        {
-            kind: {
-                key: still(value)
-                for key, value in fields.items()
-                if key not in VOLATILE and (kind, key) != ("set", "elem")
-            }
-        }
+        {kind: {key: value for key, value in fields.items() if key not in VOLATILE and (kind, key) != ("set", "elem")}}
         for item in ours
         for kind, fields in item.items()
         if kind in _LISTED
     ]
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode("utf-8")).hexdigest()[:32]
+    return hashlib.sha256(uncounted(json.dumps(kept, sort_keys=True)).encode("utf-8")).hexdigest()[:32]
 
 
-def still(value: Any) -> Any:
-    """Return a part of a listing without what is counted."""
-    if isinstance(value, list):
-        return [still(each) for each in value]
-    if isinstance(value, dict):
-        return {key: None if key == "counter" else still(each) for key, each in value.items()}
-    return value
+def uncounted(text: str) -> str:
+    """Return a listing, or a part of one, as text of JSON without what is counted."""
+    return _COUNTED.sub('"counter": null', text)
 
 
 def drift(wanted: Installed, installed: Installed) -> List[str]:
@@ -131,4 +122,4 @@ def _set_in_words(name: str) -> str:
     return "a set of knocks in progress" if name.startswith("stage") else name
 
 
-__all__ = ("VOLATILE", "Installed", "drift", "installed_of", "is_ours", "read_installed", "still")
+__all__ = ("VOLATILE", "Installed", "drift", "installed_of", "is_ours", "read_installed", "uncounted")

@@ -40,7 +40,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_sent_on import Sent
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import Foreign, Save
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import VOLATILE, is_ours, still
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import VOLATILE, is_ours, uncounted
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import FORWARD, TABLE, open_set, set_for
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.prove_text import read_items
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_rule
@@ -124,7 +124,7 @@ class _Judge:
         # Of all routes that one matters by which this connection comes.
         network = (self._local.own, self._local.interface_to(connection.source) if connection else "")
         listed = [
-            [kind, {key: still(value) for key, value in fields.items() if key not in VOLATILE}]
+            [kind, {key: value for key, value in fields.items() if key not in VOLATILE}]
             for item in self._others or ()
             for kind, fields in item.items()
             if kind in _JUDGED
@@ -132,7 +132,7 @@ class _Judge:
         known = repr((family, self._wanted.spec, network, self._connection, self._others is None))
         rules = [[backend, canonical(document)] for backend, document in _documents(family, self._saves).items()]
         everything = [self._wanted.code, known, self._text, listed, rules]
-        return hashlib.sha256(json.dumps(everything).encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256(uncounted(json.dumps(everything)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def prove_installed(
