@@ -42,7 +42,7 @@ OWN = {
     "nft is lost, with a table before": Prior(Cell(OLD, in_the_way(7000), window=lost, undo="emptied"), True),
     "nft loads nothing": Prior(Cell(OLD, wrapped(guard_nft.FAILS)), True),
     "nft is slow": Prior(Cell(NEW, wrapped("sleep 4"), patient=True), True),
-    "nft is slower than the deadline": Prior(Cell(OLD, wrapped("sleep 4")), False),
+    "nft is slower than the deadline": Prior(Cell(OLD, wrapped("sleep 8")), False),
     "nft does not load the way back": Prior(
         Cell(
             OLD,
