@@ -37,6 +37,7 @@ _SAID = {
 _BANNER, _CONNECT = "during banner exchange", "ssh: connect to host"
 # These errors have more than one cause, and another look tells which.
 _UNCLEAR = ("refused", "unreachable")
+_IF_CHANGED = " (where they are to be changed, give the old ones once, as ansible_knock)"
 
 
 def explain(connection: Any, text: str, path: SshPath | None, knocks: int) -> str:
@@ -93,8 +94,8 @@ def _about_the_knocks(connection: Any, text: str, path: SshPath, knocks: int) ->
     if answer in ABOUT_THE_KNOCK:
         sees = "the jump host's address" if by_jump else source or "this machine's address"
         sentences.append(
-            f"Check that {steps} has the steps that the host has now, and that the knock reaches the host from {sees}: NAT or a "
-            f"second uplink may change the address, and the door's sources may leave it out.{engine.advice}"
+            f"Check that {steps} has the steps that the host has now{_IF_CHANGED if door else ''}, and that the knock reaches the "
+            f"host from {sees}: NAT or a second uplink may change the address, and the door's sources may leave it out.{engine.advice}"
         )
     return " ".join(
         [
