@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from rig.bare_host import BareHost, hosts_sh, play_role, user_of
+from rig.bare_host import ROLE, BareHost, begin_and_leave, hosts_sh, play_role, until, user_of
 from rig.controller import cores
 
 WEB = {"name": "web", "knock": [57113, "61427/udp", 53819], "opens": ["8080"], "window": 3}
@@ -231,3 +231,71 @@ def test_every_way_to_publish(bare_host, user, maker):
         assert open_ports(host, made.families) == set()
     play_role(user, portknock_state="absent")
     assert open_ports(host, made.families) == every
+
+
+def a_docker_that_waits(host):
+    """A host whose Docker was never started since it booted, and publishes a port once it is."""
+    host.run("docker", "import", "/srv/web.tar", "web")
+    serve = ("/bin/busybox", "httpd", "-f", "-h", "/www", "-p", "80")
+    host.run("docker", "run", "--detach", "--restart=always", "--name=web", "--publish=8080:80", "web", *serve)
+    host.run("systemctl", "disable", "docker.service", "docker.socket")
+    host.reboot()
+    assert "DOCKER" not in host.run("iptables-save", "-t", "filter").stdout
+
+
+def start_docker(host):
+    host.run("systemctl", "start", "docker")
+    host.run("sh", "-c", "until docker ps | grep -q web; do sleep 0.2; done", timeout=60)
+
+
+SSH_THAT_WAITS = """#!/bin/sh
+case "$*" in *" confirm --json"*) until [ -e {0} ]; do sleep 0.1; done ;; esac
+exec ssh "$@"
+"""
+
+
+@pytest.mark.image("debian-12-docker")
+def test_docker_that_comes_before_the_change_is_confirmed(bare_host, user):
+    host = bare_host
+    a_docker_that_waits(host)
+    go, ssh = user.folder / "go", user.folder / "ssh-that-waits"
+    ssh.write_text(SSH_THAT_WAITS.format(go))
+    ssh.chmod(0o755)
+    environment = {"ANSIBLE_SSH_EXECUTABLE": str(ssh)}
+    user.variables["portknock_guard_timeout"] = 300
+    run = user.start(play={"roles": [ROLE], "tasks": []}, environment=environment)
+    run.until(lambda: host.pending().get("state") == "applied")
+    with never_open(host):
+        start_docker(host)
+        time.sleep(1)
+        go.touch()
+        assert run.wait().code == 0, run.output
+        time.sleep(1)
+    assert opens_to_a_knock(host)
+    time.sleep(WEB["window"] + 1)
+    play_role(user)
+    with never_open(host):
+        time.sleep(1)
+    status = json.loads(host.run("portknock", "status", "--json", check=False).stdout)
+    assert (status["drift"], status["pending"]) == ([], {})
+    # The kernel that the tests run on is not theirs.
+    assert {each["kind"] for each in status["findings"] if each["severity"] != "info"} <= {"list_size"}
+
+
+@pytest.mark.image("debian-12-docker")
+def test_docker_that_comes_before_the_change_is_undone(bare_host, user):
+    host = bare_host
+    a_docker_that_waits(host)
+    begin_and_leave(user, host, portknock_guard_timeout=20)
+    with never_open(host):
+        start_docker(host)
+        rules = host.run("iptables", "-S").stdout
+        time.sleep(1)
+    until(lambda: host.pending() == {}, 120)
+    assert host.last()["outcome"] == "rolled_back"
+    assert is_open(host)
+    left = host.run("iptables", "-S").stdout
+    assert "PORTKNOCK" not in left
+    assert sorted(left.splitlines()) == sorted(line for line in rules.splitlines() if "PORTKNOCK" not in line)
+    play_role(user)
+    assert opens_to_a_knock(host)
