@@ -93,7 +93,8 @@ class Controller:
         """Take the host's address and more variables of it, which win."""
         # Paths of sockets must be short.
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="pkguard."))
-        (self._folder / "ansible.cfg").touch()
+        # While it waits for a task, core looks a thousand times a second whether there is something to do.
+        (self._folder / "ansible.cfg").write_text("[defaults]\ninternal_poll_interval = 0.02\n")
         self._runs: list[Run] = []
         self.variables = {
             "ansible_host": address,

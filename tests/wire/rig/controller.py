@@ -24,6 +24,8 @@ from rig.target import HERE, ROOT, clean_environment
 CORES = ("2.16", "2.17", "2.18", "2.19", "2.20", "2.21")
 MODULE = "sesame.portknock.knock_ruleset"
 MULTIPLEX = "-o ControlMaster=auto -o ControlPersist=60s"
+# While it waits for a task, core looks a thousand times a second whether there is something to do.
+SETTINGS = "[defaults]\ninternal_poll_interval = 0.02\n"
 SSH_CONFIG = """Host *
     BatchMode yes
     StrictHostKeyChecking no
@@ -165,7 +167,7 @@ class Controller:
         for name in ("home", "cp"):
             (folder / name).mkdir(parents=True)
         self.ssh_config = folder / "ssh_config"
-        (folder / "ansible.cfg").touch()
+        (folder / "ansible.cfg").write_text(SETTINGS)
         self.configure()
         self._count = 0
         self._runs: list[Run] = []
