@@ -6,33 +6,35 @@
 
 Ansible sends a module as a zip file, and Python compiles all that is imported from one, in each run anew. On the hosts of
 the tests, to which the same files are sent hundreds of times, that took a third of a run. The code is kept by the text that
-it was compiled from, so nothing else is run than what was sent. Older Pythons, whose zipimport cannot be reached into, and
-a Python that is started without its environment (-I: the guard's program) do without.
+it was compiled from, so nothing else is run than what was sent. A Python that is started without its environment (-I: the
+guard's program) does without.
 """
 
+import builtins
 import hashlib
 import importlib.util
 import marshal
 import os
-import zipimport
-from types import CodeType
+from typing import Any
 
 _KEPT = os.environ.get("WIRE_COMPILED", "")
-_compile = getattr(zipimport, "_compile_source", None)
+_compile = builtins.compile
 
 
-def _compile_once(pathname: str, source: bytes) -> CodeType:
-    """Return the code of a file in a zip file."""
+def _compile_once(source: Any, filename: Any, mode: str, *more: Any, **options: Any) -> Any:
+    """Return the code of a file in a zip file, and of anything else what compile() does."""
+    is_in_zip = isinstance(filename, str) and ".zip/" in filename and mode == "exec" and isinstance(source, bytes)
+    if not is_in_zip or more or options != {"dont_inherit": True}:
+        return _compile(source, filename, mode, *more, **options)
     key = hashlib.sha256(importlib.util.MAGIC_NUMBER + source).hexdigest()
-    # Where it lies in the zip file is part of its name: the folder is one of this run alone.
-    name = os.path.join(_KEPT, f"{os.path.basename(pathname)}-{key[:32]}")
+    # The zip file has another name in each run, and messages name that of this one.
+    name = os.path.join(_KEPT, f"{os.path.basename(filename)}-{key[:32]}")
     try:
         with open(name, "rb") as handle:
             code = marshal.loads(handle.read())
-        # Messages name the file of this run.
-        __import__("_imp")._fix_co_filename(code, pathname)
+        __import__("_imp")._fix_co_filename(code, filename)
     except OSError:
-        code = _compile(pathname, source)
+        code = _compile(source, filename, mode, dont_inherit=True)
         _keep(name, marshal.dumps(code))
     return code
 
@@ -48,5 +50,5 @@ def _keep(name: str, data: bytes) -> None:
         pass
 
 
-if _compile and os.path.isdir(_KEPT):
-    zipimport._compile_source = _compile_once
+if os.path.isdir(_KEPT):
+    builtins.compile = _compile_once
