@@ -56,8 +56,8 @@ def unit() -> list[Check]:
 def lint(with_sanity: bool = True) -> list[Check]:
     """Linters, types, what Galaxy asks for."""
     checks = [
-        Check("lint", "sanity, ansible-core 2.16", "sanity(oldest)", 200),
-        Check("lint", "sanity, newest ansible-core", "sanity(newest)", 200),
+        Check("lint", "sanity, ansible-core 2.16", "sanity(oldest)", 130),
+        Check("lint", "sanity, newest ansible-core", "sanity(newest)", 130),
         Check("lint", "tarball and galaxy-importer", "tarball", 60),
         Check("lint", "ansible-lint, production", "ansible-lint", 60),
         Check("lint", "antsibull-docs, site", "docs", 60),
@@ -80,15 +80,15 @@ def lint(with_sanity: bool = True) -> list[Check]:
 def wire() -> list[Check]:
     """The namespaces: packets alone on the machine, plays beside others."""
     return [
-        *(Check("wire", f"packets, {backend}", f"packets({backend})", 300, alone=True) for backend in BACKENDS),
-        *(Check("wire", f"guard, {backend}", f"guard({backend})", 500, load=80) for backend in BACKENDS),
-        *(Check("wire", f"clients, {backend}", f"clients({backend})", 300) for backend in BACKENDS),
+        *(Check("wire", f"packets, {backend}", f"packets({backend})", 180, alone=True) for backend in BACKENDS),
+        *(Check("wire", f"guard, {backend}", f"guard({backend})", 450, load=80) for backend in BACKENDS),
+        *(Check("wire", f"clients, {backend}", f"clients({backend})", 230) for backend in BACKENDS),
     ]
 
 
 def molecule() -> list[Check]:
     """One check for each scenario. Most of the time they wait."""
-    usual = {"knockd": 600, "guard": 600, "debian-11": 150, "debian-13": 150, "docker": 150}
+    usual = {"knockd": 460, "guard": 470, "debian-11": 150, "debian-13": 150, "docker": 150}
     load = {"knockd": 45}
     names = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
     return [
