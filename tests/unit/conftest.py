@@ -59,6 +59,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item
     for item in items:
         if "rules-5000" in item.name:
             item.add_marker(pytest.mark.slow)
+            # So many rules are planned alike with either policy.
+            if "-accept" in item.name:
+                item.add_marker(pytest.mark.hunt)
     if not config.getoption("--slow"):
         hunts = [item for item in items if item.get_closest_marker("hunt")]
         config.hook.pytest_deselected(items=hunts)
