@@ -276,7 +276,7 @@ def figures(session: nox.Session) -> None:
     """Measure what the documents have figures of, and draw it anew into docs/: cost over doors, knock to open, floods."""
     packages.need_wire()
     shutil.rmtree(ROOT / ".cache" / "figures", ignore_errors=True)
-    groups = session.posargs or ["engines", "open"]
+    groups = session.posargs or ["engines", "open", "fleet"]
     run(session, environments.named("controller"), "python", ROOT / "tests" / "bench" / "run", *groups)
     run(session, environments.named("controller"), "python", ROOT / "bin" / "lib" / "site" / "figures.py")
 

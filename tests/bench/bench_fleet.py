@@ -12,11 +12,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from bench_ansible import MODULE, Cell, Target, Task, Timed, check_changed, connects, guarded_task, reset_task, task
 from bench_guard import KNOCKS, LAST, PENDING, behind_door, confirmed, longest
 from bench_lan import BenchError, inside, run
+from bench_plot import figure, write_table
 from bench_series import Table, alternate, ratios, rounds
 
 HOSTS, MOST_HOSTS = 20, 200
@@ -35,8 +37,8 @@ _KILL_AT = 0.4
 """The share of hosts that are done when the controller is killed."""
 
 
-def measure_noop(table: Table, target: Target, count: int) -> None:
-    """Measure a task that changes nothing against a ping: until the slowest host is done."""
+def measure_noop(table: Table, target: Target, count: int) -> list[float]:
+    """Return the ratios of a task that changes nothing to a ping: until the slowest host is done."""
     tasks = [reset_task(), guarded_task("warm up", **behind_door(0)), task("warm up", "ansible.builtin.ping", {})]
     for number in range(count):
         pair = [
@@ -48,6 +50,7 @@ def measure_noop(table: Table, target: Target, count: int) -> None:
     check_changed(times, "module", False)
     values = ratios(longest(times, "module", count, HOSTS), longest(times, "ping", count, HOSTS))
     table.add(f"task without a change / ping, {HOSTS} hosts at once", values, GOAL_NOOP)
+    return values
 
 
 def measure_site(table: Table, target: Target, count: int) -> None:
@@ -233,8 +236,14 @@ def measure(table: Table, full: bool) -> None:
     with Target(HOSTS, FORKS) as target:
         values = confirmed(target, behind_door, rounds(full, 7, 15))
         table.add(f"guarded apply through a door / ping, new connections, {HOSTS} hosts at once", values, GOAL_CLOSED)
-        measure_noop(table, target, rounds(full, 7, 21))
+        unchanged = measure_noop(table, target, rounds(full, 7, 21))
         measure_site(table, target, rounds(full, 7, 9))
         change_while_some_are_down(target)
+    rows = (("closing, guard and confirmation included", values), ("a task that changes nothing", unchanged))
+    write_table(
+        "fleet",
+        [f"{HOSTS} hosts, {FORKS} forks", "times a ping"],
+        [[what, figure(median(each))] for what, each in rows],
+    )
     if full:
         measure_most(table)
