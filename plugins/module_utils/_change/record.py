@@ -27,7 +27,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     UNDO_WANTS,
 )
 
-VERSION = 6
+VERSION = 7
 """Of the record's form. The first release wrote records without a version."""
 
 MARK = "portknock-guard: "

@@ -109,7 +109,7 @@ load() {
             echo ':DOCKER-USER - [0:0]'
         fi
         printf '%s\\n' "$rules" | sed -n 's/^-A \\(\\(INPUT\\|FORWARD\\|DOCKER-USER\\) -.*-j PORTKNOCK.*\\)$/-D \\1/p'
-        sed -e 1d -e "${3:-}" "/etc/portknock/$1.$2"
+        sed -e 1d -e "${3:-}" -e '/^COMMIT$/q' "/etc/portknock/$1.$2"
     } | "$1-restore" -w 30 --noflush 2>&1
 }
 
@@ -130,6 +130,34 @@ close_doors() {
     fi
 }
 
+# What guards published ports in table nat, which is a step of its own: nothing that is closed waits for it.
+guard_nat() {
+    grep -q '^\\*nat$' "$2" || return 0
+    if ! nat=$("$1" -w 30 -t nat -S 2>/dev/null); then
+        family=ip
+        [ "$1" = iptables ] || family=ip6
+        ! nft list table "$family" nat 2>/dev/null | grep -q 'jump PORTKNOCK_NAT$' || return 0
+    fi
+    missing=
+    for hook in PREROUTING POSTROUTING; do
+        grep -q "^-I $hook " "$2" || continue
+        printf '%s\\n' "$nat" | grep -q -e "^-A $hook .*-j PORTKNOCK_NAT" || missing=$hook
+    done
+    printf '%s\\n' "$nat" | grep -q -e '^-A PORTKNOCK_NAT ' || missing=rules
+    [ -n "$missing" ] || return 0
+    [ "$again" = again ] || failed=1
+    if {
+        echo '*nat'
+        printf '%s\\n' "$nat" | sed -n 's/^-A \\(P[A-Z]*ROUTING -.*-j PORTKNOCK_NAT.*\\)$/-D \\1/p'
+        sed -e '1,/^\\*nat$/d' "$2"
+    } | "$1-restore" -w 30 --noflush 2>&1; then
+        echo "portknock: the rules of $1 for published ports were not in table nat; they are loaded now" >&2
+    else
+        failed=1
+        echo "portknock: $1-restore does not load table nat: what publishes ports with rules in front of FORWARD passes the doors" >&2
+    fi
+}
+
 for file in /etc/portknock/*.rules; do
     [ -e "$file" ] || continue
     # The boot and the start of another firewall may look at the same time, and would both load. Only root can open this file.
@@ -144,6 +172,7 @@ for file in /etc/portknock/*.rules; do
     elif ! hooked "$rules" "$file"; then
         close_doors "$command"
     fi
+    guard_nat "$command" "$file"
 done
 for list in /proc/net/xt_recent/pk[46][_.]*; do
     [ ! -e "$list" ] || chmod 0600 "$list"

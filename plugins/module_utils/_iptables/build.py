@@ -20,6 +20,7 @@ that accept the sources on it are the same.
 from typing import Dict, List, NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.by_nat import HOOKS, ByNat, hooks_into
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.catalog import Catalog
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
     DOORS,
@@ -28,12 +29,11 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
     OPEN_PREFIX,
     REFUSE,
     RELATED,
-    SENT_ON,
     TAIL,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning, with_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import Dispatch
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import Forward
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import NOT_ESTABLISHED, Forward
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import kernel_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
@@ -78,21 +78,26 @@ class BuiltRules(NamedTuple):
     tail: str
     """The rule for INPUT that jumps to TAIL, '' under policy ``accept``."""
     forward: Tuple[Tuple[str, str], ...] = ()
-    """Each chain of packets that are sent on with the rule for it that jumps to ours; none where nothing of them is guarded."""
+    """Each chain of packets that are sent on, or that nat may send on, with the rule for it that jumps to ours; none where nothing of
+    them is guarded."""
 
 
-def build_rules(spec: Spec, family: str) -> BuiltRules:
+def build_rules(spec: Spec, family: str, nat: bool = True) -> BuiltRules:
     """Return the BuiltRules of a Spec for one family (``ipv4`` or ``ipv6``).
+
+    :param nat: whether the kernel has table nat for it.
 
     Rules are texts without ``-A CHAIN``, spelled as iptables-save spells them, each with a comment that
     holds its id and says what it is for.
     """
     lists = Lists(family, spec.ipv6_prefix)
     doors, dispatch = _doors(spec, family, lists)
-    forward = Forward(spec, family, lists, dispatch.knocks())
+    by_nat = ByNat(spec, family, lists).chains() if nat else {}
+    forward = Forward(spec, family, lists, dispatch.knocks(), by_nat=bool(by_nat))
     chains: Chains = {HEAD: _head(spec, family, RELATED in doors)}
     chains.update(doors)
     chains.update(forward.chains())
+    chains.update(by_nat)
     chains[REFUSE] = _refuse(spec, family)
     if spec.log:
         chains[OPEN] = [
@@ -107,15 +112,23 @@ def build_rules(spec: Spec, family: str) -> BuiltRules:
         head=_hook(family, comments.HOOK_HEAD, HEAD),
         doors=_hook(family, comments.HOOK_DOORS, DOORS),
         tail=_hook(family, comments.HOOK_TAIL, TAIL) if tail else "",
-        forward=tuple(
-            (chain, _hook(family, comments.HOOK_FORWARD, target, chain))
-            for chain, target in zip(SENT_ON, () if forward.is_empty else forward.hooks)
+        forward=(
+            *(
+                (chain, _hook(family, comments.HOOK_FORWARD, target, chain, NOT_ESTABLISHED))
+                for chain, target in forward.hooks
+            ),
+            *((chain, _nat_hook(family, chain)) for chain in hooks_into(by_nat)),
         ),
     )
 
 
-def _hook(family: str, meaning: Meaning, target: str, chain: str = "INPUT") -> str:
-    return with_comment(family, chain, "", meaning, "-j " + target)
+def _hook(family: str, meaning: Meaning, target: str, chain: str = "INPUT", match: str = "") -> str:
+    return with_comment(family, chain, match, meaning, "-j " + target)
+
+
+def _nat_hook(family: str, chain: str) -> str:
+    match, meaning, target = HOOKS[chain]
+    return _hook(family, meaning, target, chain, match)
 
 
 def _head(spec: Spec, family: str, guards_related: bool) -> List[RuleParts]:

@@ -24,10 +24,11 @@ SENT_ON = ("FORWARD", DOCKER)
 OPEN_PREFIX, REFUSED_PREFIX = "portknock opened: ", "portknock refused: "
 CHAIN = re.compile(
     r"^PORTKNOCK(_(HEAD|TAIL|REFUSE|OPEN|RELATED|FORGET|PROBE"
-    r"|CATALOG([1-9][0-9]*|_F[1-9][0-9]*|_UNUSED)?|[DKR][1-9][0-9]*|FWD(_USER|_KNOCK|_OPEN|_REFUSE)?|NAT(_SENT|[1-9][0-9]*)?))?$"
+    r"|CATALOG([1-9][0-9]*|_F[1-9][0-9]*|_UNUSED)?|[DKR][1-9][0-9]*|FWD(_USER|_KNOCK|_OPEN|_REFUSE|[1-9][0-9]*)?|NAT(_SENT|[1-9][0-9]*)?))?$"
 )
 """D, K, R and a number: chains of door ports, of knock ports, of a range of ports. CATALOG and a number: of knocks,
-CATALOG_F: of the stages of one. NAT and a number: of published ports, in table nat. FORGET is one of release 1.0.0."""
+CATALOG_F: of the stages of one. FWD and a number: of a range of published ports. NAT and a number: of
+published ports, in table nat. FORGET is one of release 1.0.0."""
 
 
 def table_of(chain: str) -> str:

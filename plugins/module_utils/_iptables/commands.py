@@ -9,7 +9,7 @@ import re
 from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, FILTER, NAT
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, FILTER, NAT, table_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import without_steps_of
@@ -30,6 +30,13 @@ _COUNTERS = r"(?:\[\d+:\d+\] )?"
 _LAST_TABLE = re.compile(r"^\*(\w+)$", re.M)
 
 NFT_FAMILIES = {IPV4: "ip", IPV6: "ip6"}
+_NAT_MODULES = {
+    (NFT, IPV4): ("nft_chain_nat", "nft_chain_nat_ipv4"),
+    (NFT, IPV6): ("nft_chain_nat", "nft_chain_nat_ipv6"),
+    (LEGACY, IPV4): ("iptable_nat",),
+    (LEGACY, IPV6): ("ip6table_nat",),
+}
+"""Backend and IP version to the modules that any one of makes table nat; those with numbers are of kernels before 5.1."""
 _LEGACY_TABLES = {IPV4: "/proc/net/ip_tables_names", IPV6: "/proc/net/ip6_tables_names"}
 
 
@@ -197,6 +204,18 @@ class Iptables:
         built_in = self._read(f"/lib/modules/{os.uname().release}/modules.builtin")
         return not loaded or "nf_tables " in loaded or "/nf_tables.ko" in built_in
 
+    def has_nat(self, family: str, save: str) -> bool:
+        """Return whether the kernel has table nat for a family, or can be asked to load it; does not make it load it.
+
+        :param save: what iptables-save printed.
+        """
+        if "*nat\n" in save or "nat" in self._read(_LEGACY_TABLES[family]).split():
+            return True
+        modules = f"/lib/modules/{os.uname().release}/modules."
+        known = self._read(modules + "builtin") + self._read(modules + "dep")
+        # Where modules are not to be seen, as in a container, loading the rules will tell.
+        return not known or any(f"/{name}.ko" in known for name in _NAT_MODULES[self.backend, family])
+
     def restore(self, family: str, text: str, test: bool = False, flush: bool = False) -> None:
         """Load a text with ``iptables-restore --noflush`` in one step, or only test it.
 
@@ -219,6 +238,12 @@ class Iptables:
         :param chains: the collection's chains, name to rules.
         :raises HostError: names what this kernel or this iptables does not have.
         """
+        said = self._try_samples(family, [], NAT) if any(table_of(name) == NAT for name in chains) else ""
+        if said:
+            raise HostError(
+                f"this kernel has no table nat for {IPTABLES[family]} ({said}), in which ports that it publishes are guarded. Install the "
+                "full package of the running kernel's modules, or set published to none. Nothing was changed."
+            )
         samples = sorted(_samples(chains).items())
         missing = self._try_samples(family, [text for _name, text in samples])
         if missing:
@@ -231,15 +256,15 @@ class Iptables:
                 )
             )
 
-    def _try_samples(self, family: str, texts: Iterable[str]) -> str:
+    def _try_samples(self, family: str, texts: Iterable[str], table: str = FILTER) -> str:
         """Return '' if all texts load, else what iptables-restore said; leaves nothing behind."""
         restore = self.commands.paths[IPTABLES[family] + "-restore"]
         words = [restore, "-w", str(LOCK_SECONDS), "--noflush"]
-        lines = ["*filter", f":{PROBE} - [0:0]"] + [f"-A {PROBE} {text}" for text in texts]
+        lines = ["*" + table, f":{PROBE} - [0:0]"] + [f"-A {PROBE} {text}" for text in texts]
         code, _out, err = self._run(words, "\n".join(lines + ["COMMIT", ""]))
         if code:
             return err.strip() or f"exit code {code}"
-        self._run(words, f"*filter\n:{PROBE} - [0:0]\n-X {PROBE}\nCOMMIT\n")
+        self._run(words, f"*{table}\n:{PROBE} - [0:0]\n-X {PROBE}\nCOMMIT\n")
         return ""
 
 
@@ -275,6 +300,7 @@ def _samples(chains: Mapping[str, Iterable[str]]) -> Dict[str, str]:
     for name, mark, sample in (
         ("the recent match", "-m recent", "-m recent --rcheck --seconds 1 --name pk_.probe --rsource"),
         ("the multiport match", "-m multiport", "-p tcp -m multiport --dports 1,2"),
+        ("the addrtype match", "-m addrtype", "-m addrtype --dst-type LOCAL"),
         ("the pkttype match", "-m pkttype", "-m pkttype --pkt-type unicast"),
         ("the limit match", "-m limit", "-m limit --limit 10/min"),
         ("the LOG target", "-j LOG", "-j LOG"),

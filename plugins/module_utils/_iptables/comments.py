@@ -39,9 +39,11 @@ class Comment(NamedTuple):
     """What the rule is for; of kind UNKNOWN where the collection did not write the wording."""
 
 
-ENTRANCE, FORWARDED, STEP, CLOSING_STEP, RESET, ALLOWED, UNKNOWN = (
+ENTRANCE, FORWARDED, BY_NAT, USED, STEP, CLOSING_STEP, RESET, ALLOWED, UNKNOWN = (
     "entrance",
     "forwarded",
+    "by_nat",
+    "used",
     "step",
     "closing_step",
     "reset",
@@ -65,11 +67,15 @@ IN_PROGRESS, UNUSED_LISTS = Meaning("in_progress"), Meaning("unused_lists")
 RELATED, RELATED_TO_DOORS, ICMP_ERROR = Meaning("related"), Meaning("related_to_doors"), Meaning("icmp_error")
 HOOK_FORWARD, FORWARD_KNOCKS = Meaning("hook_forward"), Meaning("forward_knocks")
 PASSED, REFUSE_PUBLISHED = Meaning("passed"), Meaning("refuse_published")
+HOOK_BY_NAT, HOOK_SENT = Meaning("hook_by_nat"), Meaning("hook_sent")
+NOT_BY_NAT, REST_NOT_BY_NAT = Meaning("not_by_nat"), Meaning("rest_not_by_nat")
 
 _FIXED: Dict[Meaning, str] = {
     HOOK_HEAD: "established connections, trusted sources, ICMP",
     HOOK_DOORS: "doors, knocks and allowed ports",
     HOOK_FORWARD: "doors of published ports and hosts behind",
+    HOOK_BY_NAT: "doors of published ports",
+    HOOK_SENT: "what nat has sent on",
     HOOK_TAIL: "refuse the rest, keep this rule last",
     ESTABLISHED: "established connections",
     LOOPBACK: "loopback",
@@ -98,6 +104,8 @@ _FIXED: Dict[Meaning, str] = {
     FORWARD_KNOCKS: "knocks at hosts behind",
     PASSED: "has passed the other hook",
     REFUSE_PUBLISHED: "refuse other published ports",
+    NOT_BY_NAT: "no nat for sources that have not knocked",
+    REST_NOT_BY_NAT: "no nat for other ports",
     ICMP_ERROR: "ICMP errors of established connections",
 }
 
@@ -127,11 +135,16 @@ _ALLOWED_PREFIX, _PANIC_PREFIX = "allowed: ", "closed by panic: "
 _OF_DOOR = re.compile(
     r"door (?P<door>\w+): (?:"
     r"(?P<forwarded>forward for sources that have knocked|(?P<no_forward>not forwarded, closed by panic))"
+    r"|(?P<by_nat>nat for sources that have knocked)"
+    r"|(?P<used>the knock is used)"
     r"|(?P<entrance>accept sources that have knocked|let in who has knocked|(?P<panic>closed by panic))"
     r"|(?P<reset>reset the knock|forget a step)"
     r"|(?P<closing>closing )?step (?P<number>\d+) of (?P<total>\d+)"
     r")\Z"
 )
+
+
+_PLAIN = {RESET: "reset the knock", BY_NAT: "nat for sources that have knocked", USED: "the knock is used"}
 
 
 def entrance(door: str, panic: bool = False) -> Meaning:
@@ -142,6 +155,16 @@ def entrance(door: str, panic: bool = False) -> Meaning:
 def forwarded(door: str, panic: bool = False) -> Meaning:
     """Return the Meaning of the rule that sends on sources that have knocked at a door, or refuses them in panic."""
     return Meaning(FORWARDED, door, panic=panic)
+
+
+def by_nat(door: str) -> Meaning:
+    """Return the Meaning of the rule that leaves sources that have knocked at a door to the rules of nat."""
+    return Meaning(BY_NAT, door)
+
+
+def used(door: str) -> Meaning:
+    """Return the Meaning of the rule that forgets a knock that is good for one connection."""
+    return Meaning(USED, door)
 
 
 def step(door: str, number: int, total: int, closing: bool = False) -> Meaning:
@@ -170,8 +193,8 @@ def wording_of(meaning: Meaning) -> str:
     if meaning.kind == FORWARDED:
         what = "not forwarded, closed by panic" if meaning.panic else "forward for sources that have knocked"
         return f"door {meaning.door}: {what}"
-    if meaning.kind == RESET:
-        return f"door {meaning.door}: reset the knock"
+    if meaning.kind in _PLAIN:
+        return f"door {meaning.door}: {_PLAIN[meaning.kind]}"
     if meaning.kind == ALLOWED:
         return (_PANIC_PREFIX if meaning.panic else _ALLOWED_PREFIX) + meaning.note
     if meaning.kind in (STEP, CLOSING_STEP):
@@ -194,8 +217,9 @@ def meaning_of(wording: str) -> Meaning:
         return entrance(found.group("door"), panic=bool(found.group("panic")))
     if found.group("forwarded"):
         return forwarded(found.group("door"), panic=bool(found.group("no_forward")))
-    if found.group("reset"):
-        return reset(found.group("door"))
+    for kind in _PLAIN:
+        if found.group(kind):
+            return Meaning(kind, found.group("door"))
     return step(
         found.group("door"), int(found.group("number")), int(found.group("total")), bool(found.group("closing"))
     )
@@ -244,11 +268,12 @@ def without_id(text: str) -> str:
 
 
 __all__ = (
-    "ACCEPT", "ALLOWED", "CLOSING_STEP", "DHCPV6", "DOOR_PORTS", "ENTRANCE", "ESTABLISHED", "FORWARDED",
-    "FORWARD_KNOCKS", "HOOK_DOORS", "HOOK_FORWARD", "HOOK_HEAD", "HOOK_TAIL",
-    "ICMP", "ICMPV6", "ICMP_ERROR", "IN_PROGRESS", "KNOCK_PORTS", "LOG_OPENED", "LOG_REFUSED", "LOOPBACK",
-    "NEEDED_ICMPV6", "PASSED", "PORT_RANGE", "REFUSE", "REFUSE_NOT_KNOCKED", "REFUSE_PUBLISHED", "REFUSE_REST", "REFUSE_TCP", "RELATED",
-    "RELATED_TO_DOORS", "RESET", "STEP", "TRUSTED_INTERFACE", "TRUSTED_SOURCE", "UNKNOWN", "UNUSED_LISTS", "WRONG_PORT",
-    "WRONG_PROTOCOL", "Comment", "Meaning", "allowed", "comment_texts", "entrance", "forwarded", "has_comment", "meaning_of",
-    "read_comment", "reset", "rule_id", "step", "with_comment", "without_comment", "without_id", "wording_of",
+    "ACCEPT", "ALLOWED", "BY_NAT", "CLOSING_STEP", "DHCPV6", "DOOR_PORTS", "ENTRANCE", "ESTABLISHED", "FORWARDED",
+    "FORWARD_KNOCKS", "HOOK_BY_NAT", "HOOK_DOORS", "HOOK_FORWARD", "HOOK_HEAD", "HOOK_SENT", "HOOK_TAIL", "ICMP", "ICMPV6",
+    "ICMP_ERROR", "IN_PROGRESS", "KNOCK_PORTS", "LOG_OPENED", "LOG_REFUSED", "LOOPBACK", "NEEDED_ICMPV6", "NOT_BY_NAT",
+    "PASSED", "PORT_RANGE", "REFUSE", "REFUSE_NOT_KNOCKED", "REFUSE_PUBLISHED", "REFUSE_REST", "REFUSE_TCP", "RELATED",
+    "RELATED_TO_DOORS", "RESET", "REST_NOT_BY_NAT", "STEP", "TRUSTED_INTERFACE", "TRUSTED_SOURCE", "UNKNOWN", "UNUSED_LISTS",
+    "USED", "WRONG_PORT", "WRONG_PROTOCOL", "Comment", "Meaning", "allowed", "by_nat", "comment_texts", "entrance", "forwarded",
+    "has_comment", "meaning_of", "read_comment", "reset", "rule_id", "step", "used", "with_comment", "without_comment",
+    "without_id", "wording_of",
 )  # fmt: skip

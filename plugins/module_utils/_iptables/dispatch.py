@@ -4,7 +4,7 @@
 
 """Finds the port first: rules that send a packet to the chain of its port, and those chains. Pure."""
 
-from typing import Dict, List, Set, Tuple
+from typing import Dict, List, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.catalog import Catalog
@@ -69,9 +69,8 @@ class Dispatch:
         if len(entries) <= FEW * MULTIPORT:
             return self._row(protocol, entries) + reset
         rules = []
-        for block in _blocks(entries, MANY * MULTIPORT):
+        for span, block in blocks(entries, MANY * MULTIPORT):
             name = self._name("R")
-            span = Ports(block[0][0].first, max(ports.last for ports, _kind in block), protocol)
             rules.append(RuleParts(port_match(span), comments.PORT_RANGE, "-g " + name))
             self.chains[name] = self._row(protocol, block) + reset
         return rules + reset
@@ -154,16 +153,19 @@ class Dispatch:
         return [RuleParts(joined(match, forget), comments.WRONG_PORT, "-g " + CATALOG)]
 
 
-def _blocks(entries: List[Entry], size: int) -> List[List[Entry]]:
-    """Split sorted entries into blocks of about that size whose ranges of ports do not overlap."""
-    blocks: List[List[Entry]] = []
+def blocks(entries: Sequence[Entry], size: int) -> List[Tuple[Ports, List[Entry]]]:
+    """Split sorted entries of one protocol into blocks of about that size, each with the range of its ports; no two ranges overlap."""
+    found: List[List[Entry]] = []
     last = 0
     for entry in entries:
-        if not blocks or (len(blocks[-1]) >= size and entry[0].first > last):
-            blocks.append([])
-        blocks[-1].append(entry)
+        if not found or (len(found[-1]) >= size and entry[0].first > last):
+            found.append([])
+        found[-1].append(entry)
         last = max(last, entry[0].last)
-    return blocks
+    return [
+        (Ports(block[0][0].first, max(ports.last for ports, _kind in block), block[0][0].protocol), block)
+        for block in found
+    ]
 
 
 def _entrances(spec: Spec, family: str, lists: Lists) -> Dict[Ports, List[RuleParts]]:
@@ -188,4 +190,4 @@ def _entrance(spec: Spec, door: Door, family: str, lists: Lists, ports: Ports) -
     return [RuleParts(joined(source, match), meaning, target) for source in knocker_matches(door, family)]
 
 
-__all__ = ("Dispatch",)
+__all__ = ("DOOR", "Dispatch", "blocks")

@@ -259,7 +259,9 @@ def _unguarded(
                 else:
                     guarded = protected.guards_published and sends_on(decision.text, arrival.own)
                     guarded = guarded or (redirected and table_name == "nat" and decision.verdict == DIVERT)
-                    found.append(_before(decision, table_name, names, family, guarded))
+                    # Only who has knocked gets to rules of others in nat.
+                    kept = protected.guards_published and table_name == "nat"
+                    found.append(_before(decision, table_name, names, family, guarded, kept))
     return found
 
 
@@ -280,16 +282,21 @@ def _sets_marks(document: Document) -> bool:
     return any("MARK" in rule.text for table in tables for rules in table.chains.values() for rule in rules)
 
 
-def _before(decision: Decision, table_name: str, names: Names, family: str, guarded: bool = False) -> Optional[Finding]:
+def _before(
+    decision: Decision, table_name: str, names: Names, family: str, guarded: bool = False, kept: bool = False
+) -> Optional[Finding]:
     """Return what there is to say of a decision before INPUT.
 
     :param guarded: whether the packets are sent on to others, and the doors guard that too: then it is about knocks alone.
+    :param kept: whether it never sees packets to doors of sources that have not knocked.
     """
     if decision.verdict in (ACCEPT, UNTRACK) or (decision.verdict == REFUSE and decision.particular):
         return None
     opened, knocked, allowed = names.split(decision.packets)
+    if guarded or kept:
+        opened = []
     if guarded:
-        opened, allowed = [], []
+        allowed = []
     whose = " and ".join(
         text
         for text in (

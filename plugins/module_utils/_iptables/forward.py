@@ -7,15 +7,18 @@
 The port that counts is the one that the packet was sent to, before nat. These chains never accept anything: what a door lets
 in goes on to the rules of others, which decide as if the door were not there.
 
-They are called at the head of FORWARD, and at that of DOCKER-USER, since Docker puts its own rules in front of others' whenever
-it starts. So a packet may pass twice. The answer is the same, but for a door whose knock is good for one connection: there the
-first pass leaves a note for the second, on a list of its own, and each of the two has a chain of its own.
+They are called at the head of FORWARD. What rules of iptables' nat publish is guarded before that, in nat itself (by_nat.py); here
+it is what nat chains of others in nftables send on, and hosts behind. These need a hook at the head of DOCKER-USER as well, since
+Docker puts its own rules in front of others' whenever it starts. So a packet may pass twice. The answer is the same, but for a door
+whose knock is good for one connection: there the first pass leaves a note for the second, on a list of its own, and each of the two
+has a chain of its own.
 """
 
 from typing import List, NamedTuple, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+    DOCKER,
     FORWARD,
     FORWARD_KNOCK,
     FORWARD_OPEN,
@@ -25,6 +28,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
     REFUSE,
     REFUSED_PREFIX,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import DOOR, blocks
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
     LOG_LIMIT,
@@ -38,6 +42,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_pa
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     IPV4,
+    PROTOCOLS,
     PUBLISHED_NONE,
     PUBLISHED_POLICY,
     Door,
@@ -46,6 +51,10 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, port_text
 
+FEW = 10
+"""Up to so many ports stand in one row, and in each range of more."""
+NOT_ESTABLISHED = "-m conntrack ! --ctstate ESTABLISHED"
+"""What the hooks ask, so that a packet of a running connection passes one rule and no chain."""
 NOTE_SECONDS = 1
 """How long the note for the second pass is good."""
 STATE = "-m conntrack --ctstate "
@@ -99,22 +108,31 @@ def _behind(network: Network, ports: Ports) -> List[str]:
 class Forward:
     """The chains for packets that are sent on, of one family."""
 
-    def __init__(self, spec: Spec, family: str, lists: Lists, knocks: Sequence[RuleParts]) -> None:
-        """Take the Spec, the family with its Lists, and the rules that recognise and reset knocks."""
+    def __init__(
+        self, spec: Spec, family: str, lists: Lists, knocks: Sequence[RuleParts], by_nat: bool = False
+    ) -> None:
+        """Take the Spec, the family with its Lists, and the rules that recognise and reset knocks.
+
+        :param by_nat: whether published ports are guarded in table nat as well.
+        """
         self._spec, self._family, self._lists = spec, family, lists
         self._behind, self._guarded = guarded_behind(spec, family), guarded_published(spec)
         self._knocks = list(knocks) if self._behind else []
         self._policy = spec.published == PUBLISHED_POLICY and spec.policy == "reject"
+        self._ranges: Chains = {}
         both = self._behind + self._guarded
-        self.hooks = (FORWARD, FORWARD_USER if any(each.door.once for each in both) else FORWARD)
-        self.is_empty = not both and not self._policy
-        """Whether there is nothing to guard."""
+        self._twice = bool(self._behind) or not by_nat
+        second = FORWARD_USER if any(each.door.once for each in both) else FORWARD
+        hooks = [("FORWARD", FORWARD), (DOCKER, second)][: 2 if self._twice else 1]
+        self.hooks = tuple(hooks) if both or self._policy else ()
+        """Each chain that is hooked with ours; none where there is nothing to guard."""
 
     def chains(self) -> Chains:
         """Return the chains, none where there is nothing to guard."""
-        if self.is_empty:
+        if not self.hooks:
             return {}
-        found: Chains = {name: self._pass(name) for name in dict.fromkeys(self.hooks)}
+        found: Chains = {target: self._pass(target) for target in dict(self.hooks).values()}
+        found.update(self._ranges)
         if self._knocks:
             found[FORWARD_KNOCK] = self._knocks
         if self._spec.log:
@@ -128,11 +146,27 @@ class Forward:
         return found
 
     def _pass(self, name: str) -> List[RuleParts]:
-        rules = [RuleParts(STATE + "ESTABLISHED", comments.ESTABLISHED, "-j RETURN"), *self._trusted()]
-        rules += self._doors(self._behind, name)
-        rules += self._knock_rules()
-        rules += self._doors(self._guarded, name)
-        return rules + self._rest()
+        rules = self._trusted() + self._doors(self._behind, name) + self._knock_rules()
+        return rules + self._published(name) + self._rest()
+
+    def _published(self, name: str) -> List[RuleParts]:
+        """Return the rules for doors of published ports; of many each range of ports has a chain of its own, so that few are walked."""
+        ports = sorted({ports for each in self._guarded for ports, _match in each.matches})
+        if len(ports) <= FEW:
+            return self._doors(self._guarded, name)
+        rules = []
+        for protocol in PROTOCOLS:
+            entries = [(each, DOOR) for each in ports if each.protocol == protocol]
+            for span, block in blocks(entries, FEW):
+                inside = {each for each, _kind in block}
+                some = [
+                    Guarded(each.door, tuple(pair for pair in each.matches if pair[0] in inside))
+                    for each in self._guarded
+                ]
+                chain = FORWARD + str(len(self._ranges) + 1)
+                self._ranges[chain] = self._doors(some, name) + self._rest()
+                rules.append(RuleParts(_published(span), comments.PORT_RANGE, "-g " + chain))
+        return rules
 
     def _trusted(self) -> List[RuleParts]:
         interfaces = [name for name in self._spec.trusted_interfaces if name != "lo"]
@@ -160,10 +194,11 @@ class Forward:
         known = self._lists.seen(self._lists.door(door), door.window)
         rules = []
         if door.once:
+            match = joined(match, SYN_OF.get(ports.protocol, ""))
+            known = joined(known, self._lists.forget(self._lists.door(door)))
+        if door.once and self._twice:
             mine, other = self._notes(door, name)
-            syn = SYN_OF.get(ports.protocol, "")
-            match = joined(match, syn)
-            known = joined(known, self._lists.forget(self._lists.door(door)), self._lists.put(mine))
+            known = joined(known, self._lists.put(mine))
             note = joined(self._lists.seen(other, NOTE_SECONDS), self._lists.forget(other))
             rules = [RuleParts(joined(match, note), comments.PASSED, "-g " + REFUSE if panic else "-j RETURN")]
         meaning = comments.forwarded(door.name, panic)
@@ -207,4 +242,4 @@ class Forward:
         return rules
 
 
-__all__ = ("Forward", "Guarded", "guarded_behind", "guarded_published")
+__all__ = ("NOT_ESTABLISHED", "Forward", "Guarded", "guarded_behind", "guarded_published")

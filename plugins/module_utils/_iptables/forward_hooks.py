@@ -6,7 +6,14 @@
 
 from typing import FrozenSet, Optional, Sequence, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN, DOCKER, table_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+    CHAIN,
+    DOCKER,
+    FILTER,
+    NAT,
+    PREROUTING,
+    table_of,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     Hook,
     State,
@@ -47,9 +54,11 @@ def first_passing(table: Optional[Table], chain: str) -> int:
 
 
 def is_guarded(document: Document) -> bool:
-    """Return whether every packet that is sent on passes a hook of ours before anything lets it past."""
-    table = document.table("filter")
+    """Return whether every packet that rules of iptables send on passes a hook of ours before anything lets it past."""
     hooks = {hook.chain: hook.position for hook in read_state(document).hooks}
+    if hooks.get(PREROUTING, -1) in range(first_passing(document.table(NAT), PREROUTING) + 1):
+        return True
+    table = document.table(FILTER)
     first = first_passing(table, FORWARD)
     if hooks.get(FORWARD, first + 1) <= first:
         return True

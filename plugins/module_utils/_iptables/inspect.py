@@ -194,7 +194,7 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     )
     return report._replace(
         installed=dict(report.installed, **{PART: recognises}),
-        doors=report.doors + _doors(alive, family, table, now),
+        doors=report.doors + _doors(alive, family, document, now),
         steps=dict(report.steps, **steps),
         drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family, local)],
         findings=report.findings + foreign + void_findings(proofs),
@@ -230,8 +230,8 @@ def _counted_facts(facts: Dict[str, Any], table: Any, recognises: bool) -> Dict[
     return dict(facts, refused=facts["refused"] + found["refused"], wrong_knocks=wrong)
 
 
-def _doors(spec: Any, family: str, table: Any, now: _Now) -> List[Dict[str, Any]]:
-    counted = counters(table)
+def _doors(spec: Any, family: str, document: Document, now: _Now) -> List[Dict[str, Any]]:
+    counted = counters(document.table("filter") or Table("filter", 0), document.table("nat"))
     return [
         dict(
             name=door.name,

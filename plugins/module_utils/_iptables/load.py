@@ -7,7 +7,7 @@
 from typing import Callable, Dict, List, NamedTuple, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import table_of
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import NAT, table_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, table_text
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
@@ -36,8 +36,8 @@ Replan = Callable[[str, str], Plan]
 def apply_plans(iptables: Iptables, plans: Sequence[Plan], replan: Replan) -> Dict[str, Loaded]:
     """Load the change of every Plan that has one, and read back that it is there.
 
-    Each load is one step that is taken whole or not at all. Before the first one all matches are probed, and
-    where both families change both texts are tested. If the second fails all the same, the first stays: the guard undoes both.
+    Each load of a table is one step that is taken whole or not at all. Before the first one all matches are probed, and
+    where there is more than one all texts are tested. If a later one fails all the same, the first stays: the guard undoes them.
 
     :param iptables: an Iptables.
     :param replan: function (family, text of iptables-save) to the Plan for that ruleset.
@@ -46,15 +46,20 @@ def apply_plans(iptables: Iptables, plans: Sequence[Plan], replan: Replan) -> Di
     """
     changing = [plan for plan in plans if plan.change]
     for plan in changing:
-        if plan.now == ABSENT:
+        if plan.now == ABSENT or (_uses_nat(plan.then) and not _uses_nat(plan.now)):
             iptables.probe(plan.family, plan.then.chains)
-        if len(changing) > 1:
+        if len(changing) > 1 or _uses_nat(plan.now) or _uses_nat(plan.then):
             iptables.restore(plan.family, plan.change, test=True)
     after: Dict[str, Loaded] = {}
     for plan in changing:
         iptables.restore(plan.family, plan.change)
         after[plan.family] = _read_back(iptables, plan, replan)
     return after
+
+
+def _uses_nat(state: State) -> bool:
+    """Return whether rules of ours are in two tables, which are loaded one after the other."""
+    return state.of_table(NAT) != ABSENT
 
 
 def _read_back(iptables: Iptables, plan: Plan, replan: Replan) -> Loaded:

@@ -10,6 +10,7 @@ from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, HEAD, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import (
+    BY_NAT,
     ENTRANCE,
     FORWARDED,
     REFUSE_NOT_KNOCKED,
@@ -46,11 +47,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 
-def counters(table: Table) -> Dict[str, Dict[str, int]]:
+def counters(table: Table, nat: Optional[Table] = None) -> Dict[str, Dict[str, int]]:
     """Return door name to packets, of a save with counters.
 
     ``let_in`` are new connections, ``knocked`` last steps, ``refused`` packets to the door's ports; that is not there where the rules
     do not tell them from those to other doors. Packets to a port of several doors count for each of them.
+
+    :param nat: table nat, which counts what it sends on: Docker's rules in FORWARD may accept that in front of ours.
     """
     counted: Dict[str, Dict[str, int]] = {}
     for meaning, packets in _packets(table):
@@ -59,6 +62,8 @@ def counters(table: Table) -> Dict[str, Dict[str, int]]:
             _count(counted, door, "let_in", 0 if panic else packets)
         elif kind == STEP and number == total:
             _count(counted, door, "knocked", packets)
+    for door, packets in _let_past(nat).items():
+        _count(counted, door, "let_in", max(0, packets - counted.get(door, {}).get("let_in", 0)))
     unknown: Set[str] = set()
     for name, rules in table.chains.items():
         if name.startswith(DOORS):
@@ -67,6 +72,15 @@ def counters(table: Table) -> Dict[str, Dict[str, int]]:
     for door in unknown:
         counted[door].pop("refused", None)
     return counted
+
+
+def _let_past(nat: Optional[Table]) -> Dict[str, int]:
+    """Return door name to how many connections were left to the rules of nat, or to those of INPUT if nat has none for them."""
+    found: Dict[str, int] = {}
+    for meaning, packets in _packets(nat) if nat is not None else ():
+        if meaning.kind == BY_NAT:
+            found[meaning.door] = found.get(meaning.door, 0) + packets
+    return found
 
 
 def _count_refused(counted: Dict[str, Dict[str, int]], rules: List[Tuple[InstalledRule, int]]) -> Set[str]:

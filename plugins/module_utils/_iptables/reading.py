@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import NAT
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import (
     NFT_FAMILIES,
     Iptables,
@@ -15,6 +16,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.command
     own_lines,
     unreadable_tables,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import TABLES as TABLES_OF_OURS
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_own_chain
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import NOTHING, Listing, Native
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import (
     KernelRule,
@@ -67,7 +70,7 @@ def read_saves(
 
     :param nftables: the Nftables of a Host, with whose rules they are compared.
     :param present: the IP versions that the host speaks.
-    :param absent: whether all of ours is to go; then only the table filter must be readable.
+    :param absent: whether all of ours is to go; then only the tables must be readable that hold some of it.
     :param counters: whether it prints packet counters.
     :raises UnreadableError: if a table cannot be read, or holds rules that iptables does not print as they are.
     :raises HostError: if a command fails, or none of the rules would be in force.
@@ -92,6 +95,8 @@ def read_save(
     :raises HostError: if a command fails.
     """
     held = [read_rule(body) for body in nftables.rules(NFT_FAMILIES[family])] if iptables.is_nft else []
+    if any(is_own_chain(rule.table, rule.chain) for rule in held if rule.table == NAT):
+        tables = (*tables, NAT)
     try:
         save = iptables.save(family, counters)
         for table in unreadable_tables(save):
@@ -101,8 +106,8 @@ def read_save(
         raise UnreadableError(family, error.table, _where(first_unknown(held, error.table))) from error
     for table in tables:
         # A container engine outside of this host writes into its nat with an iptables of its own; an older one here prints that
-        # without the port. Nothing of ours is written there, and what is sent elsewhere is a finding, never a way in.
-        found = first_misprinted(held, table, save, but_newer=table == "nat")
+        # without the port. None of these rules is written anew, and what is sent elsewhere is a finding, never a way in.
+        found = first_misprinted(held, table, save, but_newer=table == NAT)
         if found:
             raise UnreadableError(family, table, _where(found))
     return save
@@ -131,10 +136,11 @@ def check_writable(iptables: Iptables, nftables: Any, families: Iterable[str]) -
     """
     for family in families:
         nft = NFT_FAMILIES[family]
-        if iptables.is_nft and any(is_owned(body, "filter") for body in nftables.tables(nft)):
+        bodies = nftables.tables(nft) if iptables.is_nft else []
+        for table in (each for each in TABLES_OF_OURS if any(is_owned(body, each) for body in bodies)):
             raise HostError(
-                f"the {family} table filter belongs to a running program (nft's flag owner), and the kernel lets nothing else change it. "
-                f"Find that program with 'nft list table {nft} filter' (package nftables), which names it, and have it use a table of its "
+                f"the {family} table {table} belongs to a running program (nft's flag owner), and the kernel lets nothing else change it. "
+                f"Find that program with 'nft list table {nft} {table}' (package nftables), which names it, and have it use a table of its "
                 "own, then run this again. Nothing was changed."
             )
 

@@ -82,8 +82,11 @@ def _rewritten(document: Document, then: State, name: str) -> str:
     """Return the text of a document with the given rules of the collection in the place of those that it has."""
     missing = [each for each in TABLES if document.table(each) is None and then.of_table(each) != ABSENT]
     if missing:
-        text = "".join("".join([MADE_HERE, *_frame(each), "COMMIT\n"]) for each in missing) + "".join(document.lines)
-        return _rewritten(parse(text, name), then, name)
+        block = "".join([MADE_HERE, *_frame(missing[0]), "COMMIT\n"])
+        text = "".join(document.lines)
+        # The filter in front, and nat behind all others: a kernel without it has loaded the rest by then.
+        behind = missing[0] == NAT and text.endswith("\n")
+        return _rewritten(parse(text + block if behind else block + text, name), then, name)
     lines = _kept_lines(document)
     before: Dict[int, List[str]] = {}
     for table in filter(None, map(document.table, TABLES)):

@@ -32,7 +32,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access 
     lets_in,
     shut_out,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules, build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import (
     NFT,
@@ -131,10 +131,10 @@ class Ruleset(Part):
     def plan(self, wanted: Wanted) -> PartPlan:
         iptables, installed = self._iptables, self._iptables.installed(IPV4)
         check_commands(iptables, wanted, installed)
-        owns = {} if wanted.spec is None else {family: build_rules(wanted.spec, family) for family in wanted.families}
         present, absent, native = self._host.kernel.families(), wanted.spec is None, _native(self._host)
         saves = read_saves(iptables, self._host.nftables, present, absent) if installed else {}
         others = read_other_backend(iptables, native, wanted, tuple(saves)) if installed else {}
+        owns = _built(iptables if installed else None, wanted, saves)
         texts = saves or dict.fromkeys(present, "")
         local = _local_network(self._host, wanted)
         plans = tuple(known_spelling(_plan(wanted, owns, *item, local), wanted.state) for item in texts.items())
@@ -294,6 +294,19 @@ class Ruleset(Part):
         from ansible_collections.sesame.portknock.plugins.module_utils._iptables.inspect import inspect_ruleset
 
         return inspect_ruleset(self._host, self._iptables, report)
+
+
+def _built(iptables: Optional[Iptables], wanted: Wanted, saves: Dict[str, str]) -> Dict[str, BuiltRules]:
+    """Return IP version to the rules that are to be there.
+
+    :param iptables: None where it is not installed.
+    """
+    if wanted.spec is None:
+        return {}
+    return {
+        family: build_rules(wanted.spec, family, iptables is None or iptables.has_nat(family, saves.get(family, "")))
+        for family in wanted.families
+    }
 
 
 def _native(host: Any) -> Native:

@@ -65,15 +65,24 @@ def _take_back_family(iptables: Iptables, native: Native, family: str, back: Dic
         return _empty(iptables, native, family, back)
     if not _chains_in(back, NAT):
         return SNAPSHOT
+    return _take_back_nat(iptables, native, family, back)
+
+
+def _take_back_nat(iptables: Iptables, native: Native, family: str, back: Dict[str, Any]) -> str:
+    """Undo a change of table nat alone: others change it all the time, as Docker does with each container, so exactly if it can be."""
     try:
-        # Others change table nat all the time, as Docker does with each container, so there is no snapshot of that.
         text = nat_undo_text(back["save"], _whole_save(iptables, family, back))
         if text:
             iptables.restore(family, text)
+        return SNAPSHOT
     except Exception:
+        pass
+    try:
+        iptables.restore(family, snapshot_text(back["save"], NAT), flush=True)
+        return SNAPSHOT
+    except HostError:
         _empty_chains(iptables, native, family, _chains_in(back, NAT))
         return EMPTIED
-    return SNAPSHOT
 
 
 def _chains_in(back: Dict[str, Any], table: str) -> List[str]:

@@ -30,7 +30,10 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.install
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 
-_EMPTY = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
+_EMPTY = {
+    FILTER: "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n",
+    NAT: "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n",
+}
 
 
 def undo_text(before: str, live: str) -> str:
@@ -46,9 +49,16 @@ def undo_text(before: str, live: str) -> str:
 
 def nat_undo_text(before: str, live: str) -> str:
     """Return the part of undo_text() that is for table nat."""
-    document = parse(live, "the live ruleset")
-    now, then = read_state(document).of_table(NAT), state_before(before, document).of_table(NAT)
-    return table_transition(NAT, now, then, around(document))
+    document = parse(_only(NAT, live), "the live ruleset")
+    then = state_before(_only(NAT, before), document)
+    return table_transition(NAT, read_state(document), then, around(document))
+
+
+def _only(table: str, save: str) -> str:
+    """Return what a save has of one table, '' where it is not in it; the others may hold what cannot be followed."""
+    start = save.find(f"*{table}\n")
+    end = save.find("\nCOMMIT", start)
+    return save[start:end] + "\nCOMMIT\n" if start >= 0 and end >= 0 else ""
 
 
 def is_undone(before: str, live: str) -> bool:
@@ -100,14 +110,12 @@ def _positions(before: List[str], live: List[str]) -> List[int]:
     return positions[::-1]
 
 
-def snapshot_text(before: str) -> str:
-    """Return input for ``iptables-restore`` that puts the whole filter table back as a save has it.
+def snapshot_text(before: str, table: str = FILTER) -> str:
+    """Return input for ``iptables-restore`` that puts a whole table back as a save has it.
 
     Only for when the exact undo cannot be loaded: what others changed in the table meanwhile is lost.
     """
-    start = before.find("*filter\n")
-    end = before.find("\nCOMMIT", start)
-    return before[start:end] + "\nCOMMIT\n" if start >= 0 and end >= 0 else _EMPTY
+    return _only(table, before) or _EMPTY[table]
 
 
 def emptied_text(chains: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The guard on a host in memory: whatever fails while a change is applied, confirmed or undone."""
 
+import re
+
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
@@ -152,6 +154,34 @@ def test_the_snapshot_is_the_last_resort():
     story.host.refuse = lambda _command, words, _data: (1, "", "refused") if "--noflush" in words else None
     answer = story.guard.undo(IDENT, "")
     assert (answer["outcome"], answer["undo"]) == ("rolled_back", "snapshot")
+    story.assert_old()
+
+
+def test_nat_that_cannot_be_read_is_not_said_to_be_as_it_was():
+    """Rules that nft wrote there meanwhile: iptables-save leaves the table out, and ours would stay in it."""
+    story = Story()
+    story.apply()
+    unreadable = "# Table `nat' is incompatible, use 'nft' tool.\n"
+    story.host.spell = lambda text: re.sub(r"\*nat\n.*?COMMIT\n", unreadable, text, flags=re.S)
+    assert story.guard.undo(IDENT, "")["undo"] == "emptied"
+    story.host.spell = None
+    assert not re.search("^-A PORTKNOCK", "".join(story.host.rules[name].save() for name in story.host.rules), re.M)
+
+
+def test_what_others_put_into_nat_meanwhile_stays():
+    """Also where the filter must be put back whole."""
+    story = Story()
+    story.apply()
+    rule = "-p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80"
+    for tables in story.host.rules.values():
+        tables.tables["nat"].chains["PREROUTING"].append(rule)
+    story.host.refuse = lambda _command, words, data: (
+        (1, "", "refused") if "--noflush" in words and "*filter" in data else None
+    )
+    assert story.guard.undo(IDENT, "")["undo"] == "snapshot"
+    for tables in story.host.rules.values():
+        found = tables.tables["nat"].chains["PREROUTING"]
+        assert found.pop(found.index(rule))
     story.assert_old()
 
 

@@ -20,6 +20,8 @@ MEANINGS = st.one_of(
         lambda door: st.one_of(
             st.just(comments.entrance(door)),
             st.just(comments.reset(door)),
+            st.just(comments.by_nat(door)),
+            st.just(comments.used(door)),
             st.builds(comments.step, st.just(door), st.integers(1, 8), st.integers(1, 8), st.booleans()),
         )
     ),
@@ -45,7 +47,7 @@ def test_no_two_meanings_are_written_alike(one, other):
 
 
 def test_all_fixed_wordings_are_read_back():
-    assert len(FIXED) == 32
+    assert len(FIXED) == 36
     assert {comments.meaning_of(comments.wording_of(meaning)) for meaning in FIXED} == set(FIXED)
 
 
@@ -119,8 +121,9 @@ def test_every_meaning_is_in_use():
         _wide(log=True, trusted_interfaces=["wg0"], trusted_sources=["192.0.2.1", "2001:db8::1"]),
         _wide(reject_with="tcp-reset", icmp=False),
         _wide(published="policy", trusted_sources=["192.0.2.1"]),
+        _wide(published="none"),
         spec_from_options(
-            {"doors": [{"name": "b", "knock": ["5000", "900"], "opens": ["22"], "to": ["10.1.0.7", "fd00::7"]}]}
+            {"doors": [dict(name="b", knock=["5000", "900"], opens=["22"], to=["10.1.0.7", "fd00::7"], once=True)]}
         ),
         spec_from_options({"doors": [{"name": "a", "knock": ["5000", "900"], "opens": ["22"]}]}),
     ):
@@ -135,6 +138,8 @@ def test_every_meaning_is_in_use():
     assert {meaning.kind for meaning in seen - set(FIXED)} == {
         "entrance",
         "forwarded",
+        "by_nat",
+        "used",
         "step",
         "closing_step",
         "reset",

@@ -151,6 +151,7 @@ def test_all_chains_are_named_by_a_rule_or_hold_names_only():
         assert set(built.chains) - named == {
             "PORTKNOCK_HEAD",
             "PORTKNOCK",
+            "PORTKNOCK_NAT",
             "PORTKNOCK_TAIL",
             "PORTKNOCK_CATALOG_UNUSED",
             "PORTKNOCK_FWD",

@@ -4,6 +4,7 @@
 """Where the hooks of FORWARD and DOCKER-USER stand, and when they move, come and go."""
 
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import is_guarded, lets_past
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import read_state
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
@@ -12,10 +13,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_ba
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import is_undone, undo_text
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
-from fake_iptables import FakeIptables
+from fake_iptables import FakeIptables, without_empty_nat
 
 BARE = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
-SPEC = spec_from_options({"doors": [{"name": "ssh", "knock": ["7144", "2791/udp", "9318"], "opens": ["22"]}]})
+BEHIND = {"name": "in", "knock": ["6144", "3791/udp", "8318"], "opens": ["22"], "to": ["10.9.0.0/24"]}
+SPEC = spec_from_options(
+    {"doors": [{"name": "ssh", "knock": ["7144", "2791/udp", "9318"], "opens": ["22"]}, BEHIND]},
+)
+"""With hosts behind, which need a hook in DOCKER-USER as well."""
 DOCKER = ["-o docker0 -j DOCKER", "-i docker0 -j ACCEPT", "-j DOCKER-USER"]
 
 
@@ -77,7 +82,7 @@ def test_the_chain_is_made_and_goes():
     load(host)
     assert "DOCKER-USER" in host.tables["filter"].chains
     load(host, None)
-    assert host.save().splitlines()[1:-1] == FakeIptables(BARE).save().splitlines()[1:-1]
+    assert without_empty_nat(host.save()).splitlines()[1:-1] == FakeIptables(BARE).save().splitlines()[1:-1]
 
 
 @pytest.mark.parametrize("others", [{"DOCKER-USER": ["-j RETURN"]}, {"FORWARD": ["-j DOCKER-USER"]}])
@@ -95,7 +100,8 @@ def test_undone_after_docker_came():
     host = FakeIptables(BARE)
     load(host)
     before = host.save()
-    load(host, spec_from_options({"doors": [dict(name="x", knock=["5", "900"], opens=["23"], once=True)], "log": True}))
+    once = dict(name="x", knock=["5", "900"], opens=["23"], once=True)
+    load(host, spec_from_options({"doors": [once, BEHIND], "log": True}))
     start_docker(host)
     host.restore(undo_text(before, host.save()))
     assert is_undone(before, host.save())
@@ -117,6 +123,8 @@ def test_undone_after_docker_came():
 def test_whether_a_hook_stands_in_front(forward, docker, guarded):
     host = FakeIptables(BARE)
     load(host)
+    assert is_guarded(parse(host.save()))
+    del host.tables["nat"]
     chains = host.tables["filter"].chains
     for name, wanted in (("FORWARD", forward), ("DOCKER-USER", docker)):
         (ours,) = chains[name]
@@ -143,3 +151,68 @@ def test_what_lets_packets_past(rule, passes):
     ]
     text = "\n".join(["*filter", *(f":{name} - [0:0]" for name in chains), *lines, "COMMIT", ""])
     assert lets_past(parse(text).table("filter"), rule) is passes
+
+
+PUBLISHED = spec_from_options({"doors": [dict(name="x", knock=["5", "900"], opens=["8080"], once=True)]})
+DNAT = "-p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80"
+
+
+def in_nat(host, name):
+    return ["ours" if "PORTKNOCK" in text else text for text in host.tables["nat"].chains[name]]
+
+
+def test_what_stands_in_front_of_the_hooks_in_nat_is_drift_and_mended():
+    """kube-proxy puts its rules at the head, and whoever translates sources ends the way of a packet before its knock is used up."""
+    host = FakeIptables(BARE)
+    load(host, PUBLISHED)
+    kept, nat = host.save(), host.tables["nat"].chains
+    assert (in_nat(host, "PREROUTING"), in_nat(host, "POSTROUTING")) == (["ours"], ["ours"])
+    nat["PREROUTING"].append(DNAT)
+    nat["POSTROUTING"].insert(0, "-j LOG")
+    own = expected_rules(kept, read_state(parse(host.save())))
+    assert drift(parse(host.save()), own, read_installed(own.chains), "ipv4") == []
+    assert is_guarded(parse(host.save()))
+    nat["PREROUTING"].insert(0, "-m addrtype --dst-type LOCAL -j MARK --set-xmark 0x1/0x1")
+    nat["PREROUTING"].insert(1, DNAT)
+    nat["POSTROUTING"].insert(0, "-j MASQUERADE")
+    found = drift(parse(host.save()), own, read_installed(own.chains), "ipv4")
+    assert sorted(line[:20] for line in found) == ["+ -A POSTROUTING -m ", "+ -A PREROUTING -m a", "- -A POSTROUTING -m ",
+                                                   "- -A PREROUTING -m a"], found  # fmt: skip
+    assert load(host, PUBLISHED).change
+    assert in_nat(host, "PREROUTING")[0] == in_nat(host, "POSTROUTING")[0] == "ours"
+    assert not load(host, PUBLISHED).change
+    assert undo_text(kept, host.save()) == ""
+    assert is_undone(kept, host.save())
+    load(host, None)
+    assert "PORTKNOCK" not in host.save()
+    assert DNAT in nat["PREROUTING"]
+
+
+def test_docker_comes_and_goes_and_nat_stays():
+    host = FakeIptables(BARE)
+    load(host, PUBLISHED)
+    assert "DOCKER-USER" not in host.tables["filter"].chains
+    start_docker(host)
+    host.tables["nat"].chains["PREROUTING"].append(DNAT)
+    assert load(host, PUBLISHED).change.startswith("*filter"), "the hook of FORWARD alone"
+    assert chain(host, "DOCKER-USER") == ["-j RETURN"]
+
+
+def test_rules_from_before_the_hook_in_nat_are_brought_over():
+    """The hook in nat is there before that of DOCKER-USER goes, and on the way back the other way round."""
+    host = FakeIptables(BARE)
+    earlier = build_rules(PUBLISHED, "ipv4", nat=False)
+    host.restore(plan_family(host.save(), PUBLISHED, "ipv4", earlier).change)
+    start_docker(host)
+    before = host.save()
+    assert "*nat" not in before
+    assert chain(host, "DOCKER-USER") == ["ours", "-j RETURN"]
+    plan = load(host, PUBLISHED)
+    assert [line for line in plan.change.splitlines() if line[:1] == "*"] == ["*nat", "*filter"]
+    assert chain(host, "DOCKER-USER") == ["-j RETURN"]
+    back = undo_text(before, host.save())
+    assert [line for line in back.splitlines() if line[:1] == "*"] == ["*filter", "*nat"]
+    host.restore(back)
+    assert is_undone(before, host.save())
+    assert chain(host, "DOCKER-USER") == ["ours", "-j RETURN"]
+    assert "PORTKNOCK_NAT" not in host.save()

@@ -3,12 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How the commands of iptables are called, and what is said when they fail."""
 
+import os
+
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_host import FakeHost
+from module_run import settled
 
 CHAINS = build_rules(
     spec_from_options({"doors": [{"name": "ssh", "knock": ["17005", "19100/udp"], "opens": ["22"]}], "log": True}),
@@ -147,4 +150,42 @@ def test_probe_leaves_nothing_and_holds_no_secret():
     )
     assert "PORTKNOCK" not in host.rules["iptables"].save()
     assert "17005" not in "".join(texts)
-    assert len(texts) == 2, "one round where all is well, and one to clean up"
+    assert [text.split("\n")[0] for text in texts] == ["*nat", "*nat", "*filter", "*filter"], (
+        "one round, and one to clean up"
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "family", "files", "save", "there"),
+    [
+        ("nf_tables", "ipv6", {}, "", True),
+        ("nf_tables", "ipv6", {"modules.dep": "kernel/net/netfilter/nft_compat.ko:\n"}, "", False),
+        ("nf_tables", "ipv6", {"modules.dep": "kernel/net/netfilter/nft_compat.ko:\n"}, "*nat\nCOMMIT\n", True),
+        ("nf_tables", "ipv6", {"modules.dep": "kernel/net/netfilter/nft_chain_nat.ko.xz: x.ko.xz\n"}, "", True),
+        ("nf_tables", "ipv4", {"modules.dep": "kernel/x.ko:\n", "modules.builtin": "kernel/net/nft_chain_nat.ko\n"}, "", True),
+        ("legacy", "ipv6", {"modules.dep": "kernel/net/ipv4/netfilter/iptable_nat.ko:\n"}, "", False),
+        ("legacy", "ipv4", {"modules.dep": "kernel/net/ipv4/netfilter/iptable_nat.ko:\n"}, "", True),
+    ],
+)  # fmt: skip
+def test_whether_there_is_a_table_nat(backend, family, files, save, there):
+    host = FakeHost()
+    host.version = f"iptables v1.8.9 ({backend})\n"
+    modules = f"/lib/modules/{os.uname().release}/"
+    host.kernel_files.update({modules + name: text for name, text in files.items()})
+    assert iptables(host).has_nat(family, save) is there
+
+
+def test_without_table_nat_published_ports_are_guarded_in_forward_alone():
+    host = FakeHost()
+    host.kernel_files[f"/lib/modules/{os.uname().release}/modules.dep"] = "kernel/net/netfilter/nft_compat.ko:\n"
+    settled(host)
+    for save in host.state()[:2]:
+        assert "PORTKNOCK_NAT" not in save
+        assert "-A DOCKER-USER " in save
+
+
+def test_a_table_nat_that_does_not_load_is_named():
+    host = FakeHost()
+    host.refuse = lambda _command, _words, data: (3, "", "Table does not exist\n") if "*nat" in data else None
+    with pytest.raises(HostError, match=r"this kernel has no table nat for iptables \(Table does not exist\)"):
+        iptables(host).probe("ipv4", CHAINS)

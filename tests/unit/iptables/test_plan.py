@@ -306,13 +306,17 @@ def test_a_foreign_chain_with_our_name_is_refused():
 
 
 def test_other_tables_are_not_touched():
-    nat = (
-        "*nat\n:PREROUTING ACCEPT [1:60]\n-A PREROUTING -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 80\nCOMMIT\n"
-    )
-    plan = plan_family(nat + ruleset("-j ACCEPT"), SPECS[1], "ipv4")
-    assert "nat" not in plan.change
-    assert plan.change.startswith("*filter\n")
-    assert plan.change.count("COMMIT") == 1
+    others = "*{0}\n:PREROUTING ACCEPT [1:60]\n-A PREROUTING -p tcp -m tcp --dport 8080 -j {1}\nCOMMIT\n"
+    texts = [
+        others.format(*each) for each in (("mangle", "MARK --set-xmark 0x1/0x1"), ("nat", "REDIRECT --to-ports 80"))
+    ]
+    plan = plan_family("".join(texts) + ruleset("-j ACCEPT"), SPECS[1], "ipv4")
+    tables = [line for line in plan.change.splitlines() if line.startswith("*")]
+    assert tables == ["*nat", "*filter"], "what guards in nat comes first"
+    assert plan.change.count("COMMIT") == 2
+    assert [line for line in plan.undo.splitlines() if line.startswith("*")] == ["*filter", "*nat"], "and goes last"
+    unguarded = plan_family("".join(texts) + ruleset("-j ACCEPT"), SPECS[1]._replace(published="none"), "ipv4")
+    assert [line for line in unguarded.change.splitlines() if line.startswith("*")] == ["*filter"]
 
 
 @given(ruleset=foreign.rulesets("ipv4"), spec=st.sampled_from(SPECS[:-1]))
@@ -321,7 +325,7 @@ def test_the_change_names_no_foreign_rule(ruleset, spec):
     plan = plan_family(random_rules.save_text(*ruleset), spec, "ipv4")
     for line in (plan.change + plan.undo).splitlines():
         # Docker's chain for the rules of others, which is made where it is missing.
-        assert line in ("*filter", "COMMIT", ":DOCKER-USER - [0:0]", "-X DOCKER-USER") or "PORTKNOCK" in line
+        assert line in ("*filter", "*nat", "COMMIT", ":DOCKER-USER - [0:0]", "-X DOCKER-USER") or "PORTKNOCK" in line
         assert not line.startswith(("-F", "-P", ":INPUT", "-D INPUT 1"))
 
 

@@ -111,14 +111,15 @@ VOIDS = {
         "filter -I INPUT 1 -m conntrack --ctstate UNTRACKED -j ACCEPT",
     ],
     "redirected here": [
-        "nat -A PREROUTING -p tcp -m tcp --dport 22 -j REDIRECT --to-ports 2222", "filter -I INPUT 3 -p tcp -m tcp --dport 2222 -j ACCEPT",
+        "nat -I PREROUTING 1 -p tcp -m tcp --dport 22 -j REDIRECT --to-ports 2222",
+        "filter -I INPUT 3 -p tcp -m tcp --dport 2222 -j ACCEPT",
     ],
     "redirected, and accepted for that": [
         "nat -A PREROUTING -p tcp -m tcp --dport 2222 -j REDIRECT --to-ports 22",
         "filter -I INPUT 1 -m conntrack --ctstate RELATED,DNAT -j ACCEPT",
     ],
     "sent to another host": [
-        "nat -A PREROUTING -p tcp -m tcp --dport 22 -j DNAT --to-destination 10.0.0.2:22",
+        "nat -I PREROUTING 1 -p tcp -m tcp --dport 22 -j DNAT --to-destination 10.0.0.2:22",
         "filter -I FORWARD 1 -j ACCEPT",
     ],
     "by the policy": ["filter -D INPUT {doors}", "filter -D INPUT {tail}"],

@@ -3,13 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rules read back: what doors there are, and what they have counted."""
 
+import re
+
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import read_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import counters
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from fake_iptables import FakeIptables
 
 SSH = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}
 WEB = {"name": "web", "knock": ["20100", "20300/udp"], "opens": ["53/udp", "443", "8000-8010"], "close": ["20500"],
@@ -98,3 +102,15 @@ def test_rules_of_a_release_that_counted_all_doors_at_once_are_known_by_no_door(
         "".join(f"[9:0] {line}\n" for line in lines)
     )
     assert counters(parse(save).table("filter")) == {name: dict(let_in=9, knocked=0) for name in "ab"}
+
+
+def test_connections_that_nat_sends_on_are_let_in():
+    """Docker's rules may accept them in front of ours in FORWARD."""
+    spec = spec_from_options({"doors": [{"name": "web", "knock": ["5000", "900"], "opens": ["8080"]}]})
+    host = FakeIptables()
+    host.restore(plan_family("", spec, "ipv4").change)
+    save = re.sub(r"^-A (.* door web: nat for)", r"[7:420] -A \1", host.save(), flags=re.M)
+    save = re.sub(r"^-A (.* door web: accept)", r"[2:120] -A \1", save, flags=re.M)
+    document = parse(save)
+    assert counters(document.table("filter"))["web"]["let_in"] == 2
+    assert counters(document.table("filter"), document.table("nat"))["web"]["let_in"] == 7

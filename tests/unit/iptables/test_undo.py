@@ -16,7 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import is_undone, snapshot_text, undo_text
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
-from fake_iptables import FakeIptables
+from fake_iptables import FakeIptables, without_empty_nat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,7 +87,8 @@ def test_nothing_between(one, other, family):
     assert host.save() != before
     assert not is_undone(before, host.save())
     undo(host, before)
-    assert host.save().splitlines()[1:] == before.splitlines()[1:] or same_table(host.save(), before)
+    after = without_empty_nat(host.save())
+    assert after.splitlines()[1:] == before.splitlines()[1:] or same_table(after, before)
 
 
 def same_table(one, other):

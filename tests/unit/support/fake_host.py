@@ -15,7 +15,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._host.sockets imp
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter import local_network
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import KernelRule
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE
-from fake_iptables import FakeIptables, Refused
+from fake_iptables import FakeIptables, Refused, without_empty_nat
 from fake_kernel import (
     ROUTE,
     ROUTE6,
@@ -193,8 +193,7 @@ class FakeHost(FakeFolders, FakeServices):
         files = {path: value for path, value in self.files.items() if not is_of_a_change(path)}
         return copy.deepcopy(
             (
-                self.rules["iptables"].save(),
-                self.rules["ip6tables"].save(),
+                *(without_empty_nat(self.rules[name].save()) for name in ("iptables", "ip6tables")),
                 files,
                 self.unit,
                 self.knockd(),

@@ -25,6 +25,18 @@ TARGETS = frozenset(
 NAME_LIMIT = 28
 
 
+_EMPTY_NAT = re.compile(
+    r"^(?:# This table was added .*\n|# Generated .*\n)?\*nat\n(?::[A-Z]+ ACCEPT .*\n)*COMMIT\n(?:# Completed .*\n)?",
+    re.M,
+)
+"""Loading rules of ours makes the table, which cannot be removed."""
+
+
+def without_empty_nat(save: str) -> str:
+    """Return a save without table nat, if no rule is in it."""
+    return _EMPTY_NAT.sub("", save)
+
+
 class Refused(Exception):
     """What the real one says, with its line."""
 

@@ -196,10 +196,10 @@ class FakeNftables:
             assert table == "portknock"
             self._host.nft.chains[chain] = []
         else:
-            assert table == "filter"
+            assert table == ("nat" if "_NAT" in chain else "filter")
             rules = self._host.rules[{"ip": "iptables", "ip6": "ip6tables"}[family]]
             if f":{chain} " in rules.save():
-                rules.restore(f"*filter\n:{chain} - [0:0]\nCOMMIT\n", noflush=True, test=False)
+                rules.restore(f"*{table}\n:{chain} - [0:0]\nCOMMIT\n", noflush=True, test=False)
 
     def chains(self) -> Optional[List[bytes]]:
         chains = self._host.chains

@@ -8,6 +8,7 @@ import random
 import re
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
+from fake_iptables import without_empty_nat
 from hypothesis import strategies as st
 from random_rules import CHAINS, make_rule
 from walker import Verdict
@@ -71,7 +72,8 @@ def refused_as_particular(verdict: Verdict) -> bool:
 
 
 def lines_of_others(save: str) -> List[str]:
-    """Return the lines of a save that are not ours, in their order; chain DOCKER-USER is where nobody else uses it."""
-    found = [line for line in save.split("\n") if "PORTKNOCK" not in line]
+    """Return the lines of a save that are not ours, in their order; chain DOCKER-USER and table nat are where nobody else uses them."""
+    rest = "\n".join(line for line in save.split("\n") if "PORTKNOCK" not in line)
+    found = without_empty_nat(rest).split("\n")
     used = any("DOCKER-USER" in line and not line.startswith(":") for line in found)
     return [line for line in found if used or not line.startswith(":DOCKER-USER ")]

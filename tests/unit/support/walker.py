@@ -183,7 +183,18 @@ class Walker:
                 self._chains[chain] = [compiled(chain, place, rule.text) for place, rule in enumerate(rules)]
         for name in self._policies:
             self._chains.setdefault(name, [])
-        for how in [how for rules in self._chains.values() for rule in rules for how in rule.recents]:
+        nat = document.table("nat")
+        # Of nat those of the collection alone: what others do there is not followed.
+        self._nat: Dict[str, List[Compiled]] = {
+            chain: [
+                compiled(chain, place, rule.text)
+                for place, rule in enumerate(rules)
+                if "PORTKNOCK" in chain + rule.text
+            ]
+            for chain, rules in (nat.chains.items() if nat is not None else ())
+        }
+        chains = [*self._chains.values(), *self._nat.values()]
+        for how in [how for rules in chains for rule in rules for how in rule.recents]:
             named.add(how.name)
             self.open_list(how)
         for name in set(self.lists) - named:
@@ -205,6 +216,10 @@ class Walker:
         walk = _Walk(self, packet)
         action = walk.chain(chain, self._chains) or self._policies[chain]
         return Verdict(action, tuple(walk.trail), walk.answer, tuple(walk.logged))
+
+    def keeps_destination(self, packet: Packet, chain: str = "PREROUTING") -> bool:
+        """Walk the first packet of a connection through a chain of nat: return whether no rule of others there sees it."""
+        return _Walk(self, packet).chain(chain, self._nat) is not None if chain in self._nat else False
 
     def limit(self, key: Tuple[str, int], rate: float, burst: int) -> bool:
         """Take a token of a bucket if there is one."""

@@ -294,7 +294,7 @@ def test_the_role_verifies_after_an_apply(bench, broken):
     bench.apply()
     if broken:
         bench.insert(
-            "-t", "nat", "-A", "PREROUTING", "-p", "tcp", "--dport", "3333", "-j", "REDIRECT", "--to-ports", "80"
+            "-t", "nat", "-I", "PREROUTING", "-p", "tcp", "--dport", "3333", "-j", "REDIRECT", "--to-ports", "80"
         )
     role = {"roles": [{"role": "sesame.portknock.portknock", "tags": ["portknock_ruleset"]}]}
     variables = {f"portknock_{name}": value for name, value in bench.options.items()}

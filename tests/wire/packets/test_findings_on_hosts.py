@@ -115,9 +115,13 @@ def test_rules_that_cannot_meet_the_doors_packets(rig):
 )
 def test_a_port_that_is_sent_elsewhere_is_open(rig, rule, kind):
     rig.target.restore(IPV4, f"*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING {rule}\nCOMMIT\n")
-    result = rig.target.module(**WISH, allow=[{"port": 80}])
+    result = rig.target.module(**WISH, allow=[{"port": 80}], published="none")
     assert [found for found, _rule in kinds(result)] == [kind]
     assert rig.client.probe(2222) == OPEN, "as the finding says"
+    assert kinds(rig.target.module(**WISH, allow=[{"port": 80}])) == []
+    assert rig.client.probe(2222) == REFUSED[IPV4], "nat sees who has knocked alone"
+    rig.client.knock(*KNOCK)
+    assert rig.client.probe(2222) == OPEN
 
 
 def test_a_door_that_is_not_tracked(rig, family):
@@ -243,11 +247,14 @@ def test_behind_another_firewall_the_doors_come_back(rig, family, tmp_path):
         (tmp_path / f"{command}.rules").write_text(fallback_text(build_rules(spec, each)))
     script = tmp_path / "portknock-boot"
     script.write_text(BOOT_SCRIPT_TEXT.replace("/etc/portknock", str(tmp_path)))
-    done = rig.target.namespace.run("sh", script, "again")
     command = {IPV4: "iptables", IPV6: "ip6tables"}[family]
-    assert (
-        done.stderr == f"portknock: another firewall has loaded rules of its own; the doors of {command} are put back\n"
+    rig.target.restore(family, "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n")
+    done = rig.target.namespace.run("sh", script, "again")
+    assert done.stderr == (
+        f"portknock: another firewall has loaded rules of its own; the doors of {command} are put back\n"
+        f"portknock: the rules of {command} for published ports were not in table nat; they are loaded now\n"
     )
+    assert rig.target.save(family).count("-A PREROUTING ") == 1
     assert rig.client.probe(2222, family) == REFUSED[family]
     rig.client.knock(*KNOCK, family=family)
     assert rig.client.probe(2222, family) == OPEN

@@ -12,7 +12,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.options imp
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, PROHIBITED, REFUSED
 from rig.shown import steps_in
-from rig.target import door
+from rig.target import door, without_empty_nat
 
 KNOCK = (7000, "9100/udp", 3100)
 DOOR = door(*KNOCK, opens=(2222,))
@@ -116,6 +116,7 @@ def chains_of(save):
     """Return the chains of others; Docker's for the rules of others is ours where nobody else uses it."""
     used = any("DOCKER-USER" in line for line in foreign_lines(save))
     ours = (":PORTKNOCK",) if used else (":PORTKNOCK", ":DOCKER-USER ")
+    save = without_empty_nat("".join(line + "\n" for line in save.splitlines() if "PORTKNOCK" not in line))
     return sorted(
         line.split(" [")[0] for line in save.splitlines() if line.startswith(":") and not line.startswith(ours)
     )

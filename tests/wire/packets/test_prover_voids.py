@@ -44,7 +44,7 @@ VOIDS = {
     "no tracking": ["raw -A PREROUTING -s {client} -p tcp -m multiport --dports 2222,2223 -j CT --notrack",
                     "raw -A OUTPUT -d {client} -p tcp -j CT --notrack",
                     "filter -I INPUT {place} -m conntrack --ctstate UNTRACKED -j ACCEPT"],
-    "another port": ["nat -A PREROUTING -s {client} -p tcp -m tcp --dport 2222 -j REDIRECT --to-ports 3333",
+    "another port": ["nat -I PREROUTING 1 -s {client} -p tcp -m tcp --dport 2222 -j REDIRECT --to-ports 3333",
                      "filter -I INPUT {place} -s {client} -p tcp -m tcp --dport 3333 -j ACCEPT"],
     "whatever was redirected": ["nat -A PREROUTING -s {client} -p tcp -m tcp --dport 8222 -j REDIRECT --to-ports 2222",
                                 "filter -I INPUT {place} -m conntrack --ctstate RELATED,DNAT -j ACCEPT"],

@@ -119,16 +119,8 @@ def hold_on_to_ours(case: Case) -> None:
         case.rig.target.namespace.run(
             command, "-w", "-I", "f2b-sshd", "-p", "udp", "--dport", "514", "-j", "PORTKNOCK_REFUSE"
         )
-    now = faults.ruleset(case.rig)
-    case.before = {
-        family: [
-            line
-            for line in lines
-            if (line not in faults.ours(lines) and not line.startswith(":DOCKER-USER "))
-            or line.startswith((":PORTKNOCK_REFUSE", "-A f2b"))
-        ]
-        for family, lines in now.items()
-    }
+    kept = (":PORTKNOCK_REFUSE", "-A f2b")
+    case.before = {family: faults.without_ours(lines, but=kept) for family, lines in faults.ruleset(case.rig).items()}
 
 
 def forget_connections(case: Case) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rig.network import Rig
 from rig.packets import IPV4
-from rig.target import COMMANDS, FAMILIES
+from rig.target import COMMANDS, FAMILIES, without_empty_nat
 
 RUN = "/run/portknock"
 LOCK = "/run/portknock.d/lock"
@@ -122,10 +122,9 @@ def is_applied(rig: Rig) -> bool:
 
 def ruleset(rig: Rig) -> dict[str, list[str]]:
     """Return both rulesets without what changes by itself: counters and the lines that carry the time."""
-    saves = {family: rig.target.save(family) for family in FAMILIES}
     return {
-        family: [line.split(" [")[0].rstrip() for line in text.splitlines() if line[0] != "#"]
-        for family, text in saves.items()
+        family: [line.split(" [")[0].rstrip() for line in without_empty_nat(save).splitlines() if line[0] != "#"]
+        for family, save in ((family, rig.target.save(family)) for family in FAMILIES)
     }
 
 
@@ -134,16 +133,17 @@ def ours(lines: Iterable[str]) -> list[str]:
     return [line for line in lines if "PORTKNOCK" in line or "portknock:" in line]
 
 
+def without_ours(lines: Iterable[str], but: tuple[str, ...] = ()) -> list[str]:
+    """Return a ruleset without our lines but for some that begin so, and without what was made for them and holds nothing else."""
+    text = "".join(line + "\n" for line in lines if line.startswith(but) or not ours([line]))
+    left = without_empty_nat(text).splitlines()
+    docker = [line for line in left if "DOCKER-USER" in line]
+    return [line for line in left if len(docker) > 1 or line not in docker]
+
+
 def foreign(rules: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Return the foreign lines of both rulesets, without Docker's chain for the rules of others where it was made here."""
-    found = {family: [line for line in lines if line not in ours(lines)] for family, lines in rules.items()}
-    return {
-        family: [
-            line for line in lines
-            if not line.startswith(":DOCKER-USER ") or any("DOCKER-USER" in other for other in lines if other != line)
-        ]
-        for family, lines in found.items()
-    }  # fmt: skip
+    """Return the foreign lines of both rulesets."""
+    return {family: without_ours(lines) for family, lines in rules.items()}
 
 
 def files(rig: Rig) -> dict[str, bytes]:

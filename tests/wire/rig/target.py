@@ -66,6 +66,14 @@ def door(
     )
 
 
+_EMPTY_NAT = re.compile(r"^\*nat\n(?::[A-Z]+ ACCEPT.*\n)*COMMIT\n", re.M)
+
+
+def without_empty_nat(save: str) -> str:
+    """Return a save without table nat, if nothing is in it: loading rules of ours makes the table, which cannot be removed."""
+    return _EMPTY_NAT.sub("", save)
+
+
 class Target:
     """The host whose door it is."""
 
