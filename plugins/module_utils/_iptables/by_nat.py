@@ -23,6 +23,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
     POSTROUTING,
     PREROUTING,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import reaching
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
     LOG_LIMIT,
@@ -113,7 +114,8 @@ class ByNat:
         return [RuleParts(joined(source, port_match(ports)), meaning, "-j RETURN") for source in matches]
 
     def _group(self, group: List[Ports]) -> List[RuleParts]:
-        found = [(door, ports) for ports in group for door in self._doors if ports in door.here]
+        every = {ports for door in self._doors for ports in door.here}
+        found = [(door, ports) for ports in reaching(group, every) for door in self._doors if ports in door.here]
         rules = [rule for door, ports in found if not self._spec.panic for rule in self._entrance(door, ports)]
         return [*rules, RuleParts("", comments.NOT_BY_NAT, KEEP)]
 

@@ -4,7 +4,7 @@
 
 """Finds the port first: rules that send a packet to the chain of its port, and those chains. Pure."""
 
-from typing import Dict, List, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.catalog import Catalog
@@ -107,7 +107,7 @@ class Dispatch:
 
     def _door_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
         name = self._name("D")
-        self.chains[name] = [rule for ports in group for rule in self._entrances[ports]]
+        self.chains[name] = [rule for ports in reaching(group, self._entrances) for rule in self._entrances[ports]]
         if self._log:
             target = f'-j LOG --log-prefix "{REFUSED_PREFIX}"'
             self.chains[name].append(RuleParts(LOG_LIMIT, comments.LOG_REFUSED, target))
@@ -153,6 +153,26 @@ class Dispatch:
         return [RuleParts(joined(match, forget), comments.WRONG_PORT, "-g " + CATALOG)]
 
 
+def reaching(group: Sequence[Ports], others: Iterable[Ports]) -> List[Ports]:
+    """Return the ports of a group, and those of others that have a port of it as well: its packets may be for these.
+
+    :param group: ports of one protocol.
+    """
+    wide = [each for each in group if each.first != each.last]
+    return [
+        *group,
+        *sorted(
+            ports
+            for ports in others
+            if ports not in group
+            and any(
+                ports.protocol == each.protocol and ports.first <= each.last and each.first <= ports.last
+                for each in (group if ports.first != ports.last else wide)
+            )
+        ),
+    ]
+
+
 def blocks(entries: Sequence[Entry], size: int) -> List[Tuple[Ports, List[Entry]]]:
     """Split sorted entries of one protocol into blocks of about that size, each with the range of its ports; no two ranges overlap."""
     found: List[List[Entry]] = []
@@ -190,4 +210,4 @@ def _entrance(spec: Spec, door: Door, family: str, lists: Lists, ports: Ports) -
     return [RuleParts(joined(source, match), meaning, target) for source in knocker_matches(door, family)]
 
 
-__all__ = ("DOOR", "Dispatch", "blocks")
+__all__ = ("DOOR", "Dispatch", "blocks", "reaching")

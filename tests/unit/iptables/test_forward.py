@@ -183,6 +183,17 @@ def test_one_connection_a_knock(family, hooks):
 
 
 @families
+def test_a_port_that_a_range_of_another_door_has_too(family):
+    """The range fills a group of ports, as one match can name them, and the port is in the next one."""
+    ranges = door("ranges", *map(str, range(7000, 7026, 2)), "8000-8010", knock=KNOCK[::-1])
+    host = Host(family, ranges, door("web", "8005"))
+    host.knock()
+    for port in (8005, 8006):
+        assert host.sends_on(port, by_iptables=True) is (port == 8005)
+        assert host.walker.send(Packet(ONE[family], port)).action == ("ACCEPT" if port == 8005 else "REJECT")
+
+
+@families
 @pytest.mark.parametrize("once", [False, True])
 def test_many_doors(family, once):
     """They stand in ranges of ports, and few rules are asked for each packet; the policy holds between them and behind."""
