@@ -99,7 +99,7 @@ def molecule() -> list[Check]:
 
 def bench() -> list[Check]:
     """What it costs: nothing at all runs beside it."""
-    return [Check("bench", "ratios", "bench", 1000, load=100000, alone=True)]
+    return [Check("bench", "ratios", "bench", 1700, load=100000, alone=True)]
 
 
 def soak() -> list[Check]:
@@ -121,7 +121,7 @@ def soak() -> list[Check]:
             for check in lint()
             if check.session == "sanity(newest)"
         ),
-        *(check._replace(stage="soak", name="bench, full", usual=3600, arguments=("--full",)) for check in bench()),
+        *(check._replace(stage="soak", name="bench, full", usual=6000, arguments=("--full",)) for check in bench()),
     ]
 
 
