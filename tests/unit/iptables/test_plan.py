@@ -13,7 +13,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan im
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import split_words
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
-from fake_iptables import FakeIptables
+from fake_iptables import FakeIptables, without_empty_nat
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
@@ -78,10 +78,11 @@ def test_planned_twice_plans_nothing_and_undone_is_as_before(family, data):
         undone = FakeIptables(host.save())
         if plan.undo:
             undone.restore(plan.undo)
-        assert sorted(undone.save().splitlines()) == sorted(saved.splitlines())
+        as_before = [sorted(without_empty_nat(text).splitlines()) for text in (undone.save(), saved)]
+        assert as_before[0] == as_before[1]
         assert hooks(undone) == hooks(FakeIptables(saved))
     gone = load(host, None, family)
-    assert host.save() == before
+    assert without_empty_nat(host.save()) == before
     host.restore(gone.undo)
     assert plan_family(host.save(), spec, family).change == ""
 

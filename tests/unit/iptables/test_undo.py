@@ -317,8 +317,9 @@ def test_what_cannot_be_followed_is_an_error(broken):
 @given(story=stories())
 def test_the_snapshot_is_the_table_as_it_was(story):
     before, host = story
-    host.restore(snapshot_text(before), noflush=False)
-    assert same_table(host.save(), before)
+    for table in ("filter", "nat"):
+        host.restore(snapshot_text(before, table), noflush=False)
+    assert same_table(without_empty_nat(host.save()), before)
     assert is_undone(before, host.save())
 
 
