@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("ansible", reason="the documents are made on Pythons of a controller alone")
 
 import recording
+from ansible_collections.sesame.portknock.plugins.module_utils._command.status import status_text
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 AGAIN = "run bin/demo --record"
@@ -58,7 +59,31 @@ def test_the_form_of_a_line_is_that_of_bin_demo():
     results = [line for line in TEXT.splitlines() if line.endswith("as it should be")]
     assert results
     assert [line for line in results if line.index("as it should be") != 2 + 5 + 2 + what + 1 + came + 1] == [], AGAIN
-    assert "DOOR  OPENS" in TEXT, AGAIN
+
+
+FINDING = {"severity": "warning", "message": "list_size: few."}
+FOUND = dict(
+    engine="iptables", backend="nft", ip_versions=["ipv4", "ipv6"], drift=[], findings=[FINDING], pending={}, refused=3,
+    wrong_knocks=0, published="doors", lists=[dict(door="ssh", ip_version="ipv4", entries=1, size=100)],
+    doors=[dict(name="ssh", ip_version="ipv4", opens=["22/tcp"], window=15, open_for={"192.0.2.7": 9}, let_in=2, knocked=3, refused=3)],
+)  # fmt: skip
+
+
+def test_the_status_is_in_the_form_of_now():
+    """What is filled in is that of a run; the lines, and the columns of the table, are those of the code."""
+
+    def form(text):
+        lines = [line for line in text.splitlines() if line and not line.startswith(" ")]
+        return [line.partition(":")[0] if ":" in line else line.split()[0] for line in lines]
+
+    shown = "\n".join(line[9:] for line in TEXT.splitlines() if line.startswith(" " * 9))
+    assert form(shown) == form(status_text(FOUND)), AGAIN
+    columns = [
+        re.findall(r"\S+(?: \S+)*", line)
+        for line in (shown + status_text(FOUND)).splitlines()
+        if line.startswith("DOOR")
+    ]
+    assert columns[0] == columns[1], AGAIN
 
 
 def test_nothing_of_the_machine_is_in_it():
