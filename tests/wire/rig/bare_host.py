@@ -178,6 +178,7 @@ class BareHost:
         self.folder = Path(tempfile.mkdtemp(prefix="portknock-role-"))
         self.suite = hosts_sh("image_suite", image)
         self.name, self.key, self.controller_side = name, self.folder / "id", Machine()
+        self._init: int | None = None
         self.controller_side.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
         hosts_sh("host_create", name, hosts_sh("image_ensure", image))
         self.address = hosts_sh("host_address", name)
@@ -240,14 +241,25 @@ class BareHost:
 
     def pending(self) -> dict[str, Any]:
         """Return the record of the change that is pending, or an empty dictionary."""
-        return json.loads(self.run("cat", "/run/portknock/pending.json", check=False).stdout or "{}")
+        return self._record("/run/portknock/pending.json")
 
     def last(self) -> dict[str, Any]:
         """Return how the last change ended, or an empty dictionary."""
-        return json.loads(self.run("cat", "/run/portknock.d/last.json", check=False).stdout or "{}")
+        return self._record("/run/portknock.d/last.json")
+
+    def _record(self, path: str) -> dict[str, Any]:
+        """Return what is in a file, past docker: a docker exec takes a tenth of a second, and tests look all the time."""
+        if self._init is None:
+            words = ("docker", "inspect", "--format", "{{.State.Pid}}", self.name)
+            self._init = int(self.controller_side.run(*words).stdout)
+        try:
+            return json.loads(Path(f"/proc/{self._init}/root{path}").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ProcessLookupError):
+            return {}
 
     def reboot(self) -> None:
         """Start the host anew, and wait until it has booted."""
+        self._init = None
         hosts_sh("host_reboot", self.name)
 
     def module_calls(self) -> int:
