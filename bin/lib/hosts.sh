@@ -375,10 +375,12 @@ host_create() { # NAME IMAGE
 
 # host_wait NAME: until systemd says that booting is over, well or not.
 host_wait() {
-    local state try
-    # shellcheck disable=SC2034 # only counts
-    for try in $(seq 2400); do
-        state=$(docker_cmd exec "$1" systemctl is-system-running 2>/dev/null)
+    local state look end=$((SECONDS + 600))
+    # Asked once systemd answers, it waits itself, where it is not of EL 8: many calls of docker take longer than the boot.
+    look='timeout 20 systemctl is-system-running --wait || systemctl is-system-running'
+    while ((SECONDS < end)); do
+        state=$(docker_cmd exec "$1" sh -c "$look" 2>/dev/null)
+        state=${state##*$'\n'}
         case $state in
             running | degraded) return 0 ;;
         esac
