@@ -4,7 +4,8 @@
 
 """Where the hooks for packets that are sent on belong: in front of the first rule that could let them past. Pure."""
 
-from typing import FrozenSet, Optional, Sequence, Tuple
+import re
+from typing import FrozenSet, List, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
     CHAIN,
@@ -28,23 +29,45 @@ _HARMLESS = frozenset(
     ("DROP", "REJECT", "LOG", "NFLOG", "ULOG", "MARK", "CONNMARK", "TCPMSS", "SET", "TRACE", "AUDIT", "ECN", "DSCP")
 )
 """Targets that let no packet past what stands below."""
+_BRIDGE = re.compile(r"(docker[0-9]+|br-[0-9a-f]{12})\Z")
+"""The names that Docker gives its bridges."""
 
 
 def forward_hooks(wanted: Sequence[Tuple[str, str]], document: Document, now: State) -> Tuple[Hook, ...]:
     """Return the hooks of chains that packets pass which are sent on, or may be.
 
-    One stays where it is as long as nothing in front of it lets packets past: whoever starts later puts jumps of his own in front.
+    One stays where it is as long as nothing in front of it lets packets past: whoever starts later puts jumps of his own in front. That of
+    FORWARD stays behind what Docker puts in front whenever it starts, where the hook in table nat guards as well: else every start would
+    be drift.
 
     :param wanted: each chain with the rule that hooks ours into it.
     :param document: the ruleset.
     """
-    found = []
+    found: List[Hook] = []
+    # Without hosts behind, which are reached without nat: for these DOCKER-USER has a hook.
+    spare = PREROUTING in dict(wanted) and DOCKER not in dict(wanted) and _guards_nat(document, now)
     for chain, text in wanted:
         here = [hook.position for hook in now.hooks_of(chain)]
         known = [hook.text for hook in now.hooks_of(chain)] == [text]
-        stays = known and here[0] <= first_passing(document.table(table_of(chain)), chain)
+        table = document.table(table_of(chain))
+        stays = known and here[0] <= first_passing(table, chain)
+        if known and spare and chain == FORWARD:
+            above = [rule.text for rule in foreign_rules(table, chain)[: here[0]]]
+            stays = all(_is_of_docker(text) or not lets_past(table, text) for text in above)
         found.append(Hook(here[0] if stays else 0, text, chain))
     return tuple(found)
+
+
+def _guards_nat(document: Document, now: State) -> bool:
+    positions = [hook.position for hook in now.hooks_of(PREROUTING)]
+    return len(positions) == 1 and positions[0] <= first_passing(document.table(NAT), PREROUTING)
+
+
+def _is_of_docker(text: str) -> bool:
+    """Return whether a rule is about a bridge of Docker's alone, or jumps to one of its chains."""
+    given = {option: values[0] for option, values, negated in options(text) if values and not negated}
+    bridges = [given.get(option, "") for option in ("-i", "-o")]
+    return any(map(_BRIDGE.match, bridges)) or given.get("-j", "").startswith("DOCKER")
 
 
 def first_passing(table: Optional[Table], chain: str) -> int:

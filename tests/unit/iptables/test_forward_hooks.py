@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the hooks of FORWARD and DOCKER-USER stand, and when they move, come and go."""
 
+from pathlib import Path
+
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import is_guarded, lets_past
@@ -15,6 +17,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from fake_iptables import FakeIptables, without_empty_nat
 
+CORPUS = Path(__file__).resolve().parents[1] / "corpus"
 BARE = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
 BEHIND = {"name": "in", "knock": ["6144", "3791/udp", "8318"], "opens": ["22"], "to": ["10.9.0.0/24"]}
 SPEC = spec_from_options(
@@ -194,8 +197,45 @@ def test_docker_comes_and_goes_and_nat_stays():
     assert "DOCKER-USER" not in host.tables["filter"].chains
     start_docker(host)
     host.tables["nat"].chains["PREROUTING"].append(DNAT)
-    assert load(host, PUBLISHED).change.startswith("*filter"), "the hook of FORWARD alone"
+    assert chain(host, "FORWARD") == [*DOCKER[::-1], "ours"]
+    assert load(host, PUBLISHED).change == "", "the one in nat guards as well"
     assert chain(host, "DOCKER-USER") == ["-j RETURN"]
+
+
+@pytest.mark.parametrize("name", ["docker", "docker-trixie"])
+def test_a_boot_on_which_docker_starts_after_our_rules_is_no_drift(name):
+    """The recorded rules of Docker 20.10 and 26.1, with a network of its own."""
+    host = FakeIptables((CORPUS / f"{name}.v4.save").read_text())
+    load(host, PUBLISHED)
+    kept, rules = host.save(), host.tables["filter"].chains["FORWARD"]
+    assert chain(host, "FORWARD")[0] == "ours"
+    rules.append(rules.pop(0))
+    own = expected_rules(kept, read_state(parse(host.save())))
+    assert drift(parse(host.save()), own, read_installed(own.chains), "ipv4") == []
+    assert load(host, PUBLISHED).change == ""
+
+
+@pytest.mark.parametrize(
+    "rule", ["-j ACCEPT", "-i eth0 -j ACCEPT", "! -i docker0 -j ACCEPT", "-i br-lan -j ACCEPT", "-j OTHER"]
+)
+def test_the_hook_of_forward_moves_in_front_of_what_is_not_docker_s(rule):
+    """What nat of nftables publishes, no hook in table nat of iptables sees."""
+    host = FakeIptables(BARE)
+    load(host, PUBLISHED)
+    start_docker(host)
+    host.tables["filter"].chains["OTHER"] = ["-j ACCEPT"]
+    host.tables["filter"].chains["FORWARD"].insert(0, rule)
+    assert load(host, PUBLISHED).change.startswith("*filter"), "the hook of FORWARD alone"
+    assert chain(host, "FORWARD")[0] == "ours"
+
+
+def test_without_the_hook_in_nat_that_of_forward_moves():
+    host = FakeIptables(BARE)
+    load(host, PUBLISHED)
+    start_docker(host)
+    host.tables["nat"].chains["PREROUTING"].insert(0, DNAT)
+    assert load(host, PUBLISHED).change
+    assert (chain(host, "FORWARD")[0], in_nat(host, "PREROUTING")[0]) == ("ours", "ours")
 
 
 def test_rules_from_before_the_hook_in_nat_are_brought_over():

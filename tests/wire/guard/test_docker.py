@@ -116,8 +116,8 @@ def test_what_docker_publishes(bare_host, user):
     assert opens_to_a_knock(host)
     play_role(user)
     if user.variables["portknock_engine"] == "iptables":
-        forward = host.run("iptables", "-S", "FORWARD").stdout.splitlines()
-        assert forward[1].endswith("-j PORTKNOCK_FWD"), "it is in front again"
+        nat = host.run("iptables", "-t", "nat", "-S", "PREROUTING").stdout.splitlines()
+        assert nat[1].endswith("-j PORTKNOCK_NAT"), "it is in front still"
     time.sleep(4)
     with never_open(host):
         for name in ("one", "two"):
