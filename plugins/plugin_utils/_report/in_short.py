@@ -32,8 +32,10 @@ _OF_KNOCKS = re.compile(
 """A rule that recognises a step or forgets one, or leads to such rules; its ports are left out everywhere."""
 _OF_DOORS = re.compile(r"-A (PORTKNOCK_D[0-9]+) ")
 """A rule that lets in at a door's ports who has knocked, or refuses the rest; the summary names each door."""
-_OF_FORWARD = re.compile(r"-A (PORTKNOCK_FWD\w*|(?:FORWARD|DOCKER-USER)(?=.* -j PORTKNOCK)) ")
-"""A rule for packets that are sent on, or that leads to such rules."""
+_OF_FORWARD = re.compile(
+    r"-A (PORTKNOCK_(?:FWD|NAT)\w*|(?:FORWARD|DOCKER-USER|PREROUTING|POSTROUTING)(?=.* -j PORTKNOCK)) "
+)
+"""A rule for packets that are sent on, or that nat may send on, or that leads to such rules."""
 _FOLDS = (
     (_OF_KNOCKS, 3, "that recognise knocks and forget them"),
     (_OF_DOORS, 7, "that let in at doors' ports who has knocked, and refuse all others"),
@@ -154,8 +156,16 @@ def _once(rulesets: Sequence[Part]) -> list[Part]:
     more = Counter(change for change in there.elements() if _in_ipv4(change) not in here)
     if 2 * (more.total() + left.total()) > there.total():
         return list(rulesets)
-    marked = [(sign, f"# IPv6 also: {line}") for sign, line in more.elements()]
-    marked += [(sign, f"# not IPv6: {line}") for sign, line in left.elements()]
+    hidden = [
+        rules for rules, few, _words in _FOLDS if sum(bool(rules.match(line)) for _sign, line in here.elements()) >= few
+    ]
+    marked = [
+        (sign, f"# {words}: {line}")
+        for words, changes in (("IPv6 also", more), ("not IPv6", left))
+        for sign, line in changes.elements()
+        # A rule of one family alone is not shown where those beside it are not.
+        if not any(rules.match(line) for rules in hidden)
+    ]
     sides = {
         side: one[side] + "".join(line + "\n" for sign, line in marked if sign == wanted)
         for side, wanted in (("before", "-"), ("after", "+"))

@@ -28,6 +28,7 @@ DHCP = (
 )
 TRUSTED = '-A PORTKNOCK_HEAD -s 192.0.2.1/32 -m comment --comment "trusted source" -j ACCEPT'
 SENT_ON = TRUSTED.replace("PORTKNOCK_HEAD", "PORTKNOCK_FWD").replace("ACCEPT", "RETURN")
+BY_NAT = SENT_ON.replace("PORTKNOCK_FWD", "PORTKNOCK_NAT")
 WEB = {"name": "web", "knock": ["31005", "32100"], "opens": ["8443"]}
 BOTH = "ruleset in the kernel (IPv4; IPv6 says the same)"
 MARKED = "ruleset in the kernel (IPv4; IPv6 says the same but for the lines marked)"
@@ -68,9 +69,8 @@ def test_what_only_ipv4_has_is_marked():
     _words, parts = shown(run(FakeHost(), check=True, trusted_sources=["192.0.2.1"]))
     assert [line for line in parts[MARKED] if "IPv6" in line] == [
         "+ " + DHCP,
-        "+ # not IPv6: " + SENT_ON,
         "+ # not IPv6: " + TRUSTED,
-    ]
+    ], "nor is the same for what is sent on, which is one line"
 
 
 def test_rules_files_that_say_the_same_are_named():
@@ -94,8 +94,8 @@ def test_one_rule_more():
     host = FakeHost()
     settled(host)
     words, parts = shown(run(host, check=True, trusted_sources=["192.0.2.1"]))
-    assert parts["ipv4 ruleset in the kernel"] == ["+ " + SENT_ON, "+ " + TRUSTED]
-    assert "rules: IPv4 2 added. Those of others stay." in words
+    assert parts["ipv4 ruleset in the kernel"] == ["+ " + SENT_ON, "+ " + TRUSTED, "+ " + BY_NAT]
+    assert "rules: IPv4 3 added. Those of others stay." in words
 
 
 def test_a_removal():
@@ -167,7 +167,11 @@ def test_rules_of_knocks_are_one_line():
     (part,) = [part for part in in_short(result["diff"], []) if part["before_header"] == MARKED]
     full = rules_of_knocks(result["diff"][0]["after"].splitlines())
     count = len(full)
-    (folded,) = [line for line in part["after"].splitlines() if line.startswith("#") and "IPv6" not in line]
+    sent_on, folded = [line for line in part["after"].splitlines() if line.startswith("#") and "IPv6" not in line]
+    assert (
+        "that do the same for what nat publishes and for hosts behind, in FORWARD, PREROUTING, PORTKNOCK_FWD, "
+        in sent_on
+    )
     assert folded.startswith(
         f"# {count} rules added that recognise knocks and forget them, in PORTKNOCK, PORTKNOCK_CATALOG, "
     )
