@@ -44,6 +44,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_pa
     of_family,
     port_match,
     source_match,
+    trusted_rules,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, PROTOCOLS, Allow, Spec
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
@@ -132,12 +133,11 @@ def _nat_hook(family: str, chain: str) -> str:
 
 
 def _head(spec: Spec, family: str, guards_related: bool) -> List[RuleParts]:
-    rules = [RuleParts(STATE + "ESTABLISHED", comments.ESTABLISHED, "-j ACCEPT")]
-    for name in ("lo",) + tuple(name for name in spec.trusted_interfaces if name != "lo"):
-        meaning = comments.LOOPBACK if name == "lo" else comments.TRUSTED_INTERFACE
-        rules.append(RuleParts("-i " + name, meaning, "-j ACCEPT"))
-    for network in of_family(spec.trusted_sources, family):
-        rules.append(RuleParts(source_match(network), comments.TRUSTED_SOURCE, "-j ACCEPT"))
+    rules = [
+        RuleParts(STATE + "ESTABLISHED", comments.ESTABLISHED, "-j ACCEPT"),
+        RuleParts("-i lo", comments.LOOPBACK, "-j ACCEPT"),
+        *trusted_rules(spec, family, "-j ACCEPT"),
+    ]
     if guards_related:
         rules.append(RuleParts(STATE + "RELATED", comments.RELATED_TO_DOORS, "-j " + RELATED))
     return rules + (_icmp(spec) if family == IPV4 else _icmpv6(spec))

@@ -35,6 +35,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_pa
     of_family,
     port_match,
     source_match,
+    trusted_rules,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     IPV4,
@@ -70,7 +71,7 @@ class ByNat:
         """Return the chains, none where nothing is guarded."""
         if not (self._doors or self._policy):
             return {}
-        rules = [*self._trusted(), *self._allowed()]
+        rules = [*trusted_rules(self._spec, self._family, "-j RETURN"), *self._allowed()]
         chains: Chains = {BY_NAT: rules}
         for protocol in PROTOCOLS:
             ports = {each for door in self._doors for each in door.here if each.protocol == protocol}
@@ -83,14 +84,6 @@ class ByNat:
         if sent:
             chains[BY_NAT_SENT] = sent
         return chains
-
-    def _trusted(self) -> List[RuleParts]:
-        interfaces = [name for name in self._spec.trusted_interfaces if name != "lo"]
-        rules = [RuleParts("-i " + name, comments.TRUSTED_INTERFACE, "-j RETURN") for name in interfaces]
-        return rules + [
-            RuleParts(source_match(network), comments.TRUSTED_SOURCE, "-j RETURN")
-            for network in of_family(self._spec.trusted_sources, self._family)
-        ]
 
     def _allowed(self) -> List[RuleParts]:
         """Return the rules for allowed ports: all of them under the policy, else those that are the ports of a door as well."""

@@ -39,6 +39,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_pa
     knocker_matches,
     of_family,
     source_match,
+    trusted_rules,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     IPV4,
@@ -146,7 +147,9 @@ class Forward:
         return found
 
     def _pass(self, name: str) -> List[RuleParts]:
-        rules = self._trusted() + self._doors(self._behind, name) + self._knock_rules()
+        rules = (
+            trusted_rules(self._spec, self._family, "-j RETURN") + self._doors(self._behind, name) + self._knock_rules()
+        )
         return rules + self._published(name) + self._rest()
 
     def _published(self, name: str) -> List[RuleParts]:
@@ -167,14 +170,6 @@ class Forward:
                 self._ranges[chain] = self._doors(some, name) + self._rest()
                 rules.append(RuleParts(_published(span), comments.PORT_RANGE, "-g " + chain))
         return rules
-
-    def _trusted(self) -> List[RuleParts]:
-        interfaces = [name for name in self._spec.trusted_interfaces if name != "lo"]
-        rules = [RuleParts("-i " + name, comments.TRUSTED_INTERFACE, "-j RETURN") for name in interfaces]
-        return rules + [
-            RuleParts(source_match(network), comments.TRUSTED_SOURCE, "-j RETURN")
-            for network in of_family(self._spec.trusted_sources, self._family)
-        ]
 
     def _doors(self, guarded: Sequence[Guarded], name: str) -> List[RuleParts]:
         """Return the rules that send on who has knocked at any of the doors, then those that refuse the others."""

@@ -14,7 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     connection_of,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, FILTER, TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, FILTER, NAT, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, Protected
@@ -194,7 +194,7 @@ def _inspect_family(family: str, save: str, host: Any, now: _Now, report: Report
     )
     return report._replace(
         installed=dict(report.installed, **{PART: recognises}),
-        doors=report.doors + _doors(alive, family, document, now),
+        doors=report.doors + _doors(alive, family, counters(table, document.table(NAT)), now),
         steps=dict(report.steps, **steps),
         drift=report.drift + [f"{family}: {line}" for line in drift(document, own, spec, family, local)],
         findings=report.findings + foreign + void_findings(proofs),
@@ -230,8 +230,7 @@ def _counted_facts(facts: Dict[str, Any], table: Any, recognises: bool) -> Dict[
     return dict(facts, refused=facts["refused"] + found["refused"], wrong_knocks=wrong)
 
 
-def _doors(spec: Any, family: str, document: Document, now: _Now) -> List[Dict[str, Any]]:
-    counted = counters(document.table("filter") or Table("filter", 0), document.table("nat"))
+def _doors(spec: Any, family: str, counted: Dict[str, Dict[str, int]], now: _Now) -> List[Dict[str, Any]]:
     return [
         dict(
             name=door.name,

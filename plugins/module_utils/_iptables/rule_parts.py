@@ -6,8 +6,9 @@
 
 from typing import Dict, Iterable, List, NamedTuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Network, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Network, Spec, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, multiport_text, port_text
 
 SYN = "--tcp-flags FIN,SYN,RST,ACK SYN"
@@ -66,7 +67,17 @@ def knocker_matches(door: Door, family: str) -> List[str]:
     return [source_match(network) for network in of_family(door.sources, family)]
 
 
+def trusted_rules(spec: Spec, family: str, target: str) -> List[RuleParts]:
+    """Return the rules for trusted interfaces but the loopback, and for trusted sources."""
+    interfaces = [name for name in spec.trusted_interfaces if name != "lo"]
+    rules = [RuleParts("-i " + name, comments.TRUSTED_INTERFACE, target) for name in interfaces]
+    return rules + [
+        RuleParts(source_match(network), comments.TRUSTED_SOURCE, target)
+        for network in of_family(spec.trusted_sources, family)
+    ]
+
+
 __all__ = (
     "LOG_LIMIT", "SYN", "Chains", "RuleParts", "joined", "knocker_matches", "multiport_match", "of_family", "port_match",
-    "source_match",
+    "source_match", "trusted_rules",
 )  # fmt: skip

@@ -6,9 +6,8 @@
 
 import pytest
 from rig import faults
-from rig.cells import CELLS, started
-from rig.guard import KNOCK, NEW, Case
-from rig.packets import IPV4, IPV6
+from rig.cells import CELLS, check_cell
+from rig.guard import Case
 
 # Each of these is of a kind with another cell, which is run every time.
 IN_SOAK = {
@@ -49,17 +48,7 @@ def cells():
 
 @pytest.mark.parametrize("cell", list(cells()))
 def test_cell(rig, controller, cell):
-    case = Case(rig, controller)
-    with cell.around(case):
-        case.remember()
-        run = started(case, cell)
-        case.check(cell.end, run, cell.undo, IPV6 if cell.variables else IPV4, cell.tidy)
-    controller.configure()
-    controller.end_masters()
-    if cell.variables and cell.end == NEW:
-        # The next run comes over IPv4, from where nothing has knocked yet.
-        rig.client.knock(*KNOCK)
-    case.check_next()
+    check_cell(Case(rig, controller), cell)
 
 
 def test_run_becomes_read_only(rig, controller):

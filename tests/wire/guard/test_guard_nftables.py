@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import pytest
 from rig import guard_nft
-from rig.cells import CELLS, Cell, in_the_way, in_turn, once, started
-from rig.guard import KNOCK, NEW, OLD
+from rig.cells import CELLS, Cell, check_cell, in_the_way, in_turn, once
+from rig.guard import NEW, OLD
 from rig.guard_nft import NftCase, another_table, lost, wrapped
-from rig.packets import IPV4, IPV6
 
 
 class Prior(NamedTuple):
@@ -82,15 +81,4 @@ def cells():
 @pytest.mark.parametrize("prior", list(cells()))
 def test_cell(rig, controller, table, prior):
     assert table.installed() is None
-    cell = prior.cell
-    case = NftCase(rig, controller, prior.there)
-    with cell.around(case):
-        case.remember()
-        run = started(case, cell)
-        case.check(cell.end, run, cell.undo, IPV6 if cell.variables else IPV4, cell.tidy)
-    controller.configure()
-    controller.end_masters()
-    if cell.variables and cell.end == NEW:
-        # The next run comes over IPv4, from where nothing has knocked yet.
-        rig.client.knock(*KNOCK)
-    case.check_next()
+    check_cell(NftCase(rig, controller, prior.there), prior.cell)
