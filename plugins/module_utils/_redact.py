@@ -122,7 +122,9 @@ def readable_table(text: str) -> str:
 
 
 _OWN_COMMENT = r'comment "portknock:\w+ ([^"]*)"'
-_SET_OF_KNOCKS = r"@(?:stage|group)\w+"
+_SET_OF_KNOCKS = r"@(?:k[0-9a-z]{6}[1-7][46]\b|(?:stage|group)\w+)"
+_BESIDE_SOURCE = r"\. meta mark & (\w+) \| \1"
+"""The number that stands for a stage of a knock: a digest as well."""
 
 
 def readable_rule(text: str, steps: Collection[int]) -> str:
@@ -132,10 +134,11 @@ def readable_rule(text: str, steps: Collection[int]) -> str:
     :param steps: the ports of steps.
     """
     chain, _colon, rule = text.partition(": ")
+    rule = re.sub(_BESIDE_SOURCE, ". ****", re.sub(_SET_OF_KNOCKS, "@****", rule))
     comment = re.search(_OWN_COMMENT, rule)
     if re.match(_SECRET_CHAIN_OF_TABLE, chain):
-        return f"knocks: {comment.group(1) if comment else re.sub('[0-9]+', '****', re.sub(_SET_OF_KNOCKS, '@****', rule))}"
-    rule = re.sub(_OWN_COMMENT, r'comment "\1"', re.sub(_SET_OF_KNOCKS, "@****", rule))
+        return f"knocks: {comment.group(1) if comment else re.sub('[0-9]+', '****', rule)}"
+    rule = re.sub(_OWN_COMMENT, r'comment "\1"', rule)
     return f"{chain}: " + re.sub(
         r"\b[0-9]+\b", lambda found: "****" if int(found.group()) in steps else found.group(), rule
     )

@@ -12,10 +12,10 @@ description:
   - Every change of the rules is a transaction that only a new connection can confirm. If it is not confirmed within
     O(guard_timeout) seconds it is rolled back on the host, by a timer or process that goes on when the play, the session or the
     controller ends. A boot never loads what was not confirmed.
-  - All rules are in chains of their own, with three hooks in C(INPUT). For packets that are sent on there is one in C(FORWARD) and one
-    in C(PREROUTING) of table nat; where a door is good for one connection or is logged also one in C(POSTROUTING), and for hosts behind
-    one in C(DOCKER-USER), a chain that is made where it is missing. No foreign rule or chain is changed, moved or deleted; the hooks
-    stand where the doors are closed whatever the other rules say.
+  - All rules are in chains of their own, with three hooks in C(INPUT). For packets that are sent on there is one in C(FORWARD), one in
+    C(DOCKER-USER), a chain that is made where it is missing, and one in C(PREROUTING) of table nat; where a door is good for one
+    connection or is logged also one in C(POSTROUTING). No foreign rule or chain is changed, moved or deleted; the hooks stand where the
+    doors are closed whatever the other rules say.
   - The whole ruleset of a family is loaded in one step; sources that have knocked are still known after it.
   - The role P(sesame.portknock.portknock#role) installs what this module needs and calls it once.
 author:

@@ -21,6 +21,11 @@ LAYERS = (
     "module_utils._spec",
     "module_utils._netfilter",
     "module_utils._redact",
+    "module_utils._names",
+    "module_utils._tables",
+    "module_utils._foreign",
+    "module_utils._proof",
+    "module_utils._boot",
     "module_utils._iptables",
     "module_utils._nftables",
     "module_utils._knockd",
@@ -30,7 +35,10 @@ LAYERS = (
     "module_utils._command",
     "module_utils._run",
 )
-"""A file imports only from layers above its own in this list, and from its own."""
+"""A file imports only from layers above its own in this list, and from its own; ENGINES says one thing more."""
+
+ENGINES = ("module_utils._iptables", "module_utils._nftables", "module_utils._knockd")
+"""None of them imports from another: what two of them need is in a layer below."""
 
 ALONE = "module_utils._client"
 """Runs on the controller and wherever a knock is sent from: imports nothing of the target's code, nor this of it."""
@@ -39,9 +47,10 @@ TOP = ("modules", "plugin_utils", "action", "connection", "filter", "lookup", "d
 """What Ansible loads, and what only that uses. plugin_utils is for the controller: no module imports it."""
 
 PURE = ("module_utils._errors", "module_utils._paths", "module_utils._spec", "module_utils._netfilter", "module_utils._redact",
-        "module_utils._engine", "module_utils._iptables", "module_utils._nftables")  # fmt: skip
+        "module_utils._engine", "module_utils._names", "module_utils._tables", "module_utils._foreign", "module_utils._proof",
+        "module_utils._boot", "module_utils._iptables", "module_utils._nftables")  # fmt: skip
 """Layers that compute and do no I/O."""
-IO_FILES = ("module_utils._iptables.commands", "module_utils._iptables.native")
+IO_FILES = ("module_utils._tables.commands", "module_utils._tables.native")
 """Files in those layers that may run commands, through what they are given."""
 IO = frozenset(
     "os io sys subprocess socket select selectors signal shutil tempfile fcntl glob pathlib pwd grp time threading "
@@ -114,6 +123,11 @@ def _level(name):
     return next((number for number, layer in enumerate(LAYERS) if _within(name, layer)), None)
 
 
+def _engine(name):
+    """Return the engine that a file is part of, '' for none."""
+    return next((engine for engine in ENGINES if _within(name, engine)), "")
+
+
 def _is_top(name):
     return name.split(".")[0] in TOP
 
@@ -124,6 +138,8 @@ def may_import(name, other):
         return _within(other, ALONE) and (_within(name, ALONE) or _is_top(name))
     if _is_top(other):
         return other.split(".")[0] == "plugin_utils" and _is_top(name) and name.split(".")[0] != "modules"
+    if _engine(name) and _engine(other) not in ("", _engine(name)):
+        return False
     return _is_top(name) or _level(other) <= _level(name)
 
 
@@ -253,6 +269,12 @@ def test_nothing_is_too_large(rule, found):
     [
         ("module_utils._iptables.plan", "module_utils._spec.model", True),
         ("module_utils._iptables.plan", "module_utils._iptables.build", True),
+        ("module_utils._nftables.build", "module_utils._names.comments", True),
+        ("module_utils._nftables.build", "module_utils._iptables.build", False),
+        ("module_utils._iptables.build", "module_utils._nftables.names", False),
+        ("module_utils._knockd.plan", "module_utils._iptables.plan", False),
+        ("module_utils._change.engines", "module_utils._knockd.daemon", True),
+        ("module_utils._tables.commands", "module_utils._iptables.build", False),
         ("module_utils._spec.options", "module_utils._iptables.build", False),
         ("module_utils._redact", "module_utils._iptables.build", False),
         ("module_utils._client.knock", "module_utils._spec.values", False),

@@ -15,9 +15,6 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Commands, Iptables
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file, readable_rule
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import LAYOUTS, wanted_files
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
@@ -32,6 +29,9 @@ from ansible_collections.sesame.portknock.plugins.module_utils._redact import re
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.findings import spec_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import summary
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import Commands, Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.installed_doors import read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.readable import readable_file, readable_rule
 from fake_host import FakeHost, knockd_host
 from fake_iptables import FakeIptables
 from hypothesis import assume, given, settings

@@ -221,10 +221,12 @@ def _word_of_last_way(record: Record, last_look: Sequence[str]) -> List[str]:
         text = json.dumps(last).translate(dict.fromkeys(map(ord, "$%\\;"), " "))
         return f"echo {shlex.quote(text)} > {LAST}.new"
 
+    written = f"mv -f {LAST}.new {LAST}"
+    if not last_look:
+        return [told("", "and the change has no rules that could be emptied"), written]
     emptied = told(EMPTIED, "so the knock rules were emptied")
     unseen = told("", "and that the knock rules are emptied was tried and could not be seen")
-    words = [f"if {' && '.join(last_look)}", "then", emptied, "else", unseen, "fi"] if last_look else [emptied]
-    return [*words, f"mv -f {LAST}.new {LAST}"]
+    return [f"if {' && '.join(last_look)}", "then", emptied, "else", unseen, "fi", written]
 
 
 def _boot_files(record: Record, last: Sequence[str]) -> Files:

@@ -48,6 +48,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import AppliedError, HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.conntrack import TRACKED, UNKNOWN, UNTRACKED
+from ansible_collections.sesame.portknock.plugins.module_utils._host.processes import hang_ups_wait
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import STATE_FILE, UNIT_NAME
 
 Answer = Dict[str, Any]
@@ -193,14 +194,16 @@ class Guard:
             unit_was=self._host.systemd.is_enabled(UNIT_NAME),
             directory_goes=change.absent,
         )
-        self._store.write(record)
-        if not guarded:
-            return record
-        try:
-            agent = self._agent.arm(record, timeout, *_last_way(change.parts))
-        except BaseException:
-            self._store.end(record, ROLLED_BACK, EXACT, "nothing could be armed to undo it")
-            raise
+        # Else the record of a change that has not begun would be pending until the next run.
+        with hang_ups_wait():
+            self._store.write(record)
+            if not guarded:
+                return record
+            try:
+                agent = self._agent.arm(record, timeout, *_last_way(change.parts))
+            except BaseException:
+                self._store.end(record, ROLLED_BACK, EXACT, "nothing could be armed to undo it")
+                raise
         return record._replace(agent=agent)
 
     def _files_before(self, change: Change) -> Dict[str, List[Any]]:

@@ -4,9 +4,11 @@
 
 """Processes of a host, and the ssh session that this one runs in."""
 
+import contextlib
 import os
 import re
-from typing import Dict, List, Optional, Tuple
+import signal
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
 from ansible_collections.sesame.portknock.plugins.module_utils._host.files import Filesystem
@@ -88,4 +90,14 @@ class Processes:
         return int(found.group(1)) if found else 0
 
 
-__all__ = ("Processes", "Session")
+@contextlib.contextmanager
+def hang_ups_wait() -> Iterator[None]:
+    """Within the block a terminal that is lost, as that of a controller which is killed, does not end this process; behind it, it does."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+__all__ = ("Processes", "Session", "hang_ups_wait")

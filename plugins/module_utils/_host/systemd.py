@@ -30,6 +30,14 @@ class UnitState(NamedTuple):
 STATE_PROPERTIES = ("-p", "LoadState", "-p", "ActiveState", "-p", "UnitFileState")
 """What ``systemctl show`` is asked for."""
 
+LIMIT = 300
+"""Seconds that systemctl may take: a service has 90 to stop and 90 to start, unless its unit says otherwise.
+
+Some units have no limit at all, and whoever waits for one has the lock of the host, also while a change is undone.
+"""
+_TIMED_OUT = (124, 137, -9)
+"""Exit codes of ``timeout``: what it ran had to be ended, by the first signal or by the one that none survives, itself included."""
+
 
 def parse_states(text: str, names: Sequence[str]) -> Dict[str, UnitState]:
     """Return the state of each unit; one that systemd says nothing of is not there.
@@ -164,7 +172,12 @@ class Systemd:
             raise HostError("systemctl {} {} failed: {}".format(verb, " ".join(units), err.strip()))
 
     def _systemctl(self, verb: str, *units: str) -> Result:
-        return self._command.run([self._command.find("systemctl") or "systemctl", verb, *units])
+        words = [self._command.find("systemctl") or "systemctl", verb, *units]
+        timeout = self._command.find("timeout")
+        code, out, err = self._command.run([timeout, "-k", "5", str(LIMIT), *words] if timeout else words)
+        if timeout and code in _TIMED_OUT:
+            err = f"it did not end within {LIMIT} s. 'systemctl list-jobs' shows what it waits for."
+        return code, out, err
 
 
-__all__ = ("STATE_PROPERTIES", "Systemd", "UnitState", "parse_states")
+__all__ = ("LIMIT", "STATE_PROPERTIES", "Systemd", "UnitState", "parse_states")

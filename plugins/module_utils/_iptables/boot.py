@@ -6,19 +6,19 @@
 
 from typing import List
 
+from ansible_collections.sesame.portknock.plugins.module_utils._boot.unit import boot_unit
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import (
+    guarded_behind,
+    guarded_published,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import (
     FILTER,
     FORWARD,
     NAT,
     SENT_ON,
     table_of,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import (
-    guarded_behind,
-    guarded_published,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import BOOT_SCRIPT
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
 
@@ -180,33 +180,6 @@ done
 exit "$failed"
 """
 
-_UNIT_TEXT = """# Written by sesame.portknock; changes to this file are lost.
-[Unit]
-Description={description}
-DefaultDependencies=no
-After=local-fs.target systemd-modules-load.service {after}
-Wants=network-pre.target
-Before=network-pre.target shutdown.target
-Conflicts=shutdown.target
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart={script}
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-
-def boot_unit(description: str, *after: str) -> str:
-    """Return the text of our unit, which runs our script before the network is up.
-
-    :param description: what systemctl calls it.
-    :param after: the services whose rules must be there before.
-    """
-    return _UNIT_TEXT.format(description=description, after=" ".join(after), script=BOOT_SCRIPT)
-
 
 BOOT_UNIT_TEXT = boot_unit(
     "Port knocking: are the doors in the ruleset?",
@@ -215,4 +188,9 @@ BOOT_UNIT_TEXT = boot_unit(
     "ip6tables.service",
 )
 
-__all__ = ("BOOT_SCRIPT_TEXT", "BOOT_UNIT_TEXT", "boot_unit", "closed_text", "fallback_text")
+__all__ = (
+    "BOOT_SCRIPT_TEXT",
+    "BOOT_UNIT_TEXT",
+    "closed_text",
+    "fallback_text",
+)

@@ -13,17 +13,14 @@ from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import is_let_in
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
-    foreign_rules,
-    position_of,
-    read_state,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.access import is_let_in
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of, read_state
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import Packets, Walker, packets_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Address, Spec, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import foreign_rules
 
 _ADVICE = (
     "Mend the file, or set persist to false to keep nothing over a reboot (then nothing here changes what a boot loads). "

@@ -19,10 +19,13 @@ that accept the sources on it are the same.
 
 from typing import Dict, List, NamedTuple, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.by_nat import HOOKS, ByNat, hooks_into
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.catalog import Catalog
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import Dispatch
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import NOT_ESTABLISHED, Forward
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import kernel_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import (
     DOORS,
     HEAD,
     OPEN,
@@ -31,12 +34,12 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
     RELATED,
     TAIL,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning, with_comment
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import Dispatch
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward import NOT_ESTABLISHED, Forward
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import kernel_doors
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
+from ansible_collections.sesame.portknock.plugins.module_utils._names.comments import Meaning, with_comment
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.icmp import ICMP_ERRORS, NEEDED_ICMPV6
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, PROTOCOLS, Allow, Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.rule_parts import (
     LOG_LIMIT,
     Chains,
     RuleParts,
@@ -46,14 +49,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_pa
     source_match,
     trusted_rules,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, PROTOCOLS, Allow, Spec
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import port_text
-
-NEEDED_ICMPV6 = (1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 141, 142, 143, 148, 149, 151, 152, 153)
-"""Types that must not be dropped on a host: errors, multicast listeners, neighbours (RFC 4890, section 4.4)."""
-
-ICMP_ERRORS = (3, 11, 12)
-"""Types of ICMP that tell a connection of an error on its way, path MTU among them (RFC 792)."""
 
 STATE = "-m conntrack --ctstate "
 
@@ -94,7 +89,7 @@ def build_rules(spec: Spec, family: str, nat: bool = True) -> BuiltRules:
     lists = Lists(family, spec.ipv6_prefix)
     doors, dispatch = _doors(spec, family, lists)
     by_nat = ByNat(spec, family, lists).chains() if nat else {}
-    forward = Forward(spec, family, lists, dispatch.knocks(), by_nat=bool(by_nat))
+    forward = Forward(spec, family, lists, dispatch.knocks())
     chains: Chains = {HEAD: _head(spec, family, RELATED in doors)}
     chains.update(doors)
     chains.update(forward.chains())

@@ -13,30 +13,18 @@ Where a knock is good for one connection, it is used up behind nat, by what nat 
 packet does not pass INPUT, where it would need the knock itself.
 """
 
-from typing import List
+from typing import Dict, List
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import Reaching
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import (
     BY_NAT,
     BY_NAT_SENT,
     OPEN_PREFIX,
     POSTROUTING,
     PREROUTING,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import reaching
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
-    LOG_LIMIT,
-    Chains,
-    RuleParts,
-    joined,
-    knocker_matches,
-    multiport_match,
-    of_family,
-    port_match,
-    source_match,
-    trusted_rules,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     IPV4,
     PROTOCOLS,
@@ -52,6 +40,18 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports impor
     multiport_groups,
     port_text,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.rule_parts import (
+    LOG_LIMIT,
+    Chains,
+    RuleParts,
+    joined,
+    knocker_matches,
+    multiport_match,
+    of_family,
+    port_match,
+    source_match,
+    trusted_rules,
+)
 
 STATE = "-m conntrack --ctstate "
 KEEP = "-j ACCEPT"
@@ -65,6 +65,11 @@ class ByNat:
         """Take the Spec, and the family with its Lists."""
         self._spec, self._family, self._lists = spec, family, lists
         self._doors = [door for door in spec.doors if door.here] if spec.published != PUBLISHED_NONE else []
+        self._openers: Dict[Ports, List[Door]] = {}
+        for door in self._doors:
+            for ports in dict.fromkeys(door.here):
+                self._openers.setdefault(ports, []).append(door)
+        self._reaching = Reaching(self._openers)
         self._policy = spec.published == PUBLISHED_POLICY and spec.policy == "reject"
 
     def chains(self) -> Chains:
@@ -107,8 +112,7 @@ class ByNat:
         return [RuleParts(joined(source, port_match(ports)), meaning, "-j RETURN") for source in matches]
 
     def _group(self, group: List[Ports]) -> List[RuleParts]:
-        every = {ports for door in self._doors for ports in door.here}
-        found = [(door, ports) for ports in reaching(group, every) for door in self._doors if ports in door.here]
+        found = [(door, ports) for ports in self._reaching.of(group) for door in self._openers[ports]]
         rules = [rule for door, ports in found if not self._spec.panic for rule in self._entrance(door, ports)]
         return [*rules, RuleParts("", comments.NOT_BY_NAT, KEEP)]
 

@@ -15,11 +15,11 @@ counts, a step counts only while the source is on all of the lists that lead to 
 
 from typing import Dict, List, NamedTuple, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CATALOG, CATALOG_STAGES, UNUSED
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import Chains, RuleParts, joined
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import CATALOG, CATALOG_STAGES, UNUSED
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.rule_parts import Chains, RuleParts, joined
 
 FLAT = 16
 """Up to so many stages are simply forgotten one by one."""

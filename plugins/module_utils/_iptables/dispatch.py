@@ -6,20 +6,20 @@
 
 from typing import Dict, Iterable, List, Sequence, Set, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.catalog import Catalog
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import knock_rules
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import (
     CATALOG,
     OPEN,
     REFUSE,
     REFUSED_PREFIX,
     RELATED,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.knocks import (
-    knock_rules,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Spec, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import MULTIPORT, Ports, multiport_groups
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.rule_parts import (
     LOG_LIMIT,
     SYN,
     Chains,
@@ -29,8 +29,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_pa
     multiport_match,
     port_match,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Spec, Step
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import MULTIPORT, Ports, multiport_groups
 
 DOOR, KNOCK, WRONG = "door", "knock", "wrong"
 Entry = Tuple[Ports, str]
@@ -53,6 +51,7 @@ class Dispatch:
         self._lists = lists
         self._log = spec.log
         self._entrances = _entrances(spec, family, lists)
+        self._reaching = Reaching(self._entrances)
         self._knocks = knock_rules(catalog.sequences, family, lists)
         self._knocked = {
             Ports(step.port, step.port, step.protocol) for sequence in catalog.sequences for step in sequence.steps
@@ -107,7 +106,7 @@ class Dispatch:
 
     def _door_rule(self, protocol: str, group: List[Ports]) -> RuleParts:
         name = self._name("D")
-        self.chains[name] = [rule for ports in reaching(group, self._entrances) for rule in self._entrances[ports]]
+        self.chains[name] = [rule for ports in self._reaching.of(group) for rule in self._entrances[ports]]
         if self._log:
             target = f'-j LOG --log-prefix "{REFUSED_PREFIX}"'
             self.chains[name].append(RuleParts(LOG_LIMIT, comments.LOG_REFUSED, target))
@@ -153,24 +152,30 @@ class Dispatch:
         return [RuleParts(joined(match, forget), comments.WRONG_PORT, "-g " + CATALOG)]
 
 
-def reaching(group: Sequence[Ports], others: Iterable[Ports]) -> List[Ports]:
-    """Return the ports of a group, and those of others that have a port of it as well: its packets may be for these.
+class Reaching:
+    """Which of many ports have a port of a group as well: its packets may be for these."""
 
-    :param group: ports of one protocol.
-    """
-    wide = [each for each in group if each.first != each.last]
-    return [
-        *group,
-        *sorted(
+    def __init__(self, every: Iterable[Ports]) -> None:
+        """Take all ports that there are."""
+        self._every = sorted(every)
+        self._ranges = [ports for ports in self._every if ports.first != ports.last]
+
+    def of(self, group: Sequence[Ports]) -> List[Ports]:
+        """Return the ports of a group, and the others that have a port of it as well.
+
+        :param group: ports of one protocol.
+        """
+        wide = [each for each in group if each.first != each.last]
+        # Of two single ports none has one of the other, and they are most.
+        others = [
             ports
-            for ports in others
-            if ports not in group
-            and any(
+            for ports in (self._every if wide else self._ranges)
+            if any(
                 ports.protocol == each.protocol and ports.first <= each.last and each.first <= ports.last
                 for each in (group if ports.first != ports.last else wide)
             )
-        ),
-    ]
+        ]
+        return [*group, *(ports for ports in others if ports not in group)]
 
 
 def blocks(entries: Sequence[Entry], size: int) -> List[Tuple[Ports, List[Entry]]]:
@@ -210,4 +215,4 @@ def _entrance(spec: Spec, door: Door, family: str, lists: Lists, ports: Ports) -
     return [RuleParts(joined(source, match), meaning, target) for source in knocker_matches(door, family)]
 
 
-__all__ = ("DOOR", "Dispatch", "blocks", "reaching")
+__all__ = ("DOOR", "Dispatch", "Reaching", "blocks")

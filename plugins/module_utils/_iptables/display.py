@@ -2,30 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rulesets and rules files as a person reads them, with no step of a knock in them. Pure."""
+"""Rulesets as a person reads them, with no step of a knock in them. Pure."""
 
-import re
 from typing import Dict, List, Mapping, Optional, Sequence
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import CHAIN
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import without_id
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
-    HOOKED,
-    INPUT,
-    State,
-    is_own_rule,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._redact import is_secret, masked
-
-_DETAILS = re.compile(r" --mask (?:255\.){3}255| --mask (?:ffff:){7}ffff| --rsource")
-
-
-def readable_rule(chain: str, text: str) -> str:
-    """Return one line for a person: without ids of comments, and without ports of knocks."""
-    if is_secret(chain, text):
-        text = masked(text)
-    shown = _DETAILS.sub("", without_id(text))
-    return f"-A {chain} {shown}\n"
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import State
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import HOOKED, INPUT
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.readable import readable_rule
 
 
 def readable(state: State, foreign: Mapping[str, Sequence[str]]) -> str:
@@ -60,17 +43,4 @@ def _chain_with_hooks(chain: str, state: State, foreign: Sequence[str]) -> List[
     return lines
 
 
-def readable_file(text: str) -> str:
-    """Return a rules file as a person reads it, with no knock port of the collection's rules."""
-    shown = []
-    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
-        found = re.match(r"^(?:-A|-I) (\S+) (.*)\n?$", line, re.S)
-        if found and CHAIN.match(found.group(1)):
-            line = readable_rule(found.group(1), found.group(2).rstrip("\n"))
-        elif found and is_own_rule(found.group(1), found.group(2)):
-            line = without_id(line)
-        shown.append(line)
-    return "".join(shown)
-
-
-__all__ = ("beside_hooks", "readable", "readable_file", "readable_rule")
+__all__ = ("beside_hooks", "readable")

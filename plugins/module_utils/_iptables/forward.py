@@ -7,17 +7,18 @@
 The port that counts is the one that the packet was sent to, before nat. These chains never accept anything: what a door lets
 in goes on to the rules of others, which decide as if the door were not there.
 
-They are called at the head of FORWARD. What rules of iptables' nat publish is guarded before that, in nat itself (by_nat.py); here
-it is what nat chains of others in nftables send on, and hosts behind. These need a hook at the head of DOCKER-USER as well, since
-Docker puts its own rules in front of others' whenever it starts. So a packet may pass twice. The answer is the same, but for a door
-whose knock is good for one connection: there the first pass leaves a note for the second, on a list of its own, and each of the two
-has a chain of its own.
+They are called at the head of FORWARD, and of DOCKER-USER as well: Docker puts its own rules in front of others' whenever it starts,
+and leaves them that chain. What is published at addresses of this host is guarded before that, in nat itself (by_nat.py); here it is
+also what rules send on that was for other addresses, what nat chains of others in nftables send on, and hosts behind. So a packet may
+pass twice. The answer is the same, but for a door whose knock is good for one connection: there the first pass leaves a note for the
+second, on a list of its own, and each of the two has a chain of its own.
 """
 
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import DOOR, blocks
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import (
     DOCKER,
     FORWARD,
     FORWARD_KNOCK,
@@ -28,19 +29,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains 
     REFUSE,
     REFUSED_PREFIX,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.dispatch import DOOR, blocks
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
-    LOG_LIMIT,
-    SYN,
-    Chains,
-    RuleParts,
-    joined,
-    knocker_matches,
-    of_family,
-    source_match,
-    trusted_rules,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     IPV4,
     PROTOCOLS,
@@ -51,6 +40,17 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
     Spec,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, port_text
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.rule_parts import (
+    LOG_LIMIT,
+    SYN,
+    Chains,
+    RuleParts,
+    joined,
+    knocker_matches,
+    of_family,
+    source_match,
+    trusted_rules,
+)
 
 FEW = 10
 """Up to so many ports stand in one row, and in each range of more."""
@@ -109,30 +109,23 @@ def _behind(network: Network, ports: Ports) -> List[str]:
 class Forward:
     """The chains for packets that are sent on, of one family."""
 
-    def __init__(
-        self, spec: Spec, family: str, lists: Lists, knocks: Sequence[RuleParts], by_nat: bool = False
-    ) -> None:
-        """Take the Spec, the family with its Lists, and the rules that recognise and reset knocks.
-
-        :param by_nat: whether published ports are guarded in table nat as well.
-        """
+    def __init__(self, spec: Spec, family: str, lists: Lists, knocks: Sequence[RuleParts]) -> None:
+        """Take the Spec, the family with its Lists, and the rules that recognise and reset knocks."""
         self._spec, self._family, self._lists = spec, family, lists
         self._behind, self._guarded = guarded_behind(spec, family), guarded_published(spec)
         self._knocks = list(knocks) if self._behind else []
         self._policy = spec.published == PUBLISHED_POLICY and spec.policy == "reject"
         self._ranges: Chains = {}
         both = self._behind + self._guarded
-        self._twice = bool(self._behind) or not by_nat
         second = FORWARD_USER if any(each.door.once for each in both) else FORWARD
-        hooks = [("FORWARD", FORWARD), (DOCKER, second)][: 2 if self._twice else 1]
-        self.hooks = tuple(hooks) if both or self._policy else ()
+        self.hooks = (("FORWARD", FORWARD), (DOCKER, second)) if both or self._policy else ()
         """Each chain that is hooked with ours; none where there is nothing to guard."""
 
     def chains(self) -> Chains:
         """Return the chains, none where there is nothing to guard."""
         if not self.hooks:
             return {}
-        found: Chains = {target: self._pass(target) for target in dict(self.hooks).values()}
+        found: Chains = {target: self._pass(target) for target in dict.fromkeys(dict(self.hooks).values())}
         found.update(self._ranges)
         if self._knocks:
             found[FORWARD_KNOCK] = self._knocks
@@ -158,13 +151,18 @@ class Forward:
         if len(ports) <= FEW:
             return self._doors(self._guarded, name)
         rules = []
+        openers: Dict[Ports, List[int]] = {}
+        for number, each in enumerate(self._guarded):
+            for one, _match in each.matches:
+                openers.setdefault(one, []).append(number)
         for protocol in PROTOCOLS:
-            entries = [(each, DOOR) for each in ports if each.protocol == protocol]
+            entries = [(one, DOOR) for one in ports if one.protocol == protocol]
             for span, block in blocks(entries, FEW):
-                inside = {each for each, _kind in block}
+                inside = {one for one, _kind in block}
                 some = [
                     Guarded(each.door, tuple(pair for pair in each.matches if pair[0] in inside))
-                    for each in self._guarded
+                    for number in sorted({number for one in inside for number in openers[one]})
+                    for each in [self._guarded[number]]
                 ]
                 chain = FORWARD + str(len(self._ranges) + 1)
                 self._ranges[chain] = self._doors(some, name) + self._rest()
@@ -191,7 +189,7 @@ class Forward:
         if door.once:
             match = joined(match, SYN_OF.get(ports.protocol, ""))
             known = joined(known, self._lists.forget(self._lists.door(door)))
-        if door.once and self._twice:
+        if door.once:
             mine, other = self._notes(door, name)
             known = joined(known, self._lists.put(mine))
             note = joined(self._lists.seen(other, NOTE_SECONDS), self._lists.forget(other))

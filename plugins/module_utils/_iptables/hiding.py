@@ -8,12 +8,12 @@ from typing import Any, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import PortknockError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import hiding_rule
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.access import hiding_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.netlink import FAMILIES
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked, ports_named
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import Iptables
 
 _SAYS_NOTRACK = ("--notrack", "-j NOTRACK")
 _EXPRESSION = b"notrack\0"

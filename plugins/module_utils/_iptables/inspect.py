@@ -7,6 +7,7 @@
 import json
 from typing import Any, Dict, Iterable, List, Optional
 
+from ansible_collections.sesame.portknock.plugins.module_utils._boot.loaders import UNKEPT, gone, loaders_in_use
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Finding,
     Report,
@@ -14,48 +15,36 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     connection_of,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, FILTER, NAT, TAIL
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, own_lines
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, Protected
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.findings import Hooked, ruleset_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.input_rules import ForeignRules, Protected
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.listeners import nothing_listens
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.native_findings import findings_beside
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.protocols import protocol_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.published import policy_is_in_force
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
     position_of,
     read_state,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.kept import standing_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import nothing_listens
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import UNKEPT, gone, loaders_in_use
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import NOTHING, Listing, Native
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.only_at_boot import only_at_boot
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import layout_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import (
-    lists_in,
-    prove_doors,
-    void_findings,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.published import policy_is_in_force
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.prove_doors import lists_in, prove_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
     drift,
     expected_rules,
     refusals,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
-    other_save,
-    read_native,
-    read_saves,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import (
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import DOORS, FILTER, NAT, TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.recent_lists import (
     guess_hertz,
     read_list,
     seconds_left,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import DIRECTORY, IPTABLES, OS_RELEASE, STATE_FILE
+from ansible_collections.sesame.portknock.plugins.module_utils._proof.doors import void_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import (
     ENGINES,
     IPV4,
@@ -65,6 +54,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import networks
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import Iptables, own_lines
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.installed_doors import read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.native import NOTHING, Listing, Native
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.reading import (
+    other_save,
+    read_native,
+    read_saves,
+)
 
 PART = "ruleset"
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which rules of a table are the collection's, and how to get from one state of them to another. Pure.
+"""The collection's rules as they are in the tables, and how to get from one state of them to another. Pure.
 
 A State holds only the collection's chains and where its hooks stand among the foreign rules of INPUT, FORWARD and DOCKER-USER,
 and of nat's PREROUTING and POSTROUTING, so a change and its undo are the same function with its arguments swapped, and no foreign
@@ -12,27 +12,25 @@ rule is ever in the text. Of which table a chain is, its name says.
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
-    CHAIN,
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import (
     DOCKER,
     FILTER,
     HEAD,
     NAT,
-    POSTROUTING,
-    PREROUTING,
-    SENT_ON,
     table_of,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import comment_texts, has_comment
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import FULL_MASK
+from ansible_collections.sesame.portknock.plugins.module_utils._names.comments import comment_texts, has_comment
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import FULL_MASK
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Rule, Table
-
-INPUT = "INPUT"
-HOOKED = (INPUT, *SENT_ON, PREROUTING, POSTROUTING)
-"""The chains that may have hooks, in their order."""
-TABLES = (FILTER, NAT)
-"""The tables that hold rules of the collection. Each is loaded in one step of its own."""
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Table
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import (
+    HOOKED,
+    INPUT,
+    TABLES,
+    foreign_in,
+    is_own_chain,
+    is_own_rule,
+)
 
 
 class Hook(NamedTuple):
@@ -78,34 +76,6 @@ class Around(NamedTuple):
 ABSENT = State({}, ())
 
 
-def is_own_rule(chain: str, text: str) -> bool:
-    """Return whether a rule is the collection's: it is in one of its chains, or hooks one into another."""
-    return bool(CHAIN.match(chain)) or (chain in HOOKED and _is_hook(text))
-
-
-def _is_hook(text: str) -> bool:
-    if "PORTKNOCK" not in text and "portknock:" not in text:
-        return False
-    return any(
-        option in ("-j", "-g") and values and CHAIN.match(values[0]) for option, values, _negated in options(text)
-    )
-
-
-def foreign_rules(table: Optional[Table], chain: str = INPUT) -> List[Rule]:
-    """Return the rules of a chain that are not the collection's, in their order."""
-    return [rule for rule in table.rules(chain) if not is_own_rule(chain, rule.text)] if table else []
-
-
-def foreign_in(document: Document, chain: str) -> List[Rule]:
-    """Return the foreign rules of a chain that may have hooks, in their order."""
-    return foreign_rules(document.table(table_of(chain)), chain)
-
-
-def foreign_texts(document: Document) -> Dict[str, Tuple[str, ...]]:
-    """Return each chain that may have hooks to the texts of its foreign rules."""
-    return {chain: tuple(rule.text.rstrip() for rule in foreign_in(document, chain)) for chain in HOOKED}
-
-
 def around(document: Document) -> Around:
     """Return the Around of a ruleset; the chains that the kernel makes are there in any."""
     table = document.table(FILTER)
@@ -116,26 +86,6 @@ def around(document: Document) -> Around:
         option in ("-j", "-g") and values == [DOCKER] for text in rules for option, values, _negated in options(text)
     )
     return Around(counts, bool(counts.get(DOCKER)) or named)
-
-
-def without_own(document: Document) -> Document:
-    """Return the Document of a ruleset as it is without the collection's rules."""
-    return Document(document.lines, [_without_own(table) for table in document.tables])
-
-
-def _without_own(table: Table) -> Table:
-    found = Table(table.name, table.header)
-    found.policies = table.policies
-    for name, rules in table.chains.items():
-        if not is_own_chain(table.name, name):
-            hooked = table_of(name) == table.name
-            found.chains[name] = [rule for rule in rules if not (hooked and is_own_rule(name, rule.text))]
-    return found
-
-
-def is_own_chain(table: str, chain: str) -> bool:
-    """Return whether a chain of a table is the collection's."""
-    return bool(CHAIN.match(chain)) and table_of(chain) == table
 
 
 def read_state(document: Document) -> State:
@@ -311,7 +261,6 @@ def _hook_lines(now: Sequence[Hook], then: Sequence[Hook], foreign_count: int) -
 
 
 __all__ = (
-    "ABSENT", "HOOKED", "INPUT", "TABLES", "Around", "Hook", "State", "around", "around_after", "foreign_in", "foreign_rules",
-    "foreign_texts", "is_own_chain", "is_own_rule", "named_by_foreign", "position_of", "read_state", "same_ids", "same_state",
-    "table_transition", "transition",
+    "ABSENT", "Around", "Hook", "State", "around", "around_after", "named_by_foreign", "position_of", "read_state",
+    "same_ids", "same_state", "table_transition", "transition",
 )  # fmt: skip

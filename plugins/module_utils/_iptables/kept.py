@@ -6,6 +6,11 @@
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._boot.loaders import (
+    drop_ins,
+    loader_findings,
+    loaders_in_use,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Files,
     Finding,
@@ -20,12 +25,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot_ch
     check_text,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
-    drop_ins,
-    loader_findings,
-    loaders_in_use,
-)
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.only_at_boot import only_at_boot
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.persistence import (
     layout_of,
@@ -41,6 +40,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     OS_RELEASE,
     RULES_FILES,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import Iptables
 
 
 class Kept(NamedTuple):

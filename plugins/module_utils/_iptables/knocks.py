@@ -6,16 +6,17 @@
 
 from typing import Dict, Iterator, List, Sequence, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import catalog, comments
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables import catalog
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, Door, Spec, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.rule_parts import (
     RuleParts,
     joined,
     knocker_matches,
     port_match,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, Door, Spec, Step
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 
 def kernel_doors(spec: Spec) -> Tuple[Door, ...]:

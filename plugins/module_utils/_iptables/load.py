@@ -7,17 +7,11 @@
 from typing import Callable, Dict, List, NamedTuple, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import NAT, table_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, table_text
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
-    ABSENT,
-    HOOKED,
-    TABLES,
-    Hook,
-    State,
-    same_ids,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, Hook, State, same_ids
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import NAT, table_of
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import Iptables, table_text
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import HOOKED, TABLES
 
 
 class Loaded(NamedTuple):

@@ -13,9 +13,8 @@ import ipaddress
 from typing import FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Names
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import Protected
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import is_own_rule
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.findings import Names
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.input_rules import Protected
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.match import SERVICES
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import options
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
@@ -25,6 +24,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
     parse,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import masked
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import is_own_rule
 
 _MOST_SHOWN = 3
 _PROTOCOLS = {"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp", "icmpv6": "ipv6-icmp"}

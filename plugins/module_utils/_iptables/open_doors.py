@@ -9,16 +9,16 @@ from typing import Any, List, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import address_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import read_state
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import other_save
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of, read_list
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.recent_lists import network_of, read_list
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere, OpenDoors
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, family_of
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import ports_name
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import Iptables, own_lines
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.installed_doors import read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.native import Native
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.reading import other_save
 
 _LIST = re.compile(r"pk(?P<version>[46])(?:\.(?P<bits>\d+))?_(?P<door>\w+)\Z")
 

@@ -11,46 +11,26 @@ texts for iptables-restore that lead there and back.
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.findings import Hooked, ruleset_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.input_rules import ForeignRules, arrival_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules, build_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, TAIL
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import LOCK_SECONDS
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import beside_hooks, readable
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import Hooked, ruleset_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
-    ForeignRules,
-    arrival_of,
-    wanted_state,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import wanted_state
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
     ABSENT,
     State,
     around,
     around_after,
-    foreign_texts,
     named_by_foreign,
     position_of,
     read_state,
     transition,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import emptied_text
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import DOORS, TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
-
-
-class Proven(NamedTuple):
-    """What the prover says of a change."""
-
-    words: List[Dict[str, Any]]
-    """An entry for each door, IP version and ruleset, as modules return them."""
-    findings: Tuple[Finding, ...]
-    """What an operator should know of it."""
-    remembered: Dict[str, Dict[str, Any]]
-    """What is to be remembered of it for later changes; JSON."""
-
-
-NOTHING_PROVEN = Proven([], (), {})
-"""Of a change that leaves no door."""
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import foreign_texts
 
 
 class Plan(NamedTuple):
@@ -133,14 +113,4 @@ def plan_family(
     )
 
 
-def emptying_command(plan: Plan, command: str) -> str:
-    """Return a command for sh that empties the collection's chains, so that they refuse nothing, whatever else is in the table.
-
-    :param command: the path of iptables-restore.
-    """
-    texts = emptied_text(plan.own_chains()).splitlines()
-    echoes = "\n".join(f"echo '{text}'" for text in texts)
-    return f"{{\n{echoes}\n}} | {command} -w {LOCK_SECONDS} --noflush"
-
-
-__all__ = ("NOTHING_PROVEN", "Plan", "Proven", "plan_family")
+__all__ = ("Plan", "plan_family")

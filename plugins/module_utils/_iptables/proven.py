@@ -9,36 +9,33 @@ import json
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Wanted
-from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import FILTER, table_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
-    HOOKED,
-    INPUT,
-    State,
-    foreign_rules,
-    is_own_chain,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import TABLES as TABLES_OF_OURS
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
-    Plan,
-    Proven,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import Proof, prove_doors, void_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import State
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.prove_doors import prove_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import FILTER, table_of
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_question import CONNECTION
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
-    BUILT_IN,
-    TABLES,
     Document,
     Rule,
     Table,
     parse,
 )
-
-LIVE, BOOT = "live", "boot"
-REMEMBERED = "proved"
-"""Under which key it is remembered what was proved."""
+from ansible_collections.sesame.portknock.plugins.module_utils._proof.change import (
+    BOOT,
+    LIVE,
+    REMEMBERED,
+    Proven,
+    canonical,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._proof.doors import Proof, refusal, void_findings
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import (
+    HOOKED,
+    INPUT,
+    foreign_rules,
+    is_own_chain,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import TABLES as TABLES_OF_OURS
 
 
 def prove_change(
@@ -109,39 +106,6 @@ class _Proofs:
         return hashlib.sha256(json.dumps(everything).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def canonical(document: Document) -> List[Any]:
-    """Return all rules and policies, without what differs in two texts of the same ruleset: counters, and the order of chains."""
-    found: List[Any] = []
-    for table in filter(None, map(document.table, TABLES)):
-        for chain, rules in sorted(table.chains.items()):
-            policy = table.policy(chain) if chain in BUILT_IN else ""
-            if rules or policy != "ACCEPT":
-                found.append([table.name, chain, policy, [rule.text.strip() for rule in rules]])
-    return found
-
-
-def refusal(entry: Dict[str, Any], path: str = "") -> SpecError:
-    """Return why a change is refused.
-
-    :param entry: of a Proof that is certain.
-    :param path: the file that a boot loads, '' where it is about what would be in the kernel.
-    """
-    where = f"{path}, which a boot loads," if path else "the ruleset"
-    if entry["what"] == CONNECTION:
-        return SpecError(
-            "prove",
-            f"a new connection like this one would not get in over {entry['ip_version']} under {where} as it would be. "
-            f"{entry['message']} Nothing was changed. Remove that rule, or have it let this address in; with prove set to false this "
-            "is a finding.",
-        )
-    return SpecError(
-        "prove",
-        f"door {entry['door']} would be void over {entry['ip_version']} under {where} as it would be. {entry['message']} Nothing was "
-        "changed. Remove that rule, or trust the sources that it is for (trusted_sources, trusted_interfaces); with prove set to "
-        "false this is a finding.",
-    )
-
-
 def would_be(document: Document, then: State) -> Document:
     """Return a ruleset as it would be with the given rules of ours in the place of those that it has."""
     others = [table for table in document.tables if table.name not in TABLES_OF_OURS]
@@ -172,4 +136,4 @@ def _rules(texts: Iterable[str]) -> List[Rule]:
     return [Rule(text, 0, "") for text in texts]
 
 
-__all__ = ("LIVE", "REMEMBERED", "canonical", "prove_change", "refusal", "would_be")
+__all__ = ("prove_change", "would_be")

@@ -7,9 +7,13 @@
 import difflib
 from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.input_rules import ForeignRules, arrival_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS, HEAD, TAIL
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import beside_hooks, readable
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import wanted_state
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, State, read_state
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import DOORS, HEAD, TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._names.comments import (
     BY_NAT,
     ENTRANCE,
     FORWARDED,
@@ -23,20 +27,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comment
     rule_id,
     without_comment,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import beside_hooks, readable
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
-    ForeignRules,
-    arrival_of,
-    wanted_state,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
-    ABSENT,
-    INPUT,
-    State,
-    foreign_texts,
-    read_state,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import Installed, InstalledRule
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
     Document,
@@ -45,6 +35,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
     parse,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.installed_doors import Installed, InstalledRule
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import INPUT, foreign_texts
 
 
 def counters(table: Table, nat: Optional[Table] = None) -> Dict[str, Dict[str, int]]:

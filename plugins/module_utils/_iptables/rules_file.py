@@ -7,29 +7,25 @@
 import re
 from typing import Callable, Dict, List, Optional, Sequence, Set
 
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.input_rules import ForeignRules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import (
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import wanted_state
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
+    ABSENT,
+    Hook,
+    State,
+    around,
+    read_state,
+    same_state,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import state_before
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import (
     DOCKER,
     FILTER,
     NAT,
     POSTROUTING,
     PREROUTING,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import ForeignRules, wanted_state
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
-    ABSENT,
-    HOOKED,
-    TABLES,
-    Hook,
-    State,
-    around,
-    foreign_rules,
-    is_own_chain,
-    is_own_rule,
-    read_state,
-    same_state,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import state_before
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
     Document,
     Rule,
@@ -37,6 +33,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_f
     parse,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import (
+    HOOKED,
+    TABLES,
+    foreign_rules,
+    is_own_chain,
+    is_own_rule,
+)
 
 MADE_HERE = "# This table was added by sesame.portknock and goes with its rules.\n"
 _BUILT_IN = {FILTER: ("INPUT", "FORWARD", "OUTPUT"), NAT: (PREROUTING, "INPUT", "OUTPUT", POSTROUTING)}

@@ -13,6 +13,7 @@ imports from a module's zip file.
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._boot.loaders import UNKEPT, drop_in_folders, unkept
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     EXACT,
     Connection,
@@ -25,23 +26,16 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     worst,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import (
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.access import (
     check_of_this_host,
     check_tracked,
     door_for,
     lets_in,
     shut_out,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.native_findings import findings_beside
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.protocols import protocol_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import BuiltRules, build_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import (
-    NFT,
-    Commands,
-    Iptables,
-    UnreadableError,
-    own_lines,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import ABSENT, position_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.kept import (
     Kept,
@@ -50,24 +44,32 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.kept im
     kept_findings,
     plan_kept,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_listeners
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
-    UNKEPT,
-    drop_in_folders,
-    unkept,
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.last_way import last_look, last_way
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Plan, plan_family
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reach import look_at_listeners
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.spelling import (
+    SPELLING,
+    known_spelling,
+    spelling_of,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import findings_beside
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import (
-    NOTHING_PROVEN,
-    Plan,
-    Proven,
-    emptying_command,
-    plan_family,
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.recent_lists import network_of
+from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import OpenDoors
+from ansible_collections.sesame.portknock.plugins.module_utils._paths import MODPROBE
+from ansible_collections.sesame.portknock.plugins.module_utils._proof.change import NOTHING_PROVEN, Proven
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import (
+    NFT,
+    Commands,
+    Iptables,
+    UnreadableError,
+    own_lines,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import (
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.native import Native
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.readable import readable_file
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.reading import (
     check_commands,
     check_writable,
     read_native,
@@ -75,22 +77,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading
     read_saves,
     why_not_in_force,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.spelling import (
-    SPELLING,
-    known_spelling,
-    spelling_of,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import (
-    UNKNOWN,
-    LocalNetwork,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import OpenDoors
-from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
-    IPTABLES,
-    MODPROBE,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, family_of
 
 
 class Details(NamedTuple):
@@ -157,7 +143,8 @@ class Ruleset(Part):
             early=(MODPROBE,),
             previous=tuple(kept.rules_files.values()) if persists else (),
             saved_to=tuple(kept.rules_files.values()),
-            last_way=_last_way(iptables, plans) if installed else (),
+            last_way=last_way(plans, iptables.commands.paths) if installed else (),
+            last_look=last_look(plans, iptables.commands.paths) if installed else (),
             door=door,
             findings=self._findings(wanted, plans, kept, local) + listeners.findings + proven.findings,
             facts=dict(backend=iptables.backend if installed else NFT, closes=listeners.closes, proof=proven.words),
@@ -333,12 +320,6 @@ def _ways_back(iptables: Iptables, here: _Planned, elsewhere: _Planned) -> List[
         families = {plan.family: plan.way_back(saves[plan.family]) for plan in plans if plan.change}
         ways.append(dict(commands=each.commands._asdict(), families=families))
     return ways
-
-
-def _last_way(iptables: Iptables, plans: Tuple[Plan, ...]) -> Tuple[str, ...]:
-    """Return commands for sh that empty our chains."""
-    paths = iptables.commands.paths
-    return tuple(emptying_command(plan, paths[IPTABLES[plan.family] + "-restore"]) for plan in plans if plan.change)
 
 
 def _plan(wanted: Wanted, owns: Dict[str, Any], family: str, save: str, local: LocalNetwork = UNKNOWN) -> Plan:

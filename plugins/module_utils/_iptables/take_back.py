@@ -9,13 +9,6 @@ from typing import Any, Dict, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import EMPTIED, EXACT, SNAPSHOT, worst
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER, FILTER, NAT, table_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import (
-    Iptables,
-    UnreadableError,
-    unreadable_tables,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native import Native
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import (
     emptied_text,
     is_undone,
@@ -26,6 +19,13 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo im
     unhooked_text,
     without_docker_text,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import DOCKER, FILTER, NAT, table_of
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import (
+    Iptables,
+    UnreadableError,
+    unreadable_tables,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.native import Native
 
 
 def take_back(iptables: Iptables, native: Native, families: Dict[str, Dict[str, Any]]) -> str:

@@ -10,25 +10,27 @@ foreign rules that stand there now.
 """
 
 import difflib
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Set, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOCKER, FILTER, NAT, table_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import first_passing
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import stands_in_front
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
-    HOOKED,
-    INPUT,
-    TABLES,
     Hook,
     State,
     around,
-    foreign_in,
     named_by_foreign,
     read_state,
     same_ids,
     table_transition,
     transition,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import DOCKER, FILTER, NAT, table_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, parse
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import (
+    HOOKED,
+    INPUT,
+    TABLES,
+    foreign_in,
+)
 
 _EMPTY = {
     FILTER: "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n",
@@ -77,14 +79,15 @@ def state_before(before: str, document: Document) -> State:
     old, there = read_state(old_document), read_state(document).chains
     chains: Dict[str, Tuple[str, ...]] = {name: () for name in named_by_foreign(document) if name in there}
     positions = {chain: _positions(_texts(old_document, chain), _texts(document, chain)) for chain in HOOKED}
-    hooks = tuple(_placed(hook, positions[hook.chain][hook.position], document) for hook in old.hooks)
+    hooked = {hook.chain for hook in old.hooks}
+    hooks = tuple(_placed(hook, positions[hook.chain][hook.position], document, hooked) for hook in old.hooks)
     chains.update(old.chains)
     return old._replace(chains=chains, hooks=hooks)
 
 
-def _placed(hook: Hook, position: int, document: Document) -> Hook:
+def _placed(hook: Hook, position: int, document: Document, hooked: Set[str]) -> Hook:
     """Return a hook at a position; where rules that came in front of it would let packets past, at the head of its chain."""
-    if hook.chain != INPUT and position > first_passing(document.table(table_of(hook.chain)), hook.chain):
+    if hook.chain != INPUT and not stands_in_front(document, hook.chain, position, hooked):
         return hook._replace(position=0)
     return hook._replace(position=position)
 

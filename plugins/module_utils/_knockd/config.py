@@ -23,12 +23,12 @@ import hashlib
 import re
 from typing import Any, Dict, List, Sequence
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.rule_parts import knocker_matches
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.decoys import decoy_ports, steps_in
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_PREFIX_HELPER, RECENT_LISTS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import FAMILIES, IPV4, IPV6
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.sequences import sequences_of
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.rule_parts import knocker_matches
 
 _SEQUENCE = 32
 """Ports that a section can hold (SEQ_MAX)."""

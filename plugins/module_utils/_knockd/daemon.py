@@ -21,7 +21,6 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Wanted,
     address_of,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of, read_list
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service import (
     CONFIG,
     DROP_IN_DIRECTORY,
@@ -38,6 +37,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.service i
     restart,
     state_of,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.recent_lists import network_of, read_list
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_UNIT as SERVICE
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import KNOCKD_UPGRADE_UNIT
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import family_of
@@ -74,8 +74,8 @@ class Daemon(Part):
         return []
 
     def readable(self, path: str, text: str) -> str:
-        from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
         from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_config
+        from ansible_collections.sesame.portknock.plugins.module_utils._tables.readable import readable_file
 
         return readable_config(text) if path == CONFIG else readable_file(text)
 

@@ -8,8 +8,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Files, PartPlan, Wanted, differing
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import may_knock
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.access import may_knock
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.config import config_text, is_too_old
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.findings import findings
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.interface import (
@@ -35,9 +34,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units imp
 from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import (
     ADDRESSES_UNIT as ADDRESSES_UNIT_TEXT,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import (
-    UPGRADE_UNIT as UPGRADE_UNIT_TEXT,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._knockd.units import UPGRADE_UNIT as UPGRADE_UNIT_TEXT
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     DIRECTORY,
     KNOCKD_ADDRESSES_SCRIPT,

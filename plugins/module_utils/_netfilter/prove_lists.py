@@ -72,14 +72,7 @@ class ListRules:
 
         Only a rule that not all packets meet puts sources on them, as where there is a limit of how often knocks are broken.
         """
-        asked = {
-            each.name
-            for setters in self._setters.values()
-            for setter in setters
-            for each in setter.asked
-            if each.negated
-        }
-        return frozenset(name for name in asked if all(map(_is_seldom, self._setters.get(name, ()))))
+        return frozenset(name for name, setters in self._setters.items() if all(map(_is_seldom, setters)))
 
     def _read(self, rule: ReadRule, place: Place) -> None:
         for number, match in enumerate(rule.lists):

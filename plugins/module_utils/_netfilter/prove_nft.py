@@ -8,13 +8,22 @@ What one table accepts, the next one may still refuse, and what one refuses is g
 its chain stands: it says which rule lets a packet in.
 """
 
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from itertools import groupby
+from typing import Callable, Dict, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, rules_in
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_walk import base_chains, families_of
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_walk import base_chains
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_words import rule_words
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_asking import ARRIVING, View
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_lists import NftLists
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_match import ARRIVING, View
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_order import (
+    LAST,
+    Entry,
+    is_ingress,
+    native_entries,
+    saved_entries,
+    tracked_in,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_rules import (
     CHAIN,
     NO_LISTS,
@@ -24,24 +33,17 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import ReadRule
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import (
-    WAY,
+    DIVERT,
     Hook,
     Place,
     Ruleset,
     is_change,
+    is_notrack,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import (
-    BUILT_IN,
-    TABLES,
-    Document,
-    Rule,
-    Table,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import Document, Rule, Table
 
-_HOOKS = ("ingress", "prerouting", "input")
-"""The hooks that a packet to this host passes, in order."""
-_PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0}
+MOST_TOGETHER = 6
+"""Of how many chains with one priority each order is walked: of eight that would take a quarter of a minute."""
 
 
 class Own(NamedTuple):
@@ -53,13 +55,6 @@ class Own(NamedTuple):
     """The mask of an IPv6 source as the table remembers it, '' for all bits."""
     is_written: Callable[[str], bool]
     """Whether a rule is the collection's, by its comment."""
-
-
-class _Entry(NamedTuple):
-    """A chain that packets come to, and where it stands."""
-
-    order: Tuple[int, int, int]
-    hook: Hook
 
 
 class NftRuleset(Ruleset):
@@ -86,25 +81,53 @@ class NftRuleset(Ruleset):
         self._words: Dict[str, Tuple[str, Item]] = {}
         self._read: Dict[str, ReadRule] = {}
         self._unfollowed: Dict[Tuple[str, str], Item] = {}
-        tables, entries = _saved(documents)
-        entries += _entries(family, items, "nft" in documents)
+        tables, entries = saved_entries(documents)
+        entries += native_entries(family, items, "nft" in documents)
         for name in dict.fromkeys(entry.hook.table for entry in entries if entry.hook.table not in tables):
             tables[name] = self._table(name, family, items)
         if not any(entry.hook.table == own.name for entry in entries):
             # Nothing of it is asked, or it is dormant: it lets all in.
             tables.setdefault(own.name, Table(own.name, 0))
-            entries.append(_Entry((len(_HOOKS), 0, 0), Hook(own.name, CHAIN)))
+            entries.append(Entry((LAST, 0, 0, 0), Hook(own.name, CHAIN)))
         entries.sort(key=lambda entry: entry.order)
         ours = [entry for entry in entries if entry.hook.table == own.name]
-        others = [entry.hook for entry in entries if entry.hook.table != own.name]
-        super().__init__(family, tables, [*others, *(entry.hook for entry in ours)], self._read)
+        others = [entry for entry in entries if entry.hook.table != own.name]
+        super().__init__(family, tables, [entry.hook for entry in (*others, *ours)], self._read)
+        self.way = (*self._in_either_order(others), *(entry.hook for entry in ours))
         self._lists = NftLists(self, own.name)
         found = [rule for place, rule in self._unfollowed.items() if place in self._reached]
-        self.unfollowed = f"{found[0].get('chain')}: {rule_words(found[0])}" if found else ""
-        late = [entry.hook for entry in entries if ours and entry.order[:2] >= ours[0].order[:2] and entry not in ours]
-        if any(self._changes(hook.table) for hook in late):
-            # It changes packets that our table has seen before.
+        if found:
+            self.unfollowed = f"{found[0].get('chain')}: {rule_words(found[0])}"
+        self._doubt_order(entries, ours)
+
+    def _doubt_order(self, entries: Sequence[Entry], ours: Sequence[Entry]) -> None:
+        """Believe nothing of marks where packets are changed between the table in question and others: it is asked last here."""
+        late = [entry for entry in entries if entry.place >= ours[0].place and entry not in ours]
+        if late and any(self._changes(entry.hook.table) for entry in (*late, *ours)):
             self.mark_changes = None
+        for entry in ours if late else ():
+            if not self.unfollowed and entry.is_before_input and self._hides_or_diverts(entry.hook):
+                self.unfollowed = f"{entry.hook.chain[len(CHAIN) :]}: changes packets before others see them"
+
+    def _in_either_order(self, entries: Sequence[Entry]) -> Iterator[Hook]:
+        """Return hooks with what is known of their order: which of two chains with one priority is asked first, nobody lists."""
+        for _place, group in groupby(entries, lambda entry: entry.place):
+            some = list(group)
+            is_nat = all(entry.hook.tracked for entry in some)
+            matters = any(entry.hook.tracked or self._changes(entry.hook.table) for entry in some)
+            either = [
+                matters and not (is_nat and before.order[2] != entry.order[2]) for before, entry in zip(some, some[1:])
+            ]
+            if sum(either) >= MOST_TOGETHER:
+                words = f"{some[0].hook.chain[len(CHAIN) :]}: one of {len(some)} chains with one priority, in any order"
+                self.unfollowed, either = self.unfollowed or words, [False] * len(either)
+            for entry, is_either in zip(some, [False, *either]):
+                yield entry.hook._replace(either=is_either)
+
+    def _hides_or_diverts(self, hook: Hook) -> bool:
+        table = self.tables[hook.table]
+        rules = [self.rule(rule.text) for rule in (table.rules(hook.chain) if table is not None else [])]
+        return any(is_notrack(rule) or rule.target in DIVERT or rule.target.startswith(CHAIN) for rule in rules)
 
     def _table(self, name: str, family: str, items: Sequence[Item]) -> Table:
         """Return a table with its rules as the prover takes them."""
@@ -118,14 +141,17 @@ class NftRuleset(Ruleset):
             if "map" in item and (item["map"].get("family"), item["map"].get("table")) == (kind, plain)
         }
         reader = RuleReader(family, lists, maps, doubts=kind == "netdev", view=self._view)
+        tracked = tracked_in(items, rules, maps, kind, plain)
+        ingress = {each.name for each in base_chains(items) if each[:2] == (kind, plain) and is_ingress(each)}
         for item in items:
             chain = item.get("chain") or {}
             if (chain.get("family"), chain.get("table")) == (kind, plain):
                 table.chains[CHAIN + chain["name"]] = []
                 table.policies[CHAIN + chain["name"]] = str(chain.get("policy", "accept")).upper()
-        for rule in rules:
-            chain = CHAIN + str(rule.get("chain"))
-            for read in reader.read(rule):
+        for rule in [*rules, *_policies(table, ingress)]:
+            first = str(rule.get("chain"))
+            chain = CHAIN + first
+            for read in reader.read(rule, tracked.get(first, True), first in ingress):
                 number = len(table.chains.setdefault(chain, []))
                 text = f"\0{name} {chain} {number}"
                 table.chains[chain].append(Rule(text, 0, ""))
@@ -204,48 +230,12 @@ class SentOn(NftRuleset):
         self.mark_changes = None
 
 
-def _saved(documents: Mapping[str, Document]) -> Tuple[Dict[str, Optional[Table]], List[_Entry]]:
-    """Return the tables of iptables, by names that tell backends apart, and their chains."""
-    tables: Dict[str, Optional[Table]] = {}
-    entries: List[_Entry] = []
-    for backend, document in documents.items():
-        for hook in WAY:
-            table = document.table(hook.table)
-            if table is not None:
-                name = f"{hook.table} (iptables, {backend})"
-                tables[name] = _renamed(table, name)
-                order = (_HOOKS.index(_hook_of(hook.chain)), _PRIORITIES[hook.table], len(entries))
-                entries.append(_Entry(order, hook._replace(table=name)))
-    return tables, entries
-
-
-def _renamed(table: Table, name: str) -> Table:
-    renamed = Table(name, table.header)
-    renamed.chains, renamed.policies = table.chains, table.policies
-    return renamed
-
-
-def _hook_of(chain: str) -> str:
-    return {"PREROUTING": "prerouting", "INPUT": "input"}[chain]
-
-
-def _entries(family: str, items: Sequence[Item], saved: bool) -> List[_Entry]:
-    """Return the chains that packets of a family come to, of tables that are in force.
-
-    :param saved: whether those of iptables-nft are known by what that has saved.
-    """
-    kind = "ip" if family == IPV4 else "ip6"
-    chains = [item["chain"] for item in items if isinstance(item.get("chain"), dict)]
-    nat = {(each.get("family"), each.get("table"), each.get("name")) for each in chains if each.get("type") == "nat"}
-    return [
-        _Entry(
-            (_HOOKS.index(chain.hook), chain.priority, number),
-            Hook(f"{chain.family} {chain.table}", CHAIN + chain.name, chain[:3] in nat),
-        )
-        for number, chain in enumerate(base_chains(items))
-        if kind in families_of(chain)
-        and not (saved and chain.family == kind and chain.table in TABLES and chain.name in BUILT_IN)
-    ]
+def _policies(table: Table, ingress: Iterable[str]) -> Iterator[Item]:
+    """Return rules in place of the policies of chains to which not all packets come."""
+    for name in ingress:
+        if table.policy(CHAIN + name) != "ACCEPT":
+            table.policies[CHAIN + name] = "ACCEPT"
+            yield {"chain": name, "expr": [{"drop": None}]}
 
 
 __all__ = ("NftRuleset", "Own", "SentOn")

@@ -9,10 +9,10 @@ Packets in question are unicast, of TCP or UDP, to this host, and the first of t
 
 import ipaddress
 import re
-from types import MappingProxyType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import field_of
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_asking import NETWORKS, Asking
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
     DESTINATION,
     DNAT,
@@ -27,99 +27,19 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     SOURCE,
     SPORT,
     STATE,
-    Term,
+    STATES,
+    UNTRACKED,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, IPV6, PROTOCOLS
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import IPV4, PROTOCOLS
 
 Range = Tuple[int, int]
 
 _TRANSPORTS = {"tcp": "tcp", "udp": "udp", 6: "tcp", 17: "udp"}
-_OTHERS = frozenset(("icmp", "icmpv6", "igmp", "sctp", "dccp", "udplite", "esp", "ah", "comp", "gre"))
-_NETWORKS = {"ip": IPV4, "ip6": IPV6, "ipv4": IPV4, "ipv6": IPV6, 2: IPV4, 10: IPV6, 0x800: IPV4, 0x86DD: IPV6}
-_NONE = frozenset(("arp", "vlan", "ether", "8021q", "8021ad"))
-
-
-View = Mapping[str, str]
-"""The name of a field to the one that it is taken for; '' for one of which nothing is known."""
-ARRIVING: View = MappingProxyType({"ct original proto-dst": "first dport"})
-"""Of packets to this host."""
-_UNKNOWN_PORTS = {f"{name} dport": "" for name in ("tcp", "udp", "th")}
-_FIRST_HOSTS = {f"ct original {name} daddr": f"{name} daddr" for name in ("ip", "ip6")}
-PLAIN: View = MappingProxyType({"ct original proto-dst": "th dport", **_FIRST_HOSTS})
-"""Of packets that this host sends on and nat leaves as they are."""
-BY_HOST: View = MappingProxyType({"ct original proto-dst": "th dport", **_UNKNOWN_PORTS})
-"""Of those that nat sends elsewhere: by the port that they were sent to, and the host that they go to."""
-BY_FIRST_HOST: View = MappingProxyType({**BY_HOST, **_FIRST_HOSTS, "ip daddr": "", "ip6 daddr": ""})
-"""Of the same: by the port and the host that they were sent to."""
+_SEEN_LATER = frozenset(name for state in STATES for name in state) - {UNTRACKED}
 
 
 class _Unknown(Exception):
     """What is asked for is not understood."""
-
-
-class Asking:
-    """What a rule asks of packets of one family, as far as it has been read."""
-
-    def __init__(self, family: str, view: View = ARRIVING) -> None:
-        """Take ``ipv4`` or ``ipv6``, and how fields are seen that nat may change."""
-        self.family, self.view = family, view
-        self.terms: List[Term] = []
-        self.doubts: List[str] = []
-        self.never = False
-
-    def copy(self) -> "Asking":
-        """Return one to go on with apart."""
-        copy = Asking(self.family, self.view)
-        copy.terms, copy.doubts, copy.never = list(self.terms), list(self.doubts), self.never
-        return copy
-
-    def doubt(self) -> None:
-        """Have it ask what is not understood, so that a packet may meet it or not."""
-        self.doubts.append("a match")
-
-    def fits(self, fits: bool) -> None:
-        """Have it ask what all packets in question meet, or none does."""
-        self.never = self.never or not fits
-
-    def ask(self, kind: str, data: Any, negated: bool) -> None:
-        """Have it ask for a Term."""
-        self.terms.append(Term(kind, data, negated))
-
-    def soften(self, kind: str) -> None:
-        """Have it doubt what it asked of one thing, for a rule has changed that meanwhile."""
-        kept = [term for term in self.terms if term.kind != kind]
-        if len(kept) < len(self.terms):
-            self.terms = kept
-            self.doubt()
-
-    def family_of(self, expression: Any) -> None:
-        """Have it ask for the protocols whose fields an expression looks at."""
-        for protocol in _protocols_in(expression):
-            if protocol in ("ip", "ip6"):
-                self.fits(_NETWORKS[protocol] == self.family)
-            elif protocol in PROTOCOLS:
-                self.ask(PROTOCOL, protocol, False)
-            elif protocol in _OTHERS or protocol in _NONE:
-                self.fits(protocol == "ether")
-
-    def unknown(self, expression: Any) -> None:
-        """Have it ask something of an expression that is not understood."""
-        self.family_of(expression)
-        self.doubt()
-
-
-def _protocols_in(expression: Any) -> List[str]:
-    if isinstance(expression, list):
-        return [found for each in expression for found in _protocols_in(each)]
-    if not isinstance(expression, dict):
-        return []
-    payload = expression.get("payload")
-    if isinstance(payload, dict):
-        return [str(payload.get("protocol", ""))]
-    tracked = expression.get("ct")
-    if isinstance(tracked, dict) and " " in str(tracked.get("key")):
-        return [tracked["key"].split()[0]]
-    return [found for each in expression.values() for found in _protocols_in(each)]
 
 
 def ask(asking: Asking, left: Any, operation: Any, right: Any) -> None:
@@ -156,6 +76,9 @@ def _name_of(left: Any) -> str:
     if isinstance(left, dict) and isinstance(left.get("fib"), dict):
         flags = left["fib"].get("flags")
         return f"fib {left['fib'].get('result')} {flags[0] if isinstance(flags, list) and len(flags) == 1 else flags}"
+    inner = left["&"][0] if isinstance(left, dict) and "&" in left else left
+    if "&" in inner or "tunnel" in (inner.get("payload") or ()):
+        raise _Unknown
     return field_of(left)
 
 
@@ -212,7 +135,7 @@ def _transport(asking: Asking, left: Any, operation: Any, right: Any) -> None:
 
 def _network(asking: Asking, left: Any, operation: Any, right: Any) -> None:
     _plain(left)
-    asking.fits((asking.family in {_NETWORKS.get(value) for value in _values(right)}) != _negated(operation))
+    asking.fits((asking.family in {NETWORKS.get(value) for value in _values(right)}) != _negated(operation))
 
 
 def _interface(asking: Asking, left: Any, operation: Any, right: Any) -> None:
@@ -242,9 +165,13 @@ def _states(asking: Asking, left: Any, operation: Any, right: Any) -> None:
     if operation not in ("in", "==", "!=") or (operation != "in" and isinstance(right, list) and len(right) > 1):
         raise _Unknown
     names = [str(name).upper() for name in listed if isinstance(name, str)]
-    if len(names) != len(listed):
+    if len(names) != len(listed) or asking.tracked is None:
         raise _Unknown
-    asking.ask(STATE, frozenset(names), operation == "!=")
+    found = frozenset(names)
+    if not asking.tracked:
+        # Of a packet that connection tracking is yet to see, the kernel says that it is invalid.
+        found = found & {UNTRACKED} | (_SEEN_LATER if "INVALID" in found else frozenset())
+    asking.ask(STATE, found, operation == "!=")
 
 
 def _status(asking: Asking, left: Any, operation: Any, right: Any) -> None:
@@ -395,4 +322,4 @@ _HANDLERS.update(
     }
 )
 
-__all__ = ("ARRIVING", "BY_FIRST_HOST", "BY_HOST", "PLAIN", "Asking", "View", "ask", "members")
+__all__ = ("ask", "members")

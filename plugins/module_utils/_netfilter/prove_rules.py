@@ -30,6 +30,10 @@ STATES = (
 )
 """What conntrack may say of the first packet of a connection. One that is well-formed is never INVALID."""
 
+ARRIVING, PLAIN, BY_HOST, BY_FIRST_HOST = "arriving", "plain", "by host", "by first host"
+"""How packets are seen: those that come to this host; those that are sent on as they came; those that nat has changed, told apart by
+the port that they were sent to, and by the host that they go to or by that which they were for."""
+
 SERVICES = {
     "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "pop3": 110, "ntp": 123, "imap2": 143, "snmp": 161,
     "https": 443, "imaps": 993, "pop3s": 995, "mysql": 3306, "postgresql": 5432,
@@ -120,21 +124,24 @@ _OF_ONE_INTERFACE = frozenset(("--limit-iface-in", "--limit-iface-out"))
 _Option = Tuple[str, List[str], bool]
 _Handler = Callable[[_Rule, List[str], bool], bool]
 """Reads one option; whether it was understood."""
+_Known = Dict[str, Dict[str, _Handler]]
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def read_rule(text: str, family: str) -> ReadRule:
+def read_rule(text: str, family: str, view: str = ARRIVING) -> ReadRule:
     """Return the ReadRule of a rule's text; what the kernel has and what a boot loads are mostly the same rules.
 
     :param family: ``ipv4`` or ``ipv6``.
+    :param view: how packets are seen, ARRIVING or what stands beside it.
     """
+    known = _VIEWS[view]
     rule = _Rule(family)
     for match, asked in _groups(rule, text):
         if match == "recent":
             _recent(rule, asked)
-        elif match in _KNOWN and not (match == "addrtype" and {option for option, *_rest in asked} & _OF_ONE_INTERFACE):
+        elif match in known and not (match == "addrtype" and {option for option, *_rest in asked} & _OF_ONE_INTERFACE):
             for option, values, negated in asked:
-                handler = _KNOWN[match].get(option)
+                handler = known[match].get(option)
                 if match == "comment" and (option == "--comment" or " " in option):
                     # Its words may begin as an option does.
                     continue
@@ -338,7 +345,7 @@ _TRANSPORT: Dict[str, _Handler] = {"--dport": _ports(DPORT), "--sport": _ports(S
 
 _TCP: Dict[str, _Handler] = {**_TRANSPORT, "--tcp-flags": _tcp_flags}
 
-_KNOWN: Dict[str, Dict[str, _Handler]] = {
+_KNOWN: _Known = {
     "": {
         "-p": _protocol, "-s": _address(SOURCE), "-d": _address(DESTINATION), "-i": _interface, "-o": _out_interface,
         "-f": _fragment, **_TCP,
@@ -357,8 +364,34 @@ _KNOWN: Dict[str, Dict[str, _Handler]] = {
 }  # fmt: skip
 """Match to its options that are understood."""
 
+
+def _doubted(_rule: _Rule, _values: List[str], _negated: bool) -> bool:
+    """Leave open whether packets meet it that are sent on: what they were for, and where they go, may be two things."""
+    return False
+
+
+_SENT_ON: _Known = {
+    **_KNOWN,
+    "": {**_KNOWN[""], "-o": _doubted},
+    "addrtype": {"--src-type": _source_type},
+    "conntrack": {**_KNOWN["conntrack"], "--ctorigdstport": _ports(DPORT), "--ctorigdst": _address(DESTINATION)},
+}
+_BY_HOST: _Known = {
+    **_SENT_ON,
+    **{match: {**_SENT_ON[match], "--dport": _doubted} for match in ("", "tcp", "udp")},
+    "multiport": {"--sports": _ports(SPORT)},
+    "conntrack": {**_KNOWN["conntrack"], "--ctorigdstport": _ports(DPORT)},
+}
+_BY_FIRST_HOST: _Known = {
+    **_BY_HOST,
+    "": {**_BY_HOST[""], "-d": _doubted},
+    "iprange": {"--src-range": _span(SOURCE)},
+    "conntrack": _SENT_ON["conntrack"],
+}
+_VIEWS = {ARRIVING: _KNOWN, PLAIN: _SENT_ON, BY_HOST: _BY_HOST, BY_FIRST_HOST: _BY_FIRST_HOST}
+
 __all__ = (
-    "ALWAYS", "DESTINATION", "DNAT", "DPORT", "FLAGS", "FLAG_BITS", "FORGET", "INTERFACE", "MARK", "NEW", "PROTOCOL", "RELATED",
-    "SERVICES", "SOURCE", "SPORT", "STATE", "STATES", "UNTRACKED", "ListMatch", "ReadRule", "Term", "mark_and_mask",
-    "network_range", "read_rule",
+    "ALWAYS", "ARRIVING", "BY_FIRST_HOST", "BY_HOST", "DESTINATION", "DNAT", "DPORT", "FLAGS", "FLAG_BITS", "FORGET", "INTERFACE",
+    "MARK", "NEW", "PLAIN", "PROTOCOL", "RELATED", "SERVICES", "SOURCE", "SPORT", "STATE", "STATES", "UNTRACKED", "ListMatch",
+    "ReadRule", "Term", "mark_and_mask", "network_range", "read_rule",
 )  # fmt: skip

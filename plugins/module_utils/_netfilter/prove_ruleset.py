@@ -5,11 +5,25 @@
 """The rules of one family that a packet to this host may meet, read once for the prover; and what they do to a packet. Pure."""
 
 from types import MappingProxyType
-from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
     DPORT,
+    STATE,
     ListMatch,
     ReadRule,
     Term,
@@ -29,6 +43,8 @@ class Hook(NamedTuple):
     """Its name."""
     tracked: bool = False
     """Whether it sees packets that connection tracking sees and no others, as nat does."""
+    either: bool = False
+    """Whether the kernel may ask it before the one in front of it as well."""
 
 
 WAY = (
@@ -85,6 +101,26 @@ class Ruleset:
             self._reach(hook.table, hook.chain)
         self.mark_changes = _mark_changes(self._rules.values())
         """(value, mask) of each rule that changes a packet's mark; None where that is not known."""
+        self.unfollowed = next(self._early_states(), "")
+
+    def _early_states(self) -> Iterator[str]:
+        """Return the rules that ask for the state of packets which connection tracking is yet to see: it is INVALID there."""
+        for name, chain in sorted(self._reached):
+            table = self.tables[name]
+            for rule in table.rules(chain) if table is not None and name.split()[0] == "raw" else ():
+                if any(term.kind == STATE for term in self.rule(rule.text).terms):
+                    yield f"-A {chain} {rule.text.strip()}"
+
+    @property
+    def stages(self) -> List[Tuple[Hook, ...]]:
+        """The chains that a packet comes to, those together of which it is not known which comes first."""
+        found: List[Tuple[Hook, ...]] = []
+        for hook in self.way:
+            if hook.either and found:
+                found[-1] += (hook,)
+            else:
+                found.append((hook,))
+        return found
 
     def rule(self, text: str) -> ReadRule:
         """Return what a rule asks, read once."""

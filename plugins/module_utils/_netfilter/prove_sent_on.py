@@ -9,7 +9,7 @@ has knocked is not refused there. Ports are those that packets were sent to. Whe
 the one of two destinations that it is about, and takes what rules ask of the other for a doubt.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove import (
     MOST_REPLAYS,
@@ -63,6 +63,10 @@ class Sent(NamedTuple):
     """Whether doors that guard what nat publishes are asked about; those to hosts behind are in any case."""
     certain: bool
     """Whether all that our rules ask of where they go is known."""
+    notes: FrozenSet[str] = frozenset()
+    """Lists that our rules put only those on who have knocked."""
+    reached: bool = True
+    """Whether it is known that there are such packets that no rule of ours has seen before; else none of them gets in for certain."""
 
 
 def prove_sent_on(sent: Sequence[Sent], question: Question) -> List[Word]:
@@ -119,7 +123,9 @@ class _SentOn:
         if not boxes:
             return ()
         answer = Walk(self._sent.ruleset, self._asked.space, self._listed(doors, gets_in)).answer(unlike(boxes))
-        return answer.accepted if gets_in else answer.refused
+        return (
+            answer.accepted if gets_in else tuple(hit for hit in answer.refused if self._asked.is_ours(hit.way.taken))
+        )
 
     def _listed(self, doors: Sequence[GuardedDoor], gets_in: bool) -> Listed:
         return self._nowhere if gets_in else knocked(doors)
@@ -138,6 +144,8 @@ class _SentOn:
 
     def _nowhere(self, asked: ListMatch) -> Tuple[Tuple[Ports, ...], Optional[bool]]:
         """A source that has not knocked at the port's door, nor at any to hosts behind: nat may send the packet to these."""
+        if asked.name in self._sent.notes:
+            return (_EVERY_PORT, False)
         door = next((each for each in self._asked.question.doors if each.listed == asked.name), None)
         if door is None or not 0 < asked.seconds <= door.window:
             return (), None
@@ -159,7 +167,7 @@ class _SentOn:
         outcome = replay.outcome()
         wanted = outcome.verdict == (ACCEPTED if gets_in else REFUSED) and packet.state == NEW
         place = hit.way.taken[-1]
-        word = VOID if wanted else NOT_PROVED
+        word = VOID if wanted and (self._sent.reached or not gets_in) else NOT_PROVED
         return Word(door.name, word, packet, place, ruleset.text(place), outcome.assumed, gets_in, False)
 
 

@@ -8,7 +8,8 @@ Where a match is not understood, its packets go both ways, so what may be accept
 the kernel accepts or refuses. The number of sets is bounded; beyond it nothing is said.
 """
 
-from typing import Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
+from itertools import permutations
+from typing import Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.packet_walk import GOES_ON
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
@@ -50,7 +51,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports impor
 MOST_CASES = 20000
 """How many sets of packets one question may part into."""
 _UNTRACKED = 1 << STATES.index(frozenset((UNTRACKED,)))
-_TRACKED = (1 << len(STATES)) - 1 & ~_UNTRACKED
+_SENT = sum(1 << place for place, state in enumerate(STATES) if DNAT in state)
+_FOR_NAT = (1 << len(STATES)) - 1 & ~_UNTRACKED & ~_SENT
 
 
 class TooManyCases(Exception):
@@ -136,29 +138,37 @@ class Walk:
         """Return what becomes of packets.
 
         :param into: services, as bits, if only those packets are in question that nat sends there.
-
         :raises TooManyCases: if they part into too many sets.
         """
         self._cases, self._accepted, self._refused = 0, [], []
         ways = [Way(box, (), 0) for box in boxes]
-        last = max((place for place, hook in enumerate(self._ruleset.way) if hook.tracked), default=-1)
-        for place, hook in enumerate(self._ruleset.way):
-            tracked, bypass = self._parted(ways) if hook.tracked else (ways, [])
-            ways = self._through(hook, tracked) + bypass if tracked else bypass
+        stages = self._ruleset.stages
+        last = max((place for place, hooks in enumerate(stages) if any(hook.tracked for hook in hooks)), default=-1)
+        for place, hooks in enumerate(stages):
+            ways = self._stage(hooks, ways)
             if into and place == last:
                 ways = [way for way in ways if way.services and way.box[0] & into]
                 self._accepted, self._refused = [], []
         self._accepted += [Hit(way, False) for way in ways]
         return Answer(tuple(self._accepted), tuple(self._refused))
 
+    def _stage(self, hooks: Sequence[Hook], ways: List[Way]) -> List[Way]:
+        """Return what leaves some chains, in any order that they may be asked in."""
+        found: List[Way] = []
+        for order in permutations(hooks):
+            some = ways
+            for hook in order:
+                tracked, bypass = self._parted(some) if hook.tracked else (some, [])
+                some = self._through(hook, tracked) + bypass if tracked else bypass
+            found += some
+        return list(dict.fromkeys(found)) if len(hooks) > 1 else found
+
     @staticmethod
     def _parted(ways: List[Way]) -> Tuple[List[Way], List[Way]]:
-        """Return the tracked packets, which alone meet table nat, and the others."""
-        index = INDEX[STATE]
-        tracked: List[Way] = []
-        others: List[Way] = []
+        """Return the packets that meet a chain of nat, which are tracked and were sent elsewhere by none before, and the others."""
+        index, tracked, others = INDEX[STATE], [], []  # type: int, List[Way], List[Way]
         for way in ways:
-            for bits, found in ((_TRACKED, tracked), (_UNTRACKED, others)):
+            for bits, found in ((_FOR_NAT, tracked), (_UNTRACKED | _SENT, others)):
                 box = intersected(way.box, ((index, bits),))
                 if box is not None:
                     found.append(way._replace(box=box))
@@ -186,8 +196,7 @@ class Walk:
         return ways
 
     def _onwards(self, way: Way, name: str) -> Way:
-        changes = [place for place in way.taken if place.table != name or self._changes(place)]
-        return way._replace(taken=tuple(changes))
+        return way._replace(taken=tuple(each for each in way.taken if each.table != name or self._changes(each)))
 
     def _changes(self, place: Place) -> bool:
         table = self._ruleset.tables[place.table]
@@ -276,8 +285,8 @@ class Walk:
         text = rule.values.get("--to-destination", "")
         address = text.rpartition(":")[0] if new_ports(rule) is not None else text
         found = network_range(address.strip("[]"))
-        space = self._space
-        return found is not None and any(low <= found[0] and found[1] <= high for low, high in space.own_ranges)
+        ranges = self._space.own_ranges
+        return found is not None and any(low <= found[0] and found[1] <= high for low, high in ranges)
 
 
 def _taken(way: Way, places: Tuple[Place, ...]) -> Way:

@@ -8,8 +8,8 @@ import re
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import address_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import (
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.recent_lists import (
     guess_hertz,
     network_of,
     read_list,

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import (
+from ansible_collections.sesame.portknock.plugins.module_utils._names.comments import (
     ENTRANCE,
     REFUSE_PUBLISHED,
     STEP,
@@ -24,6 +24,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names i
     FORWARD,
     INPUT,
     NUMBERS,
+    SERVICES,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import BEHIND, PUBLISHED_PORTS, SENT_ON
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import DoorHere
@@ -123,7 +124,9 @@ def _published(rules: List[TextRule]) -> str:
 def _ports_of_chains(rules: List[TextRule]) -> Dict[str, Set[Ports]]:
     ports: Dict[str, Set[Ports]] = {}
     for rule in rules:
-        if (rule.chain == INPUT or rule.chain.startswith(BEHIND_CHAIN)) and not rule.text.startswith(SENT_ON):
+        if (rule.chain in (INPUT, SERVICES) or rule.chain.startswith(BEHIND_CHAIN)) and not rule.text.startswith(
+            SENT_ON
+        ):
             for number, port, chain in _SINGLE.findall(rule.text):
                 ports.setdefault(chain, set()).add(Ports(int(port), int(port), _PROTOCOLS[number]))
             for first, last, chain in _RANGE.findall(rule.text):

@@ -11,21 +11,19 @@ keeps one shut, wherever they stand, and a knock counts if nothing in front of t
 from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT, NFT_FAMILIES
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.findings import (
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.findings import (
     Names,
     capped,
     doors_named,
     findings_before_input,
     rule_text,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import (
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.input_rules import (
     arrival_of,
     borders_of,
     watched_packets,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import without_own
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_findings import (
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.native_findings import (
     MAY,
     REDIRECTS,
     UNTRACKS,
@@ -33,7 +31,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.native_
     is_of_iptables,
     what_becomes,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.untracked import ASKED
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.untracked import ASKED
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import RATE, Arrival
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_condition import (
@@ -66,6 +64,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import PRIORITY, TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import IPTABLES
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, PUBLISHED_NONE, Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import NFT, NFT_FAMILIES
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import without_own
 
 _TRACKING = -200
 """The priority of connection tracking."""

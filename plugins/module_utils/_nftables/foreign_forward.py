@@ -10,7 +10,6 @@ Only what they certainly refuse is told: where packets go, what others ask of th
 from typing import Iterator, List, Sequence, Set
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT_FAMILIES
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_condition import NewPacket, Sender
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_walk import (
@@ -23,6 +22,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_wa
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import NFT_FAMILIES
 
 
 def findings_behind(items: Sequence[Item], spec: Spec, families: Sequence[str]) -> List[Finding]:

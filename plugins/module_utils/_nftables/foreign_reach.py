@@ -8,18 +8,16 @@ import ipaddress
 from typing import Iterator, List, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, address_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import NFT_FAMILIES
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.hooks import arrival_of
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import without_own
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import (
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.input_rules import arrival_of
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.listeners import (
     Reach,
     diverted,
     interface_of,
     reached_now,
     served,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.published import Published, published_ports
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.published import Published, published_ports
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import Arrival
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_condition import NewPacket, Sender
@@ -47,6 +45,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.services import refuses_published
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Spec, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import NFT_FAMILIES
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import without_own
 
 _TRUSTED = (comments.TRUSTED_INTERFACE, comments.TRUSTED_SOURCE)
 

@@ -11,7 +11,7 @@ packet comes to this chain or to that of packets to this host, never to both, so
 import ipaddress
 from typing import Dict, List, Sequence, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
     BEHIND_CHAIN,
     FORWARD,
@@ -27,6 +27,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules i
     NOT_NEW,
     NOT_SYN,
     SENT_ON,
+    TO_CURRENT,
     Chains,
     Rule,
 )
@@ -52,7 +53,8 @@ def forward_chains(spec: Spec, services: Services, recognition: Recognition, fir
     :param first: the rules for packets that need no knock.
     """
     behind = _Behind(spec, services)
-    rules = behind.rules + behind.knocks(recognition.rules()) + services.published()
+    rules = behind.rules + behind.knocks(recognition) + services.published()
+    rules += [TO_CURRENT] if rules else []
     if refuses_published(spec):
         rules += [Rule("ct state related accept", comments.RELATED), _refuse_rest()]
     return dict(behind.chains, **{FORWARD: [*first, *rules]}) if rules else {}
@@ -91,13 +93,11 @@ class _Behind:
             self.chains[self._names[doors]] = self._services.behind(doors)
         return self._names[doors]
 
-    def knocks(self, counted: List[Rule]) -> List[Rule]:
-        """Return the rules that count packets to these hosts as knocks, each packet once at most.
-
-        :param counted: what counts a packet; nothing where there are no knocks.
-        """
-        found = self._addressed() if counted else []
-        if not found:
+    def knocks(self, recognition: Recognition) -> List[Rule]:
+        """Return the rules that count packets to these hosts as knocks, each packet once at most."""
+        found = self._addressed()
+        counted = recognition.rules() if found else []
+        if not counted:
             return []
         self.chains[_KNOCKED] = [
             # Neither a knock nor a wrong port: a program of that host chose where it goes.

@@ -7,7 +7,11 @@
 from typing import Any, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import is_dormant, table_name
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_kernel import (
+    is_dormant,
+    is_owned,
+    table_name,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.nft import Nft
@@ -31,6 +35,24 @@ def installed_on(host: Any, nft: Nft) -> Optional[Installed]:
         # A kernel that does not say, perhaps without nftables; where the command is there, that says more.
         is_there = nft.is_there
     return nft.installed() if is_there else None
+
+
+def check_writable(host: Any) -> None:
+    """Check that the table, if there is one, can be changed.
+
+    :param host: a Host.
+    :raises HostError: if it cannot.
+    """
+    try:
+        bodies = host.nftables.tables(_FAMILY)
+    except HostError:
+        return
+    if any(is_owned(body, _NAME) for body in bodies):
+        raise HostError(
+            f"the table {TABLE} belongs to a running program (nft's flag owner), and the kernel lets nothing else change it. Find that "
+            f"program with 'nft list table {TABLE}', which names it, and have it use a table of its own, then run this again. "
+            "Nothing was changed."
+        )
 
 
 def why_not_in_force(host: Any) -> str:
@@ -58,4 +80,4 @@ def text_in_force(host: Any, installed: Optional[Installed]) -> str:
     return ""
 
 
-__all__ = ("installed_on", "text_in_force", "why_not_in_force")
+__all__ = ("check_writable", "installed_on", "text_in_force", "why_not_in_force")

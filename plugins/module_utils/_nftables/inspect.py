@@ -9,7 +9,7 @@ import re
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Report
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import (
+from ansible_collections.sesame.portknock.plugins.module_utils._names.comments import (
     ENTRANCE,
     REFUSE_NOT_KNOCKED,
     STEP,
@@ -30,7 +30,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.words import networks
 
 PART = "table"
-_DIGIT = re.compile(r'@[a-z]+([46])_|"right": "ipv([46])"')
+_DIGIT = re.compile(r'@[a-z]+([46])(?![0-9a-z])|"right": "ipv([46])"')
 
 
 class Counters:

@@ -14,13 +14,15 @@ import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import ABOUT, TABLE
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import ABOUT, STAGE_SETS, TABLE
 
 _ABOUT = re.compile(r"portknock:about ([0-9a-f]{32}) ([0-9a-f]{16})\Z")
 _LISTED = ("chain", "set", "map", "rule")
 _COUNTED = re.compile(r'"counter": \{[^{}]*\}')
 VOLATILE = ("handle", "index", "position")
 """What changes where nothing did."""
+_OF_ELEMENTS = ("elem", "count")
+"""What a listing says of who is in a set; how many they are in releases after 1.1.3."""
 
 
 class Installed(NamedTuple):
@@ -87,10 +89,11 @@ def _kind(kind: Any) -> str:
 
 def _shape(ours: Sequence[Item]) -> str:
     kept = [
-        {kind: {key: value for key, value in fields.items() if key not in VOLATILE and (kind, key) != ("set", "elem")}}
+        {kind: {key: value for key, value in fields.items() if key not in left_out}}
         for item in ours
         for kind, fields in item.items()
         if kind in _LISTED
+        for left_out in [(*VOLATILE, *_OF_ELEMENTS) if kind == "set" else VOLATILE]
     ]
     return hashlib.sha256(uncounted(json.dumps(kept, sort_keys=True)).encode("utf-8")).hexdigest()[:32]
 
@@ -119,7 +122,7 @@ def drift(wanted: Installed, installed: Installed) -> List[str]:
 
 def _set_in_words(name: str) -> str:
     """Return a name for people: that of a set of a knock's stages is a digest of its steps."""
-    return "a set of knocks in progress" if name.startswith("stage") else name
+    return "a set of knocks in progress" if STAGE_SETS.match(name) else name
 
 
 __all__ = ("VOLATILE", "Installed", "drift", "installed_of", "is_ours", "read_installed", "uncounted")

@@ -8,10 +8,10 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Finding, Wanted, connection_of
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import void_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import LIVE
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.others import look_at_others
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.proven import prove_installed, prove_table
+from ansible_collections.sesame.portknock.plugins.module_utils._proof.change import LIVE
+from ansible_collections.sesame.portknock.plugins.module_utils._proof.doors import void_findings
 
 
 class Judged(NamedTuple):

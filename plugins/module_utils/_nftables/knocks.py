@@ -2,20 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The knocks, and the sets in which a source in the middle of one is remembered. Pure.
+"""The knocks, and how a source in the middle of one is remembered. Pure.
 
-Who has done some steps is remembered in a set for just that many of that knock: a packet to a step's port is right if its source is
-in the set of the step before. The sets are named by a digest of the knock, so who is in there means the same after any change of
-the other doors. They hold sources alone: an element that also names a port or a protocol is printed by some releases of nft as they
-do not read it, and then a ruleset that was saved does not load.
+Who has done some steps is remembered in one set for all knocks, beside a number that stands for just that many steps of that
+knock. It is a digest, so a source in there means the same after any change of the other doors. One set is what costs least where
+there are many doors: a packet finds it in the processor's memory, and the kernel, which looks sets up by their names in a list, has
+few to look up while it loads them.
 
 A wrong port must forget every step that was done, in every door: one that was left would count again as soon as some door's
 first step is hit. That costs a deletion for each stage there is, so where there are many, the knocks are parted into groups
-with a set each, and only in those groups in which the source is does anything have to be forgotten. A digest chooses the group,
+with a number each, and only in those groups in which the source is does anything have to be forgotten. A digest chooses the group,
 so that it stays the same when doors come and go.
 
-A source is in the sets that say "in progress" for longer than in any other, and is put into those first. So they never lack
-one of which a step still counts, also where a set is full.
+That a source is in the middle of any knock, and in which groups, is remembered for longer than any stage, and first. So it is never
+unknown where a step still counts, also where a set is full.
 
 What packets take out of a set stays in the kernel's memory until it clears that up, once a second, and until then it is passed by
 whenever that source is looked for. One that begins and breaks a knock again and again, as fast as it can, would make each of its
@@ -25,23 +25,26 @@ packets dearer than the one before. So while many knocks are broken, by whomever
 
 import hashlib
 import math
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Set, Tuple
 
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import STAGES, Entry
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Door, Step
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.sequences import sequences_of
 
-PROGRESS = "progress*"
-"""The set of all sources in the middle of a knock, ``*`` where the family's digit stands."""
-PAUSED = "paused*"
-"""The set of the sources that begin no knock of several steps for now, ``*`` where the family's digit stands."""
+PROGRESS = Entry("progress*")
+"""A source in the middle of any knock."""
+PAUSED = Entry("paused*")
+"""A source that begins no knock for now."""
 PAUSE = 1
 """Seconds for which a source is in there."""
 BROKEN_OFTEN = "limit rate over 20/second burst 50 packets"
 """Matches while knocks are broken more often than a person, or a port scan, does it."""
-STAGE_SETS = ("progress", "group", "stage")
-"""How the names of the sets begin in which a source in the middle of a knock is."""
 FLAT = 16
 """Up to so many stages are simply forgotten one by one."""
+AT_ONCE = 4
+"""For how many stages and groups there is room, for each source that may be in the middle of a knock."""
+_FIRST = 1 << 31
+"""Numbers of stages have this bit, and those of groups do not."""
 
 
 class Sequence(NamedTuple):
@@ -53,11 +56,15 @@ class Sequence(NamedTuple):
     """Whether it closes the door."""
     steps: Tuple[Step, ...]
     """Its steps. Secret."""
-    stages: Tuple[str, ...]
-    """The names of the sets of those who have done its first step, its first two, ..., all but one; ``*`` where the family's digit
-    stands."""
-    group: str = ""
-    """The name of the set of the group that it is in, ``*`` where the family's digit stands, '' where there are no groups."""
+    stages: Tuple[Entry, ...]
+    """Where those are who have done its first step, its first two, ..., all but one."""
+    group: Entry = PROGRESS
+    """Where those are who are in the middle of a knock of its group."""
+
+    @property
+    def marks(self) -> List[Entry]:
+        """What says of a source that it has something of this knock to be forgotten, in the order in which that is asked."""
+        return list(dict.fromkeys((PROGRESS, self.group)))
 
 
 class Knocks(NamedTuple):
@@ -68,7 +75,7 @@ class Knocks(NamedTuple):
     timeout: int
     """Seconds for which a source is in progress: more than any of its stages counts."""
     parts: int
-    """How many groups there may be, 0 for none."""
+    """How many groups there may be: one is the set of all sources in the middle of a knock."""
 
     @property
     def staged(self) -> Tuple[Sequence, ...]:
@@ -76,17 +83,17 @@ class Knocks(NamedTuple):
         return tuple(sequence for sequence in self.sequences if sequence.stages)
 
     @property
-    def groups(self) -> Dict[str, List[Sequence]]:
-        """The sets of groups, '' for none, and the sequences of several steps in each."""
-        found: Dict[str, List[Sequence]] = {}
+    def groups(self) -> Dict[Entry, List[Sequence]]:
+        """The groups, and the sequences of several steps in each."""
+        found: Dict[Entry, List[Sequence]] = {}
         for sequence in self.staged:
             found.setdefault(sequence.group, []).append(sequence)
         return found
 
     @property
-    def stage_sets(self) -> List[str]:
-        """The names of the sets of stages."""
-        return [stage for sequence in self.staged for stage in sequence.stages]
+    def stages(self) -> List[Entry]:
+        """Those of all sequences."""
+        return [stage for sequence in self.sequences for stage in sequence.stages]
 
 
 def knocks_of(doors: Tuple[Door, ...]) -> Knocks:
@@ -94,16 +101,22 @@ def knocks_of(doors: Tuple[Door, ...]) -> Knocks:
     plain = [(doors[index], key == "close", steps) for index, key, steps in sequences_of(doors)]
     total = sum(len(steps) - 1 for _door, _closing, steps in plain)
     # To ask each group, and to forget one, together costs least where there are as many groups as stages in one.
-    parts = 0 if total <= FLAT else 1 << round(math.log2(total) / 2)
+    parts = 1 if total <= FLAT else 1 << round(math.log2(total) / 2)
     timeout = max((door.step_timeout for door in doors), default=0) + 1
-    return Knocks(tuple(_sequence(*each, parts=parts) for each in plain), timeout, parts)
+    return Knocks(tuple(_sequences(plain, parts)), timeout, parts)
 
 
-def _sequence(door: Door, closing: bool, steps: Tuple[Step, ...], parts: int) -> Sequence:
-    digest = hashlib.sha256(repr((door.name, closing, steps)).encode("utf-8")).hexdigest()
-    stages = tuple(f"stage*_{digest[-8:]}_{number}" for number in range(1, len(steps)))
-    group = f"group*_{int(digest[:8], 16) % parts + 1}" if parts and stages else ""
-    return Sequence(door, closing, steps, stages, group)
+def _sequences(plain: List[Tuple[Door, bool, Tuple[Step, ...]]], parts: int) -> Iterator[Sequence]:
+    taken: Set[int] = set()
+    for door, closing, steps in plain:
+        digest, first = hashlib.sha256(repr((door.name, closing, steps)).encode("utf-8")).digest(), 0
+        while not first or first in taken:
+            # Two knocks may have the same 28 bits, if hardly ever: then the later one takes others.
+            first = _FIRST | int.from_bytes(digest[-4:], "big") >> 4 << 3
+            part, digest = int.from_bytes(digest[:4], "big") % parts + 1, hashlib.sha256(digest).digest()
+        taken.add(first)
+        stages = tuple(Entry(STAGES, first + number) for number in range(1, len(steps)))
+        yield Sequence(door, closing, steps, stages, Entry(STAGES, part) if parts > 1 else PROGRESS)
 
 
-__all__ = ("BROKEN_OFTEN", "FLAT", "PAUSE", "PAUSED", "PROGRESS", "STAGE_SETS", "Knocks", "Sequence", "knocks_of")
+__all__ = ("AT_ONCE", "BROKEN_OFTEN", "FLAT", "PAUSE", "PAUSED", "PROGRESS", "Knocks", "Sequence", "knocks_of")

@@ -25,6 +25,7 @@ TABLE = NFT_TABLE
 INPUT, FORWARD = "input", "forward"
 """The chains that packets come to: those to this host, and those that it sends on."""
 KNOCKS, WRONG, OPENED, REFUSE, ABOUT = "knocks", "wrong", "opened", "refuse", "about"
+BEGINNING, SERVICES = "knocks_or_services", "services"
 """Chains of which there is one. No packet gets to ABOUT: its comment says what was loaded."""
 BEHIND_CHAIN = "behind"
 """How the names of the chains begin that decide about packets to hosts behind this one."""
@@ -43,6 +44,15 @@ puts nobody out. Memory is used by what is in there alone, since both are multip
 once, in each set, for as many as the lower 16 bits of its size say."""
 _SMALL = 4096
 """Up to so many the room that is made at once is no matter."""
+
+
+class Entry(NamedTuple):
+    """What a set remembers of a source."""
+
+    name: str
+    """The set, ``*`` where the family's digit stands."""
+    number: int = 0
+    """What stands in there beside the source, of 32 bits; 0 for a set of sources alone."""
 
 
 class Family(NamedTuple):
@@ -79,21 +89,23 @@ class Family(NamedTuple):
         """Return the name of this family's set."""
         return set_for(name, self.name)
 
-    def seen(self, name: str) -> str:
+    def seen(self, entry: Entry) -> str:
         """Return the expression that matches if the source is in a set."""
-        return f"{self.source} @{self.set(name)}"
+        return f"{self._key(entry)} @{self.set(entry.name)}"
 
-    def unseen(self, name: str) -> str:
-        """Return the expression that matches if the source is not in a set."""
-        return f"{self.source} != @{self.set(name)}"
-
-    def put(self, name: str, seconds: int) -> str:
+    def put(self, entry: Entry, seconds: int) -> str:
         """Return the statement that puts the source into a set for some seconds from now on."""
-        return f"update @{self.set(name)} {{ {self.source} timeout {seconds}s }}"
+        return f"update @{self.set(entry.name)} {{ {self._key(entry)} timeout {seconds}s }}"
 
-    def forget(self, name: str) -> str:
+    def forget(self, entry: Entry) -> str:
         """Return the statement that takes the source out of a set."""
-        return f"delete @{self.set(name)} {{ {self.source} }}"
+        return f"delete @{self.set(entry.name)} {{ {self._key(entry)} }}"
+
+    def _key(self, entry: Entry) -> str:
+        if not entry.number:
+            return self.source
+        # A number alone is printed by nft 0.9.8 as no release reads it. So one is made of the packet's mark, whatever that is.
+        return f"{self.source} . meta mark & {entry.number:#010x} | {entry.number:#010x}"
 
 
 def networks_text(networks: Sequence[Network]) -> str:
@@ -139,6 +151,10 @@ def set_for(name: str, ip_version: str) -> str:
     return name.replace("*", DIGITS[ip_version], 1)
 
 
+STAGES = "stages*"
+"""The set of how far sources are in which knock, ``*`` where the family's digit stands."""
+
+
 def open_set(door: Union[Door, DoorHere]) -> str:
     """Return the name of the set of the sources that have knocked, ``*`` where the family's digit stands."""
     return f"open*_{door.name}"
@@ -146,6 +162,10 @@ def open_set(door: Union[Door, DoorHere]) -> str:
 
 OPEN_SETS = re.compile(r"open([46])_(\w+)\Z")
 """The names of those sets, with the family's digit."""
+
+STAGE_SETS = re.compile(r"stages[46]\Z|k[0-9a-z]{6}[1-7][46]\Z|stage[46]_")
+"""The names of the sets of knocks in progress, with the family's digit, here and in tables of earlier releases. There they are
+digests of steps."""
 
 
 def sizes_of(spec: Spec) -> Tuple[int, int]:
@@ -157,7 +177,7 @@ def sizes_of(spec: Spec) -> Tuple[int, int]:
 
 
 __all__ = (
-    "ABOUT", "BEHIND_CHAIN", "DIGITS", "FORWARD", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "OPEN_SETS",
-    "PRIORITY", "REFUSE", "TABLE", "WRONG", "Family", "families_of", "knocker_matches", "networks_text", "open_set", "set_for",
-    "sizes_of", "unmanaged",
+    "ABOUT", "BEGINNING", "BEHIND_CHAIN", "DIGITS", "FORWARD", "INPUT", "IN_PROGRESS", "KNOCKS", "NUMBERS", "OPEN", "OPENED", "OPEN_SETS",
+    "PRIORITY", "REFUSE", "SERVICES", "STAGES", "STAGE_SETS", "TABLE", "WRONG", "Entry", "Family", "families_of", "knocker_matches",
+    "networks_text", "open_set", "set_for", "sizes_of", "unmanaged",
 )  # fmt: skip

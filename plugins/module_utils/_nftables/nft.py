@@ -27,6 +27,7 @@ _PROBE = "inet portknock_probe"
 _NEEDED = {
     "rules that take a source out of a set (Linux 5.4)": "delete @known { ip saddr }",
     "rules that put a source into a set for a time": "update @known { ip saddr timeout 5s }",
+    "sets of sources beside a number": "update @numbered { ip saddr . meta mark & 1 | 1 timeout 5s }",
     "maps from a protocol and a port to a chain": "meta l4proto . th dport vmap { 6 . 1 : accept }",
     "the state of a connection (nft_ct)": "ct state established accept",
     "the port that a connection was first sent to": "ct status dnat meta l4proto 6 ct original proto-dst vmap { 1 : accept }",
@@ -168,9 +169,15 @@ class Nft:
 
     def _list(self, what: List[str], *options: str) -> List[Item]:
         code, out, err = self._do([*options, "-j", "list", *what])
-        items = read_listing(out) if code == 0 else None
-        if items is None:
+        if code:
             raise HostError(f"'nft -j list {what[0]}' failed: {without_lines(err)}. Nothing was changed.")
+        items = read_listing(out)
+        if items is None:
+            # As 1.0.6 does of a table that a program owns: it has no word for that flag.
+            raise HostError(
+                f"'nft -j list {what[0]}' printed no JSON, as older releases do where a running program owns a table. "
+                "Stop that program, or update the package nftables. Nothing was changed."
+            )
         return items
 
     def _do(self, words: List[str], text: str = "") -> Tuple[int, str, str]:
@@ -187,6 +194,7 @@ def _probe(*rules: str) -> str:
     lines = (
         f"add table {_PROBE}",
         f"add set {_PROBE} known {{ type ipv4_addr; size 16; flags dynamic,timeout; }}",
+        f"add set {_PROBE} numbered {{ type ipv4_addr . mark; size 16; flags dynamic,timeout; }}",
         f"add chain {_PROBE} input {{ type filter hook input priority 0; policy accept; }}",
         *(f"add rule {_PROBE} input {rule}" for rule in rules),
     )

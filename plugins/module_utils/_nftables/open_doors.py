@@ -7,7 +7,7 @@
 from typing import Any, List
 
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.recent_lists import network_of
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.recent_lists import network_of
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.doors import read_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.elements import (
     Element,

@@ -7,11 +7,9 @@
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Finding, Wanted
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import check_tracked, door_for
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import Iptables, UnreadableError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.listeners import look_at_reach
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.protocols import protocol_findings
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.reading import read_save, why_not_in_force
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.access import check_tracked, door_for
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.listeners import look_at_reach
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.protocols import protocol_findings
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item, read_listing
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
@@ -23,6 +21,8 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign_reach import reach_of, what_cuts
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import TABLE
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import Iptables, UnreadableError
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.reading import read_save, why_not_in_force
 
 
 class Others(NamedTuple):

@@ -153,7 +153,9 @@ class _Line:
 
     def _masked(self) -> Any:
         value = self._value()
-        return {"&": [value, self._value()]} if self._is_next("&") else value
+        if self._is_next("&"):
+            value = {"&": [value, self._value()]}
+        return {"|": [value, self._value()]} if self._is_next("|") else value
 
     def _value(self) -> Any:
         word = self._next()
@@ -182,8 +184,8 @@ class _Line:
 def _constant(word: str) -> Any:
     if word[0] == '"':
         return word[1:-1]
-    if word.isdigit():
-        return int(word)
+    if word.isdigit() or word.startswith("0x"):
+        return int(word, 0)
     first, sign, last = word.partition("-")
     if sign:
         return {"range": [_constant(first), _constant(last)]}

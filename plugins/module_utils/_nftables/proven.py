@@ -15,23 +15,10 @@ import re
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Finding, Wanted
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import without_own
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import Proven
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import (
-    Proof,
-    prove_ruleset,
-    void_findings,
-)
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import (
-    LIVE,
-    REMEMBERED,
-    canonical,
-    refusal,
-)
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import Item
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft import NftRuleset, Own, SentOn
-from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_match import (
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_nft_asking import (
     BY_FIRST_HOST,
     BY_HOST,
     PLAIN,
@@ -43,8 +30,21 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import VOLATILE, is_ours, uncounted
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import FORWARD, TABLE, open_set, set_for
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.prove_text import read_items
+from ansible_collections.sesame.portknock.plugins.module_utils._proof.change import (
+    LIVE,
+    REMEMBERED,
+    Proven,
+    canonical,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._proof.doors import (
+    Proof,
+    prove_ruleset,
+    refusal,
+    void_findings,
+)
 from ansible_collections.sesame.portknock.plugins.module_utils._redact import readable_rule
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PUBLISHED_NONE, Spec
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import without_own
 
 _OWN_COMMENT = re.compile(r"portknock:[0-9a-f]{8} ")
 _UNREAD_TEXT = "the text of the table is not as it was written"

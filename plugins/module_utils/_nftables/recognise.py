@@ -6,7 +6,7 @@
 
 from typing import Dict, List
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import (
     BROKEN_OFTEN,
     PAUSE,
@@ -17,15 +17,24 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks 
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
     KNOCKS,
-    NUMBERS,
+    SERVICES,
     WRONG,
+    Entry,
     Family,
     families_of,
     knocker_matches,
     open_set,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import TOO_OFTEN, Chains, Rule, joined
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import (
+    TO_CURRENT,
+    TOO_OFTEN,
+    Chains,
+    Rule,
+    joined,
+)
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.services import Found, Services, by_port
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import PROTOCOLS, Spec, Step
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports
 
 
 class Recognition:
@@ -38,39 +47,57 @@ class Recognition:
         self._by_step = self._steps()
         self._watched = [protocol for protocol in PROTOCOLS if self._is_used(protocol)]
         self.chains: Chains = {}
-        if self._by_step:
-            self._add_chains()
+        self._ports = [self._verdict(step) for step in sorted(self._by_step)] + self._wrong_protocol()
+        if self._knocks.staged:
+            self._add_forgetting()
 
     def rules(self) -> List[Rule]:
         """Return the rules for packets that begin something: they count knocks, see wrong ports, and decide nothing."""
-        return [Rule(f"jump {KNOCKS}", comments.KNOCK_PORTS)] if self._by_step else []
+        if not self._by_step:
+            return []
+        found = by_port(self._ports, comments.KNOCK_PORTS)
+        self.chains[KNOCKS] = self._paused("return") + [*found, TO_CURRENT] + self._others()
+        return [Rule(f"jump {KNOCKS}", comments.KNOCK_PORTS)]
 
-    def _add_chains(self) -> None:
-        verdicts = [self._verdict(step) for step in sorted(self._by_step)] + self._wrong_protocol()
-        found = [Rule(f"meta l4proto . th dport vmap {{ {', '.join(verdicts)} }}", comments.KNOCK_PORTS)]
+    def beginning(self, services: Services) -> List[Rule]:
+        """Return the same with the ports of services, for packets to this host: one look-up finds either; none without knocks.
+
+        Nobody's port is that of a step and of a service; over the wrong protocol it may be, and then the service comes first.
+        """
+        if not self._by_step:
+            return []
+        alone = [each for each in self._ports if not services.has(each[0])]
+        late = [each for each in self._ports if services.has(each[0])]
+        found = services.rules(alone) + by_port(late, comments.WRONG_PORT)
+        return self._paused(f"goto {SERVICES}") + [*found, TO_CURRENT] + self._others()
+
+    def _paused(self, verdict: str) -> List[Rule]:
+        """Return the rules that let pass by who is to begin no knock: asked once here, that costs least."""
+        if not self._knocks.staged:
+            return []
+        return [Rule(f"{family.seen(PAUSED)} {verdict}", TOO_OFTEN) for family in self._families]
+
+    def _others(self) -> List[Rule]:
         # Broadcasts never count.
         which = {"tcp": "meta l4proto 6", "udp": "meta l4proto 17 meta pkttype 0"}
-        wrong = [Rule(f"{which[protocol]} goto {WRONG}", comments.WRONG_PORT) for protocol in self._watched]
-        self.chains[KNOCKS] = found + wrong
-        if self._knocks.staged:
-            self._add_forgetting()
+        return [Rule(f"{which[protocol]} goto {WRONG}", comments.WRONG_PORT) for protocol in self._watched]
 
     def _is_used(self, protocol: str) -> bool:
         return any(step.protocol == protocol for sequence in self._knocks.staged for step in sequence.steps)
 
-    def _verdict(self, step: Step) -> str:
+    def _verdict(self, step: Step) -> Found:
         name = f"knock{len(self.chains) + 1}"
         self.chains[name] = self._by_step[step]
-        return f"{NUMBERS[step.protocol]} . {step.port} : goto {name}"
+        return _port(step), f"goto {name}"
 
-    def _wrong_protocol(self) -> List[str]:
+    def _wrong_protocol(self) -> List[Found]:
         """A protocol that some knock uses is watched on all ports; on the other one only the right port over the wrong
         protocol counts, so that a client's ordinary traffic does not break its knock."""
         steps = {step for sequence in self._knocks.staged for step in sequence.steps}
         wrong = {
             Step(step.port, protocol) for step in steps for protocol in PROTOCOLS if protocol not in self._watched
         } - set(self._by_step)
-        return [f"{NUMBERS[step.protocol]} . {step.port} : goto {WRONG}" for step in sorted(wrong)]
+        return [(_port(step), f"goto {WRONG}") for step in sorted(wrong)]
 
     def _steps(self) -> Dict[Step, List[Rule]]:
         """Return each step to the rules for its port, a door's last step first."""
@@ -91,37 +118,37 @@ class Recognition:
         if number > 1:
             before = sequence.stages[number - 2]
             match = joined(family.seen(before), "counter", family.forget(before))
-        elif sequence.stages:
-            match = joined(who, family.unseen(PAUSED), "counter")
         if number < len(sequence.steps):
-            in_progress = [family.put(name, self._knocks.timeout) for name in (PROGRESS, sequence.group) if name]
-            return joined(match, *in_progress, family.put(sequence.stages[number - 1], sequence.door.step_timeout))
-        name = open_set(sequence.door)
-        return joined(match, family.forget(name) if sequence.closing else family.put(name, sequence.door.window))
+            marks = [family.put(mark, self._knocks.timeout) for mark in sequence.marks]
+            return joined(match, *marks, family.put(sequence.stages[number - 1], sequence.door.step_timeout))
+        opened = Entry(open_set(sequence.door))
+        return joined(match, family.forget(opened) if sequence.closing else family.put(opened, sequence.door.window))
 
     def _add_forgetting(self) -> None:
-        self.chains[WRONG] = [
-            Rule(f"{family.seen(PROGRESS)} counter goto forget{family.digit}", comments.WRONG_PORT)
-            for family in self._families
-        ]
+        wrong = self.chains[WRONG] = []
         for family in self._families:
-            chain = f"forget{family.digit}"
-            self.chains[chain] = [Rule(family.forget(PROGRESS), comments.IN_PROGRESS)]
+            forget = f"forget{family.digit}"
+            wrong.append(Rule(f"{family.seen(PROGRESS)} counter goto {forget}", comments.WRONG_PORT))
+            self.chains[forget] = [Rule(family.forget(PROGRESS), comments.IN_PROGRESS)]
             for number, (group, sequences) in enumerate(self._knocks.groups.items(), 1):
                 deletions = [rule for sequence in sequences for rule in self._forget(sequence, family)]
-                if group:
-                    target = f"{chain}_{number}"
+                if group != PROGRESS:
+                    target = f"{forget}_{number}"
                     text = joined(family.seen(group), family.forget(group), f"jump {target}")
-                    self.chains[chain].append(Rule(text, comments.IN_PROGRESS))
+                    self.chains[forget].append(Rule(text, comments.IN_PROGRESS))
                     self.chains[target] = deletions
                 else:
-                    self.chains[chain] += deletions
+                    self.chains[forget] += deletions
             pause = joined(BROKEN_OFTEN, "counter", family.put(PAUSED, PAUSE))
-            self.chains[chain].append(Rule(pause, TOO_OFTEN))
+            self.chains[forget].append(Rule(pause, TOO_OFTEN))
 
     @staticmethod
     def _forget(sequence: Sequence, family: Family) -> List[Rule]:
         return [Rule(joined(*map(family.forget, sequence.stages)), comments.reset(sequence.door.name))]
+
+
+def _port(step: Step) -> Ports:
+    return Ports(step.port, step.port, step.protocol)
 
 
 __all__ = ("Recognition",)

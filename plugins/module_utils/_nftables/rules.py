@@ -6,7 +6,7 @@
 
 from typing import Dict, List, NamedTuple, Tuple, Union
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import Meaning, rule_id, wording_of
+from ansible_collections.sesame.portknock.plugins.module_utils._names.comments import Meaning, rule_id, wording_of
 
 _COMMENT_BYTES = 127
 """What nft takes for a comment."""
@@ -21,6 +21,8 @@ SENT_ON = "ct status dnat"
 NOT_NEW, UNMANAGED = "packets that begin no connection", "this IP version is not managed"
 PUBLISHED_PORTS, BEHIND = "ports of doors that nat sends on", "hosts behind this one"
 BEHIND_KNOCKS = "knocks to hosts behind this one"
+IN_FORCE = "are these rules in force, or replaced this very moment?"
+REPLACED = "they are replaced: who sent this sends it again"
 TOO_OFTEN = "so many knocks are broken that this source begins none for a second"
 
 
@@ -44,6 +46,19 @@ class Set(NamedTuple):
 
 Chains = Dict[str, List[Rule]]
 """Name of a chain to its rules."""
+
+CURRENT = "current"
+"""The chain that packets come to which no verdict map has sent elsewhere."""
+TO_CURRENT = Rule(f"jump {CURRENT}", IN_FORCE)
+
+
+def current_rules() -> List[Rule]:
+    """Return the rules of that chain: it drops a packet of which no verdict map can tell where it goes.
+
+    From the moment on in which new rules count, the kernel (seen with 6.18) finds nothing in the verdict maps of the old ones. A packet
+    that had come to these by then is found in none, not in one that has all: it would get past the doors, or be refused for no reason.
+    """
+    return [Rule("meta nfproto vmap { ipv4 : return, ipv6 : return }", IN_FORCE), Rule("drop", REPLACED)]
 
 
 class Table(NamedTuple):
@@ -73,17 +88,20 @@ def with_comment(chain: str, rule: Rule) -> str:
 __all__ = (
     "BEHIND",
     "BEHIND_KNOCKS",
+    "CURRENT",
     "LOG_LIMIT",
     "NOT_NEW",
     "NOT_SYN",
     "PUBLISHED_PORTS",
     "SENT_ON",
     "SYN",
+    "TO_CURRENT",
     "UNMANAGED",
     "Chains",
     "Rule",
     "Set",
     "Table",
+    "current_rules",
     "joined",
     "with_comment",
 )

@@ -10,12 +10,13 @@ look-up finds the chain of a packet's port, however many ports there are.
 
 from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables import comments
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import REFUSED_PREFIX
+from ansible_collections.sesame.portknock.plugins.module_utils._names import comments
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import REFUSED_PREFIX
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
     NUMBERS,
     OPENED,
     REFUSE,
+    Entry,
     Family,
     families_of,
     knocker_matches,
@@ -39,7 +40,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._spec.model impor
     Spec,
     family_of,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import Ports, ports_name
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.ports import PortIndex, Ports, ports_name
 
 Piece = Tuple[Ports, Tuple[Any, ...]]
 """Ports, and what applies to each of them: an Allow or a Door."""
@@ -60,10 +61,18 @@ class Services:
             [(each.ports, each) for each in spec.allow] + [(ports, door) for door in spec.doors for ports in door.here]
         )
         self._here = self._found(self._pieces)
+        self._index = PortIndex(self._here)
 
-    def rules(self) -> List[Rule]:
-        """Return the rules for the chain that all packets to this host get to."""
-        return self.published() + by_port(self._here)
+    def rules(self, more: Iterable[Found] = ()) -> List[Rule]:
+        """Return the rules that look up the port of a packet to this host.
+
+        :param more: single ports that are no service's, and what becomes of packets to them.
+        """
+        return by_port([*self._here, *more])
+
+    def has(self, ports: Ports) -> bool:
+        """Return whether a port of this host is a door's or allowed."""
+        return self._index.find(ports) is not None
 
     def published(self) -> List[Rule]:
         """Return the rules for packets that nat sends to another port or host, by the port that they were sent to."""
@@ -129,9 +138,9 @@ class Services:
         name = open_set(door)
         target = f"goto {REFUSE}" if self._spec.panic else f"goto {OPENED}" if self._spec.log else "accept"
         if not door.once or self._spec.panic:
-            return joined(family.seen(name), "counter", target)
+            return joined(family.seen(Entry(name)), "counter", target)
         begins = SYN if protocol == "tcp" else ""
-        return joined(begins, family.seen(name), family.forget(name), "counter", target)
+        return joined(begins, family.seen(Entry(name)), family.forget(Entry(name)), "counter", target)
 
 
 def refuses_published(spec: Spec) -> bool:
@@ -139,14 +148,14 @@ def refuses_published(spec: Spec) -> bool:
     return spec.published == PUBLISHED_POLICY and spec.policy == "reject"
 
 
-def by_port(found: Sequence[Found]) -> List[Rule]:
+def by_port(found: Sequence[Found], meaning: comments.Meaning = comments.DOOR_PORTS) -> List[Rule]:
     """Return the rules that look up the port which a packet goes to."""
     single = [f"{NUMBERS[ports.protocol]} . {ports.first} : {verdict}" for ports, verdict in found if is_one(ports)]
     texts = [f"meta l4proto . th dport vmap {{ {', '.join(single)} }}"] if single else []
     for protocol in PROTOCOLS:
         wide = _elements(found, protocol, single=False)
         texts += [f"{protocol} dport vmap {{ {wide} }}"] if wide else []
-    return [Rule(text, comments.DOOR_PORTS) for text in texts]
+    return [Rule(text, meaning) for text in texts]
 
 
 def by_first_port(found: Sequence[Found]) -> List[Rule]:

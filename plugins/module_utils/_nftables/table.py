@@ -10,6 +10,7 @@ undo or a look needs is imported there.
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from ansible_collections.sesame.portknock.plugins.module_utils._boot.loaders import not_persisted
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     EXACT,
     SNAPSHOT,
@@ -21,14 +22,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import (
     Wanted,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import (
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.access import (
     check_of_this_host,
     door_for,
     is_let_in,
     shut_out,
 )
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import not_persisted
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.here import (
+    check_writable,
     installed_on,
     text_in_force,
     why_not_in_force,
@@ -39,7 +40,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.nft imp
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.unit import table_files
 from ansible_collections.sesame.portknock.plugins.module_utils._open_doors import OpenDoors
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import NFTABLES_CONFIGS, RUN_TABLE, TABLE_FILE
-from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, family_of
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import ENGINES, Spec, family_of
 
 REMEMBERED = "table"
 """Under which key it is remembered what was loaded: ``shape``, and ``persist``, whether a boot loads it again."""
@@ -81,15 +82,12 @@ class Table(Part):
     # Planning
 
     def plan(self, wanted: Wanted) -> PartPlan:
-        installed = installed_on(self._host, self._nft)
-        spec = wanted.spec
+        check_writable(self._host)
+        installed, spec = installed_on(self._host, self._nft), wanted.spec
         if spec is None and installed is None:
             return PartPlan(self.name, wanted, False, files=table_files(None, "", persist=False))
         if spec is not None:
-            check_of_this_host(spec, self._host.kernel.local_network())
-            dormant = why_not_in_force(self._host) if installed is not None else ""
-            if dormant:
-                raise HostError(f"{dormant}. Nothing was changed.")
+            _check_host(self._host, spec, installed)
         from ansible_collections.sesame.portknock.plugins.module_utils._nftables.change import table_before
         from ansible_collections.sesame.portknock.plugins.module_utils._nftables.judge import NOTHING, judge_change
         from ansible_collections.sesame.portknock.plugins.module_utils._nftables.plan import plan_table
@@ -110,6 +108,7 @@ class Table(Part):
             begins=installed is None and bool(planned.change),
             files=files,
             early=(RUN_TABLE,),
+            previous=(TABLE_FILE,) if spec is not None else (),
             saved_to=NFTABLES_CONFIGS,
             last_way=(f"{self._nft.path} flush table {TABLE}",) if planned.change else (),
             last_look=self._nft.lets_in_words() if planned.change else (),
@@ -236,6 +235,18 @@ class Table(Part):
             found += [*judged.findings, *([] if report.wanted.persist else [not_persisted()])]
             report = report._replace(facts=dict(report.facts, proof=judged.proof))
         return report._replace(findings=report.findings + found)
+
+
+def _check_host(host: Any, spec: Spec, installed: Optional[Installed]) -> None:
+    """Refuse options that are of another host, and a table that no packet meets, before anything is touched.
+
+    :raises SpecError: if they are.
+    :raises HostError: if it is.
+    """
+    check_of_this_host(spec, host.kernel.local_network())
+    dormant = why_not_in_force(host) if installed is not None else ""
+    if dormant:
+        raise HostError(f"{dormant}. Nothing was changed.")
 
 
 def _check_loadable(nft: Nft, wanted: Wanted, change: str) -> None:

@@ -13,12 +13,12 @@ import hashlib
 from typing import Dict, List, NamedTuple, Optional
 
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import Installed, installed_of
-from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import STAGE_SETS
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
     ABOUT,
     FORWARD,
     INPUT,
     PRIORITY,
+    STAGE_SETS,
     TABLE,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.rules import Set, Table
@@ -96,7 +96,7 @@ def _removals(wanted: Installed, installed: Installed) -> List[str]:
     for name, kind in installed.sets.items():
         if wanted.sets.get(name) != kind:
             lines.append(f"delete set {TABLE} {name}")
-        elif installed.layout != wanted.layout and name.startswith(STAGE_SETS):
+        elif installed.layout != wanted.layout and (STAGE_SETS.match(name) or name.startswith(("progress", "group"))):
             # A wrong port would not forget all of it.
             lines.append(f"flush set {TABLE} {name}")
     return lines

@@ -9,9 +9,9 @@ The table is loaded before the network is up, and again behind whatever nftables
 
 from typing import List, Optional
 
+from ansible_collections.sesame.portknock.plugins.module_utils._boot.loaders import DROP_IN_TEXT, drop_in
+from ansible_collections.sesame.portknock.plugins.module_utils._boot.unit import boot_unit
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import ABSENT_FILE, Files
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.boot import boot_unit
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import DROP_IN_TEXT, drop_in
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import (
     INPUT,
     PRIORITY,

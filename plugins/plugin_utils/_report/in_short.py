@@ -39,7 +39,7 @@ _OF_FORWARD = re.compile(
 _FOLDS = (
     (_OF_KNOCKS, 3, "that recognise knocks and forget them"),
     (_OF_DOORS, 7, "that let in at doors' ports who has knocked, and refuse all others"),
-    (_OF_FORWARD, 8, "that do the same for what nat publishes and for hosts behind"),
+    (_OF_FORWARD, 9, "that do the same for what nat publishes and for hosts behind"),
 )
 """Which rules are left out, from how many on, and what is said in their place."""
 # What every rules file has around its rules, whatever they are.
@@ -60,7 +60,8 @@ def in_short(diff: Sequence[Part], summary: Iterable[str]) -> list[Part]:
     files = [part for part in diff if part not in rulesets and part not in services]
     known = {change for part in rulesets for change in map(_in_ipv4, _changes(part))}
     named = [part for part in files if _is_new_or_gone(part) or _says_no_more(part, known)]
-    words = [*(summary if rulesets else ()), *_counted(rulesets)]
+    tables = [part for part in files if part["before_header"].startswith(_TABLE)]
+    words = [*(summary if rulesets or tables else ()), *_counted(rulesets)]
     words += [line for part in services for line in part["after"].splitlines()] + _names(named)
     shown = [*map(_folded, _once(rulesets)), *(part for part in files if part not in named)]
     return [_head(words), *shown] if words else shown
@@ -128,12 +129,18 @@ def _names(parts: Iterable[Part]) -> list[str]:
     found: dict[str, list[str]] = {"files written": [], "files removed": []}
     for part in parts:
         if part["before_header"].startswith(_TABLE):
-            words.append(f"{part['before_header']}: {'new' if part['after'] else 'removed'} (-v shows it)")
+            words.append(f"{part['before_header']}: {_of_table(part)}")
             continue
         # A file that is to be there has a mode.
         what = "files written" if "(mode" in part["after_header"] else "files removed"
         found[what].append(part["before_header"])
     return words + [f"{what}: {_grouped(paths)} (-v shows them)" for what, paths in found.items() if paths]
+
+
+def _of_table(part: Part) -> str:
+    if not _is_new_or_gone(part):
+        return "rules that recognise knocks are written anew (steps are never shown)"
+    return f"{'new' if part['after'] else 'removed'} (-v shows it)"
 
 
 def _grouped(paths: Iterable[str]) -> str:

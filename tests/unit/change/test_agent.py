@@ -88,7 +88,7 @@ def test_systemd_is_asked_for_a_timer(host):
 @pytest.mark.parametrize("undone", [False, True])
 def test_the_last_way_waits_for_who_undoes(undone, host, tmp_path):
     """The process beside the timer is in the middle of it, and may have done all there is to do when it lets go of the lock."""
-    Agent(host).arm(record(), 30, [f"touch {tmp_path}/gone"])
+    Agent(host).arm(record(), 30, [f"touch {tmp_path}/gone"], ["true"])
     (words,) = asked(host)
     script = words[-1].replace("/run/portknock.d", str(tmp_path)).replace("/run/portknock", f"{tmp_path}/none")
     with open(tmp_path / "lock", "w") as lock:
@@ -219,7 +219,7 @@ def test_a_disk_that_takes_nothing_is_no_error(host):
 def test_the_last_way(host, tmp_path):
     """Where no program runs any more, sh does the commands and leaves word for the controller."""
     told = tmp_path / "portknock.d" / "last.json"
-    Agent(host).arm(record(owner="it's 100% $HOME \\me; you"), 30, ["echo emptied"])
+    Agent(host).arm(record(owner="it's 100% $HOME \\me; you"), 30, ["echo emptied"], ["true"])
     text = asked(host)[0][-1].replace("/run/portknock.d", str(told.parent))
     # Python 3.6 has no capture_output.
     done = subprocess.run(["sh", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
@@ -232,22 +232,25 @@ def test_the_last_way(host, tmp_path):
     assert again.stdout == b"", "what is undone already is not undone once more"
 
 
+SAID = {
+    "emptied": "so the knock rules were emptied",
+    "unseen": "and that the knock rules are emptied was tried and could not be seen",
+    "none": "and the change has no rules that could be emptied",
+}
+
+
 @pytest.mark.parametrize(
-    ("looks", "undo"), [(["true", "! false"], "emptied"), (["true", "! true"], ""), (["false"], "")]
+    ("looks", "said"),
+    [(["true", "! false"], "emptied"), (["true", "! true"], "unseen"), (["false"], "unseen"), ([], "none")],
 )
-def test_the_last_way_says_what_is_seen(looks, undo, host, tmp_path):
+def test_the_last_way_says_what_is_seen(looks, said, host, tmp_path):
     Agent(host).arm(record(), 30, ["true"], looks)
     text = asked(host)[0][-1].replace("/run/portknock.d", str(tmp_path))
     assert not set("$%\\;") & set(text), "systemd would replace something in it"
     subprocess.run(["sh", "-c", text], stderr=subprocess.DEVNULL, check=True)
     last = json.loads((tmp_path / "last.json").read_text())
-    assert (last["outcome"], last["undo"]) == ("rolled_back", undo)
-    said = (
-        "so the knock rules were emptied"
-        if undo
-        else "and that the knock rules are emptied was tried and could not be seen"
-    )
-    assert last["why"] == f"the program that undoes it could not run, {said}"
+    assert (last["outcome"], last["undo"]) == ("rolled_back", "emptied" if said == "emptied" else "")
+    assert last["why"] == f"the program that undoes it could not run, {SAID[said]}"
 
 
 def test_the_program_is_put_back_from_its_copy(place):
@@ -290,9 +293,11 @@ def test_what_is_in_the_archive():
         "_change/record",
         "_host/host",
         "_iptables/undo",
+        "_names/comments",
+        "_tables/commands",
     )
     own = {folder + name + ".py" for name in files}
-    packages |= {folder + name + "/__init__.py" for name in ("_change", "_host", "_iptables")}
+    packages |= {folder + name + "/__init__.py" for name in ("_change", "_host", "_iptables", "_names", "_tables")}
     assert packages | own | {"__main__.py"} <= set(names)
     assert {name + "c" for name in own} <= set(names)
     assert not [name for name in names if not name.startswith(folder) and name not in packages | {"__main__.py"}]

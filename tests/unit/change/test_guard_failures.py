@@ -4,6 +4,8 @@
 """The guard on a host in memory: whatever fails while a change is applied, confirmed or undone."""
 
 import re
+import signal
+import threading
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
@@ -20,6 +22,33 @@ def test_without_an_agent_nothing_is_changed(story):
     story.assert_old()
     assert len(loads(story.host)) == before, "rules were loaded"
     assert story.guard.ended(IDENT)["why"] == "nothing could be armed to undo it"
+
+
+class HangUp(BaseException):
+    """What ends this process where nothing keeps it."""
+
+
+def test_a_terminal_that_is_lost_while_the_change_is_armed_ends_it_once_something_will_undo_it(story, monkeypatch):
+    """So that a killed controller never leaves a record that nothing ends."""
+
+    def hang_up(*_words):
+        raise HangUp
+
+    def arm(*words):
+        # To this thread: a module has no other, pytest's workers have.
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
+        return armed(*words)
+
+    armed, was = story.agent.arm, signal.signal(signal.SIGHUP, hang_up)
+    monkeypatch.setattr(story.agent, "arm", arm)
+    try:
+        with pytest.raises(HangUp):
+            story.apply()
+    finally:
+        signal.signal(signal.SIGHUP, was)
+    assert story.agent.armed == [(IDENT, TIMEOUT)]
+    assert story.state() == "armed"
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def loads(host):

@@ -4,12 +4,12 @@
 """Other programs that load a whole ruleset: named before the change, and the doors come back behind them."""
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.loaders import (
+from ansible_collections.sesame.portknock.plugins.module_utils._boot.loaders import (
     DROP_IN_TEXT,
     drop_in,
     drop_in_folders,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import LOADERS
 from fake_host import FakeHost
 from fake_iptables import FakeIptables

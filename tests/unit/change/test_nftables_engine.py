@@ -12,19 +12,21 @@ from ansible_collections.sesame.portknock.plugins.module_utils._change.guard imp
 from ansible_collections.sesame.portknock.plugins.module_utils._change.info import inspect
 from ansible_collections.sesame.portknock.plugins.module_utils._change.plan import plan_change
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import (
     BOOT_SCRIPT,
+    PREVIOUS,
     RUN_TABLE,
     SPARE_RECORD,
     TABLE_FILE,
     UNIT,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import own_lines
 from fake_host import FakeHost
 from module_run import NoAgent, options, run, settled
 from story import FakeAgent
 
 OTHER = {"name": "web", "knock": ["21005", "19001", "24007"], "opens": ["8080"]}
+PREVIOUS_FILE = f"{PREVIOUS}/table.nft"
 STEPS = ("17005", "19100", "18300")
 
 
@@ -55,6 +57,19 @@ def test_a_first_run_and_a_second_that_changes_nothing():
     assert not [step for step in STEPS if step in shown]
 
 
+def test_the_version_before_is_kept_as_the_rules_files_are():
+    host = a_host()
+    switched(host)
+    before = host.files[TABLE_FILE]
+    assert PREVIOUS_FILE not in host.files
+    switched(host, doors=[OTHER])
+    assert host.files[PREVIOUS_FILE] == before
+    assert before[1] == 0o600
+    assert host.files[TABLE_FILE] != before
+    run(host, state="absent")
+    assert PREVIOUS_FILE not in host.files
+
+
 def test_what_refuses_the_change_may_refuse_the_way_back_too():
     host = a_host()
     switched(host)
@@ -76,6 +91,18 @@ def test_the_last_way_empties_the_table_and_looks():
     assert f"{nft} flush table inet portknock" in agent.last_way
     assert agent.last_look[0] == f"{nft} list tables > /dev/null"
     assert len(agent.last_look) == 2
+
+
+def test_the_last_way_looks_at_both_tables_of_iptables_in_both_families():
+    host, agent = a_host(), FakeAgent()
+    wanted = options()
+    Guard(host, agent).apply(plan_change(wanted, host), wanted)
+    for name in ("iptables", "ip6tables"):
+        for table in ("filter", "nat"):
+            looks = [
+                words for words in agent.last_look if f"{host.command.find(name + '-save')} -t {table} | " in words
+            ]
+            assert len(looks) == 2, agent.last_look
 
 
 def test_no_iptables_is_needed():
@@ -163,6 +190,16 @@ def test_a_dormant_table_is_refused():
     with pytest.raises(HostError, match="dormant.*nft add table inet portknock"):
         run(host, engine="nftables")
     assert "doors_gone" in [each["kind"] for each in inspect(host)["findings"]]
+
+
+@pytest.mark.parametrize("engine", ["nftables", "iptables"])
+def test_a_table_that_another_program_owns_is_refused(engine):
+    """With any engine: it has the collection's name, so it would be changed, or taken out."""
+    host = a_host()
+    switched(host)
+    host.owned.add("inet")
+    with pytest.raises(HostError, match=r"the table inet portknock belongs to a running program .*, which names it"):
+        run(host, engine=engine, policy="accept")
 
 
 @pytest.mark.parametrize("more", [{}, {"doors": [dict(OTHER, opens=["22"], sources=["198.51.100.0/24"])]}])

@@ -8,8 +8,8 @@ import json
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._change import agent_program
 from ansible_collections.sesame.portknock.plugins.module_utils._change.record import Record
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.commands import own_lines
 from ansible_collections.sesame.portknock.plugins.module_utils._paths import SPARE, SPARE_RECORD, UNDONE_RECORD
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.commands import own_lines
 from fake_host import is_of_a_change
 from story import IDENT, Story
 

@@ -90,6 +90,20 @@ def test_a_table_of_nftables_is_no_file(before, after, word):
     assert rest == []
 
 
+def test_of_a_table_in_which_knocks_alone_change_it_is_said():
+    """What recognises them is not shown, so its text for people is the same; the summary says what is so then."""
+    host = FakeHost()
+    host.tools = host.tools | {"nft"}
+    settled(host, engine="nftables")
+    result = run(host, check=True, engine="nftables", doors=[dict(DOOR, knock=["31001", "32002", "33003"])])
+    words, parts = shown(result)
+    assert result["changed"]
+    assert words[: len(result["summary"])] == result["summary"] != []
+    said = "table inet portknock in the kernel: rules that recognise knocks are written anew (steps are never shown)"
+    assert words.count(said) == 1
+    assert "table inet portknock in the kernel" not in parts
+
+
 def test_one_rule_more():
     host = FakeHost()
     settled(host)
@@ -169,7 +183,7 @@ def test_rules_of_knocks_are_one_line():
     count = len(full)
     sent_on, folded = [line for line in part["after"].splitlines() if line.startswith("#") and "IPv6" not in line]
     assert (
-        "that do the same for what nat publishes and for hosts behind, in FORWARD, PREROUTING, PORTKNOCK_FWD, "
+        "that do the same for what nat publishes and for hosts behind, in FORWARD, DOCKER-USER, PREROUTING, PORTKNOCK_FWD, "
         in sent_on
     )
     assert folded.startswith(

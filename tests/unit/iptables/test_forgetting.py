@@ -6,7 +6,7 @@
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.catalog import Catalog
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from flows import Host
 from hypothesis import given

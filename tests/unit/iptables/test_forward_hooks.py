@@ -9,12 +9,12 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.forward_hooks import is_guarded, lets_past
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import read_state
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import drift, expected_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import is_undone, undo_text
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.installed_doors import read_installed
 from fake_iptables import FakeIptables, without_empty_nat
 
 CORPUS = Path(__file__).resolve().parents[1] / "corpus"
@@ -23,7 +23,7 @@ BEHIND = {"name": "in", "knock": ["6144", "3791/udp", "8318"], "opens": ["22"], 
 SPEC = spec_from_options(
     {"doors": [{"name": "ssh", "knock": ["7144", "2791/udp", "9318"], "opens": ["22"]}, BEHIND]},
 )
-"""With hosts behind, which need a hook in DOCKER-USER as well."""
+"""With hosts behind."""
 DOCKER = ["-o docker0 -j DOCKER", "-i docker0 -j ACCEPT", "-j DOCKER-USER"]
 
 
@@ -53,13 +53,17 @@ def test_docker_comes_later_and_restarts():
     assert (chain(host, "FORWARD"), chain(host, "DOCKER-USER")) == (["ours"], ["ours"])
     start_docker(host)
     assert chain(host, "FORWARD") == [*DOCKER[::-1], "ours"]
-    assert load(host).change, "what accepts in front of the hook"
-    assert (chain(host, "FORWARD"), chain(host, "DOCKER-USER")) == (["ours", *DOCKER[::-1]], ["ours", "-j RETURN"])
-    host.tables["filter"].chains["FORWARD"].remove("-j DOCKER-USER")
-    host.tables["filter"].chains["FORWARD"].insert(0, "-j DOCKER-USER")
+    assert load(host).change == "", "each packet passes DOCKER-USER before something accepts it"
+    assert chain(host, "DOCKER-USER") == ["ours", "-j RETURN"]
+    rules = host.tables["filter"].chains["FORWARD"]
+    rules.insert(2, rules.pop(0))
+    assert load(host).change, "what accepts in front of both hooks"
+    assert chain(host, "FORWARD") == ["ours", "-i docker0 -j ACCEPT", "-o docker0 -j DOCKER", "-j DOCKER-USER"]
+    rules.insert(0, rules.pop())
     assert load(host).change == "", "nothing in it accepts"
     load(host, None)
-    assert (chain(host, "FORWARD"), chain(host, "DOCKER-USER")) == (DOCKER[::-1], ["-j RETURN"])
+    assert sorted(chain(host, "FORWARD")) == sorted(DOCKER)
+    assert chain(host, "DOCKER-USER") == ["-j RETURN"]
 
 
 @pytest.mark.parametrize("command", [["-j ACCEPT"], ["-j RETURN"], ["-g DOCKER"]])
@@ -109,7 +113,12 @@ def test_undone_after_docker_came():
     host.restore(undo_text(before, host.save()))
     assert is_undone(before, host.save())
     assert chain(host, "DOCKER-USER") == ["ours", "-j RETURN"]
-    assert chain(host, "FORWARD") == ["ours", *DOCKER[::-1]], "what came meanwhile accepts"
+    assert chain(host, "FORWARD") == [*DOCKER[::-1], "ours"], "DOCKER-USER comes before what accepts"
+    host.tables["filter"].chains["FORWARD"].remove("-j DOCKER-USER")
+    host.restore(undo_text(before, host.save()))
+    assert chain(host, "FORWARD") == ["ours", "-i docker0 -j ACCEPT", "-o docker0 -j DOCKER"], (
+        "what came meanwhile accepts"
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,12 +203,15 @@ def test_what_stands_in_front_of_the_hooks_in_nat_is_drift_and_mended():
 def test_docker_comes_and_goes_and_nat_stays():
     host = FakeIptables(BARE)
     load(host, PUBLISHED)
-    assert "DOCKER-USER" not in host.tables["filter"].chains
+    assert chain(host, "DOCKER-USER") == ["ours"], (
+        "for what is not for an address of this host, which nat does not ask about"
+    )
     start_docker(host)
     host.tables["nat"].chains["PREROUTING"].append(DNAT)
     assert chain(host, "FORWARD") == [*DOCKER[::-1], "ours"]
-    assert load(host, PUBLISHED).change == "", "the one in nat guards as well"
-    assert chain(host, "DOCKER-USER") == ["-j RETURN"]
+    assert load(host, PUBLISHED).change == ""
+    assert is_guarded(parse(host.save()))
+    assert chain(host, "DOCKER-USER") == ["ours", "-j RETURN"]
 
 
 @pytest.mark.parametrize("name", ["docker", "docker-trixie"])
@@ -229,29 +241,34 @@ def test_the_hook_of_forward_moves_in_front_of_what_is_not_docker_s(rule):
     assert chain(host, "FORWARD")[0] == "ours"
 
 
-def test_without_the_hook_in_nat_that_of_forward_moves():
+@pytest.mark.parametrize("gone", ["the hook", "the jump"])
+def test_without_docker_user_that_of_forward_is_not_enough(gone):
+    """What is for addresses that are not this host's, the hook in nat does not see either."""
     host = FakeIptables(BARE)
     load(host, PUBLISHED)
     start_docker(host)
-    host.tables["nat"].chains["PREROUTING"].insert(0, DNAT)
+    chains = host.tables["filter"].chains
+    if gone == "the hook":
+        chains["DOCKER-USER"].pop(0)
+    else:
+        chains["FORWARD"].remove("-j DOCKER-USER")
+    assert not is_guarded(parse(host.save()))
     assert load(host, PUBLISHED).change
-    assert (chain(host, "FORWARD")[0], in_nat(host, "PREROUTING")[0]) == ("ours", "ours")
+    assert is_guarded(parse(host.save()))
+    assert load(host, PUBLISHED).change == ""
 
 
 def test_rules_from_before_the_hook_in_nat_are_brought_over():
-    """The hook in nat is there before that of DOCKER-USER goes, and on the way back the other way round."""
     host = FakeIptables(BARE)
     earlier = build_rules(PUBLISHED, "ipv4", nat=False)
     host.restore(plan_family(host.save(), PUBLISHED, "ipv4", earlier).change)
     start_docker(host)
     before = host.save()
     assert "*nat" not in before
-    assert chain(host, "DOCKER-USER") == ["ours", "-j RETURN"]
     plan = load(host, PUBLISHED)
-    assert [line for line in plan.change.splitlines() if line[:1] == "*"] == ["*nat", "*filter"]
-    assert chain(host, "DOCKER-USER") == ["-j RETURN"]
+    assert [line for line in plan.change.splitlines() if line[:1] == "*"] == ["*nat"]
     back = undo_text(before, host.save())
-    assert [line for line in back.splitlines() if line[:1] == "*"] == ["*filter", "*nat"]
+    assert [line for line in back.splitlines() if line[:1] == "*"] == ["*nat"]
     host.restore(back)
     assert is_undone(before, host.save())
     assert chain(host, "DOCKER-USER") == ["ours", "-j RETURN"]

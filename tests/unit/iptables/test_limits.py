@@ -4,9 +4,9 @@
 """Limits on how often a source connects: fed by the doors' own packets, they are no blocklist and stand behind the doors."""
 
 import pytest
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import DOORS
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import DOORS
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 
 DOOR = {"name": "ssh", "knock": ["17005", "19100/udp"], "opens": ["22"]}

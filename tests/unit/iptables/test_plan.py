@@ -8,11 +8,11 @@ import pytest
 import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._change.diff import shortened
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError, SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.display import readable_file
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.rule_text import split_words
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.readable import readable_file
 from fake_iptables import FakeIptables, without_empty_nat
 from hypothesis import given, reject
 from hypothesis import strategies as st

@@ -14,7 +14,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._errors import Sp
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables import proven
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import Hook
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import prove_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.prove_doors import prove_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import prove_change, would_be
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse

@@ -11,8 +11,8 @@ import random
 
 import pytest
 import random_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import OWN_LIST
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import OWN_LIST
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import ruleset_of
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import changed
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_walk import Walk

@@ -10,11 +10,11 @@ import pytest
 import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._engine import Connection, Wanted
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.access import door_for, lets_in
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.chains import TAIL
+from ansible_collections.sesame.portknock.plugins.module_utils._foreign.access import door_for, lets_in
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import position_of
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import prove_change, would_be
+from ansible_collections.sesame.portknock.plugins.module_utils._names.chains import TAIL
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import LocalNetwork, Route
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from prover_questions import PROMISED

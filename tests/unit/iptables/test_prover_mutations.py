@@ -16,7 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._engine import Co
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import SpecError
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import Hook
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import prove_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.prove_doors import prove_doors
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proven import would_be
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options

@@ -7,12 +7,12 @@ import re
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.build import build_rules
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.comments import read_comment
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import counters
+from ansible_collections.sesame.portknock.plugins.module_utils._names.comments import read_comment
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.installed_doors import read_installed
 from fake_iptables import FakeIptables
 
 SSH = {"name": "ssh", "knock": ["17005", "19100/udp", "18300"], "opens": ["22"]}

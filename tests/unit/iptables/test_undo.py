@@ -7,15 +7,12 @@ import foreign
 import pytest
 import random_rules
 from ansible_collections.sesame.portknock.plugins.module_utils._errors import HostError
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import (
-    foreign_rules,
-    is_own_rule,
-    read_state,
-)
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import read_state
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.undo import is_undone, snapshot_text, undo_text
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.own_rules import foreign_rules, is_own_rule
 from fake_iptables import FakeIptables, without_empty_nat
 from hypothesis import given
 from hypothesis import strategies as st

@@ -12,7 +12,6 @@ import re
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed import read_state
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.installed_doors import read_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.plan import plan_family
 from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_back import (
     counters,
@@ -21,6 +20,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._iptables.read_ba
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
+from ansible_collections.sesame.portknock.plugins.module_utils._tables.installed_doors import read_installed
 from fake_iptables import FakeIptables, without_empty_nat
 from walker import Packet, Walker
 
@@ -95,7 +95,7 @@ def test_the_update_is_one_change(family):
         "PORTKNOCK_CATALOG",
         "PORTKNOCK_RELATED",
         "PORTKNOCK_CATALOG_UNUSED",
-        *(f"PORTKNOCK_FWD{rest}" for rest in ("", "_OPEN", "_REFUSE")),
+        *(f"PORTKNOCK_FWD{rest}" for rest in ("", "_OPEN", "_REFUSE", "_USER")),
         *(f"PORTKNOCK_NAT{rest}" for rest in ("", "1", "2", "_SENT")),
     }
     assert [hook.position for hook in plan.now.hooks] == [hook.position for hook in plan.then.hooks_of("INPUT")]

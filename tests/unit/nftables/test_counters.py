@@ -30,7 +30,7 @@ def test_each_door_has_its_own_and_what_two_share_counts_for_both():
         rule("service1", 7, "door web: accept sources that have knocked", in_set("open4_web")),
         rule("service1", 11, "refuse sources that have not knocked", of("ipv4")),
         rule("service1", 13, "refuse sources that have not knocked", of("ipv6")),
-        rule("knock1", 17, "door shell: step 2 of 2", in_set("stage4_01234567")),
+        rule("knock1", 17, "door shell: step 2 of 2", in_set("stages4")),
         rule("knock2", 19, "door shell: step 1 of 2", of("ipv4")),
         rule("wrong", 23, "wrong port: reset the knock", in_set("progress4")),
         {"rule": {"family": "inet", "table": "filter", "chain": "service1", "expr": [{"counter": {"packets": 99}}]}},
@@ -54,7 +54,7 @@ def test_who_is_in_gets_on_the_list_of_the_same_door():
         "open4_shell": [Element(ip_address("192.0.2.1"), 9)],
         "open6_web": [Element(ip_address("2001:db8::"), 9)],
         "open4_gone": [Element(ip_address("192.0.2.2"), 9)],
-        "stage4_shell": [Element(ip_address("192.0.2.3"), 9)],
+        "stages4": [Element(ip_address("192.0.2.3"), 9)],
     }
     lists = ["pk4_shell", "pk4_shell2", "pk4.1_shell", "pk6.64_web", "pk4_.1", "pk6_shell"]
     assert lists_for(known, ["pk4_shell", "pk4_shell2", "pk6.64_web", "pk4_.1", "pk6_shell"]) == [

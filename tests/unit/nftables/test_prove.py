@@ -23,7 +23,7 @@ from nft_options import A_FIFTH, OPTIONS, RECORDED, spec_of
 
 CORPUS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "corpus", "nftables")
 NOTHING_ELSE = Foreign([], ())
-RELEASES = ("0.9.8", "1.0.6", "1.1.3")
+RELEASES = ("0.9.8", "1.0.6", "1.1.3", "1.1.7")
 STRANGER = ipaddress.ip_address("203.0.113.9")
 
 

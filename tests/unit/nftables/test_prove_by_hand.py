@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import read_listing
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.foreign import Foreign
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.knocks import knocks_of
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.proven import prove_installed
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from nft_options import RECORDED
@@ -22,10 +23,10 @@ with open(os.path.join(CORPUS, "1.1.3.json"), encoding="utf-8") as stream:
 
 ACCEPT, DROP = {"accept": None}, {"drop": None}
 SADDR = {"payload": {"protocol": "ip", "field": "saddr"}}
+MARK = {"meta": {"key": "mark"}}
 DPORT = {"payload": {"protocol": "th", "field": "dport"}}
-FIRST, SECOND = sorted(
-    item["set"]["name"] for item in LISTED if item.get("set", {}).get("name", "").startswith("stage4_09ec699a")
-)
+FIRST, SECOND = (stage.number for stage in knocks_of(SPEC.doors).sequences[0].stages)
+"""The numbers of those who have done one step of the first door's knock, and two."""
 
 
 def asks(field, right, op="=="):
@@ -34,6 +35,11 @@ def asks(field, right, op="=="):
         {protocol: {"key": name}} if protocol in ("meta", "ct") else {"payload": {"protocol": protocol, "field": name}}
     )
     return {"match": {"op": op, "left": left, "right": right}}
+
+
+def beside(number, kept=None):
+    """Return the source and a number, as a listing has it; what is kept of the packet's mark is in there too."""
+    return {"concat": [SADDR, {"|": [{"&": [MARK, number if kept is None else kept]}, number]}]}
 
 
 def puts(name, value, seconds=3600):
@@ -80,7 +86,7 @@ def test_a_rule_that_lets_strangers_in_is_shown_with_a_packet(chain, expr, port)
     assert proof.finding.kind == "void"
 
 
-@pytest.mark.parametrize("chain", ["input", "knocks", "knock1", "wrong", "service2"])
+@pytest.mark.parametrize("chain", ["input", "knocks_or_services", "knock1", "wrong", "service2"])
 def test_a_rule_that_says_who_has_knocked_is_shown_with_a_packet(chain):
     result, packet, message, proof = words(with_rule(chain, [puts("@open4_ssh", SADDR)]))["door ssh"]
     assert (result, proof.is_certain) == ("void", True), message
@@ -93,13 +99,16 @@ def test_a_rule_that_says_who_has_knocked_is_shown_with_a_packet(chain):
 @pytest.mark.parametrize(
     ("chain", "expr"),
     [
-        ("knock3", [puts("@" + SECOND, SADDR)]), ("input", [asks("tcp dport", 443), puts("@" + SECOND, SADDR)]),
-        ("input", [puts("@" + FIRST, SADDR)]), ("input", [puts("@" + SECOND, {"concat": [SADDR, DPORT]})]),
+        ("knock3", [puts("@stages4", beside(SECOND))]), ("input", [asks("tcp dport", 443), puts("@stages4", beside(SECOND))]),
+        ("input", [puts("@stages4", beside(FIRST))]), ("input", [puts("@stages4", {"concat": [SADDR, DPORT]})]),
+        # Marks of packets differ, so whom this puts there is not known.
+        ("input", [puts("@stages4", beside(SECOND, 0xFFFFFFFF))]), ("input", [puts("@stages4", beside(1, 0x80000000))]),
+        ("input", [puts("@stages4", {"concat": [SADDR, SECOND]})]), ("input", [puts("@stages4", {"concat": [SADDR, MARK]})]),
         ("input", [puts("@open4_ssh", {"payload": {"protocol": "ip", "field": "daddr"}})]),
         ("input", [puts("@progress4", SADDR, 1)]), ("wrong", [asks("tcp dport", 2000), {"return": None}]),
-        ("knocks", [asks("tcp dport", 2000), {"return": None}]), ("forget4", [asks("tcp dport", 2000), {"return": None}]),
+        ("knocks_or_services", [asks("tcp dport", 2000), {"return": None}]), ("forget4", [asks("tcp dport", 2000), {"return": None}]),
         ("input", [{"set": {"op": "delete", "elem": SADDR, "set": "@progress4"}}]),
-        ("input", [{"jump": {"target": "knocks"}}]),
+        ("input", [{"jump": {"target": "knocks_or_services"}}]),
     ],
     ids=str,
 )  # fmt: skip

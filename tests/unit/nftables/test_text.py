@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.nft_json import read_listing
@@ -15,6 +16,7 @@ from ansible_collections.sesame.portknock.plugins.module_utils._nftables.element
     read_elements,
 )
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.installed import drift, read_installed
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.names import STAGE_SETS
 from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import (
     absent_text,
     change_text,
@@ -26,7 +28,7 @@ from hypothesis import given
 from nft_options import A_FIFTH, OPTIONS, RECORDED, recorded_table, spec_of
 
 CORPUS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "corpus", "nftables")
-RELEASES = ("0.9.8", "1.0.6", "1.1.3")
+RELEASES = ("0.9.8", "1.0.6", "1.1.3", "1.1.7")
 
 
 def recorded(release):
@@ -77,12 +79,16 @@ def test_the_shape_is_that_of_the_rules_alone(release):
     for old, new in (('"packets": 0', '"packets": 7'), ('"handle": 2', '"handle": 9'), ('"10.1.2.3"', '"10.9.2.3"')):
         assert old in text
         assert read_installed(json.loads(text.replace(old, new))).shape == before.shape, old
+    emptied = [
+        {"set": {key: 0 if key == "count" else value for key, value in item["set"].items() if key != "elem"}}
+        if "set" in item
+        else item
+        for item in items
+    ]
+    assert emptied != items
+    assert read_installed(emptied).shape == before.shape
     edited = text.replace('"portknock opened: "', '"opened: "')
     assert read_installed(json.loads(edited)).shape != before.shape
-
-
-def stages(table):
-    return [name for name in table.sets if name.startswith("stage")]
 
 
 def without(items, kind, **fields):
@@ -102,7 +108,7 @@ def test_drift(release):
         ([bare, *items], changed),
         (without(without(items, "chain", name="wrong"), "rule", chain="wrong"), ["chain wrong is missing"]),
         (without(items, "set", name="open4_ssh"), ["open4_ssh is missing"]),
-        (without(items, "set", name=stages(table)[0]), ["a set of knocks in progress is missing"]),
+        (without(items, "set", name="stages4"), ["a set of knocks in progress is missing"]),
         ([*items, mine], ["mine is not one of the collection's"]),
     ):
         assert drift(read_text(load_text(table).text), read_installed(now)) == said
@@ -142,27 +148,42 @@ def test_a_knock_in_progress_of_a_knock_that_is_another_now_is_forgotten():
     installed = read_installed(recorded("1.0.6"))
     other = of(doors=[dict(RECORDED["doors"][0], knock=["7000", "9100/udp", "3101"]), RECORDED["doors"][1]])
     gone = [line.rsplit(" ", 1)[1] for line in removals(other, installed) if " set " in line]
-    assert set(gone) == set(stages(of())) - set(stages(other))
-    assert len(gone) == 4
-    assert all(line.startswith("delete set") for line in removals(other, installed)[1:])
+    assert gone == [], "others stay in the middle of theirs"
+    before, after = (set(re.findall(r"\| (0x\w+) \}", load_text(table).text)) for table in (of(), other))
+    assert len(before - after) == len(after - before) == 2, "nothing asks for those who knocked as it was"
 
 
-def test_a_table_whose_stages_also_named_a_port_is_changed_at_once():
-    """Before they were sets of sources alone: who is in stays in, and knocks in progress begin anew."""
-    items = [item for item in recorded("1.0.6") if not item.get("set", {}).get("name", "").endswith("_2")]
-    for item in items:
-        if item.get("set", {}).get("name", "").startswith("stage"):
-            item["set"].update(name=item["set"]["name"][:-2], type=["ipv4_addr", "inet_proto", "inet_service"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("k{0:06x}1{1}", "ipv{1}_addr"), ("stage{1}_{0:08x}", ["ipv{1}_addr", "inet_proto", "inet_service"])],
+)
+def test_a_table_with_a_set_for_each_stage_is_changed_at_once(name, kind):
+    """As earlier releases had it: who is in stays in, and knocks in progress begin anew."""
+    items, old = recorded("1.0.6"), []
+    for item in list(items):
+        found = STAGE_SETS.match(item.get("set", {}).get("name", ""))
+        if found:
+            items.remove(item)
+            for number in range(3):
+                old.append(name.format(number, found.group()[-1]))
+                types = json.loads(json.dumps(kind).replace("{1}", found.group()[-1]))
+                items.append({"set": dict(item["set"], name=old[-1], type=types)})
     gone = removals(recorded_table(), read_installed(items))
     assert gone[0] == "flush table inet portknock"
-    assert sorted(gone[1:]) == sorted({f"delete set inet portknock {name[:-2]}" for name in stages(of())})
+    assert sorted(gone[1:]) == sorted(f"delete set inet portknock {each}" for each in old)
+    assert len(set(old)) == 6
+    told = drift(read_text(load_text(recorded_table()).text), read_installed(items))
+    assert told == [
+        "a set of knocks in progress is missing",
+        "a set of knocks in progress is not one of the collection's",
+    ]
 
 
 def test_where_knocks_in_progress_are_grouped_otherwise_all_are_forgotten():
     installed = read_installed(recorded("1.0.6"))
     slower = of(doors=[dict(RECORDED["doors"][0], step_timeout=60), RECORDED["doors"][1]])
     gone = [line.rsplit(" ", 1)[1] for line in removals(slower, installed)[1:]]
-    assert set(gone) == {"progress4", "progress6", *stages(slower)}
+    assert set(gone) == {"progress4", "progress6", "stages4", "stages6"}
     assert all(line.startswith("flush set") for line in removals(slower, installed)[1:])
 
 

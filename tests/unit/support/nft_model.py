@@ -14,7 +14,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 _RULE = re.compile(r'add rule inet portknock (\w+) (.*) comment "[^"]*"$')
 _WORD = r"[\w.:/*+-]+"
 _VALUES = r"(\{ [^}]* \}|\"[^\"]*\"|@\w+|" + _WORD + ")"
-_SOURCE = r"ip6? saddr(?: & [0-9a-f:]+)?"
+_SOURCE = r"ip6? saddr(?: & [0-9a-f:]+)?(?: \. meta mark & 0x[0-9a-f]{8} \| 0x[0-9a-f]{8})?"
 
 
 class Sent(NamedTuple):
@@ -27,6 +27,7 @@ class Sent(NamedTuple):
     state: str = "new"
     destination: str = ""
     sport: int = 40000
+    mark: int = 0
     first: Optional[Tuple[str, int]] = None
     """Where it was sent to before nat has changed that; None where nat has not."""
 
@@ -49,6 +50,11 @@ class Model:
         self._now = 0.0
         self.is_often = False
         """Whether knocks are broken so often that the limit of them is exceeded."""
+
+    @property
+    def chains(self) -> Set[str]:
+        """The names of the chains that have rules."""
+        return set(self._chains)
 
     def forget(self) -> None:
         """Have all sets empty."""
@@ -94,11 +100,14 @@ class Model:
     # What rules ask and do.
 
     def _source(self, expression: str, packet: Sent) -> Any:
+        expression, _dot, mark = expression.partition(" . meta mark & ")
         address: Any = ipaddress.ip_address(packet.source)
         if (address.version == 4) != expression.startswith("ip "):
             raise _Break
         mask = expression.partition(" & ")[2]
-        return ipaddress.IPv6Address(int(address) & int(ipaddress.ip_address(mask))) if mask else address
+        address = ipaddress.IPv6Address(int(address) & int(ipaddress.ip_address(mask))) if mask else address
+        kept, _or, added = mark.partition(" | ")
+        return (address, packet.mark & int(kept, 0) | int(added, 0)) if mark else address
 
     def _seen(self, packet: Sent, expression: str, negated: Optional[str], name: str) -> None:
         if self._is_in(name, expression, packet) == bool(negated):
@@ -106,6 +115,11 @@ class Model:
 
     def _is_in(self, name: str, expression: str, packet: Sent) -> bool:
         return self._sets.get(name, {}).get(self._source(expression, packet), -1) > self._now
+
+    def _current(self, packet: Sent, elements: str) -> str:
+        if f"{'ipv4' if '.' in packet.source else 'ipv6'} : return" not in elements:
+            raise _Break
+        return "return"
 
     def _often(self, _packet: Sent) -> None:
         """Knocks are broken seldom here, unless it is said."""
@@ -202,6 +216,7 @@ _PARTS = [
     (re.compile(pattern + r"(?: |$)"), method)
     for pattern, method in (
         (rf"({_SOURCE}) (!= )?@(\w+)", Model._seen),
+        (r"meta nfproto vmap \{ ([^}]*) \}", Model._current),
         (r"ct status dnat", Model._diverted),
         (r"ct original proto-dst vmap \{ ([^}]*) \}", Model._first_port),
         (r"(ct original )?(ip6?) daddr vmap \{ ([^}]*) \}", Model._by_address),

@@ -42,8 +42,8 @@ RECORDED: Dict[str, Any] = {
     "icmp": False,
     "published": "policy",
 }
-"""What the listings in tests/unit/corpus/nftables were loaded from: ``nft -j list table inet portknock`` of Debian 11, 12 and 13, with
-three sources added by hand, on kernel 6.18."""
+"""What the listings in tests/unit/corpus/nftables were loaded from: ``nft -j list table inet portknock`` of Debian 11, 12 and 13, and
+1.1.7 of Debian unstable, with four elements added by hand, on kernel 6.18."""
 
 _PORTS = [20000 + 977 * number % 40009 for number in range(1, 25)]
 _STEP = st.builds("{0}/{1}".format, st.sampled_from(_PORTS), st.sampled_from(["tcp", "udp"]))

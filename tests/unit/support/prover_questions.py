@@ -6,10 +6,11 @@
 import ipaddress
 import json
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence, Set
 
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.lists import Lists
-from ansible_collections.sesame.portknock.plugins.module_utils._iptables.proof import prove_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._iptables.prove_doors import prove_doors
+from ansible_collections.sesame.portknock.plugins.module_utils._names.lists import Lists
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.condition import AnyNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.local_network import UNKNOWN, LocalNetwork
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_rules import (
     DESTINATION,
@@ -21,12 +22,14 @@ from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_
     STATE,
     Term,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_ruleset import Ruleset
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_space import (
     OPENERS,
     Box,
     Space,
     changed,
 )
+from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.prove_walk import Listed, Walk
 from ansible_collections.sesame.portknock.plugins.module_utils._netfilter.save_format import parse
 from ansible_collections.sesame.portknock.plugins.module_utils._spec.model import Spec
 from walker import Packet
@@ -83,6 +86,25 @@ def box_of(space: Space, packet: Packet) -> Box:
     untouched = 1 << ("NEW", "RELATED").index(packet.state)
     box = changed(changed(box, 5, untouched), 7, 1 << (space.marks or [0]).index(0))
     return changed(box, 6, 1 << OPENERS.index(flags) if packet.protocol == "tcp" else 1)
+
+
+def possible(
+    ruleset: Ruleset, own: Sequence[AnyNetwork], listed: Listed, sent: Sequence[Packet], coarse: bool = False
+) -> List[Set[bool]]:
+    """Return for each packet whether it may be let in and whether it may not, as the prover has it.
+
+    :param own: the host's own addresses.
+    :param listed: what is known of who is on which list.
+    :raises TooManyCases: if the prover gives up.
+    """
+    space = ruleset.space(own, [term for packet in sent for term in terms_of(packet)])
+    walk, found = Walk(ruleset, space, listed, coarse=coarse), []
+    for packet in sent:
+        answer = walk.answer([box_of(space, packet)])
+        here = any(not hit.away for hit in answer.accepted)
+        away = any(hit.away for hit in answer.accepted)
+        found.append({let_in for let_in, can in ((True, here), (False, bool(answer.refused) or away)) if can})
+    return found
 
 
 def named_lists(spec: Spec, family: str) -> Dict[str, str]:
