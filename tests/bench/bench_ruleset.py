@@ -50,13 +50,13 @@ class Core:
         path = collections_path()
         sys.path.insert(0, path)
         try:
-            from ansible_collections.sesame.portknock.plugins.module_utils._iptables import commands as _iptables
             from ansible_collections.sesame.portknock.plugins.module_utils._iptables import load as _change
             from ansible_collections.sesame.portknock.plugins.module_utils._iptables import plan as _plan
             from ansible_collections.sesame.portknock.plugins.module_utils._knockd import config as _knockd
             from ansible_collections.sesame.portknock.plugins.module_utils._nftables import build as _table
             from ansible_collections.sesame.portknock.plugins.module_utils._nftables import text as _text
             from ansible_collections.sesame.portknock.plugins.module_utils._spec import options as _spec
+            from ansible_collections.sesame.portknock.plugins.module_utils._tables import commands as _iptables
         finally:
             sys.path.remove(path)
             remove_collections_path(path)

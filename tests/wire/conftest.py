@@ -64,7 +64,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "on_one_backend: also without a core on one backend only, unless --soak; it is no matter which"
     )
-    config.addinivalue_line("markers", "engines(names): which engines a test that asks for one is run with, if not all")
+    config.addinivalue_line(
+        "markers",
+        "engines(names, soak): which engines a test that asks for one is run with, if not all, and which only with --soak",
+    )
     config.addinivalue_line("markers", "only(backend): where the other backend does not have what the test is about")
     config.addinivalue_line(
         "markers", "image(name): which image of bin/lib/images a bare host is made of, if not debian-12"
@@ -148,7 +151,8 @@ def _runs(item: pytest.Item, soak: bool) -> bool:
     if only and backend not in only.args:
         return False
     is_native = values.get("engine") == NFTABLES
-    if is_native and backend != BACKENDS[zlib.crc32(_function(item).encode()) % len(BACKENDS)]:
+    takes_turns = "core" in values and not soak
+    if is_native and not takes_turns and backend != BACKENDS[zlib.crc32(_function(item).encode()) % len(BACKENDS)]:
         # The backend of iptables has no part in it: half of the functions are run beside each.
         return False
     if soak:
@@ -193,7 +197,8 @@ def _is_its_turn(item: pytest.Item, core: str, backend: str, backends: Sequence[
     """Return whether a test of the guard, which is run once, is run with these two: with the same ones every time."""
     three = item.get_closest_marker("three_cores")
     releases = three_cores() if three else cores()
-    number = _number(item, core, backend)
+    # An engine more changes nothing for the other one.
+    number = _number(item, core, backend, f"{_values(item).get('engine')}-")
     if core not in releases:
         return False
     if three or item.get_closest_marker("every_core"):
@@ -213,7 +218,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("family", (IPV4, IPV6))
     if "engine" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("engines")
-        metafunc.parametrize("engine", marker.args if marker else (*ENGINES, NFTABLES), indirect=True)
+        names, soaked = (marker.args, marker.kwargs.get("soak", ())) if marker else ((*ENGINES, NFTABLES), ())
+        values = [pytest.param(name, marks=pytest.mark.soak) if name in soaked else name for name in names]
+        metafunc.parametrize("engine", values, indirect=True)
     if "core" in metafunc.fixturenames:
         # A long series is long enough with one release.
         metafunc.parametrize("core", cores()[-1:] if metafunc.definition.get_closest_marker("soak") else cores())
@@ -263,8 +270,9 @@ def table(rig: Rig) -> Iterator[Table]:
     """The target with the engine nftables: what is applied is a table of its own."""
     target = rig.target
     target.engine, target.table = NFTABLES, Table(target.namespace)
-    target.table.remove()
-    yield target.table
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Controller, "module_options", {"engine": NFTABLES})
+        yield target.table
     target.table.remove()
     target.engine, target.table = KERNEL, None
 

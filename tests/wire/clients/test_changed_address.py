@@ -9,8 +9,8 @@ import time
 
 import pytest
 from rig.controller import PING
-from rig.guard import DOOR
-from rig.masters import BEHIND, master_pids
+from rig.guard import BEHIND, DOOR
+from rig.masters import master_pids
 from rig.packets import IPV4
 from rig.peer import TARGET
 

@@ -8,6 +8,7 @@ import re
 
 import pytest
 from rig.counter import Counter
+from rig.engines import ASKED, IN_SOAK
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.shown import steps_in
@@ -35,6 +36,8 @@ def knock(controller, *words, family="ipv4", expect=0, **options):
     return run.only(task=NAME).result
 
 
+@ASKED
+@IN_SOAK
 @pytest.mark.parametrize(
     ("reject_with", "version"),
     [("icmp-port-unreachable", IPV6), ("tcp-reset", IPV4), ("drop", IPV6)]

@@ -17,9 +17,9 @@ import pytest
 from rig import faults
 from rig.controller import PING
 from rig.counter import Counter, close_doors
-from rig.guard import DOOR, KNOCK
+from rig.guard import BEHIND, DOOR, KNOCK
 from rig.jump import OTHER
-from rig.masters import BEHIND, end_masters, master_pids, sockets
+from rig.masters import end_masters, master_pids, sockets
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.shown import steps_in

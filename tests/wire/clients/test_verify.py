@@ -10,6 +10,7 @@ import re
 import pytest
 from rig import faults
 from rig.controller import PING
+from rig.engines import ASKED, IN_SOAK
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.shown import steps_in
@@ -76,7 +77,8 @@ class Bench:
 
     def apply(self, *doors, **options):
         """Write the ruleset, for real; verify gets the same options."""
-        self.options = dict({"doors": list(doors or (SSH, WEB)), "allow": ALLOW}, **options)
+        engine = {"engine": self.rig.target.engine}
+        self.options = dict({"doors": list(doors or (SSH, WEB)), "allow": ALLOW, **engine}, **options)
         self.rig.target.module(**self.options)
         return self
 
@@ -121,6 +123,8 @@ def every_time(*ways):
 DOORS = [(what, family) for what in ("door ssh", "door web") for family in FAMILIES]
 
 
+@ASKED
+@IN_SOAK
 @pytest.mark.parametrize("way", every_time("icmp-port-unreachable", "tcp-reset", "drop"))
 def test_all_is_well(bench, way):
     """The table says what closed looks like for each way to refuse; the controller's own knock is waited for."""

@@ -12,12 +12,16 @@ import pytest
 from rig import faults
 from rig.controller import PING, knock_task
 from rig.counter import close_doors
-from rig.guard import DOOR, KNOCK, LONG, NEW, OLD, Case
+from rig.engines import ASKED, IN_SOAK
+from rig.guard import BEHIND, DOOR, KNOCK, LONG, NEW, OLD
+from rig.guard_nft import case_of
 from rig.jump import OTHER
-from rig.masters import BEHIND, end_masters
+from rig.masters import end_masters
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.target import ROOT, door
+
+pytestmark = [ASKED, IN_SOAK]
 
 NATIVE_NOTRACK = """
 table inet elsewhere {
@@ -58,7 +62,7 @@ def patient_kernel(rig):
 
 def test_a_connection_that_is_not_tracked(rig, controller):
     """It gets in through the open door, and would break at the window's end; so would the play's own."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with native_notrack(rig), patient_kernel(rig):
         # A login must fit into the window: the session breaks when that ends.
         run = case.apply(door(*KNOCK, window=60), guard_timeout=LONG)
@@ -68,12 +72,13 @@ def test_a_connection_that_is_not_tracked(rig, controller):
         assert "the host does not track the new connection to port 22 (conntrack)" in event.result["msg"]
         assert "Either a rule says notrack for that port" in event.result["msg"]
         assert event.result["guard"]["seconds"] < LONG / 4, "there is nothing to wait for"
-        case.check_target(OLD)
+    # Engine nftables compares all tables, and the one of this test is gone now.
+    case.check_target(OLD)
 
 
 def test_a_connection_that_is_forgotten(rig, controller):
     """By somebody who runs conntrack -F all the time: no rule keeps it out of connection tracking, so that is named."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with faults.connections_forgotten(rig), patient_kernel(rig):
         event = case.apply(door(*KNOCK, window=60), guard_timeout=LONG).only()
         assert event.result["rolled_back"] is True, event.result
@@ -86,7 +91,7 @@ def test_a_connection_that_is_forgotten(rig, controller):
 
 
 def test_allowed_without_a_door_no_tracking_is_needed(rig, controller):
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with native_notrack(rig):
         run = case.apply(allow=[{"port": "22"}], policy="accept", doors=[dict(DOOR, opens=["443"])], guard_timeout=LONG)
         case.check(NEW, run)
@@ -107,8 +112,8 @@ def slow_logins(rig, seconds):
 
 def test_a_slow_login_confirms(rig, controller):
     """sshd asks name servers that do not answer, for longer than any limit of a single try, and than the window."""
-    case = Case(rig, controller)
-    controller.play(PING)
+    case = case_of(rig, controller)
+    controller.open_master()
     with faults.silent_name_servers(rig, 10), faults.sshd_with(rig, "UseDNS yes"):
         run = case.apply(SHORT, guard_timeout=60)
         guard = run.only().result["guard"]
@@ -118,9 +123,9 @@ def test_a_slow_login_confirms(rig, controller):
 
 
 def test_a_login_that_is_too_slow_is_called_that(rig, controller):
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with contextlib.ExitStack() as stack:
-        controller.play(PING)
+        controller.open_master()
         stack.enter_context(slow_logins(rig, 14))
         event = case.apply(guard_timeout=7).only()
         assert event.result["rolled_back"] is True, event.result
@@ -139,7 +144,7 @@ def two_addresses(rig, controller):
 
 def test_a_dead_first_address(rig, controller):
     """knock_ssh waits for it for less than the window; what confirms does as well, and so do the tasks after it."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with two_addresses(rig, controller) as hosts:
         hosts["target"]["ansible_connection"] = BEHIND["ansible_connection"]
         run = case.apply(SHORT, guard_timeout=30, run={"hosts": hosts})
@@ -152,7 +157,7 @@ def test_a_dead_first_address(rig, controller):
 
 def test_a_dead_first_address_that_the_play_waits_for(rig, controller):
     """Plain ssh waits for it for longer than the window, so no connection of the play would get in."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with two_addresses(rig, controller) as hosts:
         event = case.apply(SHORT, guard_timeout=12, run={"hosts": hosts}).only()
         assert event.result["rolled_back"] is True, event.result
@@ -184,7 +189,7 @@ def port_forward(rig):
 
 def test_behind_a_port_forward(rig, controller):
     """The host knows the port as 22, the controller as 2222: confirmed, and knocked for when the window is over."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with port_forward(rig) as variables:
         made = dict(variables, portknock_doors=[SHORT], ansible_connection=BEHIND["ansible_connection"])
         run = controller.play(
@@ -217,7 +222,7 @@ while True:
 
 def test_through_a_relay_on_the_host(rig, controller):
     """A program of the host takes the connection, as sslh does, and sshd sees one from the host itself: the door is the program's."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     relay = rig.target.namespace.start("python3", "-c", RELAY, stdin=subprocess.DEVNULL)
     try:
         outside = {"target": {"ansible_port": 4443}}
@@ -234,7 +239,7 @@ def test_through_a_relay_on_the_host(rig, controller):
 )
 def test_any_shell(rig, controller, shell, kind):
     """It runs what Ansible runs, and what the guard does."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     variables = {"ansible_shell_executable": f"/usr/bin/{shell}", "ansible_shell_type": kind}
     collections = os.pathsep.join(str(ROOT / name) for name in (".build", ".cache/posix"))
     run = case.apply(

@@ -19,21 +19,12 @@ SAMPLE = (0, 2, 8, 12, 72, 9, 24)
 NO_HOOKS = {"ipv4": 0, "ipv6": 0}
 
 
-@pytest.fixture
-def flushed(rig):
-    """Leave no native rule to the next test."""
-    yield
-    rig.target.namespace.run("nft", "flush", "ruleset")
-
-
-@pytest.mark.usefixtures("flushed")
 @pytest.mark.parametrize("number", SAMPLE)
 def test_host(rig, controller, number):
     live_through(rig, controller, number)
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("flushed")
 @pytest.mark.parametrize("number", [number for number in range(COUNT) if number not in SAMPLE])
 def test_more_hosts(rig, controller, number):
     live_through(rig, controller, number)

@@ -9,11 +9,15 @@ import contextlib
 import pytest
 from rig import faults
 from rig.controller import MULTIPLEX, PING, Controller, knock_task
-from rig.guard import DOOR, KNOCK, LONG, NEW, OLD, TIMEOUT, Case
+from rig.engines import ASKED, IN_SOAK
+from rig.guard import DOOR, KNOCK, LONG, NEW, OLD, TIMEOUT
+from rig.guard_nft import case_of
 from rig.jump import OTHER
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.target import door
+
+pytestmark = [ASKED, IN_SOAK]
 
 PASSWORD = "open sesame"
 USER = """
@@ -59,7 +63,7 @@ def ali(rig):
 )
 def test_become(rig, controller, ali, method, pipelining, end):
     """Not root: the session that confirms becomes root as the tasks do, with a password, and in one go."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     variables = dict(ali, **BECOME[method], ansible_pipelining=pipelining)
     # Without pipelining sudo may insist on a terminal: tasks have one, and what confirms must have one as well.
     tty = "" if pipelining else "Defaults:ali requiretty"
@@ -74,7 +78,7 @@ def test_become(rig, controller, ali, method, pipelining, end):
 @pytest.mark.parametrize("pipelining", [True, pytest.param(False, marks=pytest.mark.soak)], ids=["pipelining", "files"])
 def test_root(rig, controller, pipelining):
     """Without pipelining is how nearly all other tests of the guard come."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     case.check(NEW, case.apply(guard_timeout=LONG, run={"hosts": {"target": {"ansible_pipelining": pipelining}}}))
     case.check_door()
 
@@ -82,7 +86,7 @@ def test_root(rig, controller, pipelining):
 @pytest.mark.parametrize("how", ["port", "host"])
 def test_another_port(rig, controller, how):
     """The port is taken from the connection, wherever it was set; a door for port 22 says nothing about it."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     if how == "port":
         variables = {"ansible_port": 2200}
     else:
@@ -104,7 +108,7 @@ def test_another_port(rig, controller, how):
 @pytest.mark.parametrize("end", [NEW, pytest.param(OLD, marks=pytest.mark.soak)])
 def test_over_ipv6(rig, controller, end):
     """The fault matrix has it rolled back over IPv6."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with faults.way_blocked(rig, 3100) if end == OLD else contextlib.nullcontext():
         run = case.apply(
             guard_timeout=LONG if end == NEW else TIMEOUT, run={"hosts": {"target": {"ansible_host": TARGET[IPV6]}}}
@@ -118,7 +122,7 @@ def test_over_ipv6(rig, controller, end):
 @pytest.mark.parametrize("where", ["ProxyJump", pytest.param("ProxyCommand", marks=pytest.mark.soak), "common args"])
 def test_through_a_jump_host(rig, controller, jump, where):
     """The host sees the jump host's address: the knock must come from there."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     proxy = f"ssh -F {controller.ssh_config} -i {controller.key} -W %h:%p {jump}"
     variables = {}
     if where == "ProxyJump":
@@ -136,7 +140,7 @@ def test_through_a_jump_host(rig, controller, jump, where):
 
 def test_through_a_jump_host_that_is_cut_off(rig, controller, jump):
     """Only the jump host's way is cut: the door lets in the controller alone."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     controller.configure(f"IdentityFile {controller.key}", f"Host {TARGET[IPV4]}\n    ProxyJump {jump}")
     with faults.sshd_with(
         rig, 'ForceCommand exec env -u SSH_CONNECTION -u SSH_CLIENT /bin/sh -c "${SSH_ORIGINAL_COMMAND:-true}"'
@@ -148,7 +152,7 @@ def test_through_a_jump_host_that_is_cut_off(rig, controller, jump):
 @pytest.mark.parametrize("end", [NEW, pytest.param(OLD, marks=pytest.mark.soak)])
 def test_a_master_of_the_users_own(rig, controller, end):
     """ControlMaster in the user's own configuration, none of Ansible's: it must not be the one that confirms."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     controller.configure("ControlMaster auto", f"ControlPath {controller.folder}/cp/own-%C", "ControlPersist 60")
     environment = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config}"}
     assert controller.play(PING, environment=environment).only(task="ping").kind == "ok"
@@ -164,13 +168,13 @@ def test_a_master_of_the_users_own(rig, controller, end):
 
 
 def test_no_multiplexing_at_all(rig, controller):
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     environment = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config} -o ControlMaster=no -o ControlPath=none"}
     case.check(NEW, case.apply(guard_timeout=LONG, run={"environment": environment}))
 
 
 def test_a_blank_in_the_control_path(rig, controller):
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     folder = controller.folder / "c p"
     folder.mkdir()
     environment = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config} {MULTIPLEX} -o 'ControlPath=\"{folder}/%C\"'"}
@@ -182,7 +186,7 @@ def test_a_blank_in_the_control_path(rig, controller):
 
 def test_on_the_host_itself(rig, controller, core):
     """A connection without a network: it is applied and kept, and the result says that nothing was proved."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     local = Controller(rig.target.namespace, controller.key, rig.target.folder / "local", core)
     with contextlib.closing(local):
         run = local.apply(DOOR, run={"hosts": {"target": {"ansible_connection": "local"}}})

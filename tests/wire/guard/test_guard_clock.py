@@ -9,7 +9,11 @@ import time
 
 import pytest
 from rig import faults
-from rig.guard import LONG, NEW, OLD, TIMEOUT, Case
+from rig.engines import ASKED, IN_SOAK
+from rig.guard import LONG, NEW, OLD, TIMEOUT
+from rig.guard_nft import case_of
+
+pytestmark = [ASKED, IN_SOAK]
 
 CLOCK = "/run/own/clock"
 
@@ -41,7 +45,7 @@ def clock(rig):
 )
 def test_the_clock_is_set(rig, controller, clock, offset, end):
     """The deadline counts seconds, whatever the clock says: neither at once nor in an hour."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     begun = None
     with case.waiting():
         run = case.apply(start=True, guard_timeout=LONG if end == NEW else TIMEOUT + 4)

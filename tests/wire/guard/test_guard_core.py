@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from rig import faults
 from rig.controller import CORES, PING, Controller
-from rig.guard import ALLOW, DOOR, LONG, NEW, OLD, TIMEOUT, Case
+from rig.engines import ASKED, IN_SOAK
+from rig.guard import ALLOW, DOOR, LONG, NEW, OLD, TIMEOUT
+from rig.guard_nft import case_of
+
+pytestmark = [ASKED, IN_SOAK]
 
 PYTHONS = ("/", "/root/.pyenv/versions", str(Path.home() / ".pyenv" / "versions"))
 
@@ -19,7 +23,7 @@ PYTHONS = ("/", "/root/.pyenv/versions", str(Path.home() / ".pyenv" / "versions"
 @pytest.mark.every_core
 def test_confirmed_through_the_door(rig, controller):
     """On by default; the controller knocks by itself, and the proof is a new connection."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     run = controller.apply(DOOR)
     case.check(NEW, run)
     guard = run.only().result["guard"]
@@ -33,7 +37,7 @@ def test_confirmed_through_the_door(rig, controller):
 
 
 def test_confirmed_where_the_port_is_allowed(rig, controller):
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     run = case.apply(allow=ALLOW, guard_timeout=LONG)
     case.check(NEW, run)
     assert run.only().result["guard"]["knocked"] == ""
@@ -43,7 +47,7 @@ def test_confirmed_where_the_port_is_allowed(rig, controller):
 @pytest.mark.three_cores
 def test_everything_cut_and_rolled_back(rig, controller):
     """The new rules drop the running session as well: no answer of the module comes through until they are gone."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with faults.cut_off(rig):
         case.remember()
         run = case.apply(reject_with="drop")
@@ -56,7 +60,7 @@ def test_everything_cut_and_rolled_back(rig, controller):
 
 def test_a_knock_that_cannot_arrive_and_rolled_back(rig, controller):
     """A firewall between drops the knock; the running session lives on."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with faults.way_blocked(rig, 7000):
         run = controller.play(
             PING,
@@ -89,7 +93,7 @@ def test_the_oldest_python_on_the_host(rig, python36, end):
     faults.clean_up(rig)
     controller = Controller(rig.client.namespace, key, rig.target.folder / "controller", CORES[0])
     try:
-        case = Case(rig, controller)
+        case = case_of(rig, controller)
         hosts = {"target": {"ansible_python_interpreter": python36}}
         with faults.way_blocked(rig, 7000) if end == OLD else contextlib.nullcontext():
             case.check(end, case.apply(guard_timeout=LONG if end == NEW else TIMEOUT, run={"hosts": hosts}))

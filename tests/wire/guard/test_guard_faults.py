@@ -26,6 +26,7 @@ IN_SOAK = {
     "/etc becomes read-only, rolled back",
     "others add rules, confirmed",
     "others take rules away, rolled back",
+    "running connections are not taken up, rolled back",
     "the sessions are killed, confirmed",
     "the sessions freeze, rolled back",
     "others are allowed, not we",

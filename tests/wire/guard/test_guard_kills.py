@@ -11,9 +11,13 @@ import time
 import pytest
 from rig import faults
 from rig.controller import PING, Controller
-from rig.guard import DOOR, EITHER, KNOCK, LONG, NEW, OLD, TIMEOUT, Case
+from rig.engines import ASKED, EVERY_TIME, IN_SOAK
+from rig.guard import DOOR, EITHER, KNOCK, LONG, NEW, OLD, TIMEOUT
+from rig.guard_nft import case_of
 from rig.shown import steps_in
 from rig.target import door
+
+pytestmark = [ASKED, IN_SOAK]
 
 
 @pytest.mark.parametrize(
@@ -31,16 +35,16 @@ class TestControllerKilled:
 
     def test_before_the_apply(self, rig, controller, number, whole):
         """The module is at work on the host; it may end its work, or end."""
-        case = Case(rig, controller)
-        with faults.restore_that(rig, "sleep 2"):
+        case = case_of(rig, controller)
+        with case.loading_is("sleep 2"):
             run = case.apply(start=True)
-            run.until(lambda: faults.is_loading(rig))
+            run.until(case.is_loading)
             run.kill(number, whole)
             run.wait()
             self._check(case, OLD if whole else EITHER)
 
     def test_between_apply_and_confirm(self, rig, controller, number, whole):
-        case = Case(rig, controller)
+        case = case_of(rig, controller)
         with case.waiting():
             run = case.apply(start=True)
             run.until(case.applied)
@@ -51,7 +55,7 @@ class TestControllerKilled:
         self._check(case, OLD if whole else EITHER)
 
     def test_during_the_confirm(self, rig, controller, number, whole):
-        case = Case(rig, controller)
+        case = case_of(rig, controller)
         with contextlib.ExitStack() as stack, case.waiting():
             run = case.apply(start=True, guard_timeout=10)
             run.until(case.applied)
@@ -72,12 +76,12 @@ class TestControllerKilled:
 @pytest.mark.parametrize("tty", [True, False], ids=["with a terminal", "without a terminal"])
 def test_the_ssh_of_the_module_is_killed(rig, controller, tty):
     """No master keeps the session alive: sshd hangs up on the module while it loads the ruleset."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     controller.configure("ControlMaster no", "ControlPath none")
     environment = {"ANSIBLE_SSH_ARGS": f"-F {controller.ssh_config}", "ANSIBLE_SSH_USETTY": str(tty)}
-    with faults.restore_that(rig, "sleep 2"):
+    with case.loading_is("sleep 2"):
         run = case.apply(start=True, run={"environment": environment})
-        run.until(lambda: faults.is_loading(rig))
+        run.until(case.is_loading)
         run.kill(signal.SIGKILL)
         run.wait()
         faults.settled(rig)
@@ -87,10 +91,10 @@ def test_the_ssh_of_the_module_is_killed(rig, controller, tty):
 
 def test_the_module_is_killed(rig, controller):
     """Half of the ruleset is loaded, no process is left to answer; the task says what became of it."""
-    case = Case(rig, controller)
-    with faults.restore_that(rig, "sleep 2", ["ipv6"]):
+    case = case_of(rig, controller)
+    with case.loading_is("sleep 2", last=True):
         run = case.apply(start=True)
-        run.until(lambda: faults.is_loading(rig))
+        run.until(case.is_loading)
         faults.send(rig, "KILL", faults.processes(rig, "AnsiballZ_knock_ruleset"))
         case.check(OLD, run.wait())
     case.check_next()
@@ -98,10 +102,10 @@ def test_the_module_is_killed(rig, controller):
 
 def test_the_next_run_finishes_what_a_killed_module_left(rig, controller):
     """It need not wait for the deadline."""
-    case = Case(rig, controller)
-    with faults.restore_that(rig, "sleep 2", ["ipv6"]):
+    case = case_of(rig, controller)
+    with case.loading_is("sleep 2", last=True):
         run = case.apply(start=True, guard_timeout=LONG)
-        run.until(lambda: faults.is_loading(rig))
+        run.until(case.is_loading)
         run.kill(signal.SIGKILL)
         faults.send(rig, "KILL", faults.processes(rig, "AnsiballZ_knock_ruleset"))
     case.check_next_play()
@@ -109,7 +113,7 @@ def test_the_next_run_finishes_what_a_killed_module_left(rig, controller):
 
 def test_the_next_run_finishes_what_a_killed_controller_left(rig, controller):
     """The same controller sees that its earlier run is gone."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with case.waiting():
         run = case.apply(start=True, guard_timeout=LONG)
         run.until(case.applied)
@@ -118,9 +122,10 @@ def test_the_next_run_finishes_what_a_killed_controller_left(rig, controller):
     case.check_next_play()
 
 
+@EVERY_TIME
 def test_the_next_run_finishes_what_a_killed_agent_left(rig, controller):
     """Nobody acts at the deadline; the rules stay, and the next run gives the old ones back before it goes on."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with case.waiting():
         run = case.apply(start=True)
         run.until(case.applied)
@@ -136,7 +141,7 @@ def test_the_next_run_finishes_what_a_killed_agent_left(rig, controller):
 
 def test_two_controllers_at_once(rig, controller, core):
     """From different addresses: the second is refused, told who is at it, and stays connected; once the first is confirmed it works."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     second = Controller(rig.other.namespace, controller.key, rig.target.folder / "second", core)
     other = door(7500, 9500, opens=(22,))
     with contextlib.closing(second):
@@ -159,7 +164,7 @@ def test_two_controllers_at_once(rig, controller, core):
 
 def test_ten_controllers_at_once(rig, controller, core):
     """Whichever comes first is confirmed; no run hangs, none undoes it."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     all_of_them = [controller] + [
         Controller(rig.client.namespace, controller.key, rig.target.folder / f"more-{number}", core)
         for number in range(3)
@@ -182,7 +187,7 @@ def test_ten_controllers_at_once(rig, controller, core):
 @pytest.mark.parametrize("verb", ["confirm", "rollback"])
 def test_an_administrator_at_the_console(rig, controller, verb):
     """Who stands at the console ends it with one plain command; the waiting controller hears of it."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with case.waiting():
         run = case.apply(start=True, guard_timeout=LONG)
         run.until(case.applied)
@@ -199,7 +204,7 @@ def test_an_administrator_at_the_console(rig, controller, verb):
 
 def test_a_late_confirm_is_told_so(rig, controller):
     """Exactly one of confirm and rollback wins, and the one that lost says it."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with case.waiting():
         run = case.apply(start=True)
         run.until(case.applied)
@@ -212,7 +217,7 @@ def test_a_late_confirm_is_told_so(rig, controller):
 
 
 def test_a_wrong_id_confirms_nothing(rig, controller):
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with case.waiting():
         run = case.apply(start=True)
         run.until(case.applied)
@@ -224,7 +229,7 @@ def test_a_wrong_id_confirms_nothing(rig, controller):
 
 def test_a_confirm_over_the_old_connection_proves_nothing(rig, controller):
     """A confirmation that comes over the connection that was there before is refused by the host itself."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with case.waiting():
         run = case.apply(start=True)
         run.until(case.applied)
@@ -251,10 +256,10 @@ def test_a_confirm_over_the_old_connection_proves_nothing(rig, controller):
 
 def test_nothing_is_kept_before_the_confirm(rig, controller):
     """A reboot, or a restart of what loads the rules files, in the window gives the old rules; the version before is kept."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     case.check_next_play()
     case.remember()
-    kept = faults.files(rig)["/etc/iptables/rules.v4"]
+    kept = faults.files(rig)[case.kept]
     two = (DOOR, door(7500, 9500, name="two", opens=(8000,)))
     with case.waiting():
         rig.client.knock(*(7000, "9100/udp", 3100))
@@ -267,13 +272,13 @@ def test_nothing_is_kept_before_the_confirm(rig, controller):
         assert all("/.portknock-" in path or path.startswith("/etc/portknock/pending/") for path in new), new
     case.check(NEW, run.wait())
     after = faults.files(rig)
-    assert after["/etc/iptables/rules.v4"] != kept
-    assert after["/etc/portknock/previous/rules.v4"] == kept
+    assert after[case.kept] != kept
+    assert after["/etc/portknock/previous/" + case.kept.rpartition("/")[2]] == kept
 
 
 def test_the_deadline_is_not_waited_for(rig, controller):
     """What is confirmed does not wait: no fixed sleep anywhere on the good path."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     begun = time.monotonic()
     case.check(NEW, case.apply(guard_timeout=LONG))
     assert time.monotonic() - begun < LONG / 2

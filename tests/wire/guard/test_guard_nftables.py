@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from rig import guard_nft
 from rig.cells import CELLS, Cell, check_cell, in_the_way, in_turn, once
-from rig.guard import NEW, OLD
+from rig.guard import NEW, OLD, TIMEOUT
 from rig.guard_nft import NftCase, another_table, lost, wrapped
 
 
@@ -35,13 +35,13 @@ OWN = {
     ),
     "another table drops a step": Prior(Cell(OLD, window=another_table("udp dport 9100 drop"), waits=True), True),
     "another table drops ssh for a while": Prior(
-        Cell(OLD, window=another_table("tcp dport 22 drop", seconds=12), waits=True), False
+        Cell(OLD, window=another_table("tcp dport 22 drop", seconds=2 * TIMEOUT), waits=True), False
     ),
     "nft is lost": Prior(Cell(OLD, in_the_way(7000), window=lost), False),
     "nft is lost, with a table before": Prior(Cell(OLD, in_the_way(7000), window=lost, undo="emptied"), True),
     "nft loads nothing": Prior(Cell(OLD, wrapped(guard_nft.FAILS)), True),
     "nft is slow": Prior(Cell(NEW, wrapped("sleep 4"), patient=True), True),
-    "nft is slower than the deadline": Prior(Cell(OLD, wrapped("sleep 8")), False),
+    "nft is slower than the deadline": Prior(Cell(OLD, wrapped(f"sleep {TIMEOUT + 2}")), False),
     "nft does not load the way back": Prior(
         Cell(
             OLD,
@@ -66,6 +66,7 @@ ABOUT_IPTABLES = {
 ALWAYS = {
     "the ruleset is flushed, with a table before",
     "another table drops a step",
+    "sshd is stopped",
     "no room for the collection's files when it is confirmed",
 }
 """What is run every time; the whole matrix is in the soak."""

@@ -6,12 +6,15 @@
 
 import pytest
 from rig import faults
-from rig.guard import DOOR, LONG, Case
-from rig.packets import IPV4
+from rig.engines import ASKED, EVERY_TIME, IN_SOAK
+from rig.guard import DOOR, LONG
+from rig.guard_nft import case_of
+
+pytestmark = [ASKED, IN_SOAK]
 
 # Seconds by which the second starts later: a confirmation takes about 0.3 s.
 DELAYS = (0, 0.02, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5)
-EVERY_TIME = (0, 0.08, 0.12, 0.5)
+FEW = (0, 0.08, 0.12, 0.5)
 TURNS = 25
 RACE = f"""
 python3 -ISB {faults.AGENT} {{0}} >/run/own/first 2>&1 &
@@ -22,8 +25,9 @@ wait
 DONE = {"confirmed": "confirmed", "rolled_back": "rolled back"}
 
 
+@EVERY_TIME
 @pytest.mark.parametrize(
-    "delay", [delay if delay in EVERY_TIME else pytest.param(delay, marks=pytest.mark.soak) for delay in DELAYS]
+    "delay", [delay if delay in FEW else pytest.param(delay, marks=pytest.mark.soak) for delay in DELAYS]
 )
 def test_race(rig, controller, delay):
     run_race(rig, controller, delay, 0)
@@ -38,7 +42,7 @@ def test_more_races(rig, controller, delay, turn):
 
 def run_race(rig, controller, delay, turn):
     """Apply a change, and have it confirmed and rolled back at the same time."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     verbs = ("confirm", "rollback") if (turn + DELAYS.index(delay)) % 2 else ("rollback", "confirm")
     made = rig.target.module(doors=[DOOR], guard=True, guard_timeout=LONG)
     assert made["guard"]["state"] == "pending", made["guard"]
@@ -51,8 +55,7 @@ def run_race(rig, controller, delay, turn):
     }
     for verb, words in said.items():
         assert DONE[outcome] in words, (outcome, verb, words)
-    ours = faults.ours(faults.ruleset(rig)[IPV4])
-    assert bool(ours) == (outcome == "confirmed"), (outcome, ours)
-    assert ("/etc/iptables/rules.v4" in faults.files(rig)) == (outcome == "confirmed")
+    assert case.in_force() == (outcome == "confirmed"), outcome
+    assert (case.kept in faults.files(rig)) == (outcome == "confirmed")
     if outcome == "rolled_back":
         case.check_target("old")

@@ -8,8 +8,12 @@ import statistics
 
 import pytest
 from rig import faults
-from rig.guard import ALLOW, DOOR, KNOCK, NEW, OLD, Case
+from rig.engines import ASKED, IN_SOAK
+from rig.guard import ALLOW, DOOR, KNOCK, NEW, OLD
+from rig.guard_nft import case_of
 from rig.target import door
+
+pytestmark = [ASKED, IN_SOAK]
 
 TURNS = 50
 
@@ -26,7 +30,7 @@ def tell(what, seconds):
 @pytest.mark.soak
 def test_fifty_confirmed(rig, controller, capsys):
     """Each one changes the knock, every other closes or opens the port for all."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     seconds = []
     for turn in range(TURNS):
         options = {"opens": (80,)} if turn % 2 else {}
@@ -41,7 +45,7 @@ def test_fifty_confirmed(rig, controller, capsys):
 @pytest.mark.soak
 def test_fifty_rolled_back(rig, controller, capsys):
     """By turns the knock is lost, or everything is cut."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     seconds = []
     for turn in range(TURNS):
         with faults.cut_off(rig) if turn % 2 else faults.way_blocked(rig, 7000):

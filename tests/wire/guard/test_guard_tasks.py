@@ -9,11 +9,15 @@ import contextlib
 import pytest
 from rig import faults
 from rig.controller import MODULE, PING, knock_task
-from rig.guard import ALLOW, DOOR, KNOCK, LONG, NEW, OLD, TIMEOUT, Case
+from rig.engines import ASKED, EVERY_TIME, IN_SOAK
+from rig.guard import ALLOW, DOOR, KNOCK, LONG, NEW, OLD, TIMEOUT
+from rig.guard_nft import case_of
 from rig.jump import OTHER
 from rig.packets import IPV4
 from rig.shown import steps_in
-from rig.target import FAMILIES, door
+from rig.target import door
+
+pytestmark = [ASKED, IN_SOAK]
 
 
 def two_doors():
@@ -29,7 +33,7 @@ def looped(timeout=LONG, **more):
 
 def test_a_loop(rig, controller):
     """Each turn is a change of its own, confirmed before the next begins."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     run = controller.play(looped())
     turns = [event for event in run.events if event.kind.startswith("item")]
     assert [event.kind for event in turns] == ["item ok"] * 2, run.output
@@ -41,7 +45,7 @@ def test_a_loop(rig, controller):
 
 def test_a_loop_whose_last_turn_cuts_off(rig, controller):
     """The turns before stay."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with faults.way_blocked(rig, 7000):
         run = controller.play(looped(TIMEOUT))
     turns = [event for event in run.events if event.kind.startswith("item")]
@@ -54,7 +58,7 @@ def test_a_loop_whose_last_turn_cuts_off(rig, controller):
 
 def test_until(rig, controller):
     """A task that is tried again after it was rolled back works when what was in the way is gone."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with contextlib.ExitStack() as stack:
         stack.enter_context(faults.way_blocked(rig, 7000))
         task = {"register": "said", "until": "said is success", "retries": 3, "delay": 1}
@@ -78,7 +82,7 @@ def test_until(rig, controller):
 )
 def test_ignored(rig, controller, keywords):
     """The play goes on, over a connection that works."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     with faults.way_blocked(rig, 7000):
         run = controller.play(dict(knock_task(DOOR, guard_timeout=TIMEOUT), **keywords), PING)
         case.check(OLD, run)
@@ -88,7 +92,7 @@ def test_ignored(rig, controller, keywords):
 
 def test_rescued(rig, controller):
     """A block's rescue can look at what the guard said."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     task = dict(knock_task(DOOR, guard_timeout=TIMEOUT), register="said")
     check = {
         "name": "look",
@@ -103,7 +107,7 @@ def test_rescued(rig, controller):
 
 
 def test_a_handler(rig, controller):
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     task = {"name": "notify", "ansible.builtin.command": "true", "notify": MODULE, "changed_when": True}
     run = controller.play(task, play={"handlers": [knock_task(DOOR)]})
     case.check(NEW, run)
@@ -121,7 +125,7 @@ def test_a_handler(rig, controller):
 )
 def test_beside_other_hosts(rig, controller, keywords):
     """One host is cut off and rolled back; the others do not notice."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     task = dict(knock_task(DOOR, guard_timeout=TIMEOUT), when="inventory_hostname == 'target'", throttle=1)
     with faults.way_blocked(rig, 7000):
         hosts = {"target": {}, "bystander": {"ansible_host": OTHER[IPV4]}}
@@ -145,7 +149,7 @@ def test_beside_other_hosts(rig, controller, keywords):
 )
 def test_for_another_host(rig, controller, keywords, end):
     """The connection that is proved is that of the host that is changed."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     hosts = {"target": {}, "bystander": {"ansible_host": OTHER[IPV4]}}
     if "delegate_to" in keywords:
         hosts = dict(reversed(hosts.items()))
@@ -160,7 +164,7 @@ def test_for_another_host(rig, controller, keywords, end):
 
 def test_check_mode(rig, controller):
     """Nothing is armed, loaded or written."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     before = sorted(faults.inside(rig, "/run").glob("portknock*"))
     run = case.apply(run={"words": ["--check", "--diff"]})
     assert run.only().result["changed"] is True, run.output
@@ -172,7 +176,7 @@ def test_check_mode(rig, controller):
 
 def test_without_the_guard(rig, controller):
     """It works, and warns."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     run = case.apply(guard=False)
     event = run.only()
     assert (event.kind, event.result["guard"]["state"], event.result["rolled_back"]) == ("ok", "off", False), run.output
@@ -181,20 +185,20 @@ def test_without_the_guard(rig, controller):
     case.check_target(NEW)
 
 
+@EVERY_TIME
 def test_taken_out_under_guard(rig, controller):
     """Also the removal is a change that must be confirmed."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     case.check_next_play()
     run = controller.apply(state="absent")
     assert run.only().result["guard"]["state"] == "confirmed", run.output
-    rules = faults.ruleset(rig)
-    assert not any(faults.ours(rules[family]) for family in FAMILIES)
+    assert not case.in_force()
     assert case.gets_in()
 
 
 def test_a_door_to_another_one(rig, controller):
     """The controller comes in through a door and changes its knock: it is the new one that is proved."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     case.check_next_play()
     rig.client.knock(*KNOCK)
     new = door(7500, "9600/udp", 3500)
@@ -202,12 +206,12 @@ def test_a_door_to_another_one(rig, controller):
     event = run.only()
     assert event.result["guard"]["state"] == "confirmed", run.output
     assert run.only(task="after").kind == "ok"
-    assert len(faults.ruleset(rig)[IPV4]) > 10
+    assert case.in_force()
 
 
 def test_the_old_knock_gets_back_in(rig, controller):
     """Behind a door, changed to one whose knock is lost: what is rolled back is the door, and the report comes through it."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     case.check_next_play()
     case.remember()
     new = door(7500, "9600/udp", 3500)
@@ -216,14 +220,14 @@ def test_the_old_knock_gets_back_in(rig, controller):
         run = controller.play(PING, knock_task(new, guard_timeout=TIMEOUT))
         event = run.only()
         case.check_rolled_back(event, run, "exact")
-    assert faults.ruleset(rig) == case.before
+    assert case.rules_are_back()
     case.check_door()
 
 
 # Unit tests have them all.
 @pytest.mark.parametrize("timeout", ["4", *(pytest.param(text, marks=pytest.mark.soak) for text in ("601", "soon"))])
 def test_a_deadline_that_makes_no_sense(rig, controller, timeout):
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     run = case.apply(guard_timeout=timeout)
     assert "guard_timeout" in run.only().result["msg"]
     case.check("refused", run)
@@ -231,7 +235,7 @@ def test_a_deadline_that_makes_no_sense(rig, controller, timeout):
 
 def test_a_deadline_too_short_for_the_knock(rig, controller):
     """It says so before it starts."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     slow = {"ansible_knock_pause": 3}
     run = case.apply(guard_timeout=5, run={"hosts": {"target": slow}})
     assert "guard_timeout" in run.only().result["msg"]
@@ -240,7 +244,7 @@ def test_a_deadline_too_short_for_the_knock(rig, controller):
 
 def test_steps_stay_secret(rig, controller):
     """At the highest verbosity, of a change that is confirmed and of one that is not; on the host in no process list."""
-    case = Case(rig, controller)
+    case = case_of(rig, controller)
     secret = ("7113", "9127/udp", "3119")
     with faults.way_blocked(rig, 7113):
         run = case.apply(door(*secret), run={"words": ["-vvv", "--diff"]})

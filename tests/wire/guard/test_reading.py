@@ -26,7 +26,6 @@ KINDS = [
 def with_native(rig):
     """The target, without native rules once the test is over."""
     yield rig
-    native.take_away(rig)
     faults.clean_up(rig)
 
 
@@ -80,7 +79,7 @@ def test_native_rules_in_the_window(controller, with_native, rules):
     assert native.ours_anywhere(rig) == []
     # What others wrote is there, and the native rule.
     assert [line for line in before.splitlines() if line not in native.listed(rig).splitlines()] == []
-    native.take_away(rig)
+    rig.target.reset()
     controller.end_masters()
     case.check_next()
 
@@ -148,23 +147,29 @@ def test_rules_that_nft_takes_out_of_force(rig):
 
 
 @NFT
-def test_a_table_that_a_program_keeps_to_itself(rig):
+@pytest.mark.parametrize(
+    ("by", "table", "said"),
+    [
+        ("iptables", "ip filter", "the ipv4 table filter"),
+        ("nftables", "inet portknock", "the table inet portknock"),
+    ],
+)
+def test_a_table_that_a_program_keeps_to_itself(rig, by, table, said):
+    wish = dict(WISH, engine=by)
     native.nft(rig, "flush ruleset")
     owner = rig.target.namespace.start("nft", "-i", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     with contextlib.ExitStack() as stack:
         stack.callback(faults.clean_up, rig)
         stack.callback(owner.kill)
-        owner.stdin.write(b"add table ip filter { flags owner; }\n")
+        owner.stdin.write(f"add table {table} {{ flags owner; }}\n".encode())
         owner.stdin.flush()
         end = time.monotonic() + 60
         while "owner" not in native.nft(rig, "list", "ruleset"):
             assert owner.poll() is None and time.monotonic() < end
             time.sleep(0.05)
-        assert rig.target.module(expect=1, **WISH)["msg"].startswith(
-            "the ipv4 table filter belongs to a running program"
-        )
+        assert rig.target.module(expect=1, **wish)["msg"].startswith(f"{said} belongs to a running program")
         owner.communicate()
-        assert rig.target.module(**WISH)["changed"]
+        assert rig.target.module(**wish)["changed"]
 
 
 def test_ip6tables_is_missing(rig):

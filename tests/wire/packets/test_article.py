@@ -8,9 +8,12 @@ import socket
 import subprocess
 import time
 
+from rig.engines import ASKED, EVERY_TIME, IN_SOAK
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, OWN, REFUSED, TARGET
 from rig.target import FAMILIES, door
+
+pytestmark = [ASKED, EVERY_TIME]
 
 WINDOW = 15
 OPTIONS = ["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
@@ -57,6 +60,7 @@ class Session:
         self._ssh.stderr.close()
 
 
+@IN_SOAK
 def test_the_article(rig):
     key = rig.target.start_sshd()
     rig.target.apply(door(1000, window=WINDOW))

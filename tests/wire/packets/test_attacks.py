@@ -8,13 +8,12 @@ import random
 
 import pytest
 from rig import packets
-from rig.knockd import KERNEL
-from rig.nftables import NFTABLES
+from rig.engines import ASKED, EVERY_TIME
 from rig.packets import ACK, CWR, ECE, FIN, IPV4, IPV6, PSH, RST, SYN, TCP, UDP, URG
 from rig.peer import OPEN, TARGET
 from rig.target import door
 
-pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines(KERNEL, NFTABLES)]
+pytestmark = [ASKED, EVERY_TIME]
 
 KNOCK = (7000, "9100/udp", 3100)
 PORT, UDP_PORT = 2222, 514

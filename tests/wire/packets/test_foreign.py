@@ -107,9 +107,8 @@ def load(rig, text, family):
 
 def foreign_lines(save):
     """Return the lines of a save that are neither the collection's nor built-in chains or comments, which count on their own."""
-    return [
-        line for line in save.splitlines() if "PORTKNOCK" not in line.replace('"PORTKNOCK"', "") and line[0] not in ":#"
-    ]
+    others = [line + "\n" for line in save.splitlines() if "PORTKNOCK" not in line.replace('"PORTKNOCK"', "")]
+    return [line for line in without_empty_nat("".join(others)).splitlines() if line[0] not in ":#"]
 
 
 def chains_of(save):

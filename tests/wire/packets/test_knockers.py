@@ -5,19 +5,25 @@
 """Knockers from other projects open the doors."""
 
 import itertools
+import re
 import subprocess
 
 import pytest
+from rig.counter import close_doors
+from rig.engines import EVERY_TIME
 from rig.knockd import KNOCKD
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, REFUSED, TARGET
-from rig.target import door
+from rig.target import ROOT, door
 
 # What differs is what a program sends.
 pytestmark = pytest.mark.on_one_backend
 ARTICLE = (1000,)
 THREE = (7000, 9100, 3100)
 WITH_UDP = (7000, "9100/udp", 3100)
+PAGE = (ROOT / "docs" / "clients.md").read_text()
+DOCUMENTED = re.search(r"^vault_knock: \[(.*)\]$", (ROOT / "docs" / "quick-start.md").read_text(), re.M)[1].split(", ")
+BY_HAND = re.findall(r"^\$ (.*); ssh (?:\$h|192\.0\.2\.11)$", PAGE, re.M)
 PORT = 2222
 # Programs that wait a second a step are slower still on a busy machine; what a timeout does is tested elsewhere.
 PATIENT = dict(opens=(PORT,), step_timeout=60, window=120)
@@ -72,6 +78,8 @@ def pairs(knockers=tuple(KNOCKERS)):
     return [pair for pair in itertools.product((IPV4, IPV6), knockers) if pair != (IPV6, "hping3")]
 
 
+@pytest.mark.usefixtures("engine")
+@EVERY_TIME
 @pytest.mark.parametrize(("by", "knocker"), pairs())
 def test_the_articles_door(rig, by, knocker):
     check(rig, by, knocker, ARTICLE, "icmp-port-unreachable")
@@ -133,3 +141,17 @@ def test_as_the_article_types_it(rig, family):
         rig.client.namespace.words("bash", "-c", line), capture_output=True, text=True, timeout=600, check=False
     )
     assert done.stdout.endswith("like a boss\n"), done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("line", BY_HAND, ids=[re.search(r"/dev/|knock|nc|nmap", line)[0] for line in BY_HAND])
+def test_the_lines_for_typing_of_the_documents(rig, line):
+    """As docs/clients.md has them, in the shells that it names, for the door of the quick start; root needs no sudo."""
+    rig.target.apply(door(*DOCUMENTED, **PATIENT), reject_with="tcp-reset")
+    for shell in ("bash",) if "/dev/" in line else ("bash", "dash"):
+        close_doors(rig)
+        assert rig.client.probe(PORT, IPV4) != OPEN
+        typed = line.replace("192.0.2.11", TARGET[IPV4]).replace("sudo ", "")
+        done = rig.client.namespace.run(shell, "-c", typed, check=False, timeout=600)
+        rig.client.settle()
+        assert rig.client.probe(PORT, IPV4) == OPEN, (shell, done.stdout, done.stderr)

@@ -55,6 +55,8 @@ CASES = {
     "at the interface": (
         "table netdev others { chain c { type filter hook ingress device eth0 priority 0; tcp dport 2222 drop; }; }",
         ["native_table"], {"door"}, True),
+    "another mark on each packet": (
+        TABLE.format("filter hook prerouting priority -150", "accept", "meta mark set numgen random mod 4294967295"), [], set(), False),
     "another source": (TABLE.format("filter hook input priority -1", "accept", "ip saddr 10.77.0.66 drop"), [], set(), False),
     "this source": (TABLE.format("filter hook input priority -1", "accept", "ip saddr 10.77.0.2 tcp dport 2222 drop"), [], set(), True),
     "INPUT of iptables": ("*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m tcp --dport 80 -j ACCEPT\n"

@@ -6,13 +6,12 @@
 
 import pytest
 from rig import packets
-from rig.knockd import KERNEL
-from rig.nftables import NFTABLES
+from rig.engines import ASKED, EVERY_TIME
 from rig.packets import IPV4
 from rig.peer import OPEN, PROHIBITED, REFUSED, RESET, SILENT, TARGET
 from rig.target import door
 
-pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines(KERNEL, NFTABLES)]
+pytestmark = [ASKED, EVERY_TIME]
 
 KNOCK = (7000, "9100/udp", 3100)
 DOOR = door(*KNOCK, opens=("2222", "3333-3335", "514/udp"))

@@ -48,7 +48,7 @@ VOIDS = {
         "insert rule {table} input meta mark & 0xff == 0x40 accept",
     ],
     "who has knocked": [
-        "insert rule {table} knocks {from} tcp dport 100-200 update @open{digit}_ssh {{ {saddr} timeout 1h }}"
+        "insert rule {table} knocks_or_services {from} tcp dport 100-200 update @open{digit}_ssh {{ {saddr} timeout 1h }}"
     ],
     "what was redirected": [
         "add table {nat}",

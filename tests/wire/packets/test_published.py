@@ -28,6 +28,13 @@ from rig.target import FAMILIES, door
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines(KERNEL)]
 PORTS = (PORT, f"{UDP_PORT}/udp")
+PUBLIC = {IPV4: "203.0.113.9", IPV6: "2001:db8:9::9"}
+"""An address that is not the target's own; packets to it come to the target nevertheless."""
+BY_WHOM = {
+    "a rule": "",
+    "kube-proxy": ":KUBE-SERVICES - [0:0]\n-I PREROUTING 1 -j KUBE-SERVICES\n",
+}
+"""Who sends that address on: a rule of the owner's, behind all others, or kube-proxy (externalIPs), in front of all others."""
 
 
 @pytest.fixture
@@ -40,6 +47,17 @@ def states(peer, family, ports=PORTS, **more):
     """What ports say in a word, where all say the same."""
     found = {peer.probe(port, family, **more) for port in ports}
     return {OPEN: "open", REFUSED[family]: "closed"}.get("".join(found), str(found))
+
+
+def send_public_on(rig, family, whose):
+    """Have nat send that address on to the host behind."""
+    inner = INNER[family] if family == IPV4 else f"[{INNER[family]}]"
+    chain = "KUBE-SERVICES" if BY_WHOM[whose] else "PREROUTING"
+    rules = "".join(
+        f"-A {chain} -d {PUBLIC[family]} -p {protocol} --dport {port} -j DNAT --to-destination {inner}:{there}\n"
+        for protocol, port, there in (("tcp", PORT, 80), ("udp", UDP_PORT, 5353))
+    )
+    rig.target.restore(family, f"*nat\n{BY_WHOM[whose]}{rules}COMMIT\n", "--noflush")
 
 
 def check_a_door(rig, family, inner):
@@ -148,6 +166,62 @@ def test_docker_comes_later(rig):
         assert "PORTKNOCK" not in save
         assert "-A FORWARD -j DOCKER-USER" in save
         assert "-A DOCKER-USER -j RETURN" in save
+
+
+@pytest.mark.parametrize("whose", BY_WHOM)
+@pytest.mark.parametrize("first", ["the door", "Docker"])
+@pytest.mark.usefixtures("inner")
+def test_an_address_that_is_not_the_hosts_own(rig, family, first, whose):
+    """Closed whoever came first, and while Docker makes a network, whose rules stand in front of its jump for a while."""
+    web, to = door(A, B, C, name="web", opens=PORTS, window=2), PUBLIC[family]
+    if first == "the door":
+        rig.target.apply(web)
+    start_docker(rig)
+    send_public_on(rig, family, whose)
+    if first == "Docker":
+        assert states(rig.client, family, to=to) == "open"
+        rig.target.apply(web)
+    assert states(rig.client, family, to=to) == "closed"
+    command = "iptables" if family == IPV4 else "ip6tables"
+    rig.target.namespace.run(command, "-w", "-I", "FORWARD", "-i", "br-0", "-j", "ACCEPT")
+    assert states(rig.client, family, to=to) == "closed"
+    rig.client.knock(A, B, C, family=family)
+    assert states(rig.client, family, to=to) == "open"
+    assert states(rig.other, family, to=to) == "closed"
+    time.sleep(2.1)
+    assert states(rig.client, family, to=to) == "closed"
+    rig.target.apply(web)
+    assert rig.target.apply(web)[family].change == ""
+    assert states(rig.client, family, to=to) == "closed"
+
+
+@pytest.mark.parametrize("first", ["the door", "Docker"])
+@pytest.mark.usefixtures("inner")
+def test_one_connection_a_knock_where_packets_pass_twice(rig, first):
+    """Whichever of the two hooks they pass first."""
+    web, to = door(A, B, C, name="web", opens=(PORT,), once=True), PUBLIC[IPV4]
+    if first == "the door":
+        rig.target.apply(web)
+    start_docker(rig)
+    send_public_on(rig, IPV4, "a rule")
+    rig.target.apply(web)
+    for _turn in range(2):
+        rig.client.knock(A, B, C)
+        assert [rig.client.probe(PORT, to=to) for _turn in range(3)] == [OPEN, REFUSED[IPV4], REFUSED[IPV4]]
+
+
+@pytest.mark.usefixtures("inner")
+def test_who_accepts_in_front_of_all_hooks_is_drift(rig, family):
+    """As netavark with rules of iptables might: there is no DOCKER-USER, and each run puts the hook in front again."""
+    web, to = door(A, B, C, name="web", opens=PORTS), PUBLIC[family]
+    rig.target.apply(web)
+    send_public_on(rig, family, "a rule")
+    netavark = f":NETAVARK_FORWARD - [0:0]\n-A NETAVARK_FORWARD -d {NETWORK[family]} -j ACCEPT\n-I FORWARD 1 -j NETAVARK_FORWARD\n"
+    rig.target.restore(family, f"*filter\n{netavark}COMMIT\n", "--noflush")
+    assert rig.target.plan(family, doors=[web], engine=rig.target.engine).change
+    rig.target.apply(web)
+    assert states(rig.client, family, to=to) == "closed"
+    assert rig.target.plan(family, doors=[web], engine=rig.target.engine).change == ""
 
 
 @pytest.mark.usefixtures("inner")

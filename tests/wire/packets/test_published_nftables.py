@@ -7,13 +7,17 @@
 import contextlib
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.build import build_table
+from ansible_collections.sesame.portknock.plugins.module_utils._nftables.text import load_text
+from ansible_collections.sesame.portknock.plugins.module_utils._spec.options import spec_from_options
 from rig.docker_rules import INNER, NETWORK, goes_out, host_behind, start_docker, talking
 from rig.network import Rig
 from rig.packets import IPV4, IPV6
-from rig.peer import OPEN, REFUSED, TARGET, Peer
+from rig.peer import OPEN, REFUSED, SILENT, TARGET, Peer
 from rig.publishers import PUBLISHERS, published, text_of
 from rig.target import FAMILIES, door
 
@@ -92,6 +96,25 @@ def test_docker_that_starts_again_opens_nothing(rig, backend):
         assert len(seen) > 100
         assert set(seen) == {REFUSED[IPV4]}
         assert rig.other.probe(8081) == OPEN
+
+
+@pytest.mark.soak
+def test_at_no_moment_a_stranger_gets_in_while_our_rules_are_replaced(rig, table):
+    """What is sent on would pass where nothing of ours decides; a packet of the very moment is dropped."""
+    options = {"doors": [WEB]}
+    with host_behind(rig), docker(rig, "iptables"):
+        table.apply(**options)
+        texts = [load_text(build_table(spec_from_options(dict(options, log=log)))).text for log in (False, True)]
+        script = 'for turn in $(seq 400); do printf %s "$0" | nft -f - && printf %s "$1" | nft -f - || exit 1; done'
+        running = rig.target.namespace.start("sh", "-c", script, *texts)
+        seen = Counter()
+        while running.poll() is None:
+            seen[rig.other.probe(8080)] += 1
+        assert running.returncode == 0
+        print(dict(seen))
+        assert seen[REFUSED[IPV4]] > 1000
+        assert set(seen) <= {REFUSED[IPV4], SILENT}
+        assert seen[SILENT] < 20
 
 
 def is_open(peer: Peer, address: str, port: int) -> bool:

@@ -7,9 +7,12 @@
 import socket
 
 import pytest
+from rig.engines import ASKED, EVERY_TIME
 from rig.packets import IPV4
 from rig.peer import OPEN, TARGET
 from rig.target import COMMANDS, FAMILIES, door
+
+pytestmark = [ASKED, EVERY_TIME]
 
 ALLOWED, GUARDED, UNGUARDED = 8000, 2222, 3333
 KNOCK = (7005, 9100)

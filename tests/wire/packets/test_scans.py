@@ -12,10 +12,13 @@ import random
 
 import pytest
 from rig import packets
-from rig.knockd import KNOCKD
+from rig.knockd import KERNEL, KNOCKD
+from rig.nftables import NFTABLES
 from rig.peer import OPEN, REFUSED, TARGET
 from rig.scans import DOORS, LAST, assert_all_shut, assert_doors_work, nmap
 from rig.target import door
+
+KERNELS = (KERNEL, NFTABLES)
 
 ORDERS = {
     "up": lambda ports: ports,
@@ -71,10 +74,14 @@ def _random_sweeps(rig, family, rounds, last):
     assert_doors_work(rig, family)
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.engines(*KERNELS)
 def test_random_sweeps(rig, family):
     _random_sweeps(rig, family, 2, LAST)
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.engines(*KERNELS)
 @pytest.mark.soak
 def test_many_random_sweeps(rig, family):
     _random_sweeps(rig, family, 40, LAST)
@@ -103,6 +110,8 @@ NMAP = {
 }
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.engines(*KERNELS)
 @pytest.mark.parametrize("way", NMAP)
 def test_nmap(rig, family, way):
     rig.target.apply(*DOORS)
@@ -114,6 +123,8 @@ def test_nmap(rig, family, way):
     assert_doors_work(rig, family)
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.engines(*KERNELS)
 @pytest.mark.soak
 @pytest.mark.parametrize("words", [["-r", "-p-"], ["-p-"], ["-p-", "-T4"]])
 def test_nmap_all_ports(rig, family, words):

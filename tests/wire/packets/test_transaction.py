@@ -11,7 +11,7 @@ from rig.faults import unwrap_restore, wrap_restore
 from rig.packets import IPV4, IPV6
 from rig.peer import OPEN, REFUSED
 from rig.shown import steps_in
-from rig.target import COMMANDS, FAMILIES, door
+from rig.target import COMMANDS, FAMILIES, door, without_empty_nat
 
 KNOCK = (7000, "9100/udp", 3100)
 DOOR = door(*KNOCK, opens=(2222,), window=600)
@@ -59,8 +59,8 @@ class Broken:
 
 
 def state(rig, counters=False):
-    """Return both rulesets without the lines that carry the time."""
-    saves = {family: rig.target.save(family, counters) for family in FAMILIES}
+    """Return both rulesets without the lines that carry the time, and without table nat where nothing is in it."""
+    saves = {family: without_empty_nat(rig.target.save(family, counters)) for family in FAMILIES}
     return {
         family: [line.split(" [")[0] for line in text.splitlines() if line[0] != "#"] for family, text in saves.items()
     }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from rig import faults
 from rig.controller import Run
-from rig.guard import DOOR, EITHER, KNOCK, LONG, NEW, OLD, REFUSED, TIMEOUT, Case
+from rig.guard import DOOR, EITHER, LONG, NEW, OLD, REFUSED, TIMEOUT, Case
 from rig.packets import IPV4, IPV6
 from rig.peer import TARGET
 from rig.target import COMMANDS, FAMILIES, door
@@ -126,6 +126,17 @@ def hold_on_to_ours(case: Case) -> None:
 def forget_connections(case: Case) -> None:
     """Somebody runs conntrack -F: the sessions that are there are not known any more, the play's among them."""
     faults.forget_connections(case.rig)
+
+
+@contextlib.contextmanager
+def strict(case: Case) -> Iterator[None]:
+    """Connection tracking takes up no connection of which it has not seen the beginning."""
+    run = case.rig.target.namespace.run
+    run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=0")
+    try:
+        yield
+    finally:
+        run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=1")
 
 
 def kill_sessions(case: Case) -> None:
@@ -292,6 +303,7 @@ CELLS = {
     "others add rules, confirmed": Cell(NEW, window=once(ban), waits=True),
     "others add rules, rolled back": Cell(OLD, in_the_way(7000), window=once(ban)),
     "others have connection tracking forget, confirmed": Cell(NEW, window=once(forget_connections), waits=True),
+    "running connections are not taken up, rolled back": Cell(OLD, in_turn(strict, in_the_way(7000))),
     "others take rules away, confirmed": Cell(NEW, window=once(unban), waits=True),
     "others take rules away, rolled back": Cell(OLD, in_the_way(7000), window=once(unban)),
     # What dies.
@@ -313,10 +325,8 @@ def check_cell(case: Case, cell: Cell) -> None:
         case.check(cell.end, run, cell.undo, IPV6 if cell.variables else IPV4, cell.tidy)
     case.controller.configure()
     case.controller.end_masters()
-    if cell.variables and cell.end == NEW:
-        # The next run comes over IPv4, from where nothing has knocked yet.
-        case.rig.client.knock(*KNOCK)
-    case.check_next()
+    # It may come over the other family, or when the window is over.
+    case.check_next(knocks=cell.end in (NEW, EITHER))
 
 
 def _run(case: Case, cell: Cell) -> Run:

@@ -156,6 +156,9 @@ def _command_line(pid: int) -> str:
 class Controller:
     """The user's side: a home, an inventory, an ssh configuration and a release of ansible-core."""
 
+    module_options: Mapping[str, Any] = {}
+    """Options of our module in each play, unless a task has them; the fixture ``table`` sets the engine."""
+
     def __init__(self, namespace: Namespace, key: Path, folder: Path, core: str) -> None:
         """Make the files."""
         self.namespace, self.key, self.core = namespace, key, core
@@ -239,6 +242,8 @@ class Controller:
         number = self._count
         hosts = {host: dict(self.variables, **values) for host, values in (hosts or {"target": {}}).items()}
         play = dict({"name": "Play", "hosts": "all", "gather_facts": False, "tasks": list(tasks)}, **(play or {}))
+        if self.module_options:
+            play["module_defaults"] = {MODULE: dict(self.module_options)}
         for name, content in (("inventory.json", {"all": {"hosts": hosts}}), ("play.json", [play])):
             self._file(number, name).write_text(json.dumps(content))
         default = self._environment(number, {})

@@ -19,6 +19,8 @@ from rig.target import FAMILIES, door
 
 KNOCK = (7000, "9100/udp", 3100)
 DOOR = door(*KNOCK, window=20)
+BEHIND = {"ansible_connection": "sesame.portknock.knock_ssh", "ansible_knock": [str(step) for step in KNOCK]}
+"""Variables of a host behind the door that knock_ssh knocks at."""
 ALLOW = [{"port": "22"}]
 FOREIGN = """
 :f2b-sshd - [0:0]
@@ -39,6 +41,8 @@ class Case:
 
     soak = False
     """Whether the long series were asked for; conftest sets it."""
+    kept = "/etc/iptables/rules.v4"
+    """A file from which a boot loads what is kept."""
 
     def __init__(self, rig: Rig, controller: Controller, foreign: str | None = FOREIGN) -> None:
         """Load rules of others, if any are given; what is there then is the old state."""
@@ -84,6 +88,25 @@ class Case:
     def applied(self) -> bool:
         """Return whether the change is in force and waits."""
         return faults.is_applied(self.rig)
+
+    def in_force(self) -> bool:
+        """Return whether rules of the collection are in force."""
+        return any(faults.ours(lines) for lines in faults.ruleset(self.rig).values())
+
+    def rules_are_back(self) -> bool:
+        """Return whether the rules are those of the old state."""
+        return faults.ruleset(self.rig) == self.before
+
+    def loading_is(self, what: str, last: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Within the block lines of sh run before something is loaded.
+
+        :param last: only before the last of what one change loads.
+        """
+        return faults.restore_that(self.rig, what, FAMILIES[-1:] if last else FAMILIES)
+
+    def is_loading(self) -> bool:
+        """Return whether something has begun to be loaded, within that block."""
+        return faults.is_loading(self.rig)
 
     # What is there afterwards
 
@@ -133,7 +156,7 @@ class Case:
             assert faults.foreign(rules) == faults.foreign(self.before)
             for one in FAMILIES:
                 assert faults.ours(rules[one]), one
-            assert "/etc/iptables/rules.v4" in files
+            assert self.kept in files
 
     def gets_in(self, family: str = IPV4, **options: Any) -> bool:
         """Return whether plain ssh gets in by a new connection."""
@@ -149,13 +172,15 @@ class Case:
         name = "pk4_ssh" if family == IPV4 else "pk6_ssh"
         self.rig.target.namespace.run("sh", "-c", f"echo -{STRANGER[family]} >/proc/net/xt_recent/{name}")
 
-    def check_next(self) -> None:
+    def check_next(self, knocks: bool = False) -> None:
         """The next change, of a door that works, does: what a fault left behind would be in its way on the host.
 
         So the module runs there by itself; in soak it is a whole play under guard.
+
+        :param knocks: whether that play has to knock before it gets in.
         """
         if self.soak:
-            self.check_next_play()
+            self.check_next_play({"hosts": {"target": BEHIND}} if knocks else None)
             return
         self.remember()
         self.rig.target.module(doors=[DOOR])

@@ -60,6 +60,8 @@ def tables(rig: Rig) -> dict[str, list[str]]:
 class NftCase(Case):
     """One change of the engine nftables."""
 
+    kept = "/etc/portknock/table.nft"
+
     def __init__(self, rig: Rig, controller: Any, before: bool = False) -> None:
         """Take whether the engine is there before."""
         self.undo = ""
@@ -111,7 +113,24 @@ class NftCase(Case):
             assert {name: text for name, text in now.items() if name != TABLE} == {
                 name: text for name, text in self.tables.items() if name != TABLE
             }
-            assert "/etc/portknock/table.nft" in files
+            assert self.kept in files
+
+    def in_force(self) -> bool:
+        """Return whether the table is there."""
+        return TABLE in tables(self.rig)
+
+    def rules_are_back(self) -> bool:
+        """Return whether the rules are those of the old state."""
+        return super().rules_are_back() and tables(self.rig) == self.tables
+
+    def loading_is(self, what: str, last: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Within the block lines of sh run before something is loaded; both families are one load, so the last is the only one."""
+        del last
+        return wrapped(what)(self)
+
+    def is_loading(self) -> bool:
+        """Return whether something has begun to be loaded, within that block."""
+        return bool(faults.text_of(self.rig, "/run/own/loads"))
 
     def check_door(self, family: str = IPV4) -> None:
         """The door holds: closed to whoever has not knocked, open for who does."""
@@ -122,16 +141,15 @@ class NftCase(Case):
         name = "open4_ssh" if family == IPV4 else "open6_ssh"
         self.rig.target.namespace.run("nft", "flush", "set", *TABLE.split(), name)
 
-    def check_next(self) -> None:
+    def check_next(self, knocks: bool = False) -> None:
         """The next change, of a door that works, does."""
         self.undo = ""
-        if self.soak:
-            self.check_next_play()
-            return
-        self.remember()
-        self.rig.target.module(doors=[DOOR], engine=NFTABLES)
-        self.check_target("new")
-        self.check_door()
+        super().check_next(knocks)
+
+
+def case_of(rig: Rig, controller: Any) -> Case:
+    """Return a change of the engine that the test is run with."""
+    return NftCase(rig, controller) if rig.target.engine == NFTABLES else Case(rig, controller)
 
 
 # What happens to nftables
@@ -216,5 +234,6 @@ def wrapped(what: str) -> Any:
 
 
 __all__ = (
-    "BEFORE", "FAILS", "NftCase", "another_table", "delete", "firewalld", "flush", "lost", "restart", "wrapped",
+    "BEFORE", "FAILS", "NftCase", "another_table", "case_of", "delete", "firewalld", "flush", "lost",
+    "restart", "wrapped",
 )  # fmt: skip

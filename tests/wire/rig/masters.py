@@ -2,14 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host behind a door that knock_ssh knocks at, and the masters of its connections."""
+"""The masters of the connections to a host behind a door."""
 
 from pathlib import Path
 
 from rig.controller import Controller
-from rig.guard import KNOCK
-
-BEHIND = {"ansible_connection": "sesame.portknock.knock_ssh", "ansible_knock": [str(step) for step in KNOCK]}
 
 
 def sockets(controller: Controller) -> list[Path]:

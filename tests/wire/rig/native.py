@@ -39,12 +39,6 @@ def put(rig: Rig, *rules: str) -> None:
         nft(rig, "add rule ip filter INPUT " + rule)
 
 
-def take_away(rig: Rig) -> None:
-    """Have no table at all, and then iptables' own."""
-    nft(rig, "flush ruleset")
-    rig.target.reset()
-
-
 def listed(rig: Rig) -> str:
     """Return the filter table of IPv4 as nft lists it, without counters."""
     return nft(rig, "-s", "list", "table", "ip", "filter")

@@ -92,6 +92,7 @@ def check_loads_again(run: Callable[..., subprocess.CompletedProcess[str]], opti
     text = text_of(options)
     sets = read_text(text).sets
     known = {"ipv4_addr": "10.1.2.3", "ipv6_addr": "2001:db8::"}
+    known.update({f"{kind} . mark": f"{address} . 0x80000001" for kind, address in known.items()})
     elements = [f"add element {TABLE} {name} {{ {known[kind]} timeout 1h }}\n" for name, kind in sets.items()]
     run("nft", "-f", "/dev/stdin", stdin="flush ruleset\n" + text + "".join(elements))
     printed = run("nft", "list", "ruleset").stdout

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +26,10 @@ USER = "admin"
 PASSWORD = "a vault's password"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 _NAME = re.compile(r"`([\w./-]+\.(?:ini|yml))`:\s*\Z")
+_DOCUMENTED = ("192.0.2.11", "192.0.2.12")
+"""The addresses of the hosts on the page."""
 _SSH_CONFIG = """Host *
     User {user}
-    IdentityFile {key}
     BatchMode yes
     StrictHostKeyChecking no
     UserKnownHostsFile /dev/null
@@ -63,25 +64,26 @@ def page(path: Path) -> Page:
 
 
 class Stranger:
-    """A person with one host of the page, an account on it with sudo, and a release of ansible-core."""
+    """A person with the hosts of a page, an account on each of them with sudo, and a release of ansible-core."""
 
-    def __init__(self, host: BareHost, core: str, wanted: Page) -> None:
-        """Have an account, and a folder with the files of the page.
+    def __init__(self, hosts: Sequence[BareHost], core: str, wanted: Page) -> None:
+        """Have the accounts, and a folder with the files of the page.
 
-        :param host: takes the place of the page's first host; there is no second one.
+        :param hosts: take the places of the page's, in their order; one that is left over is left out.
         """
         # Not one of pytest's folders, whose paths are too long for the socket of a control master.
         self.home, self.page = Path(tempfile.mkdtemp(prefix="walk-")), wanted
+        self._trusted: dict[str, str] = {}
         self.project, self._bin = self.home / "project", playbook_of(core).parent
-        self._make_account(host)
+        for host in hosts:
+            self._make_account(host)
         (self.home / ".ssh").mkdir(mode=0o700)
         Path("/root/.ssh").mkdir(mode=0o700, exist_ok=True)
-        self._ssh_config(wanted.ssh_config + _SSH_CONFIG.format(user=USER, key=host.key))
+        keys = "".join(f"    IdentityFile {host.key}\n" for host in hosts)
+        self._ssh_config(wanted.ssh_config + _SSH_CONFIG.format(user=USER) + keys)
+        addresses = dict(zip(_DOCUMENTED, [host.address for host in hosts], strict=False))
         for name, text in wanted.files.items():
-            there = [line for line in text.splitlines() if "192.0.2.12" not in line]
-            self._write(
-                self.home / "vault.yml" if "vault" in name else self.project / name, "\n".join(there), host.address
-            )
+            self._write(self.home / "vault.yml" if "vault" in name else self.project / name, text, addresses)
         editor = self.home / "editor"
         editor.write_text(f'#!/bin/sh\ncat {shlex.quote(str(self.home / "vault.yml"))} >"$1"\n')
         editor.chmod(0o755)
@@ -93,9 +95,16 @@ class Stranger:
         host.run("cp", "-r", "/root/.ssh", f"/home/{USER}/.ssh")
         host.run("chown", "-R", f"{USER}:", f"/home/{USER}/.ssh")
 
-    def _write(self, path: Path, text: str, address: str) -> None:
+    def _write(self, path: Path, text: str, addresses: Mapping[str, str]) -> None:
+        lines = text.splitlines()
+        for documented in _DOCUMENTED:
+            lines = [
+                line.replace(documented, addresses.get(documented, ""))
+                for line in lines
+                if documented in addresses or documented not in line
+            ]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace("192.0.2.11", address) + "\n")
+        path.write_text("\n".join(lines) + "\n")
 
     def _ssh_config(self, text: str) -> None:
         (self.home / ".ssh" / "config").write_text(text)
@@ -112,8 +121,12 @@ class Stranger:
     def _environment(self) -> Mapping[str, str]:
         return clean_environment(
             HOME=str(self.home), PATH=f"{self._bin}:{os.environ['PATH']}", EDITOR=str(self.home / "editor"), TERM="dumb",
-            ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".build"), LC_ALL="C.UTF-8", ANSIBLE_NOCOLOR="1",
+            ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".build"), LC_ALL="C.UTF-8", ANSIBLE_NOCOLOR="1", **self._trusted,
         )  # fmt: skip
+
+    def trust(self, certificate: Path) -> None:
+        """Trust a web server's certificate from now on."""
+        self._trusted = {"SSL_CERT_FILE": str(certificate)}
 
     def close(self) -> None:
         """End the connections that Ansible left open, and remove the folder."""
@@ -130,7 +143,7 @@ def _at_a_terminal(command: str, folder: Path, environment: Mapping[str, str]) -
     if not process:
         os.chdir(folder)
         os.execvpe(words[0], words, dict(environment))
-    shown, end = b"", time.monotonic() + 300
+    shown, end = b"", time.monotonic() + 900
     while True:
         if not select.select([terminal], [], [], max(0, end - time.monotonic()))[0]:
             os.kill(process, signal.SIGKILL)

@@ -42,6 +42,8 @@ COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT 
 # The same for the modules that Ansible sends over ssh: tests/wire/compiled.
 SENT_COMPILED_ONCE = {"PYTHONPATH": str(HERE.parent / "compiled"), "WIRE_COMPILED": str(ROOT / ".cache" / "compiled")}
 
+END_SSHD = "until [ -s $0 ]; do sleep 0.05; done; kill $(cat $0); while [ -e $0 ]; do sleep 0.05; done"
+
 
 def use_collection() -> None:
     """Make ansible_collections.sesame.portknock importable from this tree, whatever else is installed."""
@@ -124,11 +126,13 @@ class Target:
             self.restore(each, text)
 
     def reset(self) -> None:
-        """Empty all tables of both families; the lists of recent go with the rules that name them."""
+        """Empty all tables of both families; the lists of recent go with the rules that name them.
+
+        Tables of nftables are there no more, ours or not: what a test of another engine left would refuse the next one.
+        """
         if self.daemon:
             self.daemon.stop()
-        if self.table:
-            self.table.remove()
+        self.namespace.run("nft", "flush", "ruleset")
         for family in FAMILIES:
             kept = re.findall(r"^\*(\S+)", self.save(family), re.M)
             text = "".join(
@@ -166,6 +170,8 @@ class Target:
         There is no controller here that could confirm a change, so the guard is off unless it is asked for.
         """
         options.setdefault("guard", False)
+        if self.table:
+            options.setdefault("engine", self.engine)
         arguments = dict(options, _ansible_check_mode=check, _ansible_diff=True)
         path = self.folder / "arguments.json"
         path.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
@@ -218,13 +224,18 @@ class Target:
     def stop_sshd(self, port: int = 22) -> None:
         """Stop listening on a port; sessions live on."""
         if self._sshd.pop(port, None) is not None:
-            self.namespace.run("sh", "-c", f"kill $(cat /run/sshd-{port}.pid)", check=False)
+            # It writes its number when it listens already, and takes that away when it does not any more.
+            self.namespace.run("timeout", 60, "sh", "-c", END_SSHD, f"/run/sshd-{port}.pid", check=False)
             self._wait_for_port(port, listening=False)
 
     def _wait_for_port(self, port: int, listening: bool = True) -> None:
-        line = f":{port:04X} 00000000000000000000000000000000:0000 0A"
+        """Wait until both families are as asked: sshd opens and closes them one after the other.
+
+        On a busy machine there is time between: the next sshd would find one of them in use, and listen on the other alone.
+        """
+        lines = {"tcp": f":{port:04X} 00000000:0000 0A", "tcp6": f":{port:04X} {'0' * 32}:0000 0A"}
         for _turn in range(1000):
-            if (line in self.namespace.read_proc("tcp6")) == listening:
+            if all((line in self.namespace.read_proc(path)) == listening for path, line in lines.items()):
                 return
             threading.Event().wait(0.05)
         raise RuntimeError(f"port {port} is not as it should be: {(self.folder / 'sshd.log').read_text()}")

@@ -39,9 +39,12 @@ def test_administrator_s_lines_stay_in_the_rules_file(command):
 def test_passing_rules_are_not_frozen_into_the_rules_file(host, command):
     text = host.file(HOST_VARS["rules_files"][command]).content_string
     assert "PORTKNOCK" in text
-    assert "DOCKER" not in text
-    # Our hook for a Docker that comes is there before it does.
+    # Our hooks for a Docker that comes are there before it does.
     assert re.search("^-A PREROUTING .*-j PORTKNOCK_NAT$", text, re.M)
+    docker = [line for line in text.splitlines() if "DOCKER" in line]
+    assert [line.split()[0] for line in docker if line.startswith(":")] == [":DOCKER-USER"]
+    rules = [line for line in docker if not line.startswith(":")]
+    assert len(rules) == 1 and re.search(r"^-A DOCKER-USER .*-j PORTKNOCK_FWD\w*$", rules[0]), rules
     assert "f2b-" not in text
 
 
