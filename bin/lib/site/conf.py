@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-# Beside this file where the sources were gathered, see build.py.
+# Beside this file where the sources were gathered, see the session docs of noxfile.py.
 _GALAXY = yaml.safe_load((Path(__file__).parent / "galaxy.yml").read_text(encoding="utf-8"))
 
 project = f"{_GALAXY['namespace']}.{_GALAXY['name']}"

@@ -60,8 +60,8 @@ def variables() -> str:
         "another door's knock, an allowed port that makes a door void, and a ruleset that would refuse the connection it "
         "is written over.",
         "So are wrong values, and variables that begin with `portknock_` and are none of these: the message names the nearest one "
-        "that there is. A list may be written as one text with commas. Quote a port that begins "
-        "with a zero or has a colon in it, and it is refused: without quotes YAML reads `0777` as 511 and `22:22` as 1342.",
+        "that there is. A list may be written as one text with commas. Write no port with a zero in front or a colon in it: in quotes it "
+        "is refused, and without them YAML reads `0777` as 511 and `22:22` as 1342.",
         _overview(options),
     ]
     for name, option in options.items():
