@@ -15,8 +15,9 @@ from . import pythons
 ROOT = Path(__file__).resolve().parents[2]
 # Real servers and real knockers for the network namespaces.
 WIRE = (
-    "csh", "curl", "faketime", "fish", "git", "hping3", "iproute2", "ipset", "iptables", "knockd", "netcat-openbsd",
-    "nftables", "nmap", "openssh-client", "openssh-server", "procps", "putty-tools", "rsync", "sshpass", "sudo", "tcsh", "telnet",
+    "csh", "curl", "faketime", "fish", "git", "hping3", "iproute2", "ipset", "iptables", "iputils-ping", "knockd",
+    "netcat-openbsd", "nftables", "nmap", "openssh-client", "openssh-server", "procps", "putty-tools", "rsync", "sshpass", "sudo",
+    "tcsh", "telnet",
 )  # fmt: skip
 # These would start on this machine, now and at every boot. The tests start their own, so none of them may.
 SERVICES = {"openssh-server": ("ssh.service", "ssh.socket"), "knockd": ("knockd.service",)}
