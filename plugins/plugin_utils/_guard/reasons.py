@@ -58,8 +58,9 @@ _NOT_THE_RULES = {
         "sshd runs there and is not overloaded (MaxStartups)."
     ),
     CLOSED: (
-        "a new connection to {where} reached sshd, which closed it before the login ({tries} tries within {timeout} s): check "
-        "MaxStartups, PerSourcePenalties and hosts.deny there."
+        "a new connection to {where} was accepted, and closed before the login ({tries} tries within {timeout} s): check "
+        "MaxStartups, PerSourcePenalties and hosts.deny there. If a relay or a forwarded port takes the connection and passes it "
+        "on, the change may keep out what comes from there: put its address into trusted_sources."
     ),
     NO_LOGIN: (
         "a new connection to {where} reached sshd, but could not log in ({tries} tries within {timeout} s): check the keys, and "

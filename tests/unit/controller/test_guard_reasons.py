@@ -53,7 +53,7 @@ SAID = [
     ("no key", outcome_of(LATE, "root@h: Permission denied (publickey)"), AT_DOOR,
      ["Rolled back: a new connection to h reached sshd, but could not log in (14 tries within 30 s): check the keys"]),
     ("penalties", outcome_of(LATE, "kex_exchange_identification: read: Connection reset by peer"), AT_DOOR,
-     ["reached sshd, which closed it before the login", "PerSourcePenalties"]),
+     ["was accepted, and closed before the login", "PerSourcePenalties", "relay", "put its address into trusted_sources"]),
     ("no banner", outcome_of(LATE, "Connection timed out during banner exchange"), AT_DOOR,
      ["was accepted, and then nothing was said", "MaxStartups"]),
     ("no name", outcome_of(LATE, "ssh: Could not resolve hostname h: Temporary failure in name resolution"), AT_DOOR,
