@@ -46,13 +46,17 @@ class Wire:
     """Sends numbered packets, and tells which of them were let in."""
 
     def __init__(self, rig: Rig) -> None:
-        """Give the target addresses and a way back to everybody."""
+        """Give the target addresses and a way back to everybody.
+
+        The way leads over a known neighbour. Refusals that wait for neighbours to be found fill the socket from which the kernel
+        sends ICMP for all namespaces: then hosts of other tests refuse nothing, and look as if they dropped packets.
+        """
         self.client, self.number = rig.client, 0
         namespace = rig.target.namespace
         for family, flag in ((IPV4, "-4"), (IPV6, "-6")):
             here = ["nodad"] if family == IPV6 else []
             namespace.run("ip", flag, "address", "replace", HOST[family], "dev", "eth0", *here)
-            namespace.run("ip", flag, "route", "replace", "default", "dev", "eth0")
+            namespace.run("ip", flag, "route", "replace", "default", "via", rig.client.addresses[family])
         with namespace.entered():
             self.raw = {
                 (family, protocol): socket.socket(kind, socket.SOCK_RAW | socket.SOCK_NONBLOCK, number)
@@ -71,7 +75,7 @@ class Wire:
         for handle in (self.tail, *self.raw.values()):
             handle.close()
         for family, flag in ((IPV4, "-4"), (IPV6, "-6")):
-            self.namespace.run("ip", flag, "route", "del", "default", "dev", "eth0")
+            self.namespace.run("ip", flag, "route", "del", "default")
             length = "/32" if family == IPV4 else "/128"
             self.namespace.run("ip", flag, "address", "del", HOST[family] + length, "dev", "eth0")
 
