@@ -50,7 +50,8 @@ def arrival(machine):
 @pytest.fixture
 def served(machine, arrival):
     """The host with the role applied, its door shut and knockd at work. A test leaves it so."""
-    assert arrival.pid and machine.listens() and not machine.guards()
+    # What waits for the end of a change looks twice a second whether it has come.
+    assert arrival.pid and machine.listens() and soon(lambda: not machine.guards()), machine.guards()
     machine.shut()
     return machine
 
